@@ -1,0 +1,69 @@
+// Element types of stored tensors, and conversions of single values.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace mobe {
+
+enum class DType {
+  kBool,
+  kU8,
+  kI8,
+  kF8E4M3,
+  kF8E5M2,
+  kI16,
+  kU16,
+  kF16,
+  kBF16,
+  kI32,
+  kU32,
+  kF32,
+  kI64,
+  kU64,
+  kF64,
+};
+
+// Bytes of one element.
+int64_t DTypeSize(DType dtype);
+// The name in safetensors headers: "BF16", "F8_E4M3", ...
+const char* DTypeName(DType dtype);
+std::optional<DType> DTypeFromName(std::string_view name);
+// True for the types that float conversion below understands.
+bool IsFloat(DType dtype);
+bool IsInteger(DType dtype);
+
+// bfloat16 is the upper half of a float32.
+struct BFloat16 {
+  uint16_t bits;
+};
+
+inline float ToFloat(BFloat16 value) {
+  return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16);
+}
+
+// Rounds to nearest, ties to even; NaN stays NaN.
+inline BFloat16 ToBFloat16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) {
+    return {static_cast<uint16_t>((bits >> 16) | 0x40u)};
+  }
+  return {static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
+}
+
+// IEEE binary16 from its bits, and the nearest binary16 (ties to even).
+float HalfToFloat(uint16_t bits);
+uint16_t FloatToHalf(float value);
+// OCP 8-bit E4M3 (no infinity, 0x7f is NaN).
+float F8E4M3ToFloat(uint8_t bits);
+
+// Element `index` of an array of `dtype` as a float; dtype must be IsFloat.
+float LoadAsFloat(DType dtype, const void* data, int64_t index);
+// Converts `count` elements from `data` to float32; dtype must be IsFloat.
+void LoadAsFloats(DType dtype, const void* data, int64_t count, float* out);
+// Converts float32 to `dtype` (F32, F16 or BF16) with rounding to nearest even.
+void StoreFloats(const float* values, int64_t count, DType dtype, void* out);
+
+}  // namespace mobe

@@ -1,0 +1,141 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <utility>
+
+#include "base/error.h"
+
+namespace mobe {
+namespace {
+
+[[noreturn]] void FailErrno(const char* what,
+                            const std::filesystem::path& path) {
+  const int error = errno;
+  const ErrorKind kind = error == ENOENT ? ErrorKind::kMissing
+                         : error == ENOSPC || error == EDQUOT
+                             ? ErrorKind::kOutOfMemory
+                             : ErrorKind::kUserInput;
+  Fail(kind, "{}: {}: {}", path.string(), what, std::strerror(error));
+}
+
+void SyncFolder(const std::filesystem::path& folder) {
+  const std::filesystem::path target = folder.empty() ? "." : folder;
+  const int fd = ::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) FailErrno("cannot open the folder", target);
+  const int result = ::fsync(fd);
+  ::close(fd);
+  if (result != 0) FailErrno("cannot sync the folder", target);
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) FailErrno("cannot open", path);
+  struct stat info {};
+  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(fd);
+    Fail(ErrorKind::kMissing, "{}: not a regular file", path.string());
+  }
+  size_ = static_cast<size_t>(info.st_size);
+  if (size_ > 0) {
+    void* map = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED) {
+      const int error = errno;
+      ::close(fd);
+      errno = error;
+      FailErrno("cannot map", path);
+    }
+    data_ = static_cast<const std::byte*>(map);
+  }
+  ::close(fd);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::Evict(std::span<const std::byte> range) const {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(range.data());
+  const uintptr_t first = (begin + page - 1) / page * page;
+  const uintptr_t last = (begin + range.size()) / page * page;
+  if (first >= last) return;
+  // A hint: failure costs memory, not correctness.
+  (void)::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
+std::string ReadSmallFile(const std::filesystem::path& path,
+                          uint64_t max_bytes) {
+  const MappedFile file(path);
+  const auto bytes = file.bytes();
+  if (bytes.size() > max_bytes) {
+    Fail(ErrorKind::kCorruptFile, "{}: {} bytes, at most {} expected",
+         path.string(), bytes.size(), max_bytes);
+  }
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+AtomicFile::AtomicFile(const std::filesystem::path& path)
+    : path_(path), temporary_(path.string() + ".tmp") {
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
+               0666);
+  if (fd_ < 0) FailErrno("cannot create", temporary_);
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::Write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      FailErrno("cannot write", temporary_);
+    }
+    bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+}
+
+void AtomicFile::Commit() {
+  if (::fsync(fd_) != 0) FailErrno("cannot sync", temporary_);
+  const int fd = std::exchange(fd_, -1);
+  if (::close(fd) != 0) FailErrno("cannot close", temporary_);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    FailErrno("cannot rename to its final name", temporary_);
+  }
+  SyncFolder(path_.parent_path());
+}
+
+void WriteFileAtomically(const std::filesystem::path& path,
+                         std::string_view text) {
+  AtomicFile file(path);
+  file.Write(text);
+  file.Commit();
+}
+
+void MakeFolder(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) {
+    Fail(ErrorKind::kUserInput, "{}: cannot create the folder: {}",
+         path.string(), error.message());
+  }
+}
+
+}  // namespace mobe

@@ -1,0 +1,23 @@
+// JSON from files that nobody vouches for.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace mobe {
+
+using Json = nlohmann::json;
+
+// Nesting beyond this is refused before the parser sees it. Real model files
+// stay below 10.
+inline constexpr int kMaxJsonDepth = 64;
+
+// Parses strict JSON in UTF-8. `source` names the file in errors
+// (kCorruptFile).
+Json ParseJson(std::string_view text, const std::string& source);
+
+// Fails when brackets nest deeper than kMaxJsonDepth. For users of SAX parsers.
+void CheckJsonDepth(std::string_view text, const std::string& source);
+
+}  // namespace mobe

@@ -1,0 +1,79 @@
+// Views of matrices and an aligned buffer. Row-major throughout.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "base/checked.h"
+#include "base/dtype.h"
+#include "base/error.h"
+
+namespace mobe {
+
+// A matrix as stored in a checkpoint, [rows, cols] of dtype F32 or BF16, rows
+// adjacent. Does not own.
+struct WeightView {
+  DType dtype = DType::kF32;
+  const void* data = nullptr;
+  int64_t rows = 0;
+  int64_t cols = 0;
+
+  int64_t bytes() const { return rows * cols * DTypeSize(dtype); }
+  // The rows [first, first + count).
+  WeightView Rows(int64_t first, int64_t count) const {
+    return {dtype,
+            static_cast<const char*>(data) + first * cols * DTypeSize(dtype),
+            count, cols};
+  }
+};
+
+// Uninitialised memory aligned to a cache line; moves, does not copy.
+template <class T>
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(int64_t size) { Resize(size); }
+
+  // Contents are lost when the buffer grows.
+  void Resize(int64_t size) {
+    if (size > capacity_) {
+      constexpr size_t kAlign = 64;
+      const auto bytes =
+          CheckedMul(static_cast<uint64_t>(size), sizeof(T)).value_or(0);
+      void* memory = nullptr;
+      if (bytes != 0 && bytes < UINT64_MAX - kAlign) {
+        memory =
+            std::aligned_alloc(kAlign, (bytes + kAlign - 1) / kAlign * kAlign);
+      }
+      if (memory == nullptr) {
+        Fail(ErrorKind::kOutOfMemory, "cannot allocate {} elements of {} bytes",
+             size, sizeof(T));
+      }
+      data_.reset(static_cast<T*>(memory));
+      capacity_ = size;
+    }
+    size_ = size;
+  }
+
+  T* data() { return data_.get(); }
+  const T* data() const { return data_.get(); }
+  int64_t size() const { return size_; }
+  T& operator[](int64_t i) { return data_.get()[i]; }
+  const T& operator[](int64_t i) const { return data_.get()[i]; }
+  T* begin() { return data(); }
+  T* end() { return data() + size_; }
+  const T* begin() const { return data(); }
+  const T* end() const { return data() + size_; }
+
+ private:
+  struct Free {
+    void operator()(T* p) const { std::free(p); }
+  };
+  std::unique_ptr<T[], Free> data_;
+  int64_t size_ = 0;
+  int64_t capacity_ = 0;
+};
+
+}  // namespace mobe

@@ -1,0 +1,74 @@
+// A Hugging Face checkpoint folder: config.json beside one model.safetensors,
+// or model.safetensors.index.json and the shards it names.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "io/safetensors.h"
+
+namespace mobe {
+
+class Checkpoint {
+ public:
+  // Maps every shard and checks it; reads no tensor. Fails when config.json is
+  // missing or no JSON object, when the index names a file outside the folder
+  // (anything but a plain file name) or one that is not there, when a tensor is
+  // in another shard than the index says, twice, or in a shard but not in the
+  // index.
+  explicit Checkpoint(const std::filesystem::path& folder);
+
+  const std::filesystem::path& folder() const { return folder_; }
+  const Json& config() const { return config_; }
+  // "<folder>/config.json", for messages.
+  std::string config_path() const;
+
+  // All tensors, in the order of the shards' names and their data.
+  const std::vector<const TensorView*>& tensors() const { return tensors_; }
+  // Null when there is no tensor of that name.
+  const TensorView* Find(const std::string& name) const;
+  // Fails with kMissing, naming folder and tensor.
+  const TensorView& At(const std::string& name) const;
+  // The file that holds a tensor of tensors(), for messages.
+  std::string FileOf(const TensorView& tensor) const;
+  // Lets the tensor's pages go from memory.
+  void Evict(const TensorView& tensor) const;
+
+  // Total bytes of all tensors.
+  int64_t bytes() const;
+
+ private:
+  const SafetensorsFile& ShardOf(const TensorView& tensor) const;
+
+  std::filesystem::path folder_;
+  Json config_;
+  std::vector<SafetensorsFile> shards_;
+  std::vector<const TensorView*> tensors_;
+  std::unordered_map<std::string, const TensorView*> by_name_;
+};
+
+// One output file and the tensors in it.
+struct Shard {
+  std::string file;  // "model.safetensors", "model-00001-of-00007.safetensors"
+  std::vector<TensorDecl> tensors;
+};
+
+// Splits tensors, in their order, into shards of at most max_bytes of data (a
+// larger tensor gets a shard of its own), with Hugging Face's file names. A
+// single shard is named model.safetensors and needs no index.
+std::vector<Shard> PlanShards(const std::vector<TensorDecl>& tensors,
+                              int64_t max_bytes);
+
+// The text of model.safetensors.index.json.
+std::string ShardIndex(const std::vector<Shard>& shards);
+
+// Copies every regular file of `from` that is neither weights (*.safetensors,
+// *.bin, *.pth, *.gguf), index nor config.json to `to`, atomically each:
+// tokenizer, generation_config.json, licence and so on.
+void CopySideFiles(const std::filesystem::path& from,
+                   const std::filesystem::path& to);
+
+}  // namespace mobe

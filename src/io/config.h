@@ -1,0 +1,55 @@
+// Typed reading of config.json, with errors that name file and key.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+
+namespace mobe {
+
+// Largest integer that a size in a config may be. Beyond any model, and small
+// enough that the product of two such numbers fits in 63 bits.
+inline constexpr int64_t kMaxConfigSize = int64_t{1} << 31;
+
+// Each reader fails with kCorruptFile when the key is missing (where there is
+// no fallback), null, of another type or out of range:
+//   <source>: "hidden_size" is "sixteen", expected an integer from 1 to ...
+// With a fallback, a missing or null key gives the fallback.
+class ConfigReader {
+ public:
+  // `json` must be an object and outlive the reader.
+  ConfigReader(const Json& json, std::string source);
+
+  // In [1, kMaxConfigSize].
+  int64_t Size(const char* key) const;
+  int64_t Size(const char* key, int64_t fallback) const;
+  // In [0, kMaxConfigSize].
+  int64_t Count(const char* key, int64_t fallback) const;
+  // Finite.
+  double Number(const char* key, double fallback) const;
+  bool Bool(const char* key, bool fallback) const;
+  std::string String(const char* key, const std::string& fallback) const;
+  // A list of integers >= 0; a single integer counts as a list of one.
+  std::vector<int64_t> Counts(const char* key) const;
+  // Present and not null.
+  bool Has(const char* key) const;
+  // The object under `key`, which must be Has(); its source is "source: key".
+  ConfigReader Object(const char* key) const;
+
+  const std::string& source() const { return source_; }
+  const Json& json() const { return *json_; }
+
+  // Fails with kCorruptFile: `<source>: "<key>" is <value>, expected <what>`.
+  [[noreturn]] void Reject(const char* key, const std::string& what) const;
+
+ private:
+  const Json* Find(const char* key) const;  // null when missing or null
+
+  const Json* json_;
+  std::string source_;
+};
+
+}  // namespace mobe

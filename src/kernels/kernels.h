@@ -1,0 +1,99 @@
+// The kernel seam: inner loops that differ between instruction sets.
+//
+// Each set is a table of functions with the same meaning. `scalar` is plain C++
+// and is the specification; the others are one source compiled for each
+// instruction set by Highway (google/highway) and agree with it to rounding.
+// The best set that the CPU supports is chosen at start; MOBE_KERNELS=name or
+// ForceKernels chooses another. All functions are serial; callers split rows or
+// ranges over threads (base/parallel.h).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/matrix.h"
+
+namespace mobe {
+
+// f in W = A f(sum_i alpha_i B_i), arXiv 2508.05257, equation 3.
+enum class Activation { kSilu, kTanh, kIdentity };
+
+const char* ActivationName(Activation activation);  // "silu", ...
+std::optional<Activation> ActivationFromName(std::string_view name);
+
+// The bases of one layer and kind: basis i is a matrix [rank, cols] of dtype
+// F32 or BF16 that starts i * rank * cols elements after `data`.
+struct BasesView {
+  DType dtype = DType::kF32;
+  const void* data = nullptr;
+  int64_t num_bases = 0;
+  int64_t rank = 0;
+  int64_t cols = 0;
+};
+
+// One step of Adam (Kingma and Ba 2015, algorithm 1) with the bias corrections
+// folded in: step_size = lr / (1 - beta1^t), denominator_scale =
+// 1 / sqrt(1 - beta2^t).
+struct AdamStep {
+  float beta1 = 0.9f;
+  float beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  float step_size = 0;
+  float denominator_scale = 1;
+};
+
+struct KernelSet {
+  const char* name;
+
+  // y[t, r] = sum_c w[r, c] x[t, c] for t < tokens and every row r of w.
+  // x rows are x_stride apart, y rows y_stride. Reads each weight once for up
+  // to 8 tokens at a time, so it suits decoding; use Linear (gemm.h) for more.
+  void (*mat_vec)(const WeightView& w, const float* x, int64_t x_stride,
+                  int64_t tokens, float* y, int64_t y_stride);
+
+  // out[j] = f(sum_i alpha[i] * bases_i[first + j]) for j < count, where
+  // bases_i is basis i read as a flat array: the basis mix.
+  void (*basis_mix)(const BasesView& bases, const float* alpha, int64_t first,
+                    int64_t count, Activation f, float* out);
+
+  // u[t, k] = sum_j f(sum_i alpha[i] B_i[k, j]) x[t, j] for k in
+  // [first_row, first_row + rows) and t < tokens: mix, activation and product
+  // with nothing stored but one row of `cols` floats. u rows are u_stride apart
+  // and u points at the column of first_row.
+  void (*mix_mat_vec)(const BasesView& bases, const float* alpha,
+                      int64_t first_row, int64_t rows, Activation f,
+                      const float* x, int64_t x_stride, int64_t tokens,
+                      float* u, int64_t u_stride);
+
+  // y[j] = f(x[j]); y may be x.
+  void (*activate)(Activation f, const float* x, int64_t count, float* y);
+  // d[j] = g[j] * f'(x[j]); d may be x or g.
+  void (*activate_backward)(Activation f, const float* x, const float* g,
+                            int64_t count, float* d);
+  // y[j] = silu(gate[j]) * up[j]; y may be gate or up.
+  void (*swiglu)(const float* gate, const float* up, int64_t count, float* y);
+
+  // Updates value, first and second moment from the gradient.
+  void (*adam)(const AdamStep& step, const float* gradient, int64_t count,
+               float* value, float* first_moment, float* second_moment);
+
+  // e[j] = a[j] - b[j] for j < count; returns the sum of e[j]^2. e may be a or
+  // b.
+  double (*subtract)(const float* a, const float* b, int64_t count, float* e);
+
+  // Conversions, rounding to nearest even.
+  void (*to_bfloat16)(const float* x, int64_t count, BFloat16* y);
+  void (*from_bfloat16)(const BFloat16* x, int64_t count, float* y);
+};
+
+// The set in use.
+const KernelSet& Kernels();
+// Every set that this CPU can run, best first, "scalar" last.
+const std::vector<KernelSet>& SupportedKernels();
+// Fails with kUserInput, listing the names, when there is no such set here.
+void ForceKernels(std::string_view name);
+
+}  // namespace mobe
