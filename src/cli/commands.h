@@ -5,9 +5,16 @@
 
 namespace mobe {
 
+void AddCompress(CLI::App& app, CommonOptions* common);
+void AddVerify(CLI::App& app, CommonOptions* common);
+void AddReconstruct(CLI::App& app, CommonOptions* common);
+void AddInspect(CLI::App& app, CommonOptions* common);
+
 inline constexpr AddCommand kCommands[] = {
-    // One line each.
-    nullptr,
+    AddCompress,
+    AddVerify,
+    AddReconstruct,
+    AddInspect,
 };
 
 }  // namespace mobe
