@@ -1,8 +1,15 @@
 #include "base/json.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace mobe {
+namespace {
+
+constexpr size_t kMaxExcerpt = 160;  // bytes
+
+}  // namespace
 
 void CheckJsonDepth(std::string_view text, const std::string& source) {
   int depth = 0;
@@ -20,6 +27,9 @@ void CheckJsonDepth(std::string_view text, const std::string& source) {
              "{}: JSON nested deeper than {} levels at byte {}", source,
              kMaxJsonDepth, i);
       }
+    } else if (c == '\0') {
+      Fail(ErrorKind::kCorruptFile, "{}: invalid JSON: a NUL byte at byte {}",
+           source, i);
     } else if (c == '}' || c == ']') {
       --depth;
     }
@@ -31,8 +41,28 @@ Json ParseJson(std::string_view text, const std::string& source) {
   try {
     return Json::parse(text.begin(), text.end());
   } catch (const Json::exception& e) {
-    Fail(ErrorKind::kCorruptFile, "{}: invalid JSON: {}", source, e.what());
+    Fail(ErrorKind::kCorruptFile, "{}: invalid JSON: {}", source,
+         ParserMessage(e));
   }
+}
+
+std::string ParserMessage(const Json::exception& error) {
+  // "[json.exception.parse_error.101] parse error at line 1, ...". The text
+  // goes on to quote the input, raw and whole: hence the cut and Excerpt.
+  std::string_view text = error.what();
+  text.remove_prefix(std::min(text.find(']') + 2, text.size()));
+  return Excerpt(text.substr(0, kMaxExcerpt));
+}
+
+std::string Excerpt(const Json& value) {
+  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (text.size() > kMaxExcerpt) {
+    size_t end = kMaxExcerpt;
+    while ((text[end] & 0xc0) == 0x80) --end;  // not within a character
+    text.resize(end);
+    text += "...";
+  }
+  return text;
 }
 
 }  // namespace mobe

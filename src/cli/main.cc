@@ -1,1 +1,66 @@
-int main() { return 0; }
+// mobe: compress, verify, reconstruct, run and measure MoE models with MoBE.
+#include <fmt/core.h>
+
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <string>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "cli/command.h"
+#include "cli/commands.h"
+#include "kernels/kernels.h"
+
+namespace mobe {
+namespace {
+
+std::string VersionText() {
+  std::string text =
+      fmt::format("mobe {}\nkernels: {}", MOBE_VERSION, Kernels().name);
+  for (const KernelSet& set : SupportedKernels()) {
+    text += &set == &SupportedKernels().front() ? " (of " : ", ";
+    text += set.name;
+  }
+  return text + ")";
+}
+
+int Run(int argc, char** argv) {
+  CLI::App app(
+      "MoBE, Mixture-of-Basis-Experts (arXiv 2508.05257): makes large MoE "
+      "language models smaller and runs them.",
+      "mobe");
+  app.set_version_flag("--version", [] { return VersionText(); });
+  app.require_subcommand(1);
+  app.failure_message(CLI::FailureMessage::help);
+  CommonOptions common;
+  app.parse_complete_callback([&common] { SetThreads(common.threads); });
+  for (const AddCommand add : kCommands) add(app, &common);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    fmt::print(stderr, "mobe: {} (see mobe {}--help)\n", e.what(),
+               argc > 1 && app.get_subcommand_no_throw(argv[1]) != nullptr
+                   ? std::string(argv[1]) + " "
+                   : "");
+    return 2;
+  } catch (const Failed&) {
+    return 1;
+  } catch (const Error& e) {
+    fmt::print(stderr, "mobe: {}: {}\n", ErrorKindName(e.kind()), e.what());
+    return 1;
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "mobe: out of memory\n");
+    return 1;
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "mobe: internal error: {}\n", e.what());
+    return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace mobe
+
+int main(int argc, char** argv) { return mobe::Run(argc, argv); }

@@ -1,0 +1,38 @@
+// One subcommand is one file with one function that adds it to the program.
+// Its callback runs after parsing: it calls the library, prints to stdout and
+// throws Error when it fails. main.cc turns that into exit codes: 0 done, 1
+// failed, 2 usage.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+
+#include "base/json.h"
+#include "base/progress.h"
+
+namespace mobe {
+
+// Options that every subcommand has. Filled before its callback runs.
+struct CommonOptions {
+  bool json = false;   // one JSON object on stdout instead of text
+  bool quiet = false;  // no progress on stderr
+  int threads = 0;     // 0: one for each core
+};
+
+// Adds --json (when the command has it), --quiet and --threads.
+enum class JsonOutput { kNo, kYes };
+void AddCommonOptions(CLI::App* command, CommonOptions* common,
+                      JsonOutput json);
+
+// Prints one JSON object and a newline on stdout.
+void PrintJson(const Json& object);
+
+// main.cc lists these in a table.
+using AddCommand = void (*)(CLI::App& app, CommonOptions* common);
+
+// Thrown by a callback whose answer is "no" after everything was printed, as
+// when verify has found faults: exit code 1 without another message.
+struct Failed {};
+
+}  // namespace mobe

@@ -1,0 +1,149 @@
+#include "families/family.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace mobe {
+
+// Defined in the families' own files.
+extern const Family kQwen3Moe;
+
+namespace {
+
+constexpr const Family* kFamilies[] = {&kQwen3Moe};
+
+std::string Expand(std::string name, std::string_view placeholder,
+                   int64_t value) {
+  const size_t at = name.find(placeholder);
+  if (at != std::string::npos) {
+    name.replace(at, placeholder.size(), std::to_string(value));
+  }
+  return name;
+}
+
+std::string NameOf(const TensorRow& row, int64_t layer, int64_t expert) {
+  return Expand(Expand(row.name, "{layer}", layer), "{expert}", expert);
+}
+
+bool InLayer(Scope scope, bool moe) {
+  switch (scope) {
+    case Scope::kModel:
+      return false;
+    case Scope::kLayer:
+      return true;
+    case Scope::kDenseLayer:
+      return !moe;
+    case Scope::kMoeLayer:
+    case Scope::kExpert:
+      return moe;
+  }
+  return false;
+}
+
+}  // namespace
+
+bool ModelConfig::IsMoeLayer(int64_t layer) const {
+  return (layer + 1) % moe_layer_step == 0 &&
+         std::find(dense_layers.begin(), dense_layers.end(), layer) ==
+             dense_layers.end();
+}
+
+std::span<const Family* const> Families() { return kFamilies; }
+
+const Family& FamilyOf(const ConfigReader& config) {
+  const std::string type = config.String("model_type", "");
+  std::string supported;
+  for (const Family* family : kFamilies) {
+    if (type == family->model_type) return *family;
+    supported += supported.empty() ? "" : ", ";
+    supported += family->model_type;
+  }
+  Fail(ErrorKind::kUnsupported, "{}: model_type \"{}\" is not one of: {}",
+       config.source(), type, supported);
+}
+
+std::vector<TensorSpec> ListTensors(const Family& family,
+                                    const ModelConfig& config) {
+  std::vector<TensorSpec> tensors;
+  const auto add = [&](const TensorRow& row, int64_t layer, int64_t expert) {
+    TensorSpec spec{row.role,
+                    layer,
+                    expert,
+                    NameOf(row, layer, expert),
+                    {row.rows(config)}};
+    if (row.cols != nullptr) spec.shape.push_back(row.cols(config));
+    tensors.push_back(std::move(spec));
+  };
+  const auto wanted = [&](const TensorRow& row) {
+    return row.when == nullptr || row.when(config);
+  };
+  for (const TensorRow& row : family.rows) {
+    if (row.scope == Scope::kModel && wanted(row)) add(row, -1, -1);
+  }
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    const bool moe = config.IsMoeLayer(layer);
+    for (const TensorRow& row : family.rows) {
+      if (!InLayer(row.scope, moe) || !wanted(row)) continue;
+      if (row.scope != Scope::kExpert) {
+        add(row, layer, -1);
+        continue;
+      }
+      for (int64_t expert = 0; expert < config.num_experts; ++expert) {
+        add(row, layer, expert);
+      }
+    }
+  }
+  return tensors;
+}
+
+std::string TensorName(const Family& family, Role role, int64_t layer,
+                       int64_t expert) {
+  for (const TensorRow& row : family.rows) {
+    if (row.role == role) return NameOf(row, layer, expert);
+  }
+  Fail(ErrorKind::kInternal, "family {} has no tensor of role {}",
+       family.model_type, static_cast<int>(role));
+}
+
+void CheckConfig(const ModelConfig& config, const ConfigReader& reader) {
+  const std::string act = reader.String("hidden_act", "silu");
+  if (act != "silu") {
+    Fail(ErrorKind::kUnsupported, "{}: hidden_act \"{}\", only silu is known",
+         reader.source(), act);
+  }
+  if (reader.Has("quantization_config")) {
+    Fail(ErrorKind::kUnsupported,
+         "{}: quantized checkpoints (quantization_config, quant_method "
+         "\"{}\") can't be read yet",
+         reader.source(),
+         reader.Object("quantization_config").String("quant_method", ""));
+  }
+  if (reader.Has("rope_scaling")) {
+    const ConfigReader rope = reader.Object("rope_scaling");
+    const std::string type =
+        rope.String("rope_type", rope.String("type", "default"));
+    if (type != "default") {
+      Fail(ErrorKind::kUnsupported, "{}: rope type \"{}\" can't be run yet",
+           rope.source(), type);
+    }
+  }
+  if (config.num_heads % config.num_kv_heads != 0) {
+    reader.Reject("num_attention_heads",
+                  fmt::format("a multiple of num_key_value_heads ({})",
+                              config.num_kv_heads));
+  }
+  if (config.head_dim % 2 != 0) {
+    Fail(ErrorKind::kCorruptFile,
+         "{}: head_dim is {}, expected an even number for rotary pairs",
+         reader.source(), config.head_dim);
+  }
+  if (config.experts_per_token > config.num_experts) {
+    reader.Reject(
+        "num_experts_per_tok",
+        fmt::format("at most the number of experts ({})", config.num_experts));
+  }
+}
+
+}  // namespace mobe

@@ -1,0 +1,107 @@
+// Qwen3-MoE (30B-A3B, 235B-A22B): grouped-query attention with an RMS norm on
+// each query and key head, softmax router, no shared expert.
+// Source: transformers 4.57, models/qwen3_moe.
+#include "families/family.h"
+
+namespace mobe {
+namespace {
+
+ModelConfig ReadConfig(const ConfigReader& json) {
+  ModelConfig c;
+  c.vocab_size = json.Size("vocab_size");
+  c.hidden_size = json.Size("hidden_size");
+  c.num_layers = json.Size("num_hidden_layers");
+  c.num_heads = json.Size("num_attention_heads");
+  c.num_kv_heads = json.Size("num_key_value_heads", c.num_heads);
+  c.head_dim = json.Size("head_dim", c.hidden_size / c.num_heads);
+  c.max_positions = json.Size("max_position_embeddings", 32768);
+  c.rope_theta = json.Number("rope_theta", 10000.0);
+  c.rms_norm_eps = static_cast<float>(json.Number("rms_norm_eps", 1e-6));
+  c.attention_bias = json.Bool("attention_bias", false);
+  c.tie_embeddings = json.Bool("tie_word_embeddings", false);
+  c.dense_size = json.Size("intermediate_size");
+  c.expert_size = json.Size("moe_intermediate_size");
+  c.num_experts = json.Size("num_experts");
+  c.experts_per_token = json.Size("num_experts_per_tok");
+  c.norm_topk_prob = json.Bool("norm_topk_prob", false);
+  c.moe_layer_step = json.Size("decoder_sparse_step", 1);
+  if (json.Has("mlp_only_layers")) {
+    c.dense_layers = json.Counts("mlp_only_layers");
+  }
+  CheckConfig(c, json);
+  return c;
+}
+
+constexpr Dim kVocab = [](const ModelConfig& c) { return c.vocab_size; };
+constexpr Dim kHidden = [](const ModelConfig& c) { return c.hidden_size; };
+constexpr Dim kHead = [](const ModelConfig& c) { return c.head_dim; };
+constexpr Dim kQueries = [](const ModelConfig& c) {
+  return c.num_heads * c.head_dim;
+};
+constexpr Dim kKeys = [](const ModelConfig& c) {
+  return c.num_kv_heads * c.head_dim;
+};
+constexpr Dim kDense = [](const ModelConfig& c) { return c.dense_size; };
+constexpr Dim kExpert = [](const ModelConfig& c) { return c.expert_size; };
+constexpr Dim kExperts = [](const ModelConfig& c) { return c.num_experts; };
+
+constexpr bool (*kUntied)(const ModelConfig&) = [](const ModelConfig& c) {
+  return !c.tie_embeddings;
+};
+constexpr bool (*kBiased)(const ModelConfig&) = [](const ModelConfig& c) {
+  return c.attention_bias;
+};
+
+#define LAYER "model.layers.{layer}."
+constexpr TensorRow kRows[] = {
+    {Role::kEmbedding, Scope::kModel, "model.embed_tokens.weight", kVocab,
+     kHidden},
+    {Role::kFinalNorm, Scope::kModel, "model.norm.weight", kHidden, nullptr},
+    {Role::kOutput, Scope::kModel, "lm_head.weight", kVocab, kHidden, kUntied},
+    {Role::kAttentionNorm, Scope::kLayer, LAYER "input_layernorm.weight",
+     kHidden, nullptr},
+    {Role::kQuery, Scope::kLayer, LAYER "self_attn.q_proj.weight", kQueries,
+     kHidden},
+    {Role::kKey, Scope::kLayer, LAYER "self_attn.k_proj.weight", kKeys,
+     kHidden},
+    {Role::kValue, Scope::kLayer, LAYER "self_attn.v_proj.weight", kKeys,
+     kHidden},
+    {Role::kAttentionOutput, Scope::kLayer, LAYER "self_attn.o_proj.weight",
+     kHidden, kQueries},
+    {Role::kQueryBias, Scope::kLayer, LAYER "self_attn.q_proj.bias", kQueries,
+     nullptr, kBiased},
+    {Role::kKeyBias, Scope::kLayer, LAYER "self_attn.k_proj.bias", kKeys,
+     nullptr, kBiased},
+    {Role::kValueBias, Scope::kLayer, LAYER "self_attn.v_proj.bias", kKeys,
+     nullptr, kBiased},
+    {Role::kAttentionOutputBias, Scope::kLayer, LAYER "self_attn.o_proj.bias",
+     kHidden, nullptr, kBiased},
+    {Role::kQueryNorm, Scope::kLayer, LAYER "self_attn.q_norm.weight", kHead,
+     nullptr},
+    {Role::kKeyNorm, Scope::kLayer, LAYER "self_attn.k_norm.weight", kHead,
+     nullptr},
+    {Role::kMlpNorm, Scope::kLayer, LAYER "post_attention_layernorm.weight",
+     kHidden, nullptr},
+    {Role::kRouter, Scope::kMoeLayer, LAYER "mlp.gate.weight", kExperts,
+     kHidden},
+    {Role::kExpertGate, Scope::kExpert,
+     LAYER "mlp.experts.{expert}.gate_proj.weight", kExpert, kHidden},
+    {Role::kExpertUp, Scope::kExpert,
+     LAYER "mlp.experts.{expert}.up_proj.weight", kExpert, kHidden},
+    {Role::kExpertDown, Scope::kExpert,
+     LAYER "mlp.experts.{expert}.down_proj.weight", kHidden, kExpert},
+    {Role::kDenseGate, Scope::kDenseLayer, LAYER "mlp.gate_proj.weight", kDense,
+     kHidden},
+    {Role::kDenseUp, Scope::kDenseLayer, LAYER "mlp.up_proj.weight", kDense,
+     kHidden},
+    {Role::kDenseDown, Scope::kDenseLayer, LAYER "mlp.down_proj.weight",
+     kHidden, kDense},
+};
+#undef LAYER
+
+}  // namespace
+
+extern const Family kQwen3Moe;
+const Family kQwen3Moe = {"qwen3_moe", ReadConfig, kRows};
+
+}  // namespace mobe

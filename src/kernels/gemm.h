@@ -1,0 +1,37 @@
+// The GEMM seam: dense matrix products, by oneDNN.
+//
+// Gemm and GemmBFloat16 are serial when called inside ParallelFor, and that is
+// how the project calls them: who splits the work decides the order of every
+// sum, so results do not depend on the number of threads.
+#pragma once
+
+#include <cstdint>
+
+#include "base/matrix.h"
+
+namespace mobe {
+
+// Arithmetic of large products. Both sum in float32; kBFloat16 rounds the
+// activations to bfloat16 first, for about three times the speed where the CPU
+// has such instructions. Weights are used as stored either way.
+enum class Precision { kFloat32, kBFloat16 };
+
+enum class Trans { kNo, kYes };
+
+// c = op(a) op(b) + beta c, row-major, with op(a) [m, k], op(b) [k, n], c
+// [m, n]; lda, ldb and ldc are the distances between stored rows.
+void Gemm(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
+          const float* a, int64_t lda, const float* b, int64_t ldb, float beta,
+          float* c, int64_t ldc);
+
+// c = op(a) op(b), bfloat16 inputs, float32 sums and result.
+void GemmBFloat16(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
+                  const BFloat16* a, int64_t lda, const BFloat16* b,
+                  int64_t ldb, float* c, int64_t ldc);
+
+// y[t, r] = sum_c w[r, c] x[t, c]: a linear layer without bias, x [tokens,
+// w.cols] and y [tokens, w.rows] without gaps. Parallel over rows of w.
+void Linear(const WeightView& w, const float* x, int64_t tokens,
+            Precision precision, float* y);
+
+}  // namespace mobe

@@ -1,0 +1,72 @@
+#include "mobe/open_model.h"
+
+#include <fmt/ranges.h>
+
+#include <string>
+
+#include "base/error.h"
+
+namespace mobe {
+namespace {
+
+// Every layer and expert has a tensor at least, so their number bounds what a
+// hostile config can make us list.
+void CheckCounts(const Checkpoint& checkpoint, const ModelConfig& config) {
+  const auto tensors = static_cast<int64_t>(checkpoint.tensors().size());
+  const auto check = [&](const char* what, int64_t value) {
+    if (value <= tensors) return;
+    Fail(ErrorKind::kCorruptFile,
+         "{}: {} is {}, but the folder holds only {} tensors",
+         checkpoint.config_path(), what, value, tensors);
+  };
+  check("the number of layers", config.num_layers);
+  int64_t experts = 0;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (config.IsMoeLayer(layer)) experts += config.num_experts;
+    check("the number of experts in all layers", experts);
+  }
+}
+
+void CheckTensor(const Checkpoint& checkpoint, const TensorSpec& spec) {
+  const TensorView& tensor = checkpoint.At(spec.name);
+  if (tensor.shape != spec.shape) {
+    Fail(ErrorKind::kCorruptFile,
+         "{}: tensor {} has shape {}, expected {} by config.json",
+         checkpoint.FileOf(tensor), spec.name, tensor.shape, spec.shape);
+  }
+  if (!IsFloat(tensor.dtype)) {
+    Fail(ErrorKind::kUnsupported,
+         "{}: tensor {} has dtype {}, expected F32, F16 or BF16",
+         checkpoint.FileOf(tensor), spec.name, DTypeName(tensor.dtype));
+  }
+}
+
+}  // namespace
+
+const TensorView& OpenedModel::At(Role role, int64_t layer,
+                                  int64_t expert) const {
+  for (const MatrixKind& kind : kMatrixKinds) {
+    if (role == kind.bases) return checkpoint.At(BasesName(layer, kind));
+    if (role == kind.alpha) return checkpoint.At(AlphaName(layer, kind));
+  }
+  return checkpoint.At(TensorName(*family, role, layer, expert));
+}
+
+OpenedModel OpenModel(const std::filesystem::path& folder) {
+  OpenedModel model{Checkpoint(folder), nullptr, {}, {}, {}};
+  const ConfigReader reader(model.checkpoint.config(),
+                            model.checkpoint.config_path());
+  model.family = &FamilyOf(reader);
+  model.config = model.family->read_config(reader);
+  CheckCounts(model.checkpoint, model.config);
+  model.mobe = DetectFormat(model.checkpoint, model.config);
+  model.tensors = model.mobe
+                      ? ListTensors(*model.family, model.config, *model.mobe)
+                      : ListTensors(*model.family, model.config);
+  for (const TensorSpec& spec : model.tensors) {
+    CheckTensor(model.checkpoint, spec);
+  }
+  return model;
+}
+
+}  // namespace mobe
