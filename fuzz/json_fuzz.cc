@@ -1,5 +1,5 @@
-// The parser of config.json and of safetensors headers: any bytes either parse or
-// throw mobe::Error.
+// The parser of config.json and of safetensors headers: any bytes either parse
+// or throw mobe::Error.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
