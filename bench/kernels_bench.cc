@@ -153,8 +153,7 @@ void Elements(benchmark::State& state, int64_t count, int streams,
 template <class Body>
 void Register(const std::string& name, Body body) {
   benchmark::RegisterBenchmark(name.c_str(), body)
-      ->Unit(benchmark::kMicrosecond)
-      ->UseRealTime();
+      ->Unit(benchmark::kMicrosecond);
 }
 
 void RegisterSet(const KernelSet& set) {

@@ -72,7 +72,7 @@ constexpr int64_t kTokenGroup = 8;
 // vector of every basis in turn would touch a page of memory for each, all in
 // the same few sets of the caches, because bases are large powers of two apart.
 constexpr int kMixBlock = 4;
-constexpr int64_t kMixColumns = 1024;
+constexpr int64_t kMixColumns = 2048;
 // Weights in a row or basis between two rounds of prefetching.
 constexpr int64_t kPiece = 128;
 // How far mat_vec prefetches. Hardware prefetchers stop at the end of a page
@@ -254,19 +254,22 @@ void DotBlock(const T* w, const T* ahead, int64_t cols, const float* x,
   }
 }
 
-// kRows adjacent rows by `tokens` tokens. The first block of tokens prefetches.
-template <int kRows, class T>
+// kRows adjacent rows by `tokens` tokens, in blocks of kTokens and then of half
+// as many. Only the first block prefetches.
+template <int kRows, int kTokens = kTokenBlock, class T>
 void DotRows(const T* w, const T* ahead, int64_t cols, const float* x,
              int64_t x_stride, int64_t tokens, float* y, int64_t y_stride) {
-  int64_t t = 0;
-  for (; t + kTokenBlock <= tokens; t += kTokenBlock) {
-    DotBlock<kRows, kTokenBlock>(w, t == 0 ? ahead : nullptr, cols,
-                                 x + t * x_stride, x_stride, y + t * y_stride,
-                                 y_stride);
+  for (; tokens >= kTokens; tokens -= kTokens) {
+    DotBlock<kRows, kTokens>(w, ahead, cols, x, x_stride, y, y_stride);
+    ahead = nullptr;
+    x += kTokens * x_stride;
+    y += kTokens * y_stride;
   }
-  for (; t < tokens; ++t) {
-    DotBlock<kRows, 1>(w, t == 0 ? ahead : nullptr, cols, x + t * x_stride,
-                       x_stride, y + t * y_stride, y_stride);
+  if constexpr (kTokens > 1) {
+    if (tokens > 0) {
+      DotRows<kRows, kTokens / 2>(w, ahead, cols, x, x_stride, tokens, y,
+                                  y_stride);
+    }
   }
 }
 
@@ -286,8 +289,8 @@ void MatVecOf(const T* w, int64_t rows, int64_t cols, const float* x,
                          x_stride, group, out + r, y_stride);
     }
     for (; r < rows; ++r) {
-      DotRows<1, T>(w + r * cols, nullptr, cols, in, x_stride, group, out + r,
-                    y_stride);
+      DotRows<1, kTokenBlock, T>(w + r * cols, nullptr, cols, in, x_stride,
+                                 group, out + r, y_stride);
     }
   }
 }
@@ -372,8 +375,8 @@ void MixMatVec(const BasesView& bases, const float* alpha, int64_t first_row,
   float* row = RowScratch(bases.cols);
   for (int64_t k = 0; k < rows; ++k) {
     BasisMix(bases, alpha, (first_row + k) * bases.cols, bases.cols, f, row);
-    DotRows<1, float>(row, nullptr, bases.cols, x, x_stride, tokens, u + k,
-                      u_stride);
+    DotRows<1, kTokenBlock, float>(row, nullptr, bases.cols, x, x_stride,
+                                   tokens, u + k, u_stride);
   }
 }
 

@@ -270,7 +270,7 @@ TEST_P(KernelsTest, BasisMixAndProduct) {
         }
       }
       CheckMix(dtype, 0, 3, 20, f, 0);
-      CheckMix(dtype, 33, 2, 1029, f, 1);
+      CheckMix(dtype, 33, 2, 2053, f, 1);
     }
   }
 }
@@ -280,7 +280,7 @@ TEST_P(KernelsTest, BasisMixAndProduct) {
 TEST_P(KernelsTest, FusedBitsEqualUnfused) {
   constexpr int64_t kBases = 6;
   constexpr int64_t kRank = 5;
-  constexpr int64_t kCols = 1201;
+  constexpr int64_t kCols = 2201;
   constexpr int64_t kTokens = 9;
   for (const DType dtype : kDTypes) {
     const Weights w(dtype, kBases * kRank * kCols, 1);
