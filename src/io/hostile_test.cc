@@ -8,8 +8,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
-#include <new>
 #include <map>
+#include <new>
 
 #include "base/error.h"
 #include "base/json.h"
