@@ -74,7 +74,8 @@ void MappedFile::Evict(std::span<const std::byte> range) const {
   const uintptr_t last = (begin + range.size()) / page * page;
   if (first >= last) return;
   // A hint: failure costs memory, not correctness.
-  (void)::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  (void)::madvise(const_cast<std::byte*>(range.data()) + (first - begin),
+                  last - first, MADV_DONTNEED);
 }
 
 std::string ReadSmallFile(const std::filesystem::path& path,

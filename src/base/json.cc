@@ -20,6 +20,9 @@ void CheckJsonDepth(std::string_view text, const std::string& source) {
              "{}: JSON nested deeper than {} levels at byte {}", source,
              kMaxJsonDepth, i);
       }
+    } else if (c == '\0') {
+      Fail(ErrorKind::kCorruptFile, "{}: invalid JSON: a NUL byte at byte {}",
+           source, i);
     } else if (c == '}' || c == ']') {
       --depth;
     }
@@ -31,8 +34,29 @@ Json ParseJson(std::string_view text, const std::string& source) {
   try {
     return Json::parse(text.begin(), text.end());
   } catch (const Json::exception& e) {
-    Fail(ErrorKind::kCorruptFile, "{}: invalid JSON: {}", source, e.what());
+    Fail(ErrorKind::kCorruptFile, "{}: invalid JSON: {}", source,
+         ParserMessage(e));
   }
+}
+
+std::string ParserMessage(const Json::exception& error) {
+  // "[json.exception.parse_error.101] parse error at line 1, ...". The text
+  // goes on to quote the input, raw and whole; hence Excerpt.
+  const std::string_view text = error.what();
+  const size_t tag = text.find("] ");
+  return Excerpt(tag == text.npos ? text : text.substr(tag + 2));
+}
+
+std::string Excerpt(const Json& value) {
+  constexpr size_t kMaxBytes = 160;
+  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (text.size() > kMaxBytes) {
+    size_t end = kMaxBytes;
+    while ((text[end] & 0xc0) == 0x80) --end;  // not within a character
+    text.resize(end);
+    text += "...";
+  }
+  return text;
 }
 
 }  // namespace mobe

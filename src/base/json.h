@@ -17,7 +17,15 @@ inline constexpr int kMaxJsonDepth = 64;
 // (kCorruptFile).
 Json ParseJson(std::string_view text, const std::string& source);
 
-// Fails when brackets nest deeper than kMaxJsonDepth. For users of SAX parsers.
+// Fails when brackets nest deeper than kMaxJsonDepth, and at a NUL byte outside
+// strings, which nlohmann's parser takes for the end of the text. For users of
+// SAX parsers.
 void CheckJsonDepth(std::string_view text, const std::string& source);
+
+// What the parser has to say, quoted, on one line of bounded length.
+std::string ParserMessage(const Json::exception& error);
+
+// `value` as JSON on one line, cut when it is long: for messages.
+std::string Excerpt(const Json& value);
 
 }  // namespace mobe

@@ -14,6 +14,35 @@ TEST(JsonTest, RefusesWhatIsNotStrictJson) {
   }
 }
 
+TEST(JsonTest, NulByteIsNotTheEnd) {
+  using std::string_view_literals::operator""sv;
+  EXPECT_THROW(ParseJson("{}\0"sv, "x.json"), Error);
+  EXPECT_THROW(ParseJson("{}\0{"sv, "x.json"), Error);
+  EXPECT_THROW(ParseJson("{\"a\0\":1}"sv, "x.json"), Error);
+}
+
+// Whatever the file holds, a message is one line of valid UTF-8.
+TEST(JsonTest, MessagesAreShortAndPrintable) {
+  for (const std::string& text :
+       {"{\"" + std::string(100'000, 'x') + "\xff", std::string("{\"\x1b\n")}) {
+    try {
+      ParseJson(text, "x.json");
+      FAIL() << text;
+    } catch (const Error& e) {
+      const std::string message = e.what();
+      EXPECT_LT(message.size(), 300u);
+      EXPECT_NE(message.find("x.json: invalid JSON"), message.npos);
+      for (const char c : message) EXPECT_GE(static_cast<uint8_t>(c), 0x20u);
+    }
+  }
+  EXPECT_EQ(Excerpt("a\nb"), "\"a\\nb\"");
+  EXPECT_EQ(Excerpt(Json{{"a", {1, nullptr}}}), "{\"a\":[1,null]}");
+  // Cut before a character that would not fit whole: 1 + 79 * 2 = 159 bytes.
+  std::string umlauts;
+  for (int i = 0; i < 200; ++i) umlauts += "\u00fc";
+  EXPECT_EQ(Excerpt(umlauts), "\"" + umlauts.substr(0, 158) + "...");
+}
+
 TEST(JsonTest, DepthIsBounded) {
   const std::string ok(kMaxJsonDepth, '[');
   EXPECT_NO_THROW(ParseJson(ok + std::string(kMaxJsonDepth, ']'), "x.json"));

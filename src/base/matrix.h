@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
-#include <new>
+#include <utility>
 
 #include "base/checked.h"
 #include "base/dtype.h"
@@ -35,6 +35,16 @@ class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(int64_t size) { Resize(size); }
+  Buffer(Buffer&& other) noexcept
+      : data_(std::move(other.data_)),
+        size_(std::exchange(other.size_, 0)),
+        capacity_(std::exchange(other.capacity_, 0)) {}
+  Buffer& operator=(Buffer&& other) noexcept {
+    data_ = std::move(other.data_);
+    size_ = std::exchange(other.size_, 0);
+    capacity_ = std::exchange(other.capacity_, 0);
+    return *this;
+  }
 
   // Contents are lost when the buffer grows.
   void Resize(int64_t size) {

@@ -59,7 +59,10 @@ class Work {
 
 void SetThreads(int threads) {
   g_threads = threads > 0 ? threads : omp_get_num_procs();
-  omp_set_num_threads(g_threads);
+  // ParallelFor asks for its own team. Everything else that uses OpenMP
+  // (oneDNN) stays serial, so that the order of its sums never depends on the
+  // machine.
+  omp_set_num_threads(1);
 }
 
 int Threads() {

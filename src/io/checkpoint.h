@@ -1,10 +1,12 @@
 // A Hugging Face checkpoint folder: config.json beside one model.safetensors,
-// or model.safetensors.index.json and the shards it names.
+// or model.safetensors.index.json and the shards it names. Where there are both
+// weights, model.safetensors counts, as in transformers.
 #pragma once
 
 #include <filesystem>
-#include <map>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "base/json.h"
@@ -17,8 +19,9 @@ class Checkpoint {
   // Maps every shard and checks it; reads no tensor. Fails when config.json is
   // missing or no JSON object, when the index names a file outside the folder
   // (anything but a plain file name) or one that is not there, when a tensor is
-  // in another shard than the index says, twice, or in a shard but not in the
-  // index.
+  // in another shard than the index says, twice, in the index but in no shard,
+  // or in a shard but not in the index. The files themselves may be symbolic
+  // links out of the folder: the cache of Hugging Face is made of them.
   explicit Checkpoint(const std::filesystem::path& folder);
 
   const std::filesystem::path& folder() const { return folder_; }
@@ -41,13 +44,15 @@ class Checkpoint {
   int64_t bytes() const;
 
  private:
+  void OpenIndexed(const std::filesystem::path& index);
   const SafetensorsFile& ShardOf(const TensorView& tensor) const;
 
   std::filesystem::path folder_;
   Json config_;
   std::vector<SafetensorsFile> shards_;
   std::vector<const TensorView*> tensors_;
-  std::unordered_map<std::string, const TensorView*> by_name_;
+  // Keys are the names in shards_.
+  std::unordered_map<std::string_view, const TensorView*> by_name_;
 };
 
 // One output file and the tensors in it.
@@ -58,16 +63,18 @@ struct Shard {
 
 // Splits tensors, in their order, into shards of at most max_bytes of data (a
 // larger tensor gets a shard of its own), with Hugging Face's file names. A
-// single shard is named model.safetensors and needs no index.
+// single shard is named model.safetensors and needs no index; no tensors make
+// one empty shard.
 std::vector<Shard> PlanShards(const std::vector<TensorDecl>& tensors,
                               int64_t max_bytes);
 
 // The text of model.safetensors.index.json.
 std::string ShardIndex(const std::vector<Shard>& shards);
 
-// Copies every regular file of `from` that is neither weights (*.safetensors,
-// *.bin, *.pth, *.gguf), index nor config.json to `to`, atomically each:
-// tokenizer, generation_config.json, licence and so on.
+// Copies the files of `from` (also those behind symbolic links) to `to`,
+// atomically each: tokenizer, generation_config.json, licence and so on. Leaves
+// out subfolders, weights (*.safetensors, *.bin, *.pth, *.gguf), indices,
+// config.json, hidden files and *.tmp.
 void CopySideFiles(const std::filesystem::path& from,
                    const std::filesystem::path& to);
 

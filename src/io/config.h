@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,7 +35,7 @@ class ConfigReader {
   std::vector<int64_t> Counts(const char* key) const;
   // Present and not null.
   bool Has(const char* key) const;
-  // The object under `key`, which must be Has(); its source is "source: key".
+  // The object under `key`, which must be there; its source is "source: key".
   ConfigReader Object(const char* key) const;
 
   const std::string& source() const { return source_; }

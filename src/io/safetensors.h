@@ -2,11 +2,15 @@
 // (github.com/huggingface/safetensors, format section of its README):
 //
 //   8 bytes   N, little-endian: length of the header, at most 100,000,000
-//   N bytes   JSON object: {"name": {"dtype", "shape", "data_offsets": [b,
-//   e]}},
-//             "__metadata__" optional, {string: string}; may end in spaces
-//   rest      data; the ranges [b, e) cover it without holes or overlaps
+//   N bytes   JSON object, {"name": {"dtype", "shape", "data_offsets"}, ...},
+//             data_offsets being [begin, end); "__metadata__" is optional and
+//             {string: string}; may end in white space
+//   rest      data; the ranges [begin, end) cover it, no holes or overlaps
 //
+// Stricter than the library (0.8.0) where it is lax and no sound writer goes:
+// white space before the header's '{', unknown fields of a tensor, duplicate
+// names of empty tensors or metadata, null metadata, a tensor written as an
+// array, more than 8 dimensions and a dimension beyond 2^63 - 1 are errors.
 // Every rule has its own message, which names the file and the tensor.
 #pragma once
 
@@ -14,9 +18,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -24,6 +28,9 @@
 #include "base/file.h"
 
 namespace mobe {
+
+// The longest header that the format allows.
+inline constexpr uint64_t kMaxSafetensorsHeader = 100'000'000;
 
 // A tensor before it has data: what a header says of it.
 struct TensorDecl {
@@ -49,8 +56,10 @@ struct SafetensorsHeader {
   Metadata metadata;
 };
 
-// Parses and checks the whole contents of a file. `source` names it in errors.
-// Allocates in proportion to the header's length, whatever numbers are in it.
+// Parses and checks the whole contents of a file. `source` names it in errors:
+// kCorruptFile, or kUnsupported for an element type that mobe does not know.
+// Allocates in proportion to the header's length (at most some ten times it),
+// whatever numbers are in it. The views point into `file`.
 SafetensorsHeader ParseSafetensors(std::span<const std::byte> file,
                                    const std::string& source);
 
@@ -69,13 +78,17 @@ class SafetensorsFile {
  private:
   MappedFile file_;
   SafetensorsHeader header_;
-  std::unordered_map<std::string, size_t> by_name_;
+  // Keys are the names in header_, which stay where they are when this moves.
+  std::unordered_map<std::string_view, const TensorView*> by_name_;
 };
 
 // Writes a file front to back; it appears under its name on Commit
-// (AtomicFile).
+// (AtomicFile). The data section starts at a multiple of 8 bytes; the order of
+// the tensors, and with it the alignment of each, is the caller's.
 class SafetensorsWriter {
  public:
+  // Fails with kInternal on names that repeat, with kUnsupported when the
+  // header or the data would be too long.
   SafetensorsWriter(const std::filesystem::path& path,
                     std::vector<TensorDecl> tensors,
                     const Metadata& metadata = {});
@@ -83,6 +96,7 @@ class SafetensorsWriter {
   // Adds bytes to the data section. Tensors come in the order of the
   // constructor, each in one or more pieces; a piece may not cross a tensor's
   // end. Fails with kInternal when `name` is not the tensor whose turn it is.
+  // Empty tensors take no Append; an empty piece is ignored.
   void Append(const std::string& name, std::span<const std::byte> piece);
   // Fails with kInternal when a tensor is not complete.
   void Commit();
@@ -90,6 +104,7 @@ class SafetensorsWriter {
  private:
   void SkipComplete();  // moves next_ past complete (or empty) tensors
 
+  std::string path_;  // for messages
   AtomicFile file_;
   std::vector<TensorDecl> tensors_;
   size_t next_ = 0;

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Installs the Debian 12 packages that mobe is built and tested with. Does
+# nothing, and asks nothing, when all are there.
+set -euo pipefail
+
+packages=(
+  g++ cmake ninja-build ccache pkg-config
+  libcli11-dev nlohmann-json3-dev libfmt-dev libicu-dev
+  libopenblas-dev liblapacke-dev libdnnl-dev libhwy-dev libxxhash-dev
+  libgtest-dev libgmock-dev libbenchmark-dev
+  clang-format-14 clang-tidy-14
+  # make fuzz: libFuzzer is clang's. omp.h for clang-tidy, too.
+  clang-14 libclang-rt-14-dev libomp-14-dev
+  python3 python3-venv
+)
+
+if ! command -v dpkg-query >/dev/null; then
+  echo "setup: this is no Debian system; install the equivalents of: ${packages[*]}" >&2
+  exit 1
+fi
+
+# dpkg-query fails on a name that it has never heard of, and lists the rest.
+installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' \
+  "${packages[@]}" 2>/dev/null || true)
+missing=()
+for package in "${packages[@]}"; do
+  grep -qxF "installed $package" <<<"$installed" || missing+=("$package")
+done
+[[ ${#missing[@]} -eq 0 ]] && exit 0
+
+as_root=()
+if [[ $(id -u) -ne 0 ]]; then
+  if ! command -v sudo >/dev/null; then
+    echo "setup: no root and no sudo; as root, run: apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  as_root=(sudo)
+fi
+echo "setup: installing ${missing[*]}"
+"${as_root[@]}" apt-get update
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+  apt-get install -y --no-install-recommends "${missing[@]}"

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Every test there is. A failed step does not stop the next ones, so that one
+# run tells all; the last line counts the steps.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+jobs=$(nproc)
+export MOBE=$PWD/build/release/mobe
+passed=0
+failures=()
+
+step() {
+  echo "== $*"
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failures+=("$*")
+    echo "== FAILED: $*"
+  fi
+}
+
+# Without these there is nothing to test.
+for preset in release asan; do
+  cmake --preset "$preset"
+  cmake --build --preset "$preset" -j"$jobs"
+done
+
+step scripts/format.sh --check
+for preset in release asan; do
+  step ctest --test-dir "build/$preset" --output-on-failure --no-tests=error \
+    -j"$jobs"
+done
+for test in tests/*_test.sh; do
+  [[ -e $test ]] && step bash "$test"
+done
+for test in tests/*_test.py; do
+  step python3 "$test"
+done
+scripts/venv.sh
+step build/venv/bin/pytest -q tests/python
+
+for failure in "${failures[@]}"; do echo "FAILED: $failure"; done
+echo "steps: $passed passed, ${#failures[@]} failed"
+[[ ${#failures[@]} -eq 0 ]]

@@ -1,0 +1,238 @@
+#include "io/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace mobe {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kConfigFile[] = "config.json";
+constexpr char kWeightsFile[] = "model.safetensors";
+constexpr char kIndexFile[] = "model.safetensors.index.json";
+
+// Parsed JSON takes up to some twenty times the text. The largest configs have
+// 100 kB; the index of a model with 140,000 tensors has 15 MB.
+constexpr uint64_t kMaxConfigBytes = 16u << 20;
+constexpr uint64_t kMaxIndexBytes = 64u << 20;
+
+// Never copied beside new weights.
+constexpr std::string_view kNotSideFiles[] = {
+    ".safetensors", ".bin", ".pth", ".gguf", ".index.json", ".tmp"};
+
+// False also where the file system gives no answer: std::filesystem's own
+// exceptions are not ours.
+bool Exists(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
+// A name with a slash would leave the folder; "", "." and ".." don't end in
+// .safetensors; a NUL would cut the name short.
+bool IsPlainShardName(std::string_view name) {
+  return name.ends_with(".safetensors") &&
+         name.find_first_of(std::string_view("/\0", 2)) == name.npos;
+}
+
+// The weight map of an index: tensor name to file name.
+Json ReadWeightMap(const fs::path& path) {
+  const std::string source = path.string();
+  Json index = ParseJson(ReadSmallFile(path, kMaxIndexBytes), source);
+  const auto found = index.find("weight_map");
+  if (found == index.end() || !found->is_object()) {
+    Fail(ErrorKind::kCorruptFile, "{}: no object \"weight_map\" in it", source);
+  }
+  for (const auto& [tensor, file] : found->items()) {
+    if (!file.is_string() || !IsPlainShardName(file.get_ref<std::string&>())) {
+      Fail(ErrorKind::kCorruptFile,
+           "{}: tensor {}: its file is {}, expected the plain name of a "
+           ".safetensors file in the same folder",
+           source, Excerpt(tensor), Excerpt(file));
+    }
+  }
+  return std::move(*found);
+}
+
+}  // namespace
+
+Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
+  std::error_code error;
+  if (!fs::is_directory(folder_, error)) {
+    Fail(ErrorKind::kMissing, "{}: no such folder", folder_.string());
+  }
+  config_ =
+      ParseJson(ReadSmallFile(config_path(), kMaxConfigBytes), config_path());
+  if (!config_.is_object()) {
+    Fail(ErrorKind::kCorruptFile, "{}: is {}, expected an object",
+         config_path(), Excerpt(config_));
+  }
+  if (Exists(folder_ / kWeightsFile)) {
+    shards_.emplace_back(folder_ / kWeightsFile);
+  } else if (Exists(folder_ / kIndexFile)) {
+    OpenIndexed(folder_ / kIndexFile);
+  } else {
+    Fail(ErrorKind::kMissing,
+         "{}: neither {} nor {} is there; weights in other formats must be "
+         "converted to safetensors first",
+         folder_.string(), kWeightsFile, kIndexFile);
+  }
+  for (const SafetensorsFile& shard : shards_) {
+    for (const TensorView& tensor : shard.tensors()) {
+      tensors_.push_back(&tensor);
+      by_name_.emplace(tensor.name, &tensor);
+    }
+  }
+}
+
+void Checkpoint::OpenIndexed(const fs::path& index) {
+  const Json weight_map = ReadWeightMap(index);
+  // The tensors that the index gives each file; opened in the files' order.
+  std::map<std::string, std::vector<std::string>> files;
+  for (const auto& [tensor, file] : weight_map.items()) {
+    files[file.get_ref<const std::string&>()].push_back(tensor);
+  }
+  for (const auto& [file, promised] : files) {
+    const fs::path path = folder_ / file;
+    if (!Exists(path)) {
+      Fail(ErrorKind::kMissing, "{}: not there, but {} names it", path.string(),
+           index.string());
+    }
+    const SafetensorsFile& shard = shards_.emplace_back(path);
+    for (const TensorView& tensor : shard.tensors()) {
+      const auto entry = weight_map.find(tensor.name);
+      if (entry == weight_map.end()) {
+        Fail(ErrorKind::kCorruptFile, "{}: tensor {} is not in the index {}",
+             path.string(), Excerpt(tensor.name), index.string());
+      }
+      if (*entry != file) {
+        Fail(ErrorKind::kCorruptFile,
+             "{}: tensor {} is in this file, but {} says it is in {}",
+             path.string(), Excerpt(tensor.name), index.string(),
+             Excerpt(*entry));
+      }
+    }
+    for (const std::string& tensor : promised) {
+      if (shard.Find(tensor) == nullptr) {
+        Fail(ErrorKind::kCorruptFile,
+             "{}: tensor {} is not in this file, but {} says so", path.string(),
+             Excerpt(tensor), index.string());
+      }
+    }
+  }
+}
+
+std::string Checkpoint::config_path() const {
+  return (folder_ / kConfigFile).string();
+}
+
+const TensorView* Checkpoint::Find(const std::string& name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : found->second;
+}
+
+const TensorView& Checkpoint::At(const std::string& name) const {
+  const TensorView* tensor = Find(name);
+  if (tensor == nullptr) {
+    Fail(ErrorKind::kMissing, "{}: tensor {}: not in the checkpoint",
+         folder_.string(), Excerpt(name));
+  }
+  return *tensor;
+}
+
+const SafetensorsFile& Checkpoint::ShardOf(const TensorView& tensor) const {
+  for (const SafetensorsFile& shard : shards_) {
+    if (shard.Find(tensor.name) == &tensor) return shard;
+  }
+  Fail(ErrorKind::kInternal, "{}: tensor {}: not one of this checkpoint's",
+       folder_.string(), Excerpt(tensor.name));
+}
+
+std::string Checkpoint::FileOf(const TensorView& tensor) const {
+  return ShardOf(tensor).file().path().string();
+}
+
+void Checkpoint::Evict(const TensorView& tensor) const {
+  ShardOf(tensor).file().Evict(tensor.data);
+}
+
+int64_t Checkpoint::bytes() const {
+  // No overflow: all of them are mapped at once.
+  int64_t total = 0;
+  for (const TensorView* tensor : tensors_) {
+    total += static_cast<int64_t>(tensor->data.size());
+  }
+  return total;
+}
+
+std::vector<Shard> PlanShards(const std::vector<TensorDecl>& tensors,
+                              int64_t max_bytes) {
+  std::vector<Shard> shards(1);
+  int64_t used = 0;
+  for (const TensorDecl& tensor : tensors) {
+    const int64_t bytes = tensor.bytes();
+    if (bytes > max_bytes - used && !shards.back().tensors.empty()) {
+      shards.emplace_back();
+      used = 0;
+    }
+    shards.back().tensors.push_back(tensor);
+    used += bytes;
+  }
+  if (shards.size() == 1) {
+    shards[0].file = kWeightsFile;
+    return shards;
+  }
+  for (size_t i = 0; i < shards.size(); ++i) {
+    shards[i].file =
+        fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+  }
+  return shards;
+}
+
+std::string ShardIndex(const std::vector<Shard>& shards) {
+  int64_t total = 0;
+  Json weight_map = Json::object();
+  for (const Shard& shard : shards) {
+    for (const TensorDecl& tensor : shard.tensors) {
+      if (__builtin_add_overflow(total, tensor.bytes(), &total)) {
+        Fail(ErrorKind::kUnsupported, "{}: the model's size overflows 63 bits",
+             shard.file);
+      }
+      weight_map[tensor.name] = shard.file;
+    }
+  }
+  const Json index = {{"metadata", {{"total_size", total}}},
+                      {"weight_map", std::move(weight_map)}};
+  // As transformers lays it out, to the byte.
+  return index.dump(2, ' ', /*ensure_ascii=*/true) + "\n";
+}
+
+void CopySideFiles(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(from, error)) {
+    const std::string name = entry.path().filename().string();
+    const bool leave_out =
+        name.starts_with('.') || name == kConfigFile ||
+        std::ranges::any_of(kNotSideFiles, [&name](std::string_view ending) {
+          return name.ends_with(ending);
+        });
+    std::error_code broken_link;
+    if (leave_out || !entry.is_regular_file(broken_link)) continue;
+    const MappedFile file(entry.path());
+    AtomicFile copy(to / name);
+    copy.Write(file.bytes());
+    copy.Commit();
+  }
+  if (error) {
+    Fail(ErrorKind::kMissing, "{}: cannot read the folder: {}", from.string(),
+         error.message());
+  }
+}
+
+}  // namespace mobe

@@ -1,0 +1,241 @@
+// Every hostile input that is this layer's business, from tests/data/hostile.
+// The families layer tests the checkpoints whose tables are at fault.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <malloc.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+#include <new>
+#include <set>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "io/checkpoint.h"
+#include "io/safetensors.h"
+
+// Counts what C++ allocates on this thread. The sanitizers bring an operator
+// new of their own, so there the bound goes unchecked.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define MOBE_COUNTS_MEMORY 1
+namespace {
+thread_local size_t t_live = 0;
+thread_local size_t t_peak = 0;
+}  // namespace
+
+void* operator new(size_t size) {
+  void* memory = std::malloc(size);
+  if (memory == nullptr) throw std::bad_alloc();
+  t_live += ::malloc_usable_size(memory);
+  t_peak = std::max(t_peak, t_live);
+  return memory;
+}
+void operator delete(void* memory) noexcept {
+  t_live -= ::malloc_usable_size(memory);
+  std::free(memory);
+}
+void operator delete(void* memory, size_t) noexcept {
+  ::operator delete(memory);
+}
+#endif
+
+namespace mobe {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+const fs::path kHostile = fs::path(MOBE_TEST_DATA) / "hostile";
+
+// The most memory that `run` holds at any time beyond what there was before.
+template <class Run>
+size_t PeakBytes([[maybe_unused]] const Run& run) {
+#if MOBE_COUNTS_MEMORY
+  const size_t before = t_live;
+  t_peak = before;
+  run();
+  return t_peak - before;
+#else
+  run();
+  return 0;
+#endif
+}
+
+Json Entries() {
+  return ParseJson(ReadSmallFile(kHostile / "manifest.json"), "manifest.json")
+      .at("entries");
+}
+
+// What opening says: nothing, or the error's text.
+template <class Open>
+std::string Message(const Open& open) {
+  try {
+    open();
+    return "";
+  } catch (const Error& e) {
+    EXPECT_NE(e.kind(), ErrorKind::kInternal) << e.what();
+    return e.what();
+  }
+}
+
+// By file: what the message says after the file's name.
+const std::map<std::string, std::string> kFileMessages = {
+    {"ok_minimal", ""},
+    {"ok_scalar_and_empty", ""},
+    {"ok_header_padded_spaces", ""},
+    {"zero_length", "0 bytes long, too short"},
+    {"short_7_bytes", "7 bytes long, too short"},
+    {"header_len_huge", "a header of 9223372036854775813 bytes, at most"},
+    {"header_len_over_limit", "bytes, at most 100000000 allowed"},
+    {"header_len_past_eof", "follow; is it truncated?"},
+    {"header_len_zero", "the header does not begin with '{'"},
+    {"header_not_json", "the header is not valid JSON"},
+    {"header_not_object", "the header does not begin with '{'"},
+    {"header_non_utf8", "ill-formed UTF-8"},
+    {"truncated_data", "[0, 16] reach beyond the file, which has 9 bytes"},
+    {"trailing_data", "3 bytes of data belong to no tensor"},
+    {"overlap", R"(tensor "b": its data overlaps that of "a")"},
+    {"hole", R"(tensor "b": its data leaves a hole after "a")"},
+    {"offsets_reversed", R"(tensor "a": "data_offsets" [16, 0] end before)"},
+    {"offset_negative", R"(tensor "a": a number in "data_offsets" is -16)"},
+    {"offset_beyond_file", R"(tensor "a": "data_offsets")"},
+    {"offset_u64_wrap", R"(tensor "a": "data_offsets")"},
+    {"shape_overflow", R"(tensor "a": the size of shape)"},
+    {"shape_overflow_to_match", R"(tensor "a": the size of shape)"},
+    {"shape_size_mismatch", R"(tensor "a": "data_offsets" [0, 16] hold 16)"},
+    {"dim_negative", R"(tensor "a": a dimension in "shape" is -2)"},
+    {"dim_fraction", R"(tensor "a": a dimension in "shape" is 2.5)"},
+    {"dim_string", R"(tensor "a": a dimension in "shape" is "2")"},
+    {"dtype_unknown", R"(tensor "a": unknown dtype "F13")"},
+    {"dtype_missing", R"(tensor "a": "dtype" is missing)"},
+    {"offsets_three", R"(tensor "a": "data_offsets" has more than two)"},
+    {"duplicate_key", R"(tensor "a": occurs twice)"},
+    {"metadata_not_strings", R"(a value of "__metadata__" is an object)"},
+    {"header_deep_nesting", "nested deeper than 64 levels"},
+    {"many_dims", R"(tensor "a": "shape" has more than 8 dimensions)"},
+};
+
+TEST(HostileTest, Files) {
+  size_t covered = 0;
+  for (const Json& entry : Entries()) {
+    if (entry.at("kind") != "safetensors") continue;
+    const fs::path path = kHostile / entry.at("path").get<std::string>();
+    SCOPED_TRACE(path.filename());
+    const std::string& expected = kFileMessages.at(path.stem());
+    // many_dims may load or not; here it does not.
+    EXPECT_EQ(entry.at("expect") == "ok", expected.empty());
+    std::string message;
+    const size_t peak = PeakBytes(
+        [&] { message = Message([&] { const SafetensorsFile file(path); }); });
+    // Twice the file, and the constant part: messages, the parser's tables.
+    EXPECT_LE(peak, 2 * fs::file_size(path) + 16'384);
+    if (expected.empty()) {
+      EXPECT_EQ(message, "");
+    } else {
+      EXPECT_THAT(message, HasSubstr(path.string() + ": "));
+      EXPECT_THAT(message, HasSubstr(expected));
+      EXPECT_LT(message.size(), 500u);
+    }
+    ++covered;
+  }
+  EXPECT_EQ(covered, kFileMessages.size());
+  std::cout << covered << " files covered\n";
+}
+
+// By folder: the file in it and the rest that the message names.
+const std::map<std::string, std::vector<std::string>> kCheckpointMessages = {
+    {"ok_control", {}},
+    {"ok_control_sharded", {}},
+    {"index_missing_shard",
+     {"/model-00002-of-00002.safetensors: not there, but",
+      "/model.safetensors.index.json names it"}},
+    {"index_traversal",
+     {"/model.safetensors.index.json: tensor \"", "its file is \"../"}},
+    {"index_absolute_path",
+     {"/model.safetensors.index.json: tensor \"", "its file is \"/"}},
+    {"index_wrong_shard",
+     {"/model-00001-of-00002.safetensors: tensor \"model.",
+      "index.json says so"}},
+    {"index_not_string",
+     {"/model.safetensors.index.json: tensor \"", "expected the plain name"}},
+    {"index_no_weight_map",
+     {"/model.safetensors.index.json: no object \"weight_map\""}},
+    {"index_bad_json", {"/model.safetensors.index.json: invalid JSON"}},
+    {"index_omits_tensor", {"/model-0000", "tensor \"", "is not in the index"}},
+    {"shard_truncated",
+     {"/model-00002-of-00002.safetensors: tensor \"", "beyond the file"}},
+    {"config_missing", {"/config.json: "}},
+    {"config_empty", {"/config.json: invalid JSON"}},
+    {"config_deep_nesting", {"/config.json: ", "deeper than 64"}},
+    {"config_non_utf8", {"/config.json: invalid JSON", "UTF-8"}},
+};
+
+TEST(HostileTest, Checkpoints) {
+  size_t covered = 0;
+  size_t total = 0;
+  for (const Json& entry : Entries()) {
+    if (entry.at("kind") != "checkpoint") continue;
+    ++total;
+    const fs::path path = kHostile / entry.at("path").get<std::string>();
+    const auto found = kCheckpointMessages.find(path.filename());
+    if (found == kCheckpointMessages.end()) continue;
+    SCOPED_TRACE(path.filename());
+    const auto& expected = found->second;
+    EXPECT_EQ(entry.at("expect") == "ok", expected.empty());
+    const std::string message =
+        Message([&] { const Checkpoint checkpoint(path); });
+    EXPECT_EQ(message.empty(), expected.empty()) << message;
+    EXPECT_LT(message.size(), 1000u);
+    for (const std::string& part : expected) {
+      EXPECT_THAT(message, HasSubstr(part));
+    }
+    ++covered;
+  }
+  EXPECT_EQ(covered, kCheckpointMessages.size());
+  std::cout << covered << " of " << total << " checkpoints covered\n";
+}
+
+// A file of `header` and no data.
+std::vector<std::byte> FileOf(const std::string& header) {
+  const uint64_t size = header.size();
+  std::string text(reinterpret_cast<const char*>(&size), sizeof(size));
+  text += header;
+  const auto bytes = std::as_bytes(std::span(text));
+  return {bytes.begin(), bytes.end()};
+}
+
+// Headers that ask for the most memory by the byte: nothing but shortest
+// tensors, one endless string, endless lists.
+TEST(HostileTest, MemoryIsInProportionToTheHeader) {
+  std::string tensors = "{";
+  for (int i = 0; i < 20'000; ++i) {
+    tensors += fmt::format(
+        R"("{}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}},)", i);
+  }
+  tensors.back() = '}';
+  std::string metadata = R"({"__metadata__":{)";
+  for (int i = 0; i < 100'000; ++i) metadata += fmt::format(R"("{}":"",)", i);
+  metadata.back() = '}';
+  const std::string text(1'000'000, 'x');
+  std::string list;
+  for (int i = 0; i < 500'000; ++i) list += "[],";
+  for (const std::string& header :
+       {tensors, metadata + "}", "{\"" + text, "{\"__metadata__\":\"" + text,
+        "{\"" + text + "\":0", "{\"a\":{\"shape\":[" + list,
+        "{\"a\":" + std::string(1'000'000, '1')}) {
+    const auto file = FileOf(header);
+    SCOPED_TRACE(header.substr(0, 40));
+    const size_t peak = PeakBytes(
+        [&] { Message([&] { ParseSafetensors(file, "x.safetensors"); }); });
+    EXPECT_LE(peak, 10 * file.size());
+#if MOBE_COUNTS_MEMORY
+    std::cout << header.substr(0, 20) << ": " << 1.0 * peak / file.size()
+              << " times the header\n";
+#endif
+  }
+}
+
+}  // namespace
+}  // namespace mobe

@@ -1,0 +1,166 @@
+// The specification of every kernel: as plain as it can be written, summed in
+// the order of the index.
+#include <cmath>
+
+#include "kernels/kernels_internal.h"
+
+namespace mobe {
+namespace {
+
+float Value(float value) { return value; }
+float Value(BFloat16 value) { return ToFloat(value); }
+
+float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+float Silu(float x) { return x / (1.0f + std::exp(-x)); }
+
+float Apply(Activation f, float x) {
+  switch (f) {
+    case Activation::kSilu:
+      return Silu(x);
+    case Activation::kTanh:
+      return std::tanh(x);
+    case Activation::kIdentity:
+      break;
+  }
+  return x;
+}
+
+float Derivative(Activation f, float x) {
+  switch (f) {
+    case Activation::kSilu: {
+      const float s = Sigmoid(x);
+      return s * (1.0f + x * (1.0f - s));
+    }
+    case Activation::kTanh: {
+      const float t = std::tanh(x);
+      return 1.0f - t * t;
+    }
+    case Activation::kIdentity:
+      break;
+  }
+  return 1.0f;
+}
+
+template <class T>
+void MatVecOf(const T* w, int64_t rows, int64_t cols, const float* x,
+              int64_t x_stride, int64_t tokens, float* y, int64_t y_stride) {
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t r = 0; r < rows; ++r) {
+      float sum = 0;
+      for (int64_t c = 0; c < cols; ++c) {
+        sum += Value(w[r * cols + c]) * x[t * x_stride + c];
+      }
+      y[t * y_stride + r] = sum;
+    }
+  }
+}
+
+void MatVec(const WeightView& w, const float* x, int64_t x_stride,
+            int64_t tokens, float* y, int64_t y_stride) {
+  if (w.dtype == DType::kBF16) {
+    MatVecOf(static_cast<const BFloat16*>(w.data), w.rows, w.cols, x, x_stride,
+             tokens, y, y_stride);
+  } else {
+    MatVecOf(static_cast<const float*>(w.data), w.rows, w.cols, x, x_stride,
+             tokens, y, y_stride);
+  }
+}
+
+template <class T>
+void MixOf(const T* bases, int64_t num_bases, int64_t basis_size,
+           const float* alpha, int64_t first, int64_t count, float* out) {
+  for (int64_t j = 0; j < count; ++j) {
+    float sum = 0;
+    for (int64_t i = 0; i < num_bases; ++i) {
+      sum += alpha[i] * Value(bases[i * basis_size + first + j]);
+    }
+    out[j] = sum;
+  }
+}
+
+void Activate(Activation f, const float* x, int64_t count, float* y) {
+  for (int64_t j = 0; j < count; ++j) y[j] = Apply(f, x[j]);
+}
+
+void BasisMix(const BasesView& bases, const float* alpha, int64_t first,
+              int64_t count, Activation f, float* out) {
+  const int64_t basis_size = bases.rank * bases.cols;
+  if (bases.dtype == DType::kBF16) {
+    MixOf(static_cast<const BFloat16*>(bases.data), bases.num_bases, basis_size,
+          alpha, first, count, out);
+  } else {
+    MixOf(static_cast<const float*>(bases.data), bases.num_bases, basis_size,
+          alpha, first, count, out);
+  }
+  Activate(f, out, count, out);
+}
+
+void MixMatVec(const BasesView& bases, const float* alpha, int64_t first_row,
+               int64_t rows, Activation f, const float* x, int64_t x_stride,
+               int64_t tokens, float* u, int64_t u_stride) {
+  float* row = RowScratch(bases.cols);
+  for (int64_t k = 0; k < rows; ++k) {
+    BasisMix(bases, alpha, (first_row + k) * bases.cols, bases.cols, f, row);
+    MatVecOf(row, 1, bases.cols, x, x_stride, tokens, u + k, u_stride);
+  }
+}
+
+void ActivateBackward(Activation f, const float* x, const float* g,
+                      int64_t count, float* d) {
+  for (int64_t j = 0; j < count; ++j) d[j] = g[j] * Derivative(f, x[j]);
+}
+
+void Swiglu(const float* gate, const float* up, int64_t count, float* y) {
+  for (int64_t j = 0; j < count; ++j) y[j] = Silu(gate[j]) * up[j];
+}
+
+void Adam(const AdamStep& step, const float* gradient, int64_t count,
+          float* value, float* first_moment, float* second_moment) {
+  for (int64_t j = 0; j < count; ++j) {
+    const float g = gradient[j];
+    const float m =
+        step.beta1 * first_moment[j] + (1.0f - step.beta1) * g;
+    const float v =
+        step.beta2 * second_moment[j] + (1.0f - step.beta2) * (g * g);
+    first_moment[j] = m;
+    second_moment[j] = v;
+    value[j] -= step.step_size * m /
+                (std::sqrt(v) * step.denominator_scale + step.epsilon);
+  }
+}
+
+double Subtract(const float* a, const float* b, int64_t count, float* e) {
+  double sum = 0;
+  for (int64_t j = 0; j < count; ++j) {
+    const float difference = a[j] - b[j];
+    e[j] = difference;
+    sum += static_cast<double>(difference) * difference;
+  }
+  return sum;
+}
+
+void ToBFloat16s(const float* x, int64_t count, BFloat16* y) {
+  for (int64_t j = 0; j < count; ++j) y[j] = ToBFloat16(x[j]);
+}
+
+void FromBFloat16s(const BFloat16* x, int64_t count, float* y) {
+  for (int64_t j = 0; j < count; ++j) y[j] = ToFloat(x[j]);
+}
+
+}  // namespace
+
+KernelSet ScalarKernels() {
+  return {.name = "scalar",
+          .mat_vec = MatVec,
+          .basis_mix = BasisMix,
+          .mix_mat_vec = MixMatVec,
+          .activate = Activate,
+          .activate_backward = ActivateBackward,
+          .swiglu = Swiglu,
+          .adam = Adam,
+          .subtract = Subtract,
+          .to_bfloat16 = ToBFloat16s,
+          .from_bfloat16 = FromBFloat16s};
+}
+
+}  // namespace mobe

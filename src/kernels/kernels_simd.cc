@@ -1,0 +1,454 @@
+// The kernels in Highway's portable vectors, compiled once for each instruction
+// set of the architecture.
+//
+// Equal inputs give equal bits however a caller splits its work: a sum over
+// columns is always one vector accumulator per output, filled in the order of
+// the columns and reduced at the end, so a result depends neither on how many
+// rows or tokens share a call nor on where pointers lie.
+
+// Arrays of accumulators need vectors whose size the compiler knows, which SVE
+// and RVV do not have (ARM falls back to NEON). SSSE3 alone is older than any
+// CPU worth the compile time. Names of targets are resolved in highway.h.
+#define HWY_DISABLED_TARGETS \
+  (HWY_SSSE3 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/kernels_simd.cc"
+
+#include <algorithm>
+#include <cctype>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "kernels/kernels_internal.h"
+// These two last, in this order; foreach_target.h includes this file again.
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "hwy/contrib/math/math-inl.h"
+
+#ifndef MOBE_KERNELS_SIMD_SHARED
+#define MOBE_KERNELS_SIMD_SHARED
+namespace mobe {
+// A function that makes the set of one Highway target, or null where that was
+// not compiled. A constant, so that nothing compiled for an instruction set
+// runs before the CPU has been asked.
+using MakeKernelsFn = KernelSet (*)(const char* name);
+template <int64_t kTarget>
+constexpr MakeKernelsFn kMakeKernels = nullptr;
+}  // namespace mobe
+#endif
+
+// Highway's emulation of vectors adds nothing to the scalar set.
+#if HWY_TARGET != HWY_EMU128 && HWY_TARGET != HWY_SCALAR
+HWY_BEFORE_NAMESPACE();
+namespace mobe {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using FloatTag = hn::ScalableTag<float>;
+using BitsTag = hn::Rebind<uint32_t, FloatTag>;
+using HalfBitsTag = hn::Rebind<uint16_t, FloatTag>;
+using V = hn::Vec<FloatTag>;
+constexpr FloatTag kFloats;
+constexpr BitsTag kBits;
+constexpr HalfBitsTag kHalfBits;
+constexpr int64_t kLanes = hn::MaxLanes(kFloats);
+
+// Accumulators of a product: rows by tokens. Besides them a block needs a
+// vector for each token and one for the weights; there are 16 registers before
+// AVX-512 and 32 elsewhere.
+constexpr int kRowBlock = 4;
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4
+constexpr int kTokenBlock = 2;
+#else
+constexpr int kTokenBlock = 4;
+#endif
+// Tokens that share one reading of the weights from memory.
+constexpr int64_t kTokenGroup = 8;
+// Bases added in one pass over the outputs, and the outputs of a pass: few
+// enough streams, and long enough, for the hardware's prefetchers, while the
+// sums stay in the first-level cache.
+constexpr int kMixBlock = 4;
+constexpr int64_t kMixColumns = 1024;
+// Squares summed in float32 before they are added to a double.
+constexpr int64_t kSquaresBlock = 1024;
+
+// ---------------------------------------------------------------------------
+// Loads and stores of whole vectors, and of the first `count` lanes at an end.
+// Highway's masked loads may read past the end of an array (before AVX-512), so
+// ends go through a copy.
+
+struct Whole {
+  HWY_INLINE V Load(const float* p) const { return hn::LoadU(kFloats, p); }
+  HWY_INLINE V Load(const BFloat16* p) const {
+    const auto bits =
+        hn::LoadU(kHalfBits, reinterpret_cast<const uint16_t*>(p));
+    return hn::BitCast(kFloats,
+                       hn::ShiftLeft<16>(hn::PromoteTo(kBits, bits)));
+  }
+  HWY_INLINE void Store(V v, float* p) const { hn::StoreU(v, kFloats, p); }
+  // Rounds as ToBFloat16 does.
+  HWY_INLINE void Store(V v, BFloat16* p) const {
+    const auto bits = hn::BitCast(kBits, v);
+    const auto high = hn::ShiftRight<16>(bits);
+    const auto odd = hn::And(high, hn::Set(kBits, 1));
+    const auto rounded = hn::ShiftRight<16>(
+        hn::Add(bits, hn::Add(odd, hn::Set(kBits, 0x7fff))));
+    const auto quiet = hn::Or(high, hn::Set(kBits, 0x40));
+    const auto is_nan = hn::RebindMask(kBits, hn::IsNaN(v));
+    hn::StoreU(
+        hn::TruncateTo(kHalfBits, hn::IfThenElse(is_nan, quiet, rounded)),
+        kHalfBits, reinterpret_cast<uint16_t*>(p));
+  }
+};
+
+struct Part {
+  int64_t count;
+
+  // Lanes from `count` on are zero.
+  template <class T>
+  HWY_INLINE V Load(const T* p) const {
+    T lanes[kLanes] = {};
+    std::memcpy(lanes, p, static_cast<size_t>(count) * sizeof(T));
+    return Whole().Load(lanes);
+  }
+  template <class T>
+  HWY_INLINE void Store(V v, T* p) const {
+    T lanes[kLanes];
+    Whole().Store(v, lanes);
+    std::memcpy(p, lanes, static_cast<size_t>(count) * sizeof(T));
+  }
+};
+
+// Calls body(io, j) for every vector that starts at j; io loads and stores it.
+template <class Body>
+HWY_INLINE void ForEachVector(int64_t count, const Body& body) {
+  int64_t j = 0;
+  for (; j + kLanes <= count; j += kLanes) body(Whole(), j);
+  if (j < count) body(Part{count - j}, j);
+}
+
+HWY_INLINE float Sum(V v) { return hn::GetLane(hn::SumOfLanes(kFloats, v)); }
+
+// ---------------------------------------------------------------------------
+// Activations.
+
+// 1 + e^-x. Exp wants its argument below 104, where it has long been infinite.
+HWY_INLINE V OnePlusExpMinus(V x) {
+  const V argument = hn::Min(hn::Neg(x), hn::Set(kFloats, 104.0f));
+  return hn::Add(hn::Set(kFloats, 1.0f), hn::Exp(kFloats, argument));
+}
+
+struct Silu {
+  HWY_INLINE V Value(V x) const { return hn::Div(x, OnePlusExpMinus(x)); }
+  HWY_INLINE V Slope(V x) const {
+    const V one = hn::Set(kFloats, 1.0f);
+    const V s = hn::Div(one, OnePlusExpMinus(x));
+    return hn::Mul(s, hn::MulAdd(x, hn::Sub(one, s), one));
+  }
+};
+
+struct Tanh {
+  HWY_INLINE V Value(V x) const { return hn::Tanh(kFloats, x); }
+  HWY_INLINE V Slope(V x) const {
+    const V t = Value(x);
+    return hn::NegMulAdd(t, t, hn::Set(kFloats, 1.0f));
+  }
+};
+
+struct Identity {
+  HWY_INLINE V Value(V x) const { return x; }
+  HWY_INLINE V Slope(V) const { return hn::Set(kFloats, 1.0f); }
+};
+
+template <class F>
+void ActivateWith(F f, const float* x, int64_t count, float* y) {
+  ForEachVector(count, [=](auto io, int64_t j) HWY_ATTR {
+    io.Store(f.Value(io.Load(x + j)), y + j);
+  });
+}
+
+void Activate(Activation f, const float* x, int64_t count, float* y) {
+  switch (f) {
+    case Activation::kSilu:
+      return ActivateWith(Silu(), x, count, y);
+    case Activation::kTanh:
+      return ActivateWith(Tanh(), x, count, y);
+    case Activation::kIdentity:
+      if (x != y) ActivateWith(Identity(), x, count, y);
+  }
+}
+
+template <class F>
+void ActivateBackwardWith(F f, const float* x, const float* g, int64_t count,
+                          float* d) {
+  ForEachVector(count, [=](auto io, int64_t j) HWY_ATTR {
+    io.Store(hn::Mul(io.Load(g + j), f.Slope(io.Load(x + j))), d + j);
+  });
+}
+
+void ActivateBackward(Activation f, const float* x, const float* g,
+                      int64_t count, float* d) {
+  switch (f) {
+    case Activation::kSilu:
+      return ActivateBackwardWith(Silu(), x, g, count, d);
+    case Activation::kTanh:
+      return ActivateBackwardWith(Tanh(), x, g, count, d);
+    case Activation::kIdentity:
+      return ActivateBackwardWith(Identity(), x, g, count, d);
+  }
+}
+
+void Swiglu(const float* gate, const float* up, int64_t count, float* y) {
+  ForEachVector(count, [=](auto io, int64_t j) HWY_ATTR {
+    io.Store(hn::Mul(Silu().Value(io.Load(gate + j)), io.Load(up + j)), y + j);
+  });
+}
+
+// ---------------------------------------------------------------------------
+// Products.
+
+// kRows adjacent rows of w by kTokens tokens.
+template <int kRows, int kTokens, class T>
+void DotBlock(const T* w, int64_t cols, const float* x, int64_t x_stride,
+              float* y, int64_t y_stride) {
+  V sums[kRows][kTokens];
+  for (auto& row : sums) {
+    for (V& sum : row) sum = hn::Zero(kFloats);
+  }
+  ForEachVector(cols, [&](auto io, int64_t c) HWY_ATTR {
+    V in[kTokens];
+    for (int t = 0; t < kTokens; ++t) in[t] = io.Load(x + t * x_stride + c);
+    for (int r = 0; r < kRows; ++r) {
+      const V weights = io.Load(w + r * cols + c);
+      for (int t = 0; t < kTokens; ++t) {
+        sums[r][t] = hn::MulAdd(weights, in[t], sums[r][t]);
+      }
+    }
+  });
+  for (int r = 0; r < kRows; ++r) {
+    for (int t = 0; t < kTokens; ++t) y[t * y_stride + r] = Sum(sums[r][t]);
+  }
+}
+
+// kRows adjacent rows by `tokens` tokens.
+template <int kRows, class T>
+void DotRows(const T* w, int64_t cols, const float* x, int64_t x_stride,
+             int64_t tokens, float* y, int64_t y_stride) {
+  int64_t t = 0;
+  for (; t + kTokenBlock <= tokens; t += kTokenBlock) {
+    DotBlock<kRows, kTokenBlock>(w, cols, x + t * x_stride, x_stride,
+                                 y + t * y_stride, y_stride);
+  }
+  for (; t < tokens; ++t) {
+    DotBlock<kRows, 1>(w, cols, x + t * x_stride, x_stride, y + t * y_stride,
+                       y_stride);
+  }
+}
+
+template <class T>
+void MatVecOf(const T* w, int64_t rows, int64_t cols, const float* x,
+              int64_t x_stride, int64_t tokens, float* y, int64_t y_stride) {
+  for (int64_t t = 0; t < tokens; t += kTokenGroup) {
+    const int64_t group = std::min(kTokenGroup, tokens - t);
+    const float* in = x + t * x_stride;
+    float* out = y + t * y_stride;
+    int64_t r = 0;
+    for (; r + kRowBlock <= rows; r += kRowBlock) {
+      DotRows<kRowBlock>(w + r * cols, cols, in, x_stride, group, out + r,
+                         y_stride);
+    }
+    for (; r < rows; ++r) {
+      DotRows<1>(w + r * cols, cols, in, x_stride, group, out + r, y_stride);
+    }
+  }
+}
+
+void MatVec(const WeightView& w, const float* x, int64_t x_stride,
+            int64_t tokens, float* y, int64_t y_stride) {
+  if (w.dtype == DType::kBF16) {
+    MatVecOf(static_cast<const BFloat16*>(w.data), w.rows, w.cols, x, x_stride,
+             tokens, y, y_stride);
+  } else {
+    MatVecOf(static_cast<const float*>(w.data), w.rows, w.cols, x, x_stride,
+             tokens, y, y_stride);
+  }
+}
+
+// ---------------------------------------------------------------------------
+// The basis mix.
+
+// out[j] += sum over kBases of alpha[i] * bases[i * stride + j].
+template <int kBases, class T>
+void AddBases(const T* bases, int64_t stride, const float* alpha, int64_t count,
+              float* out) {
+  V factors[kBases];
+  for (int i = 0; i < kBases; ++i) factors[i] = hn::Set(kFloats, alpha[i]);
+  ForEachVector(count, [&](auto io, int64_t j) HWY_ATTR {
+    V sum = io.Load(out + j);
+    for (int i = 0; i < kBases; ++i) {
+      sum = hn::MulAdd(factors[i], io.Load(bases + i * stride + j), sum);
+    }
+    io.Store(sum, out + j);
+  });
+}
+
+template <class T>
+void MixOf(const T* bases, int64_t num_bases, int64_t stride,
+           const float* alpha, int64_t count, Activation f, float* out) {
+  for (int64_t j = 0; j < count; j += kMixColumns) {
+    const int64_t columns = std::min(kMixColumns, count - j);
+    std::fill_n(out + j, columns, 0.0f);
+    int64_t i = 0;
+    for (; i + kMixBlock <= num_bases; i += kMixBlock) {
+      AddBases<kMixBlock>(bases + i * stride + j, stride, alpha + i, columns,
+                          out + j);
+    }
+    for (; i < num_bases; ++i) {
+      AddBases<1>(bases + i * stride + j, stride, alpha + i, columns, out + j);
+    }
+    Activate(f, out + j, columns, out + j);
+  }
+}
+
+void BasisMix(const BasesView& bases, const float* alpha, int64_t first,
+              int64_t count, Activation f, float* out) {
+  const int64_t stride = bases.rank * bases.cols;
+  if (bases.dtype == DType::kBF16) {
+    MixOf(static_cast<const BFloat16*>(bases.data) + first, bases.num_bases,
+          stride, alpha, count, f, out);
+  } else {
+    MixOf(static_cast<const float*>(bases.data) + first, bases.num_bases,
+          stride, alpha, count, f, out);
+  }
+}
+
+void MixMatVec(const BasesView& bases, const float* alpha, int64_t first_row,
+               int64_t rows, Activation f, const float* x, int64_t x_stride,
+               int64_t tokens, float* u, int64_t u_stride) {
+  float* row = RowScratch(bases.cols);
+  for (int64_t k = 0; k < rows; ++k) {
+    BasisMix(bases, alpha, (first_row + k) * bases.cols, bases.cols, f, row);
+    DotRows<1>(row, bases.cols, x, x_stride, tokens, u + k, u_stride);
+  }
+}
+
+// ---------------------------------------------------------------------------
+// The rest.
+
+void Adam(const AdamStep& step, const float* gradient, int64_t count,
+          float* value, float* first_moment, float* second_moment) {
+  const V beta1 = hn::Set(kFloats, step.beta1);
+  const V beta2 = hn::Set(kFloats, step.beta2);
+  const V rest1 = hn::Set(kFloats, 1.0f - step.beta1);
+  const V rest2 = hn::Set(kFloats, 1.0f - step.beta2);
+  const V epsilon = hn::Set(kFloats, step.epsilon);
+  const V step_size = hn::Set(kFloats, step.step_size);
+  const V scale = hn::Set(kFloats, step.denominator_scale);
+  ForEachVector(count, [=](auto io, int64_t j) HWY_ATTR {
+    const V g = io.Load(gradient + j);
+    const V m =
+        hn::MulAdd(beta1, io.Load(first_moment + j), hn::Mul(rest1, g));
+    const V v = hn::MulAdd(beta2, io.Load(second_moment + j),
+                           hn::Mul(rest2, hn::Mul(g, g)));
+    io.Store(m, first_moment + j);
+    io.Store(v, second_moment + j);
+    const V denominator = hn::MulAdd(hn::Sqrt(v), scale, epsilon);
+    const V update = hn::Div(hn::Mul(step_size, m), denominator);
+    io.Store(hn::Sub(io.Load(value + j), update), value + j);
+  });
+}
+
+double Subtract(const float* a, const float* b, int64_t count, float* e) {
+  double total = 0;
+  for (int64_t j = 0; j < count; j += kSquaresBlock) {
+    V sum = hn::Zero(kFloats);
+    ForEachVector(std::min(kSquaresBlock, count - j),
+                  [&, a = a + j, b = b + j, e = e + j](auto io, int64_t k)
+                      HWY_ATTR {
+                        const V d = hn::Sub(io.Load(a + k), io.Load(b + k));
+                        io.Store(d, e + k);
+                        sum = hn::MulAdd(d, d, sum);
+                      });
+    total += Sum(sum);
+  }
+  return total;
+}
+
+void ToBFloat16s(const float* x, int64_t count, BFloat16* y) {
+  ForEachVector(count, [=](auto io, int64_t j) HWY_ATTR {
+    io.Store(io.Load(x + j), y + j);
+  });
+}
+
+void FromBFloat16s(const BFloat16* x, int64_t count, float* y) {
+  ForEachVector(count, [=](auto io, int64_t j) HWY_ATTR {
+    io.Store(io.Load(x + j), y + j);
+  });
+}
+
+KernelSet MakeKernels(const char* name) {
+  return {.name = name,
+          .mat_vec = MatVec,
+          .basis_mix = BasisMix,
+          .mix_mat_vec = MixMatVec,
+          .activate = Activate,
+          .activate_backward = ActivateBackward,
+          .swiglu = Swiglu,
+          .adam = Adam,
+          .subtract = Subtract,
+          .to_bfloat16 = ToBFloat16s,
+          .from_bfloat16 = FromBFloat16s};
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mobe
+HWY_AFTER_NAMESPACE();
+
+namespace mobe {
+template <>
+constexpr MakeKernelsFn kMakeKernels<HWY_TARGET> = &HWY_NAMESPACE::MakeKernels;
+}  // namespace mobe
+#endif  // HWY_TARGET
+
+#if HWY_ONCE
+namespace mobe {
+namespace {
+
+// The name of a target in lower case, kept for the life of the program.
+template <int64_t kTarget>
+const char* LowerName() {
+  static const std::string name = [] {
+    std::string lower = hwy::TargetName(kTarget);
+    for (char& c : lower) c = static_cast<char>(std::tolower(c));
+    return lower;
+  }();
+  return name.c_str();
+}
+
+template <int64_t kTarget>
+void AddKernels(int64_t supported, std::vector<KernelSet>& sets) {
+  if constexpr (kMakeKernels<kTarget> != nullptr) {
+    if (supported & kTarget) {
+      sets.push_back(kMakeKernels<kTarget>(LowerName<kTarget>()));
+    }
+  }
+}
+
+// Highway numbers targets from the best, bit 0, to the worst, bit 62.
+template <int... kBits>
+std::vector<KernelSet> AllKernels(std::integer_sequence<int, kBits...>) {
+  const int64_t supported = hwy::SupportedTargets();
+  std::vector<KernelSet> sets;
+  (AddKernels<(int64_t{1} << kBits)>(supported, sets), ...);
+  return sets;
+}
+
+}  // namespace
+
+std::vector<KernelSet> SimdKernels() {
+  return AllKernels(std::make_integer_sequence<int, 63>());
+}
+
+}  // namespace mobe
+#endif  // HWY_ONCE

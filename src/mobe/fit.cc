@@ -1,0 +1,167 @@
+#include "mobe/fit.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "kernels/gemm.h"
+
+namespace mobe {
+namespace {
+
+struct SolverRow {
+  Solver solver;
+  const char* name;
+};
+constexpr SolverRow kSolvers[] = {{Solver::kFast, "fast"},
+                                  {Solver::kReference, "reference"}};
+
+void CheckOptions(const FitTarget& target, const FitOptions& options) {
+  if (options.num_bases < 1 || options.num_bases > target.experts) {
+    Fail(ErrorKind::kUserInput,
+         "the number of bases is {}, expected 1 to the number of experts ({})",
+         options.num_bases, target.experts);
+  }
+  if (options.rank < 1 || options.rank > std::min(target.rows, target.cols)) {
+    Fail(ErrorKind::kUnsupported,
+         "rank {} does not fit expert matrices of {} x {}", options.rank,
+         target.rows, target.cols);
+  }
+  if (options.passes < 1) {
+    Fail(ErrorKind::kUserInput,
+         "the number of passes is {}, expected 1 or more", options.passes);
+  }
+}
+
+// Columns that one task mixes: with 128 experts, 4 MB of float32.
+constexpr int64_t kMixGrain = 8192;
+
+}  // namespace
+
+std::optional<Solver> SolverFromName(std::string_view name) {
+  for (const SolverRow& row : kSolvers) {
+    if (name == row.name) return row.solver;
+  }
+  return std::nullopt;
+}
+
+const char* SolverName(Solver solver) {
+  return kSolvers[static_cast<int>(solver)].name;
+}
+
+Factors Fit(const FitTarget& target, const FitOptions& options,
+            const PassFn& on_pass) {
+  CheckOptions(target, options);
+  return options.solver == Solver::kFast
+             ? internal::FitFast(target, options, on_pass)
+             : internal::FitReference(target, options, on_pass);
+}
+
+void BuildExpert(const Factors& factors, int64_t expert, int64_t rows,
+                 int64_t cols, Buffer<float>* scratch, float* product) {
+  const int64_t rank = factors.rank;
+  scratch->Resize(rank * cols);
+  const BasesView bases{DType::kF32, factors.bases.data(), factors.num_bases,
+                        rank, cols};
+  Kernels().basis_mix(bases, factors.alpha.data() + expert * factors.num_bases,
+                      0, rank * cols, factors.activation, scratch->data());
+  Gemm(Trans::kNo, Trans::kNo, rows, cols, rank,
+       factors.a.data() + expert * rows * rank, rank, scratch->data(), cols,
+       0.0f, product, cols);
+}
+
+FitError MeasureFit(const FitTarget& target, const Factors& factors) {
+  std::vector<double> errors(target.experts);
+  std::vector<double> norms(target.experts);
+  ParallelFor(target.experts, [&](int64_t e) {
+    thread_local Buffer<float> scratch;
+    thread_local Buffer<float> product;
+    product.Resize(target.matrix_size());
+    BuildExpert(factors, e, target.rows, target.cols, &scratch, product.data());
+    errors[e] = Kernels().subtract(product.data(), target.matrix(e),
+                                   target.matrix_size(), product.data());
+    std::fill(product.begin(), product.end(), 0.0f);
+    norms[e] = Kernels().subtract(target.matrix(e), product.data(),
+                                  target.matrix_size(), product.data());
+  });
+  FitError result;
+  double error = 0;
+  double norm = 0;
+  for (int64_t e = 0; e < target.experts; ++e) {
+    error += errors[e];
+    norm += norms[e];
+    const double relative =
+        norms[e] > 0 ? std::sqrt(errors[e] / norms[e]) : std::sqrt(errors[e]);
+    // Written so that a NaN is the worst.
+    if (!(relative <= result.worst_expert)) {
+      result.worst_expert = relative;
+      result.worst_expert_index = e;
+    }
+  }
+  result.scaled_mse = error / (target.scale * target.scale) /
+                      static_cast<double>(target.weights.size());
+  result.relative = norm > 0 ? std::sqrt(error / norm) : std::sqrt(error);
+  return result;
+}
+
+void RoundTo(DType dtype, Buffer<float>* values) {
+  Buffer<uint32_t> stored(values->size());  // room for the widest dtype
+  StoreFloats(values->data(), values->size(), dtype, stored.data());
+  LoadAsFloats(dtype, stored.data(), values->size(), values->data());
+}
+
+namespace internal {
+
+void MixBases(const float* alpha, const float* bases, int64_t experts,
+              int64_t num_bases, int64_t size, float* mix) {
+  ParallelRanges(size, kMixGrain, [&](int64_t begin, int64_t end) {
+    Gemm(Trans::kNo, Trans::kNo, experts, end - begin, num_bases, alpha,
+         num_bases, bases + begin, size, 0.0f, mix + begin, size);
+  });
+}
+
+void MixBackward(const float* alpha, const float* bases, const float* d_mix,
+                 int64_t experts, int64_t num_bases, int64_t size,
+                 float* d_bases, float* d_alpha) {
+  // Each range adds to alpha's gradient; the parts are summed in their order.
+  const int64_t ranges = (size + kMixGrain - 1) / kMixGrain;
+  Buffer<float> parts(ranges * experts * num_bases);
+  ParallelRanges(size, kMixGrain, [&](int64_t begin, int64_t end) {
+    const int64_t count = end - begin;
+    Gemm(Trans::kYes, Trans::kNo, num_bases, count, experts, alpha, num_bases,
+         d_mix + begin, size, 0.0f, d_bases + begin, size);
+    Gemm(Trans::kNo, Trans::kYes, experts, num_bases, count, d_mix + begin,
+         size, bases + begin, size, 0.0f,
+         parts.data() + begin / kMixGrain * experts * num_bases, num_bases);
+  });
+  for (int64_t i = 0; i < experts * num_bases; ++i) {
+    double sum = 0;
+    for (int64_t range = 0; range < ranges; ++range) {
+      sum += parts[range * experts * num_bases + i];
+    }
+    d_alpha[i] = static_cast<float>(sum);
+  }
+}
+
+Adam::Adam(int64_t size) : first_(size), second_(size) {
+  std::fill(first_.begin(), first_.end(), 0.0f);
+  std::fill(second_.begin(), second_.end(), 0.0f);
+}
+
+void Adam::Step(int64_t step, double learning_rate, const float* gradient,
+                float* value) {
+  AdamStep adam;
+  const auto t = static_cast<double>(step);
+  adam.step_size = static_cast<float>(learning_rate / (1 - std::pow(0.9, t)));
+  adam.denominator_scale =
+      static_cast<float>(1 / std::sqrt(1 - std::pow(0.999, t)));
+  constexpr int64_t kGrain = 1 << 16;
+  ParallelRanges(first_.size(), kGrain, [&](int64_t begin, int64_t end) {
+    Kernels().adam(adam, gradient + begin, end - begin, value + begin,
+                   first_.data() + begin, second_.data() + begin);
+  });
+}
+
+}  // namespace internal
+}  // namespace mobe

@@ -1,0 +1,131 @@
+// The fit: factors W_e = A_e f(sum_i alpha_ei B_i) for all experts e of one
+// layer and kind (arXiv 2508.05257, equations 3 to 6), with no data but W.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "base/matrix.h"
+#include "kernels/kernels.h"
+
+namespace mobe {
+
+// The expert matrices of one layer and kind, and their common scale.
+struct FitTarget {
+  int64_t experts = 0;
+  int64_t rows = 0;       // of one expert's matrix: its intermediate size
+  int64_t cols = 0;       // hidden size
+  Buffer<float> weights;  // [experts, rows, cols], finite
+  double scale = 1;       // standard deviation of all weights; 1 if that is 0
+
+  int64_t matrix_size() const { return rows * cols; }
+  const float* matrix(int64_t expert) const {
+    return weights.data() + expert * matrix_size();
+  }
+};
+
+// What is stored: A with the scale folded in, the bases, alpha as used.
+struct Factors {
+  int64_t num_bases = 0;
+  int64_t rank = 0;
+  Activation activation = Activation::kSilu;
+  Buffer<float> a;      // [experts, rows, rank]
+  Buffer<float> bases;  // [num_bases, rank, cols]
+  Buffer<float> alpha;  // [experts, num_bases]
+};
+
+enum class Solver {
+  kFast,       // variable projection (fit_fast.cc)
+  kReference,  // the published algorithm (fit_reference.cc)
+};
+std::optional<Solver> SolverFromName(std::string_view name);
+const char* SolverName(Solver solver);
+
+struct FitOptions {
+  int64_t num_bases = 0;
+  int64_t rank = 0;  // = rows in every published model
+  Activation activation = Activation::kSilu;
+  Solver solver = Solver::kFast;
+  int64_t passes = 0;  // over all experts
+  uint64_t seed = 0;
+  // Dtype in which the factors will be stored. The fast solver rounds bases and
+  // alpha to it before its last solve for A, which then makes up for the
+  // rounding.
+  DType stored = DType::kBF16;
+  // The reference solver's start: A not yet scaled, logits in place of alpha.
+  // Null: grouped SVDs.
+  const Factors* start = nullptr;
+};
+
+// Called after each pass with its number (from 1) and the mean squared error of
+// W / scale before its step.
+using PassFn = std::function<void(int64_t pass, double scaled_mse)>;
+
+// Fails with kUserInput for options that can't be (rank above cols, more bases
+// than experts). Result independent of the number of threads.
+Factors Fit(const FitTarget& target, const FitOptions& options,
+            const PassFn& on_pass);
+
+// Error of the product of `factors` against the target.
+struct FitError {
+  double scaled_mse = 0;    // mean of ((W - A f(alpha B)) / scale)^2
+  double relative = 0;      // Frobenius norm of the difference over that of W
+  double worst_expert = 0;  // the largest relative error of a single expert
+  int64_t worst_expert_index = 0;
+};
+FitError MeasureFit(const FitTarget& target, const Factors& factors);
+
+// product = A_e f(sum_i alpha_ei B_i), [rows, cols], for one expert.
+// `scratch` is resized to [rank, cols].
+void BuildExpert(const Factors& factors, int64_t expert, int64_t rows,
+                 int64_t cols, Buffer<float>* scratch, float* product);
+
+// Rounds values to `dtype` and back: what a reader of the file will see.
+void RoundTo(DType dtype, Buffer<float>* values);
+
+namespace internal {
+
+// The common start: experts in num_bases contiguous groups, the SVD of each
+// group's stacked matrices. Bases are the leading right singular vectors as
+// rows. With `a`, A of expert e is its rows of U S. group[e] is e's basis.
+struct SvdStart {
+  Buffer<float> bases;         // [num_bases, rank, cols]
+  Buffer<float> a;             // [experts, rows, rank], when asked for
+  std::vector<int64_t> group;  // [experts]
+};
+enum class WantA { kNo, kYes };
+SvdStart GroupedSvd(const float* weights, int64_t experts, int64_t rows,
+                    int64_t cols, int64_t num_bases, int64_t rank, WantA want);
+
+Factors FitFast(const FitTarget& target, const FitOptions& options,
+                const PassFn& on_pass);
+Factors FitReference(const FitTarget& target, const FitOptions& options,
+                     const PassFn& on_pass);
+
+// mix[e] = sum_i alpha[e, i] bases[i] for all experts: [experts, size] from
+// [experts, num_bases] and [num_bases, size]. Parallel over columns.
+void MixBases(const float* alpha, const float* bases, int64_t experts,
+              int64_t num_bases, int64_t size, float* mix);
+// The transpose of MixBases: gradients to bases and alpha from that to mix.
+void MixBackward(const float* alpha, const float* bases, const float* d_mix,
+                 int64_t experts, int64_t num_bases, int64_t size,
+                 float* d_bases, float* d_alpha);
+
+// Adam's state for one array of parameters.
+class Adam {
+ public:
+  explicit Adam(int64_t size);
+  // Step number `step` (from 1) with this learning rate. Parallel.
+  void Step(int64_t step, double learning_rate, const float* gradient,
+            float* value);
+
+ private:
+  Buffer<float> first_;
+  Buffer<float> second_;
+};
+
+}  // namespace internal
+}  // namespace mobe

@@ -1,0 +1,57 @@
+// The start that both solvers share: grouped SVDs, as the reference does it.
+#include <cblas.h>
+#include <lapacke.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "mobe/fit.h"
+
+namespace mobe::internal {
+
+SvdStart GroupedSvd(const float* weights, int64_t experts, int64_t rows,
+                    int64_t cols, int64_t num_bases, int64_t rank, WantA want) {
+  openblas_set_num_threads(1);  // groups run in parallel instead
+  SvdStart start;
+  start.bases.Resize(num_bases * rank * cols);
+  start.group.resize(experts);
+  if (want == WantA::kYes) start.a.Resize(experts * rows * rank);
+  ParallelFor(num_bases, [&](int64_t g) {
+    const int64_t first = g * experts / num_bases;
+    const int64_t last = (g + 1) * experts / num_bases;
+    const int64_t height = (last - first) * rows;
+    const int64_t kept = std::min(height, cols);
+    // Column-major LAPACK sees the transpose W^T = V S U^T, so what it calls U
+    // is V with its columns adjacent: the rows that we want.
+    Buffer<float> w(height * cols);
+    Buffer<float> s(kept);
+    Buffer<float> v(kept * cols);
+    Buffer<float> u(height * kept);
+    std::memcpy(w.data(), weights + first * rows * cols,
+                height * cols * sizeof(float));
+    const int info = LAPACKE_sgesdd(
+        LAPACK_COL_MAJOR, 'S', static_cast<int>(cols), static_cast<int>(height),
+        w.data(), static_cast<int>(cols), s.data(), v.data(),
+        static_cast<int>(cols), u.data(), static_cast<int>(kept));
+    if (info != 0) {
+      Fail(ErrorKind::kInternal, "the SVD of expert group {} failed ({})", g,
+           info);
+    }
+    std::memcpy(start.bases.data() + g * rank * cols, v.data(),
+                rank * cols * sizeof(float));
+    for (int64_t e = first; e < last; ++e) {
+      start.group[e] = g;
+      if (want == WantA::kNo) continue;
+      for (int64_t row = 0; row < rows; ++row) {
+        const float* u_row = u.data() + ((e - first) * rows + row) * kept;
+        float* a_row = start.a.data() + (e * rows + row) * rank;
+        for (int64_t k = 0; k < rank; ++k) a_row[k] = u_row[k] * s[k];
+      }
+    }
+  });
+  return start;
+}
+
+}  // namespace mobe::internal

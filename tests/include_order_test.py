@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Rejects an include in src/ that goes up the layers, and what else would blur
+them: a file over MAX_LINES lines, a folder that no layer names, a file outside
+any folder.
+
+Checks a tree that breaks every rule first, to see that each would be noticed;
+with --self-test, only that one.
+"""
+
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+MAX_LINES = 600
+
+# Folder -> folders that it may include from, besides itself and whatever those
+# may include from.
+LAYERS = {
+    "base": [],
+    "kernels": ["base"],
+    "io": ["base"],
+    "text": ["base"],
+    "families": ["io"],
+    "mobe": ["families", "kernels"],
+    "model": ["mobe", "text"],
+    "eval": ["model"],
+    "serve": ["model"],
+    "cli": ["eval", "serve"],
+}
+
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.MULTILINE)
+
+
+def below(folder):
+    """The folder and all that it may include from."""
+    return {folder}.union(*(below(lower) for lower in LAYERS[folder]))
+
+
+def problems_of_file(src, path):
+    name = path.relative_to(src)
+    folder = name.parts[0]
+    if len(name.parts) == 1:
+        return [f"src/{name}: lies in no layer's folder"]
+    if folder not in LAYERS:
+        return [f"src/{name}: {folder} is no layer of tests/{Path(__file__).name}"]
+    text = path.read_text()
+    problems = []
+    lines = len(text.splitlines())
+    if lines > MAX_LINES:
+        problems.append(f"src/{name}: {lines} lines, at most {MAX_LINES} allowed")
+    for include in INCLUDE.findall(text):
+        parts = Path(include).parts
+        if ".." in parts or len(parts) == 1 or parts[0] not in LAYERS:
+            problems.append(
+                f'src/{name}: "{include}" does not start with a layer\'s folder'
+            )
+        elif parts[0] not in below(folder):
+            problems.append(f'src/{name}: {folder} may not include "{include}"')
+    return problems
+
+
+def problems_of(src):
+    files = sorted(path for path in src.rglob("*") if path.suffix in (".cc", ".h"))
+    return [problem for path in files for problem in problems_of_file(src, path)]
+
+
+def self_test():
+    """Writes one file for each rule; fails unless each is judged as expected."""
+    cases = {  # file -> (contents, rejected)
+        "base/a.h": ('#include "io/b.h"\n', True),
+        "kernels/a.cc": ('  #  include "io/b.h"\n', True),
+        "families/a.h": ('#include "mobe/b.h"\n', True),
+        "serve/a.cc": ('#include "eval/b.h"\n', True),
+        "text/a.cc": ('#include "../model/b.h"\n', True),
+        "text/b.cc": ('#include "b.h"\n', True),
+        "base/long.cc": ("\n" * (MAX_LINES + 1), True),
+        "extra/a.h": ("", True),
+        "a.h": ("", True),
+        "base/b.cc": ('#include <io.h>\n#include "base/b.h"\n', False),
+        "cli/a.cc": ('#include "base/b.h"\n#include "kernels/b.h"\n', False),
+        "base/full.cc": ("\n" * MAX_LINES, False),
+    }
+    wrong = []
+    with tempfile.TemporaryDirectory() as folder:
+        src = Path(folder)
+        for name, (contents, _) in cases.items():
+            (src / name).parent.mkdir(exist_ok=True)
+            (src / name).write_text(contents)
+        for name, (_, rejected) in cases.items():
+            if bool(problems_of_file(src, src / name)) != rejected:
+                wrong.append(f"self-test: {name} rejected: {not rejected}")
+        if len(problems_of(src)) != sum(bad for _, bad in cases.values()):
+            wrong.append("self-test: the tree does not have each problem once")
+    return wrong
+
+
+def main():
+    problems = self_test()
+    if sys.argv[1:] != ["--self-test"]:
+        problems += problems_of(Path(__file__).resolve().parent.parent / "src")
+    print(*problems, sep="\n", end="\n" if problems else "")
+    print("include order:", f"{len(problems)} problems" if problems else "ok")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Fixtures of the tests that compare mobe with the Python libraries."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# Everything is on this disk; nothing may be looked for on a hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def mobe():
+    """Runs `mobe args...` and checks the exit code. Gives what it printed: stdout,
+    parsed where --json is among the arguments; stderr where it should fail."""
+    program = os.environ.get("MOBE", REPOSITORY / "build/release/mobe")
+
+    def run(*args, code=0, stdin="", timeout=300):
+        command = [str(part) for part in (program, *args)]
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, timeout=timeout
+        )
+        assert done.returncode == code, (
+            f"{' '.join(command)}: exit code {done.returncode}, expected {code}\n"
+            f"{done.stdout}{done.stderr}"
+        )
+        if code != 0:
+            return done.stderr
+        return json.loads(done.stdout) if "--json" in args else done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def models():
+    """The folder of the bundled model."""
+    return REPOSITORY / "models"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The fixtures and data beside the repository, where they are."""
+    folder = Path(os.environ.get("MOBE_SHARED", REPOSITORY.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent; MOBE_SHARED names another")
+    return folder
