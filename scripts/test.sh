@@ -2,6 +2,7 @@
 # Every test there is. A failed step does not stop the next ones, so that one
 # run tells all; the last line counts the steps.
 set -euo pipefail
+shopt -s nullglob
 cd "$(dirname "$0")/.."
 
 jobs=$(nproc)
@@ -31,12 +32,12 @@ for preset in release asan; do
     -j"$jobs"
 done
 for test in tests/*_test.sh; do
-  [[ -e $test ]] && step bash "$test"
+  step bash "$test"
 done
 for test in tests/*_test.py; do
   step python3 "$test"
 done
-scripts/venv.sh
+step scripts/venv.sh
 step build/venv/bin/pytest -q tests/python
 
 for failure in "${failures[@]}"; do echo "FAILED: $failure"; done

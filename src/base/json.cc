@@ -1,8 +1,15 @@
 #include "base/json.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace mobe {
+namespace {
+
+constexpr size_t kMaxExcerpt = 160;  // bytes
+
+}  // namespace
 
 void CheckJsonDepth(std::string_view text, const std::string& source) {
   int depth = 0;
@@ -41,17 +48,16 @@ Json ParseJson(std::string_view text, const std::string& source) {
 
 std::string ParserMessage(const Json::exception& error) {
   // "[json.exception.parse_error.101] parse error at line 1, ...". The text
-  // goes on to quote the input, raw and whole; hence Excerpt.
-  const std::string_view text = error.what();
-  const size_t tag = text.find("] ");
-  return Excerpt(tag == text.npos ? text : text.substr(tag + 2));
+  // goes on to quote the input, raw and whole: hence the cut and Excerpt.
+  std::string_view text = error.what();
+  text.remove_prefix(std::min(text.find(']') + 2, text.size()));
+  return Excerpt(text.substr(0, kMaxExcerpt));
 }
 
 std::string Excerpt(const Json& value) {
-  constexpr size_t kMaxBytes = 160;
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (text.size() > kMaxBytes) {
-    size_t end = kMaxBytes;
+  if (text.size() > kMaxExcerpt) {
+    size_t end = kMaxExcerpt;
     while ((text[end] & 0xc0) == 0x80) --end;  // not within a character
     text.resize(end);
     text += "...";

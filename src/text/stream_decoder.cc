@@ -1,0 +1,23 @@
+#include "text/stream_decoder.h"
+
+#include <utility>
+
+#include "text/unicode.h"
+
+namespace mobe {
+
+std::string StreamDecoder::Push(int32_t id) {
+  if (skip_special_ && tokenizer_->IsSpecial(id)) return {};
+  held_ += tokenizer_->TokenBytes(id);
+  const size_t length = CompleteUtf8Length(held_);
+  std::string text =
+      ReplaceInvalidUtf8(std::string_view(held_).substr(0, length));
+  held_.erase(0, length);
+  return text;
+}
+
+std::string StreamDecoder::Finish() {
+  return ReplaceInvalidUtf8(std::exchange(held_, {}));
+}
+
+}  // namespace mobe
