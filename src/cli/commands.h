@@ -5,9 +5,13 @@
 
 namespace mobe {
 
+// Each in the file of its name.
+void AddGenerate(CLI::App& app, CommonOptions* common);
+void AddLogits(CLI::App& app, CommonOptions* common);
+
 inline constexpr AddCommand kCommands[] = {
-    // One line each.
-    nullptr,
+    AddGenerate,
+    AddLogits,
 };
 
 }  // namespace mobe

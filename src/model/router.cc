@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/parallel.h"
+
 namespace mobe {
 namespace {
 
@@ -39,7 +41,8 @@ void Route(float* logits, int64_t tokens, int64_t experts, int64_t picks,
   routing->picks_per_token = picks;
   routing->experts.Resize(tokens * picks);
   routing->weights.Resize(tokens * picks);
-  for (int64_t t = 0; t < tokens; ++t) {
+  constexpr int64_t kGrain = 8;  // tokens
+  const auto route = [&](int64_t t) {
     float* values = logits + t * experts;
     int32_t* picked = routing->experts.data() + t * picks;
     float* weights = routing->weights.data() + t * picks;
@@ -50,9 +53,12 @@ void Route(float* logits, int64_t tokens, int64_t experts, int64_t picks,
       weights[n] = values[picked[n]];
       sum += weights[n];
     }
-    if (!normalise) continue;
+    if (!normalise) return;
     for (int64_t n = 0; n < picks; ++n) weights[n] /= sum;
-  }
+  };
+  ParallelRanges(tokens, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) route(t);
+  });
 }
 
 }  // namespace mobe
