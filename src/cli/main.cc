@@ -40,10 +40,12 @@ int Run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    const auto named = [argc, argv](const CLI::App* command) {
+      return argc > 1 && command->get_name() == argv[1];
+    };
     fmt::print(stderr, "mobe: {} (see mobe {}--help)\n", e.what(),
-               argc > 1 && app.get_subcommand_no_throw(argv[1]) != nullptr
-                   ? std::string(argv[1]) + " "
-                   : "");
+               app.get_subcommands(named).empty() ? std::string()
+                                                  : std::string(argv[1]) + " ");
     return 2;
   } catch (const Failed&) {
     return 1;

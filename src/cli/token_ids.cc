@@ -1,10 +1,12 @@
 #include "cli/token_ids.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <string>
 #include <string_view>
 
+#include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "io/safetensors.h"
