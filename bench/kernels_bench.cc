@@ -135,10 +135,9 @@ void MixMatVec(benchmark::State& state, const KernelSet& set, Mix m) {
 
 // Functions of arrays: `streams` counts the floats read or written for each
 // element.
-void Elements(
-    benchmark::State& state, int64_t count, int streams,
-    const std::function<void(const float*, const float*, float*, float*)>&
-        body) {
+void Elements(benchmark::State& state, int64_t count, int streams,
+              const std::function<void(const float*, const float*, float*,
+                                       float*)>& body) {
   const auto a = RandomFloats(count);
   const auto b = RandomFloats(count);
   auto c = RandomFloats(count);
@@ -154,8 +153,7 @@ void Elements(
 template <class Body>
 void Register(const std::string& name, Body body) {
   benchmark::RegisterBenchmark(name.c_str(), body)
-      ->Unit(benchmark::kMicrosecond)
-      ->UseRealTime();
+      ->Unit(benchmark::kMicrosecond);
 }
 
 void RegisterSet(const KernelSet& set) {

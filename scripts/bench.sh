@@ -3,6 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-for program in build/release/bench/*_bench; do
-  "$program" "$@"
+for source in bench/*_bench.cc; do
+  "build/release/${source%.cc}" "$@"
 done

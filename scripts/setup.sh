@@ -7,7 +7,7 @@ packages=(
   g++ cmake ninja-build ccache pkg-config
   libcli11-dev nlohmann-json3-dev libfmt-dev libicu-dev
   libopenblas-dev liblapacke-dev libdnnl-dev libhwy-dev libxxhash-dev
-  # What libdnnl-dev's CMake file asks for, and its package does not.
+  # libdnnl-dev only recommends it; its CMake file does not do without.
   ocl-icd-opencl-dev
   libgtest-dev libgmock-dev libbenchmark-dev
   clang-format-14 clang-tidy-14

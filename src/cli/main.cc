@@ -31,21 +31,22 @@ int Run(int argc, char** argv) {
       "language models smaller and runs them.",
       "mobe");
   app.set_version_flag("--version", [] { return VersionText(); });
-  app.require_subcommand(1);
   app.failure_message(CLI::FailureMessage::help);
   CommonOptions common;
   app.parse_complete_callback([&common] { SetThreads(common.threads); });
   for (const AddCommand add : kCommands) add(app, &common);
   try {
     app.parse(argc, argv);
+    // Not require_subcommand: it would hide a mistyped command's own message.
+    if (app.get_subcommands().empty()) {
+      fmt::print("{}", app.help());
+      return 2;
+    }
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    const auto named = [argc, argv](const CLI::App* command) {
-      return argc > 1 && command->get_name() == argv[1];
-    };
+    const auto chosen = app.get_subcommands();
     fmt::print(stderr, "mobe: {} (see mobe {}--help)\n", e.what(),
-               app.get_subcommands(named).empty() ? std::string()
-                                                  : std::string(argv[1]) + " ");
+               chosen.empty() ? "" : chosen.front()->get_name() + " ");
     return 2;
   } catch (const Failed&) {
     return 1;

@@ -21,9 +21,9 @@ std::atomic<const KernelSet*> g_kernels = nullptr;
 // `source` says where the name comes from.
 const KernelSet& FindKernels(std::string_view name, std::string_view source) {
   const std::vector<KernelSet>& sets = SupportedKernels();
-  const auto found = std::find_if(
-      sets.begin(), sets.end(),
-      [name](const KernelSet& set) { return set.name == name; });
+  const auto found =
+      std::find_if(sets.begin(), sets.end(),
+                   [name](const KernelSet& set) { return set.name == name; });
   if (found != sets.end()) return *found;
   std::vector<std::string_view> names;
   for (const KernelSet& set : sets) names.push_back(set.name);
@@ -45,8 +45,8 @@ const char* ActivationName(Activation activation) {
 }
 
 std::optional<Activation> ActivationFromName(std::string_view name) {
-  const auto found = std::find(std::begin(kActivationNames),
-                               std::end(kActivationNames), name);
+  const auto found =
+      std::find(std::begin(kActivationNames), std::end(kActivationNames), name);
   if (found == std::end(kActivationNames)) return std::nullopt;
   return static_cast<Activation>(found - std::begin(kActivationNames));
 }

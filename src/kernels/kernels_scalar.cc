@@ -118,8 +118,7 @@ void Adam(const AdamStep& step, const float* gradient, int64_t count,
           float* value, float* first_moment, float* second_moment) {
   for (int64_t j = 0; j < count; ++j) {
     const float g = gradient[j];
-    const float m =
-        step.beta1 * first_moment[j] + (1.0f - step.beta1) * g;
+    const float m = step.beta1 * first_moment[j] + (1.0f - step.beta1) * g;
     const float v =
         step.beta2 * second_moment[j] + (1.0f - step.beta2) * (g * g);
     first_moment[j] = m;

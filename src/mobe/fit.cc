@@ -72,13 +72,19 @@ void BuildExpert(const Factors& factors, int64_t expert, int64_t rows,
 }
 
 FitError MeasureFit(const FitTarget& target, const Factors& factors) {
+  return MeasureDifference(target, [&](int64_t expert, float* product) {
+    thread_local Buffer<float> scratch;
+    BuildExpert(factors, expert, target.rows, target.cols, &scratch, product);
+  });
+}
+
+FitError MeasureDifference(const FitTarget& target, const BuildFn& build) {
   std::vector<double> errors(target.experts);
   std::vector<double> norms(target.experts);
   ParallelFor(target.experts, [&](int64_t e) {
-    thread_local Buffer<float> scratch;
     thread_local Buffer<float> product;
     product.Resize(target.matrix_size());
-    BuildExpert(factors, e, target.rows, target.cols, &scratch, product.data());
+    build(e, product.data());
     errors[e] = Kernels().subtract(product.data(), target.matrix(e),
                                    target.matrix_size(), product.data());
     std::fill(product.begin(), product.end(), 0.0f);

@@ -77,6 +77,10 @@ struct FitError {
   int64_t worst_expert_index = 0;
 };
 FitError MeasureFit(const FitTarget& target, const Factors& factors);
+// The same for any approximation: build(expert, product) writes its matrix, and
+// is called from several threads.
+using BuildFn = std::function<void(int64_t expert, float* product)>;
+FitError MeasureDifference(const FitTarget& target, const BuildFn& build);
 
 // product = A_e f(sum_i alpha_ei B_i), [rows, cols], for one expert.
 // `scratch` is resized to [rank, cols].

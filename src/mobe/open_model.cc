@@ -27,20 +27,6 @@ void CheckCounts(const Checkpoint& checkpoint, const ModelConfig& config) {
   }
 }
 
-void CheckTensor(const Checkpoint& checkpoint, const TensorSpec& spec) {
-  const TensorView& tensor = checkpoint.At(spec.name);
-  if (tensor.shape != spec.shape) {
-    Fail(ErrorKind::kCorruptFile,
-         "{}: tensor {} has shape {}, expected {} by config.json",
-         checkpoint.FileOf(tensor), spec.name, tensor.shape, spec.shape);
-  }
-  if (!IsFloat(tensor.dtype)) {
-    Fail(ErrorKind::kUnsupported,
-         "{}: tensor {} has dtype {}, expected F32, F16 or BF16",
-         checkpoint.FileOf(tensor), spec.name, DTypeName(tensor.dtype));
-  }
-}
-
 }  // namespace
 
 const TensorView& OpenedModel::At(Role role, int64_t layer,
@@ -50,6 +36,26 @@ const TensorView& OpenedModel::At(Role role, int64_t layer,
     if (role == kind.alpha) return checkpoint.At(AlphaName(layer, kind));
   }
   return checkpoint.At(TensorName(*family, role, layer, expert));
+}
+
+std::optional<std::string> CheckTensor(const Checkpoint& checkpoint,
+                                       const TensorSpec& spec) {
+  const TensorView* tensor = checkpoint.Find(spec.name);
+  if (tensor == nullptr) {
+    return fmt::format("{}: no tensor {}, expected one of shape {}",
+                       checkpoint.folder().string(), spec.name, spec.shape);
+  }
+  if (tensor->shape != spec.shape) {
+    return fmt::format("{}: tensor {} has shape {}, expected {} by config.json",
+                       checkpoint.FileOf(*tensor), spec.name, tensor->shape,
+                       spec.shape);
+  }
+  if (!IsFloat(tensor->dtype)) {
+    return fmt::format("{}: tensor {} has dtype {}, expected F32, F16 or BF16",
+                       checkpoint.FileOf(*tensor), spec.name,
+                       DTypeName(tensor->dtype));
+  }
+  return std::nullopt;
 }
 
 OpenedModel OpenModel(const std::filesystem::path& folder) {
@@ -64,7 +70,12 @@ OpenedModel OpenModel(const std::filesystem::path& folder) {
                       ? ListTensors(*model.family, model.config, *model.mobe)
                       : ListTensors(*model.family, model.config);
   for (const TensorSpec& spec : model.tensors) {
-    CheckTensor(model.checkpoint, spec);
+    if (auto fault = CheckTensor(model.checkpoint, spec)) {
+      Fail(model.checkpoint.Find(spec.name) == nullptr
+               ? ErrorKind::kMissing
+               : ErrorKind::kCorruptFile,
+           "{}", *fault);
+    }
   }
   return model;
 }

@@ -25,9 +25,13 @@ struct OpenedModel {
   bool IsFactored(int64_t layer) const { return mobe && mobe->Has(layer); }
 };
 
+// What is wrong with a tensor that `spec` asks for, as one line that names
+// file, tensor and both shapes, or nothing.
+std::optional<std::string> CheckTensor(const Checkpoint& checkpoint,
+                                       const TensorSpec& spec);
+
 // Fails with kMissing for a tensor that is not there, kCorruptFile for one of
-// the wrong shape, kUnsupported for a dtype that is no float; the message names
-// file, tensor, and both shapes. Reads no tensor.
+// the wrong shape or of a dtype that is no float. Reads no tensor.
 OpenedModel OpenModel(const std::filesystem::path& folder);
 
 }  // namespace mobe

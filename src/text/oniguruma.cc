@@ -1,19 +1,20 @@
 #include "text/oniguruma.h"
 
 #include <fmt/format.h>
+#include <unicode/uchar.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "base/error.h"
+#include "text/unicode_16.h"
 
 namespace mobe {
 namespace {
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsLetter(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
+bool IsUpper(char c) { return c >= 'A' && c <= 'Z'; }
+bool IsLetter(char c) { return IsUpper(c) || (c >= 'a' && c <= 'z'); }
 bool IsAsciiPunctuation(char c) {
   return c > ' ' && c < 0x7f && !IsDigit(c) && !IsLetter(c);
 }
@@ -26,16 +27,20 @@ struct Rule {
   std::string_view to;
 };
 
-// Escapes of a class of characters.
-constexpr Rule kClassEscapes[] = {
-    {"d", "\\p{Nd}"},
-    {"D", "\\P{Nd}"},
-    {"s", "\\p{White_Space}"},
-    {"S", "\\P{White_Space}"},
-    {"w", "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]"},
-    {"W", "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]"},
-    {"h", "[0-9a-fA-F]"},
-    {"H", "[^0-9a-fA-F]"},
+// Escapes of a class of characters; the capital letter is its complement.
+struct ClassEscape {
+  char letter;
+  const char* members;  // as within brackets
+  uint32_t categories;  // whose new characters belong to it
+};
+constexpr ClassEscape kClassEscapes[] = {
+    {'d', "\\p{Nd}", U_GC_ND_MASK},
+    {'s', "\\p{White_Space}", 0},
+    {'w',
+     "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+     "\\u00B2\\u00B3\\u00B9\\u00BC-\\u00BE",
+     U_GC_L_MASK | U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK},
+    {'h', "0-9a-fA-F", 0},
 };
 
 // Escapes of one control character.
@@ -52,6 +57,15 @@ constexpr std::string_view kGroups[] = {"?:", "?i:", "?=",  "?!",
 constexpr std::string_view kPosixNames[] = {
     "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph",
     "lower", "print", "punct", "space", "upper", "word",  "xdigit"};
+
+// The characters of the categories (U_GC_..._MASK) that ICU does not know yet.
+std::string NewMembers(uint32_t categories) {
+  std::string members;
+  for (const auto& row : kNewCharacters) {
+    if ((row.category & categories) != 0) members += row.members;
+  }
+  return members;
+}
 
 class Translator {
  public:
@@ -120,9 +134,10 @@ class Translator {
       out_ += rule.to;
       return true;
     }
-    for (const Rule& rule : kClassEscapes) {
-      if (!Take(rule.from)) continue;
-      out_ += rule.to;
+    for (const ClassEscape& escape : kClassEscapes) {
+      if ((c | 0x20) != escape.letter) continue;
+      ++i_;
+      Members(IsUpper(c), escape.members + NewMembers(escape.categories));
       return false;
     }
     if (c == 'x' || c == 'u') {
@@ -177,8 +192,25 @@ class Translator {
     if (std::ranges::find(kPosixNames, lower) != std::end(kPosixNames)) {
       Refuse("this property");
     }
-    out_ += fmt::format("\\{}{{{}}}", negated ? 'P' : 'p', name);
     i_ = close + 1;
+    std::string members = fmt::format("\\p{{{}}}", name);
+    const int32_t categories =
+        u_getPropertyValueEnum(UCHAR_GENERAL_CATEGORY_MASK, lower.c_str());
+    if (categories != UCHAR_INVALID_CODE) {
+      const auto mask = static_cast<uint32_t>(categories);
+      // For ICU the new characters are unassigned.
+      if ((mask & U_GC_CN_MASK) != 0) {
+        members += fmt::format("--[{}]", NewMembers(~mask));
+      } else {
+        members += NewMembers(mask);
+      }
+    }
+    if (lower == "han") members += kNewHan;
+    Members(negated, members);
+  }
+
+  void Members(bool negated, const std::string& members) {
+    out_ += fmt::format("[{}{}]", negated ? "^" : "", members);
   }
 
   void Group() {

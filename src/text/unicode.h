@@ -17,7 +17,8 @@ std::string ReplaceInvalidUtf8(std::string_view text);
 // bytes so far are right and that more bytes could complete.
 size_t CompleteUtf8Length(std::string_view text);
 
-// Normalization form C of well-formed UTF-8.
+// Normalization form C of well-formed UTF-8 as `tokenizers` 0.22 has it: by
+// Unicode 9.0. Combining marks of later versions are not put in order.
 std::string Nfc(std::string_view text);
 
 // `\s` and `\w` of Rust's regex crate (UTS #18, annex C).

@@ -1,0 +1,209 @@
+// mobe compress MODEL OUT
+#include "mobe/compress.h"
+
+#include <fmt/core.h>
+#include <sys/resource.h>
+
+#include <charconv>
+#include <fstream>
+#include <map>
+
+#include "base/error.h"
+#include "cli/command.h"
+#include "cli/commands.h"
+
+namespace mobe {
+namespace {
+
+struct Arguments {
+  std::string model;
+  std::string out;
+  int64_t bases = 0;
+  double ratio = 0;
+  std::string activation = "silu";
+  std::string layers;
+  std::string solver = "fast";
+  std::string budget;
+  double shard_gigabytes = 5;
+  std::string start;
+  std::string trace;
+  uint64_t seed = 0;
+  bool dry_run = false;
+};
+
+// "3" or "0-5", both inclusive.
+void ParseLayers(const std::string& text, CompressOptions* options) {
+  const size_t dash = text.find('-');
+  const auto number = [&](std::string_view part) {
+    int64_t value = -1;
+    const auto [end, error] =
+        std::from_chars(part.data(), part.data() + part.size(), value);
+    if (error != std::errc() || end != part.data() + part.size() || value < 0) {
+      Fail(ErrorKind::kUserInput,
+           "--layers {}: expected a layer (3) or a range (0-5)", text);
+    }
+    return value;
+  };
+  const std::string_view view = text;
+  options->first_layer = number(view.substr(0, dash));
+  options->last_layer = dash == std::string::npos
+                            ? options->first_layer
+                            : number(view.substr(dash + 1));
+  if (options->first_layer > options->last_layer) {
+    Fail(ErrorKind::kUserInput, "--layers {}: the range is empty", text);
+  }
+}
+
+CompressOptions OptionsOf(const Arguments& arguments) {
+  CompressOptions options;
+  if (arguments.bases != 0) options.num_bases = arguments.bases;
+  if (arguments.ratio != 0) options.ratio = arguments.ratio;
+  options.activation = *ActivationFromName(arguments.activation);
+  options.solver = *SolverFromName(arguments.solver);
+  options.seed = arguments.seed;
+  options.start = arguments.start;
+  if (!arguments.layers.empty()) ParseLayers(arguments.layers, &options);
+  if (!arguments.budget.empty()) options.budget = ParseBudget(arguments.budget);
+  options.shard_bytes = static_cast<int64_t>(arguments.shard_gigabytes * 1e9);
+  return options;
+}
+
+Json PlanJson(const CompressPlan& plan) {
+  return {{"num_bases", plan.format.num_bases},
+          {"rank", plan.format.rank},
+          {"activation", ActivationName(plan.format.activation)},
+          {"layers", plan.format.layers},
+          {"ratio_experts", plan.ratios.experts},
+          {"ratio_model", plan.ratios.model},
+          {"bytes_in", plan.bytes_in},
+          {"bytes_out", plan.bytes_out}};
+}
+
+void PrintPlan(const CompressPlan& plan) {
+  fmt::print(
+      "{} layers of experts: {} bases of rank {}, {}\n"
+      "expert weights kept: {:.1f}%   whole model: {:.1f}%\n"
+      "bytes: {} in, {} out in {} file{}\n"
+      "memory of the fit: {}\n",
+      plan.format.layers.size(), plan.format.num_bases, plan.format.rank,
+      ActivationName(plan.format.activation), 100 * plan.ratios.experts,
+      100 * plan.ratios.model, FormatBytes(static_cast<double>(plan.bytes_in)),
+      FormatBytes(static_cast<double>(plan.bytes_out)), plan.shards.size(),
+      plan.shards.size() == 1 ? "" : "s",
+      FormatBytes(static_cast<double>(plan.fit_bytes)));
+}
+
+int64_t PeakRssBytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * int64_t{1024};
+}
+
+void Run(const Arguments& arguments, const CommonOptions& common) {
+  const double start = MonotonicSeconds();
+  const OpenedModel model = OpenModel(arguments.model);
+  const CompressPlan plan = PlanCompression(model, OptionsOf(arguments));
+  if (!common.json) PrintPlan(plan);
+  if (arguments.dry_run) {
+    if (common.json) PrintJson(PlanJson(plan));
+    return;
+  }
+  std::ofstream trace_file;
+  TraceFn trace;
+  if (!arguments.trace.empty()) {
+    trace_file.open(arguments.trace);
+    if (!trace_file) {
+      Fail(ErrorKind::kUserInput, "--trace {}: cannot create the file",
+           arguments.trace);
+    }
+    trace_file << "layer,matrix,pass,seconds,mse_scaled\n";
+    trace = [&](int64_t layer, const MatrixKind& kind, int64_t pass,
+                double mse) {
+      trace_file << fmt::format("{},{},{},{:.4f},{:.9g}\n", layer, kind.name,
+                                pass, MonotonicSeconds() - start, mse);
+    };
+  }
+  CompressReport report;
+  {
+    ProgressBar bar(stderr, common.quiet);
+    report = Compress(model, plan, arguments.out, bar.AsFunction(), trace);
+  }
+  const double seconds = MonotonicSeconds() - start;
+  if (common.json) {
+    Json json = PlanJson(plan);
+    json["mse_scaled_mean"] = report.mse_scaled_mean;
+    json["seconds"] = seconds;
+    json["peak_rss_bytes"] = PeakRssBytes();
+    json["passes"] = report.passes;
+    json["resumed"] = report.resumed;
+    json["matrices"] = Json::array();
+    for (const MatrixReport& matrix : report.matrices) {
+      json["matrices"].push_back({{"layer", matrix.layer},
+                                  {"matrix", matrix.kind},
+                                  {"mse_scaled", matrix.error.scaled_mse},
+                                  {"relative", matrix.error.relative}});
+    }
+    PrintJson(json);
+    return;
+  }
+  if (report.resumed > 0) {
+    fmt::print("continued: {} matrices were finished before\n", report.resumed);
+  }
+  fmt::print("mean scaled MSE {:.5f} in {}, peak memory {}\n",
+             report.mse_scaled_mean, FormatDuration(seconds),
+             FormatBytes(static_cast<double>(PeakRssBytes())));
+}
+
+}  // namespace
+
+void AddCompress(CLI::App& app, CommonOptions* common) {
+  auto* command = app.add_subcommand(
+      "compress", "factor a model's experts; continues where it was stopped");
+  auto arguments = std::make_shared<Arguments>();
+  command->add_option("model", arguments->model, "folder of the original")
+      ->required();
+  command->add_option("out", arguments->out, "new folder for the result")
+      ->required();
+  auto* bases =
+      command
+          ->add_option("--bases", arguments->bases,
+                       "number of bases of each layer and matrix kind")
+          ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--ratio", arguments->ratio,
+                   "share of the expert weights to keep (default 0.75)")
+      ->check(CLI::Range(0.0, 1.0))
+      ->excludes(bases);
+  command
+      ->add_option("--activation", arguments->activation,
+                   "function between bases and A")
+      ->check(CLI::IsMember({"silu", "tanh", "identity"}))
+      ->capture_default_str();
+  command->add_option("--layers", arguments->layers,
+                      "layers to factor, as 3 or 0-5 (default: all)");
+  command
+      ->add_option("--solver", arguments->solver,
+                   "fast, or the published algorithm")
+      ->check(CLI::IsMember({"fast", "reference"}))
+      ->capture_default_str();
+  command->add_option("--budget", arguments->budget,
+                      "passes of each matrix (500), or time of the whole job "
+                      "(90s, 10m, 2h) (default: 500 passes)");
+  command->add_option("--seed", arguments->seed, "seed of the start")
+      ->capture_default_str();
+  command
+      ->add_option("--shard-gb", arguments->shard_gigabytes,
+                   "largest size of an output file in GB")
+      ->check(CLI::Range(0.000001, 1e6))
+      ->capture_default_str();
+  command->add_option("--start", arguments->start,
+                      "safetensors file of starts for --solver reference");
+  command->add_option("--trace", arguments->trace,
+                      "CSV file for the error of each pass");
+  command->add_flag("--dry-run", arguments->dry_run,
+                    "print what would be done and stop");
+  AddCommonOptions(command, common, JsonOutput::kYes);
+  command->callback([arguments, common] { Run(*arguments, *common); });
+}
+
+}  // namespace mobe

@@ -1,0 +1,34 @@
+// mobe reconstruct MOBE OUT
+#include "mobe/reconstruct.h"
+
+#include <fmt/core.h>
+
+#include "cli/command.h"
+#include "cli/commands.h"
+
+namespace mobe {
+
+void AddReconstruct(CLI::App& app, CommonOptions* common) {
+  auto* command = app.add_subcommand(
+      "reconstruct", "write a factored model as a standard checkpoint");
+  auto folder = std::make_shared<std::string>();
+  auto out = std::make_shared<std::string>();
+  auto shard_gigabytes = std::make_shared<double>(5);
+  command->add_option("mobe", *folder, "folder of the factored model")
+      ->required();
+  command->add_option("out", *out, "new folder for the result")->required();
+  command
+      ->add_option("--shard-gb", *shard_gigabytes,
+                   "largest size of an output file in GB")
+      ->check(CLI::Range(0.000001, 1e6))
+      ->capture_default_str();
+  AddCommonOptions(command, common, JsonOutput::kNo);
+  command->callback([=] {
+    const OpenedModel model = OpenModel(*folder);
+    ProgressBar bar(stderr, common->quiet);
+    Reconstruct(model, *out, static_cast<int64_t>(*shard_gigabytes * 1e9),
+                bar.AsFunction());
+  });
+}
+
+}  // namespace mobe

@@ -1,0 +1,85 @@
+// mobe verify OUT --against MODEL
+#include "mobe/verify.h"
+
+#include <fmt/core.h>
+
+#include "base/error.h"
+#include "cli/command.h"
+#include "cli/commands.h"
+
+namespace mobe {
+namespace {
+
+VerifyReport VerifyFolders(const std::string& folder,
+                           const std::string& original,
+                           const CommonOptions& common) {
+  const OpenedModel base = OpenModel(original);
+  if (base.mobe) {
+    Fail(ErrorKind::kUserInput,
+         "{}: a factored model; --against wants the original", original);
+  }
+  ProgressBar bar(stderr, common.quiet);
+  try {
+    return Verify(folder, base, bar.AsFunction());
+  } catch (const Error& e) {
+    // What can't be opened is at fault; what is wrong with us is not.
+    if (e.kind() == ErrorKind::kInternal ||
+        e.kind() == ErrorKind::kOutOfMemory) {
+      throw;
+    }
+    return {{e.what()}, {}, 0};
+  }
+}
+
+void Run(const std::string& folder, const std::string& original,
+         const CommonOptions& common) {
+  const VerifyReport report = VerifyFolders(folder, original, common);
+  if (common.json) {
+    Json json = {{"ok", report.faults.empty()},
+                 {"faults", report.faults},
+                 {"tensors_equal", report.tensors_equal},
+                 {"matrices", Json::array()}};
+    for (const MatrixReport& matrix : report.matrices) {
+      json["matrices"].push_back({{"layer", matrix.layer},
+                                  {"matrix", matrix.kind},
+                                  {"mse_scaled", matrix.error.scaled_mse},
+                                  {"relative", matrix.error.relative},
+                                  {"worst_expert", matrix.error.worst_expert}});
+    }
+    PrintJson(json);
+  } else {
+    for (const MatrixReport& matrix : report.matrices) {
+      fmt::print(
+          "layer {:3} {:4}  relative error {:.4f}  worst expert {:.4f} "
+          "({})\n",
+          matrix.layer, matrix.kind, matrix.error.relative,
+          matrix.error.worst_expert, matrix.error.worst_expert_index);
+    }
+    for (const std::string& fault : report.faults) {
+      fmt::print("fault: {}\n", fault);
+    }
+    fmt::print(
+        "{}: {} tensors equal the original, {} matrices measured, {} "
+        "fault{}\n",
+        report.faults.empty() ? "ok" : "FAILED", report.tensors_equal,
+        report.matrices.size(), report.faults.size(),
+        report.faults.size() == 1 ? "" : "s");
+  }
+  if (!report.faults.empty()) throw Failed();
+}
+
+}  // namespace
+
+void AddVerify(CLI::App& app, CommonOptions* common) {
+  auto* command =
+      app.add_subcommand("verify", "check a compressed or reconstructed model");
+  auto folder = std::make_shared<std::string>();
+  auto original = std::make_shared<std::string>();
+  command->add_option("out", *folder, "folder to check")->required();
+  command->add_option("--against", *original, "folder of the original")
+      ->required();
+  AddCommonOptions(command, common, JsonOutput::kYes);
+  command->callback([=] { Run(*folder, *original, *common); });
+}
+
+}  // namespace mobe

@@ -1,0 +1,51 @@
+#include "io/checkpoint_writer.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace mobe {
+
+namespace fs = std::filesystem;
+
+void WriteShard(const fs::path& folder, const Shard& shard,
+                const TensorSource& source) {
+  // transformers refuses files without this key.
+  SafetensorsWriter writer(folder / shard.file, shard.tensors,
+                           {{"format", "pt"}});
+  for (const TensorDecl& tensor : shard.tensors) {
+    source(tensor, [&](std::span<const std::byte> piece) {
+      writer.Append(tensor.name, piece);
+    });
+  }
+  writer.Commit();
+}
+
+void FinishCheckpoint(const fs::path& folder, const std::vector<Shard>& shards,
+                      const fs::path& from, const Json& config) {
+  if (shards.size() > 1) {
+    WriteFileAtomically(folder / "model.safetensors.index.json",
+                        ShardIndex(shards));
+  }
+  CopySideFiles(from, folder);
+  WriteFileAtomically(folder / "config.json", config.dump(2) + "\n");
+}
+
+void CheckOutputFolder(const fs::path& folder,
+                       const std::vector<std::string>& ours) {
+  if (!fs::exists(folder)) return;
+  if (!fs::is_directory(folder)) {
+    Fail(ErrorKind::kUserInput, "{}: not a folder, expected a new or empty one",
+         folder.string());
+  }
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (std::find(ours.begin(), ours.end(), name) != ours.end()) continue;
+    Fail(ErrorKind::kUserInput,
+         "{}: the output folder already holds {}; name a new or empty folder",
+         folder.string(), name);
+  }
+}
+
+}  // namespace mobe

@@ -1,0 +1,35 @@
+// Writing a checkpoint folder, shard by shard. config.json comes last, so a
+// folder that has one is whole.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <vector>
+
+#include "base/json.h"
+#include "io/checkpoint.h"
+
+namespace mobe {
+
+// Passes the bytes of one tensor, front to back, in one or more pieces to sink.
+using ByteSink = std::function<void(std::span<const std::byte>)>;
+using TensorSource =
+    std::function<void(const TensorDecl& tensor, const ByteSink& sink)>;
+
+// Writes one file of the plan, whole and durable or not at all.
+void WriteShard(const std::filesystem::path& folder, const Shard& shard,
+                const TensorSource& source);
+
+// After the last shard: index (when there are several), the side files of
+// `from`, and config.json.
+void FinishCheckpoint(const std::filesystem::path& folder,
+                      const std::vector<Shard>& shards,
+                      const std::filesystem::path& from, const Json& config);
+
+// Fails with kUserInput when `folder` exists and is not an empty folder, so
+// that nothing of the user's is overwritten. Entries named in `ours` count as
+// absent.
+void CheckOutputFolder(const std::filesystem::path& folder,
+                       const std::vector<std::string>& ours = {});
+
+}  // namespace mobe

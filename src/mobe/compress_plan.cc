@@ -1,0 +1,125 @@
+#include <charconv>
+#include <unordered_set>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "mobe/compress.h"
+
+namespace mobe {
+namespace {
+
+std::vector<int64_t> LayersToFactor(const ModelConfig& config,
+                                    const CompressOptions& options) {
+  std::vector<int64_t> layers;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (config.IsMoeLayer(layer) && layer >= options.first_layer &&
+        layer <= options.last_layer) {
+      layers.push_back(layer);
+    }
+  }
+  if (layers.empty()) {
+    Fail(ErrorKind::kUserInput,
+         "no layer to factor: the model has layers 0 to {}, and none of those "
+         "asked for has experts",
+         config.num_layers - 1);
+  }
+  return layers;
+}
+
+// F8 and the like are written as bf16; anything else keeps its dtype.
+DType StoredDType(const OpenedModel& model, const TensorSpec& spec) {
+  for (const MatrixKind& kind : kMatrixKinds) {
+    const bool factor = spec.role == kind.bases || spec.role == kind.alpha ||
+                        spec.role == kind.expert;
+    if (!factor) continue;
+    const DType dtype = model.At(kind.expert, spec.layer, 0).dtype;
+    return DTypeSize(dtype) < 2 ? DType::kBF16 : dtype;
+  }
+  return model.checkpoint.At(spec.name).dtype;
+}
+
+}  // namespace
+
+Budget ParseBudget(const std::string& text) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  const std::string unit(rest, end);
+  const double seconds = unit == "s"   ? 1
+                         : unit == "m" ? 60
+                         : unit == "h" ? 3600
+                                       : 0;
+  const bool valid = error == std::errc() && value > 0 && value < 1e9 &&
+                     (seconds > 0 || (unit.empty() && value >= 1 &&
+                                      value == static_cast<int64_t>(value)));
+  if (!valid) {
+    Fail(ErrorKind::kUserInput,
+         "budget \"{}\": expected a number of passes (500) or a time (90s, "
+         "10m, 2h)",
+         text);
+  }
+  if (seconds > 0) return {0, value * seconds};
+  return {static_cast<int64_t>(value), 0};
+}
+
+CompressPlan PlanCompression(const OpenedModel& model,
+                             const CompressOptions& options) {
+  if (model.mobe) {
+    Fail(ErrorKind::kUserInput,
+         "{}: already factored ({} bases); compress the original model",
+         model.checkpoint.folder().string(), model.mobe->num_bases);
+  }
+  if (!options.start.empty() && options.solver != Solver::kReference) {
+    Fail(ErrorKind::kUserInput,
+         "--start goes with --solver reference: it gives A, which the fast "
+         "solver computes");
+  }
+  const ModelConfig& config = model.config;
+  CompressPlan plan;
+  plan.options = options;
+  plan.format.rank = config.expert_size;
+  plan.format.activation = options.activation;
+  plan.format.layers = LayersToFactor(config, options);
+  plan.format.num_bases =
+      options.num_bases
+          ? *options.num_bases
+          : BasesForRatio(config, options.ratio, plan.format.rank);
+  if (plan.format.num_bases < 1 || plan.format.num_bases > config.num_experts) {
+    Fail(ErrorKind::kUserInput,
+         "{} bases: expected 1 to the number of experts ({})",
+         plan.format.num_bases, config.num_experts);
+  }
+  if (plan.format.rank > config.hidden_size) {
+    Fail(ErrorKind::kUnsupported,
+         "{}: experts are wider ({}) than the model ({}): the factored form "
+         "would be larger than the original",
+         model.checkpoint.config_path(), config.expert_size,
+         config.hidden_size);
+  }
+
+  std::vector<TensorDecl> tensors;
+  std::unordered_set<std::string> listed;
+  const auto specs = ListTensors(*model.family, config, plan.format);
+  for (const TensorSpec& spec : specs) {
+    tensors.push_back({spec.name, StoredDType(model, spec), spec.shape});
+    listed.insert(spec.name);
+  }
+  // What the table does not know is copied as it is.
+  for (const TensorView* tensor : model.checkpoint.tensors()) {
+    if (!listed.contains(tensor->name)) tensors.push_back(*tensor);
+  }
+  for (const TensorDecl& tensor : tensors) plan.bytes_out += tensor.bytes();
+  plan.bytes_in = model.checkpoint.bytes();
+  plan.shards = PlanShards(tensors, options.shard_bytes);
+  plan.ratios = RatiosOf(CountParts(specs), CountParts(model.tensors));
+
+  const int64_t matrix = config.expert_size * config.hidden_size;
+  // Target and mix for every expert; bases, their gradient and Adam's moments;
+  // scratch of each thread.
+  plan.fit_bytes =
+      4 * matrix *
+      (2 * config.num_experts + 4 * plan.format.num_bases + 3 * Threads());
+  return plan;
+}
+
+}  // namespace mobe

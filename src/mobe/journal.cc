@@ -1,0 +1,162 @@
+#include "mobe/journal.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "io/checkpoint_writer.h"
+
+namespace mobe {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string NameOf(int64_t layer, const MatrixKind& kind, const char* ending) {
+  return fmt::format("layer-{:05}-{}.{}", layer, kind.name, ending);
+}
+
+Json ReadJson(const fs::path& path) {
+  return ParseJson(ReadSmallFile(path), path.string());
+}
+
+void WriteJson(const fs::path& path, const Json& json) {
+  WriteFileAtomically(path, json.dump(1) + "\n");
+}
+
+// Size, time and content hash of each file that compress reads. A file that
+// has the same size and time as in `known` (an earlier result) is not read.
+Json FingerprintInputs(const fs::path& folder, const Json& known) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    const bool read = name.ends_with(".safetensors") ||
+                      name == "model.safetensors.index.json" ||
+                      name == "config.json";
+    if (read && entry.is_regular_file()) files.push_back(entry.path());
+  }
+  Json result = Json::object();
+  for (const fs::path& path : files) {
+    const std::string name = path.filename().string();
+    Json now = {{"bytes", fs::file_size(path)},
+                {"time", fs::last_write_time(path).time_since_epoch().count()}};
+    const Json before = known.value(name, Json::object());
+    const bool unchanged = before.contains("hash") &&
+                           before.value("bytes", Json()) == now["bytes"] &&
+                           before.value("time", Json()) == now["time"];
+    now["hash"] = unchanged ? before["hash"] : Json(HashFile(path));
+    result[name] = std::move(now);
+  }
+  return result;
+}
+
+// Fails when the job begun in `out` had another value under any key of `now`.
+void CheckSame(const fs::path& out, const char* what, const Json& begun,
+               const Json& now) {
+  Json keys = begun;
+  keys.update(now);
+  for (const auto& [key, unused] : keys.items()) {
+    const Json before = begun.value(key, Json());
+    const Json after = now.value(key, Json());
+    if (before == after) continue;
+    Fail(ErrorKind::kUserInput,
+         "{}: holds a job begun with another {} ({}: {}, now {}); repeat that "
+         "command, or name another output folder",
+         out.string(), what, key, before.dump(), after.dump());
+  }
+}
+
+Json Hashes(const Json& inputs) {
+  Json hashes = Json::object();
+  for (const auto& [name, file] : inputs.items())
+    hashes[name] = file.at("hash");
+  return hashes;
+}
+
+}  // namespace
+
+Journal::Journal(const fs::path& out, const fs::path& input,
+                 const Json& options)
+    : folder_(out / kFolder) {
+  const fs::path job_path = PathOf("job.json");
+  if (!fs::exists(job_path)) CheckOutputFolder(out, {kFolder});
+  MakeFolder(folder_);
+  lock_ = ::open(PathOf("lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (lock_ < 0 || ::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    if (lock_ >= 0) ::close(lock_);
+    Fail(ErrorKind::kUserInput,
+         "{}: another mobe is at work in this folder (its lock is held)",
+         out.string());
+  }
+  try {
+    resumed_ = fs::exists(job_path);
+    Json job = resumed_ ? ReadJson(job_path) : Json();
+    const Json known = resumed_ ? job.at("inputs") : Json::object();
+    const Json inputs = FingerprintInputs(input, known);
+    if (resumed_) {
+      CheckSame(out, "option", job.at("options"), options);
+      CheckSame(out, "input", Hashes(known), Hashes(inputs));
+    } else {
+      WriteJson(job_path, {{"options", options}, {"inputs", inputs}});
+    }
+  } catch (const Json::exception& e) {
+    ::close(lock_);
+    Fail(ErrorKind::kCorruptFile, "{}: not a journal of mobe: {}",
+         job_path.string(), e.what());
+  } catch (...) {
+    ::close(lock_);
+    throw;
+  }
+}
+
+Journal::~Journal() {
+  if (lock_ >= 0) ::close(lock_);
+}
+
+Json Journal::Record(int64_t layer, const MatrixKind& kind) const {
+  const fs::path path = PathOf(NameOf(layer, kind, "json"));
+  return fs::exists(path) ? ReadJson(path) : Json();
+}
+
+fs::path Journal::FactorsPath(int64_t layer, const MatrixKind& kind) const {
+  return PathOf(NameOf(layer, kind, "safetensors"));
+}
+
+SafetensorsFile Journal::Factors(int64_t layer, const MatrixKind& kind) const {
+  return SafetensorsFile(FactorsPath(layer, kind));
+}
+
+bool Journal::HasFactors(int64_t layer, const MatrixKind& kind) const {
+  return fs::exists(FactorsPath(layer, kind));
+}
+
+void Journal::Finish(int64_t layer, const MatrixKind& kind,
+                     const Json& record) {
+  WriteJson(PathOf(NameOf(layer, kind, "json")), record);
+}
+
+void Journal::DropFactors(int64_t layer, const MatrixKind& kind) {
+  std::error_code ignored;
+  fs::remove(FactorsPath(layer, kind), ignored);
+}
+
+Json Journal::Note(const std::string& name) const {
+  const fs::path path = PathOf(name + ".json");
+  return fs::exists(path) ? ReadJson(path) : Json();
+}
+
+void Journal::SetNote(const std::string& name, const Json& value) {
+  WriteJson(PathOf(name + ".json"), value);
+}
+
+void Journal::Remove() {
+  std::error_code ignored;
+  fs::remove_all(folder_, ignored);
+}
+
+}  // namespace mobe

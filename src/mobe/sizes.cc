@@ -1,0 +1,102 @@
+#include "mobe/sizes.h"
+
+#include "base/error.h"
+
+namespace mobe {
+namespace {
+
+int64_t& PartOf(Role role, PartSizes* sizes) {
+  switch (role) {
+    case Role::kEmbedding:
+    case Role::kOutput:
+      return sizes->embedding;
+    case Role::kQuery:
+    case Role::kKey:
+    case Role::kValue:
+    case Role::kAttentionOutput:
+    case Role::kQueryBias:
+    case Role::kKeyBias:
+    case Role::kValueBias:
+    case Role::kAttentionOutputBias:
+      return sizes->attention;
+    case Role::kFinalNorm:
+    case Role::kAttentionNorm:
+    case Role::kQueryNorm:
+    case Role::kKeyNorm:
+    case Role::kMlpNorm:
+      return sizes->norms;
+    case Role::kRouter:
+      return sizes->router;
+    case Role::kExpertGate:
+    case Role::kExpertUp:
+    case Role::kExpertDown:
+    case Role::kGateBases:
+    case Role::kGateAlpha:
+    case Role::kUpBases:
+    case Role::kUpAlpha:
+      return sizes->experts;
+    case Role::kDenseGate:
+    case Role::kDenseUp:
+    case Role::kDenseDown:
+      return sizes->dense;
+  }
+  Fail(ErrorKind::kInternal, "role {} belongs to no part",
+       static_cast<int>(role));
+}
+
+}  // namespace
+
+PartSizes CountParts(const std::vector<TensorSpec>& tensors) {
+  PartSizes sizes;
+  for (const TensorSpec& spec : tensors) {
+    int64_t elements = 1;
+    for (const int64_t dim : spec.shape) elements *= dim;
+    PartOf(spec.role, &sizes) += elements;
+  }
+  return sizes;
+}
+
+Ratios RatiosOf(const PartSizes& stored, const PartSizes& plain) {
+  const auto ratio = [](int64_t a, int64_t b) {
+    return b == 0 ? 1.0 : static_cast<double>(a) / static_cast<double>(b);
+  };
+  return {ratio(stored.experts, plain.experts),
+          ratio(stored.total(), plain.total())};
+}
+
+int64_t FactoredLayerSize(const ModelConfig& config, int64_t num_bases,
+                          int64_t rank) {
+  const int64_t n = config.num_experts;
+  const int64_t kind = n * config.expert_size * rank +
+                       num_bases * rank * config.hidden_size + n * num_bases;
+  const int64_t down = n * config.expert_size * config.hidden_size;
+  return 2 * kind + down;
+}
+
+int64_t PlainLayerSize(const ModelConfig& config) {
+  return 3 * config.num_experts * config.expert_size * config.hidden_size;
+}
+
+int64_t BasesForRatio(const ModelConfig& config, double ratio, int64_t rank) {
+  const auto kept = [&](int64_t num_bases) {
+    return static_cast<double>(FactoredLayerSize(config, num_bases, rank)) /
+           static_cast<double>(PlainLayerSize(config));
+  };
+  // Sizes rarely meet a round ratio exactly: alpha alone, a thousandth of the
+  // whole, must not cost a basis.
+  constexpr double kSlack = 0.002;
+  int64_t best = 0;
+  for (int64_t m = 1; m <= config.num_experts && kept(m) <= ratio + kSlack;
+       ++m) {
+    best = m;
+  }
+  if (best == 0) {
+    Fail(ErrorKind::kUserInput,
+         "ratio {} can't be met: this model's expert weights can be reduced to "
+         "{:.3f} (1 basis) and upwards",
+         ratio, kept(1));
+  }
+  return best;
+}
+
+}  // namespace mobe

@@ -1,0 +1,44 @@
+// Counting parameters, plain and factored, and the two ratios that mobe always
+// prints.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "mobe/open_model.h"
+
+namespace mobe {
+
+// Parameters (numbers, not bytes) by part of the model.
+struct PartSizes {
+  int64_t embedding = 0;  // input embedding and output head
+  int64_t attention = 0;
+  int64_t router = 0;
+  int64_t experts = 0;
+  int64_t dense = 0;  // feed-forward layers without experts
+  int64_t norms = 0;
+
+  int64_t total() const {
+    return embedding + attention + router + experts + dense + norms;
+  }
+};
+PartSizes CountParts(const std::vector<TensorSpec>& tensors);
+
+// What is kept of the plain model, in parameters: 1 is no compression.
+struct Ratios {
+  double experts = 1;  // of expert weights
+  double model = 1;    // of all weights
+};
+Ratios RatiosOf(const PartSizes& stored, const PartSizes& plain);
+
+// Parameters of all experts of one layer: factored, with `num_bases` bases.
+int64_t FactoredLayerSize(const ModelConfig& config, int64_t num_bases,
+                          int64_t rank);
+int64_t PlainLayerSize(const ModelConfig& config);
+
+// The largest number of bases that keeps at most `ratio` of the expert weights
+// of each factored layer. Fails with kUserInput, giving the possible range,
+// when no number does.
+int64_t BasesForRatio(const ModelConfig& config, double ratio, int64_t rank);
+
+}  // namespace mobe

@@ -1,0 +1,79 @@
+#include "mobe/tensors.h"
+
+#include <cmath>
+
+#include "base/error.h"
+#include "base/parallel.h"
+
+namespace mobe {
+namespace {
+
+void CheckFinite(const OpenedModel& model, const TensorView& tensor,
+                 const float* values) {
+  for (int64_t i = 0; i < tensor.elements(); ++i) {
+    if (std::isfinite(values[i])) continue;
+    Fail(ErrorKind::kCorruptFile,
+         "{}: tensor {} holds a weight that is not finite ({} at element {}); "
+         "it can't be factored",
+         model.checkpoint.FileOf(tensor), tensor.name, values[i], i);
+  }
+}
+
+// Sample standard deviation of all weights, as the reference scales them.
+double StandardDeviation(const Buffer<float>& values) {
+  double sum = 0;
+  for (const float v : values) sum += v;
+  const double mean = sum / static_cast<double>(values.size());
+  double squares = 0;
+  for (const float v : values) squares += (v - mean) * (v - mean);
+  return values.size() < 2
+             ? 0
+             : std::sqrt(squares / static_cast<double>(values.size() - 1));
+}
+
+Buffer<float> LoadTensor(const TensorView& tensor) {
+  Buffer<float> values(tensor.elements());
+  LoadAsFloats(tensor.dtype, tensor.data.data(), values.size(), values.data());
+  return values;
+}
+
+}  // namespace
+
+FitTarget LoadTarget(const OpenedModel& model, int64_t layer,
+                     const MatrixKind& kind) {
+  FitTarget target;
+  target.experts = model.config.num_experts;
+  target.rows = model.config.expert_size;
+  target.cols = model.config.hidden_size;
+  target.weights.Resize(target.experts * target.matrix_size());
+  ParallelFor(target.experts, [&](int64_t expert) {
+    const TensorView& tensor = model.At(kind.expert, layer, expert);
+    float* matrix = target.weights.data() + expert * target.matrix_size();
+    LoadAsFloats(tensor.dtype, tensor.data.data(), target.matrix_size(),
+                 matrix);
+    CheckFinite(model, tensor, matrix);
+  });
+  const double deviation = StandardDeviation(target.weights);
+  target.scale = deviation > 0 ? deviation : 1;
+  return target;
+}
+
+Factors LoadFactors(const OpenedModel& model, int64_t layer,
+                    const MatrixKind& kind) {
+  Factors factors;
+  factors.num_bases = model.mobe->num_bases;
+  factors.rank = model.mobe->rank;
+  factors.activation = model.mobe->activation;
+  factors.bases = LoadTensor(model.At(kind.bases, layer));
+  factors.alpha = LoadTensor(model.At(kind.alpha, layer));
+  const int64_t size = model.config.expert_size * factors.rank;
+  factors.a.Resize(model.config.num_experts * size);
+  ParallelFor(model.config.num_experts, [&](int64_t expert) {
+    const TensorView& tensor = model.At(kind.expert, layer, expert);
+    LoadAsFloats(tensor.dtype, tensor.data.data(), size,
+                 factors.a.data() + expert * size);
+  });
+  return factors;
+}
+
+}  // namespace mobe

@@ -1,0 +1,18 @@
+// Between checkpoints and the fit: expert matrices and factors in float32.
+#pragma once
+
+#include "mobe/fit.h"
+#include "mobe/open_model.h"
+
+namespace mobe {
+
+// Reads all experts' matrices of one layer and kind of a plain layer. Fails
+// with kCorruptFile, naming file and tensor, when a weight is not finite.
+FitTarget LoadTarget(const OpenedModel& model, int64_t layer,
+                     const MatrixKind& kind);
+
+// Reads the factors of one layer and kind of a factored layer.
+Factors LoadFactors(const OpenedModel& model, int64_t layer,
+                    const MatrixKind& kind);
+
+}  // namespace mobe

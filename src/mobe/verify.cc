@@ -1,0 +1,213 @@
+#include "mobe/verify.h"
+
+#include <cmath>
+#include <cstring>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "mobe/tensors.h"
+
+namespace mobe {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Verifier {
+ public:
+  Verifier(const fs::path& folder, const OpenedModel& original,
+           const ProgressFn& progress)
+      : checkpoint_(folder), original_(original), progress_(progress) {}
+
+  VerifyReport Run() {
+    CheckConfig();
+    const auto format = DetectFormat(checkpoint_, original_.config);
+    const auto specs =
+        format ? ListTensors(*original_.family, original_.config, *format)
+               : ListTensors(*original_.family, original_.config);
+    std::unordered_map<std::string, const TensorSpec*> expected;
+    for (const TensorSpec& spec : specs) {
+      expected[spec.name] = &spec;
+      if (auto fault = CheckTensor(checkpoint_, spec)) {
+        Fault(*fault);
+      } else {
+        CheckDType(spec);
+      }
+    }
+    CheckUntouched(expected);
+    CheckExtra(expected);
+    // Errors can be measured only on a model whose shapes are right.
+    if (report_.faults.empty()) {
+      OpenedModel opened{std::move(checkpoint_), original_.family,
+                         original_.config, format, specs};
+      MeasureMatrices(opened);
+    }
+    return std::move(report_);
+  }
+
+ private:
+  void Fault(std::string text) { report_.faults.push_back(std::move(text)); }
+
+  void CheckConfig() {
+    const Json plain = PlainConfig(checkpoint_.config());
+    const Json& base = original_.checkpoint.config();
+    Json keys = base;
+    keys.update(plain);
+    for (const auto& [key, unused] : keys.items()) {
+      const Json want = base.value(key, Json());
+      const Json have = plain.value(key, Json());
+      if (want == have) continue;
+      Fault(fmt::format("{}: \"{}\" is {}, expected {} as in {}",
+                        checkpoint_.config_path(), key, have.dump(),
+                        want.dump(), original_.checkpoint.config_path()));
+    }
+  }
+
+  static bool IsExpert(const TensorSpec& spec) {
+    return spec.role == Role::kExpertGate || spec.role == Role::kExpertUp;
+  }
+
+  // Factors have the dtype of the matrices that they stand for, and A and the
+  // rebuilt matrix bear their name.
+  void CheckDType(const TensorSpec& spec) {
+    for (const MatrixKind& kind : kMatrixKinds) {
+      if (spec.role != kind.expert && spec.role != kind.bases &&
+          spec.role != kind.alpha) {
+        continue;
+      }
+      const TensorView& tensor = checkpoint_.At(spec.name);
+      const DType want = original_.At(kind.expert, spec.layer, 0).dtype;
+      if (tensor.dtype == want) continue;
+      Fault(fmt::format("{}: tensor {} has dtype {}, expected {}",
+                        checkpoint_.FileOf(tensor), tensor.name,
+                        DTypeName(tensor.dtype), DTypeName(want)));
+    }
+  }
+
+  static bool IsFinite(const TensorView& tensor) {
+    if (!IsFloat(tensor.dtype)) return true;
+    for (int64_t i = 0; i < tensor.elements(); ++i) {
+      const float value = LoadAsFloat(tensor.dtype, tensor.data.data(), i);
+      if (!std::isfinite(value)) return false;
+    }
+    return true;
+  }
+
+  // Tensors that the method leaves alone must be the same bytes. In a plain
+  // (reconstructed) model gate and up may differ: they are measured instead.
+  void CheckUntouched(
+      const std::unordered_map<std::string, const TensorSpec*>& expected) {
+    const auto& tensors = original_.checkpoint.tensors();
+    for (const TensorView* original : tensors) {
+      const TensorView* copy = checkpoint_.Find(original->name);
+      const auto spec = expected.find(original->name);
+      if (spec != expected.end() && IsExpert(*spec->second)) continue;
+      if (copy == nullptr) {
+        if (spec == expected.end()) {
+          Fault(fmt::format("{}: no tensor {}, expected a copy of the original",
+                            checkpoint_.folder().string(), original->name));
+        }
+        continue;
+      }
+      if (copy->dtype != original->dtype) {
+        Fault(fmt::format("{}: tensor {} has dtype {}, expected {}",
+                          checkpoint_.FileOf(*copy), copy->name,
+                          DTypeName(copy->dtype), DTypeName(original->dtype)));
+      } else if (copy->data.size() != original->data.size()) {
+        continue;  // its shape is a fault already
+      } else if (!original->data.empty() &&
+                 std::memcmp(copy->data.data(), original->data.data(),
+                             copy->data.size()) != 0) {
+        Fault(
+            fmt::format("{}: tensor {} differs from the original, expected "
+                        "the same bytes",
+                        checkpoint_.FileOf(*copy), copy->name));
+      } else if (!IsFinite(*copy)) {
+        Fault(
+            fmt::format("{}: tensor {} holds values that are not finite, as "
+                        "does the original",
+                        checkpoint_.FileOf(*copy), copy->name));
+      } else {
+        ++report_.tensors_equal;
+      }
+      checkpoint_.Evict(*copy);
+      original_.checkpoint.Evict(*original);
+    }
+  }
+
+  void CheckExtra(
+      const std::unordered_map<std::string, const TensorSpec*>& expected) {
+    for (const TensorView* tensor : checkpoint_.tensors()) {
+      if (!expected.contains(tensor->name) &&
+          original_.checkpoint.Find(tensor->name) == nullptr) {
+        Fault(fmt::format("{}: tensor {} is not expected",
+                          checkpoint_.FileOf(*tensor), tensor->name));
+      }
+    }
+  }
+
+  void MeasureMatrices(const OpenedModel& opened) {
+    std::vector<int64_t> layers;
+    for (int64_t layer = 0; layer < opened.config.num_layers; ++layer) {
+      if (opened.config.IsMoeLayer(layer)) layers.push_back(layer);
+    }
+    for (const int64_t layer : layers) {
+      for (const MatrixKind& kind : kMatrixKinds) {
+        const FitTarget target = LoadTarget(original_, layer, kind);
+        MatrixReport matrix{layer, kind.name, {}};
+        matrix.error = opened.IsFactored(layer)
+                           ? MeasureFactored(opened, target, layer, kind)
+                           : MeasurePlain(opened, target, layer, kind);
+        Report(opened, layer, kind, matrix);
+        progress_({static_cast<double>(report_.matrices.size()) /
+                       static_cast<double>(2 * layers.size()),
+                   fmt::format("layer {} {}", layer, kind.name), ""});
+      }
+    }
+  }
+
+  FitError MeasureFactored(const OpenedModel& opened, const FitTarget& target,
+                           int64_t layer, const MatrixKind& kind) {
+    const Factors factors = LoadFactors(opened, layer, kind);
+    return MeasureFit(target, factors);
+  }
+
+  // A plain matrix is A with N = 1: measured as the difference of the two.
+  FitError MeasurePlain(const OpenedModel& opened, const FitTarget& target,
+                        int64_t layer, const MatrixKind& kind) {
+    return MeasureDifference(target, [&](int64_t expert, float* product) {
+      const TensorView& tensor = opened.At(kind.expert, layer, expert);
+      LoadAsFloats(tensor.dtype, tensor.data.data(), target.matrix_size(),
+                   product);
+    });
+  }
+
+  void Report(const OpenedModel& opened, int64_t layer, const MatrixKind& kind,
+              MatrixReport matrix) {
+    const FitError& error = matrix.error;
+    if (!(error.worst_expert < 1)) {
+      const TensorView& tensor =
+          opened.At(kind.expert, layer, error.worst_expert_index);
+      Fault(fmt::format(
+          "{}: tensor {}: relative error {:.4f} against the original, expected "
+          "below 1",
+          opened.checkpoint.FileOf(tensor), tensor.name, error.worst_expert));
+    }
+    // An exact copy is no approximation and needs no row.
+    if (error.relative > 0) report_.matrices.push_back(std::move(matrix));
+  }
+
+  Checkpoint checkpoint_;
+  const OpenedModel& original_;
+  const ProgressFn& progress_;
+  VerifyReport report_;
+};
+
+}  // namespace
+
+VerifyReport Verify(const fs::path& folder, const OpenedModel& original,
+                    const ProgressFn& progress) {
+  return Verifier(folder, original, progress).Run();
+}
+
+}  // namespace mobe

@@ -1,0 +1,28 @@
+// Checking a compressed or reconstructed model against its original.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "mobe/compress.h"
+
+namespace mobe {
+
+struct VerifyReport {
+  // One line each, naming file and tensor. Empty: the model is sound.
+  std::vector<std::string> faults;
+  // Errors of the matrices that differ from the original by design.
+  std::vector<MatrixReport> matrices;
+  int64_t tensors_equal = 0;  // byte for byte
+};
+
+// Every tensor there, of the right shape, dtype and finite; untouched tensors
+// equal to the original's bytes; every expert of a factored (or rebuilt) matrix
+// nearer to the original than zero is: relative error below 1. What can't be
+// opened at all throws as OpenModel does.
+VerifyReport Verify(const std::filesystem::path& folder,
+                    const OpenedModel& original, const ProgressFn& progress);
+
+}  // namespace mobe
