@@ -9,12 +9,11 @@ void AddCompress(CLI::App& app, CommonOptions* common);
 void AddVerify(CLI::App& app, CommonOptions* common);
 void AddReconstruct(CLI::App& app, CommonOptions* common);
 void AddInspect(CLI::App& app, CommonOptions* common);
+void AddGenerate(CLI::App& app, CommonOptions* common);
+void AddLogits(CLI::App& app, CommonOptions* common);
 
 inline constexpr AddCommand kCommands[] = {
-    AddCompress,
-    AddVerify,
-    AddReconstruct,
-    AddInspect,
+    AddCompress, AddVerify, AddReconstruct, AddInspect, AddGenerate, AddLogits,
 };
 
 }  // namespace mobe
