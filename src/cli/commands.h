@@ -5,16 +5,21 @@
 
 namespace mobe {
 
+// Each in the file of its name.
 void AddCompress(CLI::App& app, CommonOptions* common);
 void AddVerify(CLI::App& app, CommonOptions* common);
 void AddReconstruct(CLI::App& app, CommonOptions* common);
 void AddInspect(CLI::App& app, CommonOptions* common);
+void AddGenerate(CLI::App& app, CommonOptions* common);
+void AddLogits(CLI::App& app, CommonOptions* common);
 
 inline constexpr AddCommand kCommands[] = {
     AddCompress,
     AddVerify,
     AddReconstruct,
     AddInspect,
+    AddGenerate,
+    AddLogits,
 };
 
 }  // namespace mobe

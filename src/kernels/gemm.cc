@@ -5,6 +5,7 @@
 #include <map>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -59,39 +60,91 @@ class MatMulCache {
   std::map<Key, dnnl::matmul> primitives_;
 };
 
-// Rows of w that one task of Linear multiplies: enough for the product to run
-// at full speed, few enough that a block of float32 weights stays in the cache.
+// Rows of w that one task of LinearBatch multiplies: enough for the product to
+// run at full speed, few enough that a block of float32 weights stays in the
+// cache.
 constexpr int64_t kLinearRows = 64;
+// Elements that one task rounds to bfloat16.
+constexpr int64_t kRoundGrain = 1 << 16;
 
-void LinearFloat32(const WeightView& w, const float* x, int64_t tokens,
-                   float* y) {
-  ParallelRanges(w.rows, kLinearRows, [&](int64_t begin, int64_t end) {
-    thread_local Buffer<float> unpacked;
-    const WeightView rows = w.Rows(begin, end - begin);
-    const float* weights = static_cast<const float*>(rows.data);
-    if (rows.dtype == DType::kBF16) {
-      unpacked.Resize(rows.rows * rows.cols);
-      Kernels().from_bfloat16(static_cast<const BFloat16*>(rows.data),
-                              unpacked.size(), unpacked.data());
-      weights = unpacked.data();
-    }
-    Gemm(Trans::kNo, Trans::kYes, tokens, rows.rows, w.cols, x, w.cols, weights,
-         w.cols, 0.0f, y + begin, w.rows);
-  });
+bool RunsInBFloat16(const LinearJob& job, Precision precision) {
+  return job.tokens > kMatVecTokens && precision == Precision::kBFloat16 &&
+         job.w.dtype == DType::kBF16;
 }
 
-void LinearBFloat16(const WeightView& w, const float* x, int64_t tokens,
-                    float* y) {
-  thread_local Buffer<BFloat16> rounded_buffer;
-  rounded_buffer.Resize(tokens * w.cols);
-  BFloat16* rounded = rounded_buffer.data();
-  Kernels().to_bfloat16(x, tokens * w.cols, rounded);
-  ParallelRanges(w.rows, kLinearRows, [&](int64_t begin, int64_t end) {
-    const WeightView rows = w.Rows(begin, end - begin);
-    GemmBFloat16(Trans::kNo, Trans::kYes, tokens, rows.rows, w.cols, rounded,
-                 w.cols, static_cast<const BFloat16*>(rows.data), w.cols,
-                 y + begin, w.rows);
+// Rounds the inputs of the jobs that run in bfloat16 into one buffer;
+// neighbours that read the same x share. Returns each job's place (null for the
+// others).
+std::vector<const BFloat16*> RoundInputs(std::span<const LinearJob> jobs,
+                                         Precision precision,
+                                         Buffer<BFloat16>* buffer) {
+  struct Piece {
+    const float* x;
+    int64_t count;
+    int64_t at;
+  };
+  std::vector<Piece> pieces;
+  std::vector<int64_t> starts(jobs.size(), -1);
+  int64_t used = 0;
+  const LinearJob* previous = nullptr;
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    const LinearJob& job = jobs[i];
+    if (!RunsInBFloat16(job, precision)) continue;
+    const int64_t count = job.tokens * job.w.cols;
+    if (previous != nullptr && previous->x == job.x &&
+        previous->tokens * previous->w.cols == count) {
+      starts[i] = starts[static_cast<size_t>(previous - jobs.data())];
+      continue;
+    }
+    previous = &job;
+    starts[i] = used;
+    for (int64_t begin = 0; begin < count; begin += kRoundGrain) {
+      pieces.push_back(
+          {job.x + begin, std::min(kRoundGrain, count - begin), used + begin});
+    }
+    used += count;
+  }
+  if (used > 0) buffer->Resize(used);
+  BFloat16* rounded = buffer->data();
+  ParallelFor(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+    const Piece& piece = pieces[static_cast<size_t>(i)];
+    Kernels().to_bfloat16(piece.x, piece.count, rounded + piece.at);
   });
+  std::vector<const BFloat16*> places(jobs.size(), nullptr);
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    if (starts[i] >= 0) places[i] = rounded + starts[i];
+  }
+  return places;
+}
+
+void MultiplyFloat32(const LinearJob& job, int64_t begin, int64_t end) {
+  thread_local Buffer<float> unpacked;
+  const WeightView rows = job.w.Rows(begin, end - begin);
+  const float* weights = static_cast<const float*>(rows.data);
+  if (rows.dtype == DType::kBF16) {
+    unpacked.Resize(rows.rows * rows.cols);
+    Kernels().from_bfloat16(static_cast<const BFloat16*>(rows.data),
+                            unpacked.size(), unpacked.data());
+    weights = unpacked.data();
+  }
+  Gemm(Trans::kNo, Trans::kYes, job.tokens, rows.rows, rows.cols, job.x,
+       rows.cols, weights, rows.cols, 0.0f, job.y + begin, job.w.rows);
+}
+
+// The rows [begin, end) of one job; `rounded` is x in bfloat16, or null.
+void MultiplyRows(const LinearJob& job, const BFloat16* rounded, int64_t begin,
+                  int64_t end) {
+  const WeightView rows = job.w.Rows(begin, end - begin);
+  if (job.tokens <= kMatVecTokens) {
+    Kernels().mat_vec(rows, job.x, rows.cols, job.tokens, job.y + begin,
+                      job.w.rows);
+  } else if (rounded != nullptr) {
+    GemmBFloat16(Trans::kNo, Trans::kYes, job.tokens, rows.rows, rows.cols,
+                 rounded, rows.cols, static_cast<const BFloat16*>(rows.data),
+                 rows.cols, job.y + begin, job.w.rows);
+  } else {
+    MultiplyFloat32(job, begin, end);
+  }
 }
 
 }  // namespace
@@ -137,18 +190,33 @@ void GemmBFloat16(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
   }
 }
 
+void LinearBatch(std::span<const LinearJob> jobs, Precision precision) {
+  struct Task {
+    size_t job;
+    int64_t begin;
+  };
+  std::vector<Task> tasks;
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    if (jobs[i].tokens == 0) continue;
+    for (int64_t begin = 0; begin < jobs[i].w.rows; begin += kLinearRows) {
+      tasks.push_back({i, begin});
+    }
+  }
+  thread_local Buffer<BFloat16> buffer;
+  const std::vector<const BFloat16*> rounded =
+      RoundInputs(jobs, precision, &buffer);
+  ParallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
+    const Task& task = tasks[static_cast<size_t>(i)];
+    const LinearJob& job = jobs[task.job];
+    MultiplyRows(job, rounded[task.job], task.begin,
+                 std::min(task.begin + kLinearRows, job.w.rows));
+  });
+}
+
 void Linear(const WeightView& w, const float* x, int64_t tokens,
             Precision precision, float* y) {
-  if (tokens <= kMatVecTokens) {
-    ParallelRanges(w.rows, kLinearRows, [&](int64_t begin, int64_t end) {
-      Kernels().mat_vec(w.Rows(begin, end - begin), x, w.cols, tokens,
-                        y + begin, w.rows);
-    });
-  } else if (precision == Precision::kBFloat16 && w.dtype == DType::kBF16) {
-    LinearBFloat16(w, x, tokens, y);
-  } else {
-    LinearFloat32(w, x, tokens, y);
-  }
+  const LinearJob job{w, x, tokens, y};
+  LinearBatch({&job, 1}, precision);
 }
 
 }  // namespace mobe

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "base/matrix.h"
 
@@ -29,8 +30,21 @@ void GemmBFloat16(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
                   const BFloat16* a, int64_t lda, const BFloat16* b,
                   int64_t ldb, float* c, int64_t ldc);
 
-// y[t, r] = sum_c w[r, c] x[t, c]: a linear layer without bias, x [tokens,
-// w.cols] and y [tokens, w.rows] without gaps. Parallel over rows of w.
+// A linear layer without bias: y[t, r] = sum_c w[r, c] x[t, c], x [tokens,
+// w.cols] and y [tokens, w.rows] without gaps.
+struct LinearJob {
+  WeightView w;
+  const float* x = nullptr;
+  int64_t tokens = 0;
+  float* y = nullptr;
+};
+
+// Runs the jobs, parallel over the rows of all of them together: many small
+// products (experts; query, key and value) then keep every thread busy between
+// one fork and one join.
+void LinearBatch(std::span<const LinearJob> jobs, Precision precision);
+
+// A batch of one.
 void Linear(const WeightView& w, const float* x, int64_t tokens,
             Precision precision, float* y);
 

@@ -1,0 +1,105 @@
+// mobe generate: continues a text.
+#include "model/generate.h"
+
+#include <fmt/core.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "base/file.h"
+#include "cli/commands.h"
+#include "cli/run_options.h"
+
+namespace mobe {
+namespace {
+
+struct Options {
+  std::string model;
+  std::string prompt;
+  std::string prompt_file;
+  LoadOptions load;
+  GenerateOptions generate;
+};
+
+double PerSecond(double count, double seconds) {
+  return seconds > 0 ? count / seconds : 0;
+}
+
+void Run(const Options& options, const CommonOptions& common) {
+  const Model model = Model::Load(options.model, options.load);
+  const Tokenizer tokenizer = Tokenizer::Load(options.model);
+  const std::string prompt = options.prompt_file.empty()
+                                 ? options.prompt
+                                 : ReadSmallFile(options.prompt_file);
+  std::string text;
+  const GenerateResult result =
+      Generate(model, tokenizer, tokenizer.Encode(prompt), options.generate,
+               [&](std::string_view piece) {
+                 text += piece;
+                 if (common.json) return;
+                 std::fwrite(piece.data(), 1, piece.size(), stdout);
+                 std::fflush(stdout);
+               });
+  const double prefill_rate = PerSecond(
+      static_cast<double>(result.prompt_tokens), result.prefill_seconds);
+  const double decode_rate =
+      PerSecond(static_cast<double>(result.tokens - 1), result.decode_seconds);
+  const double gigabytes =
+      static_cast<double>(DecodeBytes(model.weights(), model.config())) *
+      decode_rate / 1e9;
+  if (common.json) {
+    PrintJson({{"text", text},
+               {"prompt_tokens", result.prompt_tokens},
+               {"tokens", result.tokens},
+               {"finish_reason", FinishReasonName(result.reason)},
+               {"prefill_seconds", result.prefill_seconds},
+               {"decode_seconds", result.decode_seconds},
+               {"decode_gigabytes_per_second", gigabytes}});
+    return;
+  }
+  fmt::print("\n");
+  if (common.quiet) return;
+  fmt::print(stderr,
+             "prefill {} tokens at {:.1f} tok/s, decode {} tokens at {:.1f} "
+             "tok/s ({:.2f} GB/s of weights)\n",
+             result.prompt_tokens, prefill_rate, result.tokens, decode_rate,
+             gigabytes);
+}
+
+}  // namespace
+
+void AddGenerate(CLI::App& app, CommonOptions* common) {
+  CLI::App* command = app.add_subcommand("generate", "continue a text");
+  auto options = std::make_shared<Options>();
+  SamplerOptions& sampler = options->generate.sampler;
+  command->add_option("model", options->model, "model folder")->required();
+  CLI::Option_group* prompt = command->add_option_group("prompt");
+  prompt->add_option("--prompt", options->prompt, "text to continue");
+  prompt->add_option("--prompt-file", options->prompt_file, "file with it");
+  prompt->require_option(1);
+  command->add_option("--max-tokens", options->generate.max_tokens,
+                      "tokens to generate at most (default: 128)");
+  command->add_option("--temperature", sampler.temperature,
+                      "0 takes the likeliest token (default: 0)");
+  command->add_option("--top-k", sampler.top_k,
+                      "keep the k likeliest tokens (default: 0, all)");
+  command->add_option("--top-p", sampler.top_p,
+                      "keep the likeliest tokens that sum to p (default: 1)");
+  command->add_option("--min-p", sampler.min_p,
+                      "keep tokens of p times the largest probability "
+                      "(default: 0, all)");
+  command->add_option("--repetition-penalty", sampler.repetition_penalty,
+                      "divides the logits of tokens seen (default: 1, off)");
+  command->add_option("--seed", sampler.seed,
+                      "of the random choice (default: 0)");
+  command
+      ->add_option("--stop", options->generate.stop,
+                   "end before this text; may be given several times")
+      ->allow_extra_args(false);
+  AddRunOptions(command, &options->load);
+  AddCommonOptions(command, common, JsonOutput::kYes);
+  command->callback([options, common] { Run(*options, *common); });
+}
+
+}  // namespace mobe

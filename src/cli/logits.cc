@@ -1,0 +1,73 @@
+// mobe logits: runs a model on given token ids, for comparison with others.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/commands.h"
+#include "cli/run_options.h"
+#include "cli/token_ids.h"
+#include "io/safetensors.h"
+#include "model/model.h"
+
+namespace mobe {
+namespace {
+
+struct Options {
+  std::string model;
+  std::string ids;
+  std::string out;
+  LoadOptions load;
+};
+
+void Run(const Options& options, const CommonOptions& common) {
+  const TokenIds ids = ReadTokenIds(options.ids);
+  const size_t length = ids.sequences.front().size();
+  for (const auto& sequence : ids.sequences) {
+    if (sequence.size() == length) continue;
+    Fail(ErrorKind::kUserInput,
+         "{}: sequences of {} and of {} tokens, expected one length",
+         options.ids, length, sequence.size());
+  }
+  const Model model = Model::Load(options.model, options.load);
+  const auto tokens = static_cast<int64_t>(length);
+  KvCache cache(model.config(), tokens);
+  std::vector<int64_t> shape = {tokens, model.config().vocab_size};
+  Buffer<float> logits(shape[0] * shape[1]);
+  if (ids.batched) {
+    shape.insert(shape.begin(), static_cast<int64_t>(ids.sequences.size()));
+  }
+  SafetensorsWriter writer(options.out, {{"logits", DType::kF32, shape}});
+  for (const auto& sequence : ids.sequences) {
+    cache.Truncate(0);
+    model.Forward(sequence, &cache, LogitsFor::kAll, logits.data());
+    writer.Append("logits", std::as_bytes(std::span(
+                                logits.data(), logits.data() + logits.size())));
+  }
+  writer.Commit();
+  if (!common.quiet)
+    fmt::print("logits {} in {}\n", Json(shape).dump(), options.out);
+}
+
+}  // namespace
+
+void AddLogits(CLI::App& app, CommonOptions* common) {
+  CLI::App* command =
+      app.add_subcommand("logits", "write a model's logits for token ids");
+  auto options = std::make_shared<Options>();
+  command->add_option("model", options->model, "model folder")->required();
+  command
+      ->add_option("--ids", options->ids,
+                   "token ids: .safetensors, JSON, or text with a sequence a "
+                   "line")
+      ->required();
+  command
+      ->add_option("--out", options->out,
+                   "file to write, .safetensors with float32 logits "
+                   "[sequences, tokens, vocabulary]")
+      ->required();
+  AddRunOptions(command, &options->load);
+  AddCommonOptions(command, common, JsonOutput::kNo);
+  command->callback([options, common] { Run(*options, *common); });
+}
+
+}  // namespace mobe

@@ -1,0 +1,12 @@
+// Options of every command that runs a model.
+#pragma once
+
+#include "cli/command.h"
+#include "model/weights.h"
+
+namespace mobe {
+
+// Adds --dtype and --experts. Filled before the command's callback runs.
+void AddRunOptions(CLI::App* command, LoadOptions* options);
+
+}  // namespace mobe

@@ -1,0 +1,144 @@
+#include "model/experts.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/parallel.h"
+
+namespace mobe {
+namespace {
+
+// Tokens, or pairs, that one task of an element-wise loop handles.
+constexpr int64_t kTokenGrain = 8;
+
+void RunRouter(const ModelConfig& c, const LayerWeights& w, const float* x,
+               int64_t tokens, MlpScratch* s) {
+  s->router_logits.Resize(tokens * c.num_experts);
+  const WeightView router{DType::kF32, w.router.data(), c.num_experts,
+                          c.hidden_size};
+  Linear(router, x, tokens, Precision::kFloat32, s->router_logits.data());
+  Route(s->router_logits.data(), tokens, c.num_experts, c.experts_per_token,
+        c.norm_topk_prob, &s->routing);
+}
+
+// Sorts the pairs by expert (a counting sort) and gathers their tokens' x.
+void Gather(const ModelConfig& c, const float* x, int64_t tokens,
+            MlpScratch* s) {
+  const int64_t picks = s->routing.picks_per_token;
+  const Buffer<int32_t>& experts = s->routing.experts;
+  s->starts.assign(static_cast<size_t>(c.num_experts) + 1, 0);
+  for (const int32_t e : experts) ++s->starts[static_cast<size_t>(e) + 1];
+  std::partial_sum(s->starts.begin(), s->starts.end(), s->starts.begin());
+  s->pair_of.Resize(tokens * picks);
+  s->x.Resize(tokens * picks * c.hidden_size);
+  for (int64_t i = 0; i < experts.size(); ++i) {
+    s->pair_of[i] = s->starts[static_cast<size_t>(experts[i])]++;
+  }
+  // Each start has moved on to the next expert's; shift them back.
+  std::rotate(s->starts.begin(), s->starts.end() - 1, s->starts.end());
+  s->starts.front() = 0;
+  ParallelRanges(tokens, kTokenGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin * picks; i < end * picks; ++i) {
+      std::copy_n(x + i / picks * c.hidden_size, c.hidden_size,
+                  s->x.data() + s->pair_of[i] * c.hidden_size);
+    }
+  });
+}
+
+// Calls body(expert, first pair, pairs) for the experts that have any.
+template <class Body>
+void ForEachExpert(const MlpScratch& s, const Body& body) {
+  for (size_t e = 0; e + 1 < s.starts.size(); ++e) {
+    const int64_t count = s.starts[e + 1] - s.starts[e];
+    if (count > 0) body(e, s.starts[e], count);
+  }
+}
+
+// f(sum alpha B) x for the pairs of every expert.
+void MixPairs(const SharedBases& shared, Activation f, MlpScratch* s,
+              Buffer<float>* mixed) {
+  const BasesView& bases = shared.bases;
+  mixed->Resize(s->starts.back() * bases.rank);
+  s->mix_jobs.clear();
+  ForEachExpert(*s, [&](size_t e, int64_t begin, int64_t count) {
+    s->mix_jobs.push_back(
+        {shared.alpha.data() + static_cast<int64_t>(e) * bases.num_bases,
+         s->x.data() + begin * bases.cols, count,
+         mixed->data() + begin * bases.rank});
+  });
+  MixBatch(bases, f, s->mix_jobs);
+}
+
+// down(silu(gate) * up) for all pairs, from the inputs of gate and up.
+void RunPairs(const LayerWeights& w, Precision precision, const float* gate_x,
+              const float* up_x, MlpScratch* s) {
+  const int64_t pairs = s->starts.back();
+  const int64_t size = w.experts.front().gate.rows;
+  s->gate.Resize(pairs * size);
+  s->up.Resize(pairs * size);
+  s->down.Resize(pairs * w.experts.front().down.rows);
+  s->linear_jobs.clear();
+  ForEachExpert(*s, [&](size_t e, int64_t begin, int64_t count) {
+    const WeightView& gate = w.experts[e].gate;
+    const WeightView& up = w.experts[e].up;
+    s->linear_jobs.push_back({gate, gate_x + begin * gate.cols, count,
+                              s->gate.data() + begin * size});
+    s->linear_jobs.push_back(
+        {up, up_x + begin * up.cols, count, s->up.data() + begin * size});
+  });
+  LinearBatch(s->linear_jobs, precision);
+  ParallelRanges(pairs, kTokenGrain, [&](int64_t begin, int64_t end) {
+    float* gate = s->gate.data() + begin * size;
+    Kernels().swiglu(gate, s->up.data() + begin * size, (end - begin) * size,
+                     gate);
+  });
+  s->linear_jobs.clear();
+  ForEachExpert(*s, [&](size_t e, int64_t begin, int64_t count) {
+    const WeightView& down = w.experts[e].down;
+    s->linear_jobs.push_back({down, s->gate.data() + begin * size, count,
+                              s->down.data() + begin * down.rows});
+  });
+  LinearBatch(s->linear_jobs, precision);
+}
+
+// residual[t] += sum over the picks of t, in ascending experts.
+void Combine(const ModelConfig& c, int64_t tokens, const MlpScratch& s,
+             float* residual) {
+  const int64_t picks = s.routing.picks_per_token;
+  ParallelRanges(tokens, kTokenGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin * picks; i < end * picks; ++i) {
+      const float* from = s.down.data() + s.pair_of[i] * c.hidden_size;
+      float* to = residual + i / picks * c.hidden_size;
+      const float weight = s.routing.weights[i];
+      for (int64_t j = 0; j < c.hidden_size; ++j) to[j] += weight * from[j];
+    }
+  });
+}
+
+}  // namespace
+
+void RunMlp(const ModelConfig& c, const LayerWeights& w, Precision precision,
+            int64_t layer, const float* x, int64_t tokens,
+            const MoeObserver& observe, MlpScratch* s, float* residual) {
+  if (w.IsDense()) {
+    s->starts = {0, tokens};
+    RunPairs(w, precision, x, x, s);
+    for (int64_t i = 0; i < s->down.size(); ++i) residual[i] += s->down[i];
+    return;
+  }
+  RunRouter(c, w, x, tokens, s);
+  if (observe) observe(layer, x, s->routing);
+  Gather(c, x, tokens, s);
+  const float* gate_x = s->x.data();
+  const float* up_x = s->x.data();
+  if (w.factored) {
+    MixPairs(w.factored->gate, w.factored->activation, s, &s->mixed_gate);
+    MixPairs(w.factored->up, w.factored->activation, s, &s->mixed_up);
+    gate_x = s->mixed_gate.data();
+    up_x = s->mixed_up.data();
+  }
+  RunPairs(w, precision, gate_x, up_x, s);
+  Combine(c, tokens, *s, residual);
+}
+
+}  // namespace mobe

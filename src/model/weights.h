@@ -1,0 +1,88 @@
+// The weights of a loaded model, as the forward pass reads them.
+//
+// Matrices are views into the mapped checkpoint: loading reads almost nothing,
+// and the kernel pages weights in as they are used. Vectors and routers are
+// small and become float32 at load.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/matrix.h"
+#include "kernels/gemm.h"
+#include "kernels/kernels.h"
+#include "mobe/open_model.h"
+
+namespace mobe {
+
+// What becomes of factored experts, W = A f(sum alpha B).
+enum class ExpertMode {
+  kAuto,   // kBuilt when that fits in half of the available memory, else kFused
+  kBuilt,  // every W is computed at load: fastest, as large as the plain model
+  kFused,  // W never exists: f(sum alpha B) is mixed anew for each token batch
+};
+
+struct LoadOptions {
+  // Of products with many tokens. Built experts are stored in it too: in
+  // float32 nothing is rounded.
+  Precision precision = Precision::kFloat32;
+  ExpertMode experts = ExpertMode::kAuto;
+};
+
+struct AttentionWeights {
+  std::vector<float> norm;  // [hidden]
+  WeightView query;         // [heads * head_dim, hidden]
+  WeightView key, value;    // [kv_heads * head_dim, hidden]
+  WeightView output;        // [hidden, heads * head_dim]
+  // One value for each row of the matrix; empty when the model has none.
+  std::vector<float> query_bias, key_bias, value_bias, output_bias;
+  std::vector<float> query_norm, key_norm;  // [head_dim]
+};
+
+// down(silu(gate x) * (up x)): one expert, or the whole of a dense layer. In a
+// factored layer gate and up are the expert's A, [expert_size, rank].
+struct MlpWeights {
+  WeightView gate, up, down;
+};
+
+// What the experts of a layer share of one factored kind of matrix.
+struct SharedBases {
+  BasesView bases;
+  std::vector<float> alpha;  // [experts, num_bases]
+};
+
+struct FactoredWeights {
+  Activation activation = Activation::kSilu;
+  SharedBases gate, up;
+};
+
+struct LayerWeights {
+  AttentionWeights attention;
+  std::vector<float> mlp_norm;      // [hidden]
+  std::vector<float> router;        // [experts, hidden]; empty: a dense layer
+  std::vector<MlpWeights> experts;  // one for a dense layer
+  std::optional<FactoredWeights> factored;  // nothing: gate and up are plain
+
+  bool IsDense() const { return router.empty(); }
+};
+
+struct Weights {
+  WeightView embedding;           // [vocab, hidden]
+  WeightView output;              // [vocab, hidden]; embedding again when tied
+  std::vector<float> final_norm;  // [hidden]
+  std::vector<LayerWeights> layers;
+  // Memory of the matrices that are no views into the checkpoint.
+  std::vector<Buffer<std::byte>> owned;
+};
+
+// The model must outlive the weights. Fails with kOutOfMemory when kBuilt is
+// asked for and can't be had.
+Weights LoadWeights(const OpenedModel& model, const LoadOptions& options);
+
+// Bytes of distinct weights that a step of one token reads: all but the
+// embedding, with experts_per_token experts in each layer and the bases once.
+int64_t DecodeBytes(const Weights& weights, const ModelConfig& config);
+
+}  // namespace mobe
