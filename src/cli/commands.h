@@ -5,7 +5,6 @@
 
 namespace mobe {
 
-// Each in the file of its name.
 void AddCompress(CLI::App& app, CommonOptions* common);
 void AddVerify(CLI::App& app, CommonOptions* common);
 void AddReconstruct(CLI::App& app, CommonOptions* common);

@@ -25,15 +25,14 @@ void RunRouter(const ModelConfig& c, const LayerWeights& w, const float* x,
 void Gather(const ModelConfig& c, const float* x, int64_t tokens,
             MlpScratch* s) {
   const int64_t picks = s->routing.picks_per_token;
-  const Buffer<int32_t>& experts = s->routing.experts;
+  const std::vector<int32_t>& experts = s->routing.experts;
   s->starts.assign(static_cast<size_t>(c.num_experts) + 1, 0);
   for (const int32_t e : experts) ++s->starts[static_cast<size_t>(e) + 1];
   std::partial_sum(s->starts.begin(), s->starts.end(), s->starts.begin());
   s->pair_of.Resize(tokens * picks);
   s->x.Resize(tokens * picks * c.hidden_size);
-  for (int64_t i = 0; i < experts.size(); ++i) {
-    s->pair_of[i] = s->starts[static_cast<size_t>(experts[i])]++;
-  }
+  int64_t* pair = s->pair_of.data();
+  for (const int32_t e : experts) *pair++ = s->starts[static_cast<size_t>(e)]++;
   // Each start has moved on to the next expert's; shift them back.
   std::rotate(s->starts.begin(), s->starts.end() - 1, s->starts.end());
   s->starts.front() = 0;
@@ -109,7 +108,7 @@ void Combine(const ModelConfig& c, int64_t tokens, const MlpScratch& s,
     for (int64_t i = begin * picks; i < end * picks; ++i) {
       const float* from = s.down.data() + s.pair_of[i] * c.hidden_size;
       float* to = residual + i / picks * c.hidden_size;
-      const float weight = s.routing.weights[i];
+      const float weight = s.routing.weights[static_cast<size_t>(i)];
       for (int64_t j = 0; j < c.hidden_size; ++j) to[j] += weight * from[j];
     }
   });

@@ -16,8 +16,8 @@ namespace mobe {
 
 struct GenerateOptions {
   int64_t max_tokens = 128;  // at least 1
-  std::vector<std::string> stop;
-  SamplerOptions sampler;
+  std::vector<std::string> stop = {};
+  SamplerOptions sampler = {};
 };
 
 enum class FinishReason {

@@ -39,8 +39,8 @@ void Route(float* logits, int64_t tokens, int64_t experts, int64_t picks,
            bool normalise, Routing* routing) {
   routing->tokens = tokens;
   routing->picks_per_token = picks;
-  routing->experts.Resize(tokens * picks);
-  routing->weights.Resize(tokens * picks);
+  routing->experts.resize(static_cast<size_t>(tokens * picks));
+  routing->weights.resize(static_cast<size_t>(tokens * picks));
   constexpr int64_t kGrain = 8;  // tokens
   const auto route = [&](int64_t t) {
     float* values = logits + t * experts;

@@ -5,8 +5,6 @@
 #include <functional>
 #include <vector>
 
-#include "base/matrix.h"
-
 namespace mobe {
 
 // The picks of `tokens` tokens. A token's picks are ascending in the expert, so
@@ -14,8 +12,8 @@ namespace mobe {
 struct Routing {
   int64_t tokens = 0;
   int64_t picks_per_token = 0;
-  Buffer<int32_t> experts;  // [tokens, picks_per_token]
-  Buffer<float> weights;    // the same shape
+  std::vector<int32_t> experts;  // [tokens, picks_per_token]
+  std::vector<float> weights;    // the same shape
 };
 
 // Softmax over the experts of each row of logits [tokens, experts], then the

@@ -1,0 +1,77 @@
+#include "model/generate.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "model/test_models.h"
+
+namespace mobe {
+namespace {
+
+class GenerateTest : public testing::Test {
+ protected:
+  GenerateResult Continue(const GenerateOptions& options) {
+    text_.clear();
+    return Generate(model_, tokenizer_, prompt_, options,
+                    [this](std::string_view piece) { text_ += piece; });
+  }
+
+  const Model model_ = Model::Load(TestModel("qwen3_mobe"), {});
+  const Tokenizer tokenizer_ = Tokenizer::Load(TestModel("qwen3_mobe"));
+  const std::vector<int32_t> prompt_ =
+      GoldenJson("qwen3_mobe")["prompt"].get<std::vector<int32_t>>();
+  const std::vector<int32_t> golden_ =
+      GoldenJson("qwen3_mobe")["greedy_continuation"]
+          .get<std::vector<int32_t>>();
+  std::string text_;
+};
+
+TEST_F(GenerateTest, GreedyTextIsThatOfTransformers) {
+  const GenerateResult result = Continue({.max_tokens = 16});
+  EXPECT_EQ(text_, tokenizer_.Decode(golden_, true));
+  EXPECT_EQ(result.tokens, 16);
+  EXPECT_EQ(result.prompt_tokens, 24);
+  EXPECT_EQ(result.reason, FinishReason::kLength);
+}
+
+TEST_F(GenerateTest, StopsBeforeAStopStringAcrossTokens) {
+  Continue({.max_tokens = 16});
+  const std::string all = text_;
+  // From the middle of one token's text to the middle of another's.
+  const std::string stop = all.substr(all.size() / 2, 5);
+  const GenerateResult result =
+      Continue({.max_tokens = 16, .stop = {"never there", stop}});
+  EXPECT_EQ(text_, all.substr(0, all.find(stop)));
+  EXPECT_EQ(result.reason, FinishReason::kStop);
+  EXPECT_LT(result.tokens, 16);
+}
+
+TEST_F(GenerateTest, StopsAtAnEndToken) {
+  const TemporaryFolder folder;
+  std::filesystem::copy(TestModel("qwen3_mobe"), folder.path());
+  std::filesystem::remove(folder.path() / "generation_config.json");
+  WriteFileAtomically(folder.path() / "generation_config.json",
+                      Json{{"eos_token_id", {511, golden_[5]}}}.dump());
+  const Model model = Model::Load(folder.path(), {});
+  std::string text;
+  const GenerateResult result =
+      Generate(model, tokenizer_, prompt_, {.max_tokens = 16},
+               [&](std::string_view piece) { text += piece; });
+  EXPECT_EQ(result.reason, FinishReason::kStop);
+  EXPECT_EQ(result.tokens, 6);
+  EXPECT_EQ(text, tokenizer_.Decode({golden_.data(), 5}, true));
+}
+
+TEST_F(GenerateTest, RefusesWhatItCannotDo) {
+  EXPECT_THROW(Continue({.max_tokens = 0}), Error);
+  EXPECT_THROW(Continue({.stop = {""}}), Error);
+  EXPECT_THROW(Generate(model_, tokenizer_, {}, {}, [](std::string_view) {}),
+               Error);
+  const std::vector<int32_t> too_long(40961, 1);
+  EXPECT_THROW(
+      Generate(model_, tokenizer_, too_long, {}, [](std::string_view) {}),
+      Error);
+}
+
+}  // namespace
+}  // namespace mobe
