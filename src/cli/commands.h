@@ -11,9 +11,12 @@ void AddReconstruct(CLI::App& app, CommonOptions* common);
 void AddInspect(CLI::App& app, CommonOptions* common);
 void AddGenerate(CLI::App& app, CommonOptions* common);
 void AddLogits(CLI::App& app, CommonOptions* common);
+void AddPerplexity(CLI::App& app, CommonOptions* common);
+void AddCompare(CLI::App& app, CommonOptions* common);
 
 inline constexpr AddCommand kCommands[] = {
-    AddCompress, AddVerify, AddReconstruct, AddInspect, AddGenerate, AddLogits,
+    AddCompress, AddVerify, AddReconstruct, AddInspect,
+    AddGenerate, AddLogits, AddPerplexity,  AddCompare,
 };
 
 }  // namespace mobe

@@ -1,0 +1,92 @@
+// mobe compare BASE OTHER FILE
+#include "eval/compare.h"
+
+#include <fmt/core.h>
+
+#include <memory>
+#include <string>
+
+#include "cli/commands.h"
+#include "cli/eval_options.h"
+
+namespace mobe {
+namespace {
+
+struct Options {
+  std::string base;
+  std::string other;
+  EvalCommandOptions eval;
+};
+
+void PrintReportAsJson(const CompareReport& report, const EvalOptions& eval) {
+  Json json = {{"kld_mean", report.kld.value},
+               {"kld_stderr", report.kld.error},
+               {"kld_p50", report.kld_p50},
+               {"kld_p90", report.kld_p90},
+               {"kld_p95", report.kld_p95},
+               {"kld_p99", report.kld_p99},
+               {"kld_max", report.kld_max},
+               {"top1_agreement", report.top1_agreement.value},
+               {"top1_agreement_stderr", report.top1_agreement.error},
+               {"ppl_base", report.perplexity_base.value},
+               {"ppl_other", report.perplexity_other.value},
+               {"ppl_ratio", report.perplexity_ratio.value},
+               {"ppl_ratio_stderr", report.perplexity_ratio.error}};
+  AddRunKeys(eval, report.run, &json);
+  PrintJson(json);
+}
+
+void PrintReport(const CompareReport& report, const EvalOptions& eval) {
+  fmt::print("KL(base || other)  {:.6f} +- {:.6f} nats\n", report.kld.value,
+             report.kld.error);
+  fmt::print("  p50 {:.6f}  p90 {:.6f}  p95 {:.6f}  p99 {:.6f}  max {:.6f}\n",
+             report.kld_p50, report.kld_p90, report.kld_p95, report.kld_p99,
+             report.kld_max);
+  fmt::print("same top token     {:.3f}% +- {:.3f}%\n",
+             100 * report.top1_agreement.value,
+             100 * report.top1_agreement.error);
+  fmt::print(
+      "perplexity         base {:.4f} +- {:.4f}, other {:.4f} +- {:.4f}\n",
+      report.perplexity_base.value, report.perplexity_base.error,
+      report.perplexity_other.value, report.perplexity_other.error);
+  fmt::print("  other / base     {:.5f} +- {:.5f}\n",
+             report.perplexity_ratio.value, report.perplexity_ratio.error);
+  fmt::print("{}\n", RunText(eval, report.run));
+}
+
+void Run(const Options& options, const CommonOptions& common) {
+  CheckSameTokenizer(options.base, options.other);
+  const EvalText text =
+      ReadEvalText(options.base, options.eval.file, options.eval.max_tokens);
+  const Model base = Model::Load(options.base, options.eval.load);
+  const Model other = Model::Load(options.other, options.eval.load);
+  CompareReport report;
+  EvalOptions eval;
+  {
+    ProgressBar bar(stderr, common.quiet);
+    eval = ToEvalOptions(options.eval, bar.AsFunction());
+    report = Compare(base, other, text, eval);
+  }
+  if (common.json) {
+    PrintReportAsJson(report, eval);
+  } else {
+    PrintReport(report, eval);
+  }
+}
+
+}  // namespace
+
+void AddCompare(CLI::App& app, CommonOptions* common) {
+  CLI::App* command = app.add_subcommand(
+      "compare", "measure how far a model's predictions are from another's");
+  auto options = std::make_shared<Options>();
+  command->add_option("base", options->base, "model folder, the reference")
+      ->required();
+  command
+      ->add_option("other", options->other, "model folder to compare with it")
+      ->required();
+  AddEvalOptions(command, &options->eval, common);
+  command->callback([options, common] { Run(*options, *common); });
+}
+
+}  // namespace mobe

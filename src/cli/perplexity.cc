@@ -1,0 +1,53 @@
+// mobe perplexity MODEL FILE
+#include "eval/perplexity.h"
+
+#include <fmt/core.h>
+
+#include <memory>
+#include <string>
+
+#include "cli/commands.h"
+#include "cli/eval_options.h"
+
+namespace mobe {
+namespace {
+
+struct Options {
+  std::string model;
+  EvalCommandOptions eval;
+};
+
+void Run(const Options& options, const CommonOptions& common) {
+  const EvalText text =
+      ReadEvalText(options.model, options.eval.file, options.eval.max_tokens);
+  const Model model = Model::Load(options.model, options.eval.load);
+  PerplexityReport report;
+  EvalOptions eval;
+  {
+    ProgressBar bar(stderr, common.quiet);
+    eval = ToEvalOptions(options.eval, bar.AsFunction());
+    report = Perplexity(model, text, eval);
+  }
+  if (common.json) {
+    Json json = {{"ppl", report.perplexity.value},
+                 {"ppl_stderr", report.perplexity.error}};
+    AddRunKeys(eval, report.run, &json);
+    PrintJson(json);
+    return;
+  }
+  fmt::print("perplexity {:.4f} +- {:.4f}\n{}\n", report.perplexity.value,
+             report.perplexity.error, RunText(eval, report.run));
+}
+
+}  // namespace
+
+void AddPerplexity(CLI::App& app, CommonOptions* common) {
+  CLI::App* command = app.add_subcommand(
+      "perplexity", "measure how well a model predicts a text");
+  auto options = std::make_shared<Options>();
+  command->add_option("model", options->model, "model folder")->required();
+  AddEvalOptions(command, &options->eval, common);
+  command->callback([options, common] { Run(*options, *common); });
+}
+
+}  // namespace mobe

@@ -1,0 +1,129 @@
+#include "eval/run.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace mobe {
+namespace {
+
+int64_t Context(std::span<const Model* const> models,
+                const EvalOptions& options) {
+  const Model* smallest = *std::min_element(
+      models.begin(), models.end(), [](const Model* a, const Model* b) {
+        return a->config().max_positions < b->config().max_positions;
+      });
+  const int64_t limit = smallest->config().max_positions;
+  if (options.context > limit) {
+    Fail(ErrorKind::kUserInput, "{}: a context of {}, but the model's is {}",
+         smallest->folder().string(), options.context, limit);
+  }
+  if (options.context > 0) return options.context;
+  return std::min(options.protocol.context, limit);
+}
+
+void CheckVocabularies(std::span<const Model* const> models) {
+  const Model& base = *models.front();
+  for (const Model* other : models) {
+    if (other->config().vocab_size == base.config().vocab_size) continue;
+    Fail(ErrorKind::kUserInput,
+         "{} has a vocabulary of {} tokens, {} of {}; only models with one "
+         "vocabulary can be compared",
+         base.folder().string(), base.config().vocab_size,
+         other->folder().string(), other->config().vocab_size);
+  }
+}
+
+// The tokens as the models read them.
+std::vector<int32_t> WithBos(const EvalText& text, const EvalOptions& options,
+                             int64_t context) {
+  std::vector<int32_t> tokens = text.tokens;
+  if (!options.protocol.starts_at_bos || !text.bos) return tokens;
+  tokens.insert(tokens.begin(), *text.bos);
+  // A window's first token is never predicted, so nothing else is lost.
+  for (size_t i = 0; i < tokens.size(); i += static_cast<size_t>(context)) {
+    tokens[i] = *text.bos;
+  }
+  return tokens;
+}
+
+std::vector<Window> PlanWindows(const EvalOptions& options, int64_t context,
+                                int64_t tokens) {
+  std::vector<Window> windows = SplitWindows(options.protocol, context, tokens);
+  if (windows.empty()) {
+    Fail(ErrorKind::kUserInput,
+         "the text has {} token{}, too few: protocol {} with a context of {} "
+         "needs {} or more",
+         tokens, tokens == 1 ? "" : "s", options.protocol.name, context,
+         options.protocol.whole_only ? context : 2);
+  }
+  return windows;
+}
+
+}  // namespace
+
+EvalRun RunWindows(std::span<const Model* const> models, const EvalText& text,
+                   const EvalOptions& options,
+                   const std::function<void(int64_t)>& start,
+                   const std::function<void(const Piece&)>& use) {
+  CheckVocabularies(models);
+  const int64_t context = Context(models, options);
+  const std::vector<int32_t> tokens = WithBos(text, options, context);
+  const std::vector<Window> windows =
+      PlanWindows(options, context, static_cast<int64_t>(tokens.size()));
+  const int64_t predicted = PredictedTokens(windows);
+  start(predicted);
+
+  const int64_t vocab = models.front()->config().vocab_size;
+  const int64_t row_bytes = vocab * static_cast<int64_t>(sizeof(float));
+  const int64_t rows =
+      std::clamp<int64_t>(options.logits_bytes / row_bytes, 1, context);
+  std::vector<KvCache> caches;
+  std::vector<Buffer<float>> logits;
+  for (const Model* model : models) {
+    caches.emplace_back(model->config(), context);
+    logits.emplace_back(rows * vocab);
+  }
+
+  const double start_seconds = MonotonicSeconds();
+  int64_t done = 0;
+  for (const Window& window : windows) {
+    for (KvCache& cache : caches) cache.Truncate(0);
+    // Each token's logits predict the next, so the last is not read.
+    const int64_t last = window.end - 1;
+    const int64_t first_used = window.first - 1;
+    for (int64_t begin = window.begin, end = 0; begin < last; begin = end) {
+      const bool used = begin >= first_used;
+      end = std::min(begin + rows, used ? last : first_used);
+      for (size_t m = 0; m < models.size(); ++m) {
+        models[m]->Forward(
+            {tokens.data() + begin, tokens.data() + end}, &caches[m],
+            used ? LogitsFor::kAll : LogitsFor::kLast, logits[m].data());
+      }
+      if (used) {
+        use({{tokens.data() + begin + 1, tokens.data() + end + 1},
+             done,
+             vocab,
+             logits});
+        done += end - begin;
+      }
+      options.progress({static_cast<double>(end) /
+                            static_cast<double>(windows.back().end - 1),
+                        fmt::format("token {} of {}", end, tokens.size()), ""});
+    }
+  }
+  return {context, predicted, MonotonicSeconds() - start_seconds};
+}
+
+double Finite(const Model& model, double value) {
+  if (!std::isfinite(value)) {
+    Fail(ErrorKind::kCorruptFile,
+         "{}: the logits are not finite; the weights are damaged, or too large "
+         "to be run in this dtype",
+         model.folder().string());
+  }
+  return value;
+}
+
+}  // namespace mobe

@@ -1,0 +1,46 @@
+// Statistics of what a model predicts. All of it is computed in double from
+// float32 logits, in the order given.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace mobe {
+
+// The softmax of a row of logits: p_i = exp(logits[i] - log_sum).
+struct Softmax {
+  double log_sum = 0;  // log(sum_i exp(logits[i])); not finite if a logit isn't
+  int64_t top = 0;     // index of the largest logit, the lowest of equal ones
+};
+
+// `logits` must not be empty.
+Softmax SoftmaxOf(std::span<const float> logits);
+
+// KL(base || other) = sum_i p_i (log p_i - log q_i) in nats, p of base and q of
+// other; 0 or above, and exactly 0 for equal logits. Rows of equal length with
+// their SoftmaxOf.
+double KlDivergence(std::span<const float> base, const Softmax& base_softmax,
+                    std::span<const float> other, const Softmax& other_softmax);
+
+// An estimate with its standard error, which is NaN for one value: it can't be
+// known.
+struct Estimate {
+  double value = 0;
+  double error = 0;
+};
+
+// The mean of independent values: error sqrt(s^2 / n) with the sample variance
+// s^2 = sum (x - mean)^2 / (n - 1). `values` must not be empty.
+Estimate Mean(std::span<const double> values);
+
+// exp of an estimate, its error carried over to first order.
+Estimate ExpOf(const Estimate& estimate);
+
+// A share of n values: error sqrt(p (1 - p) / (n - 1)).
+Estimate Share(int64_t count, int64_t n);
+
+// The value below which `fraction` in [0, 1] of the ascending values lie,
+// interpolated linearly between the two next to position fraction * (n - 1).
+double Percentile(std::span<const double> ascending, double fraction);
+
+}  // namespace mobe
