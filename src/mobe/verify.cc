@@ -88,15 +88,6 @@ class Verifier {
     }
   }
 
-  static bool IsFinite(const TensorView& tensor) {
-    if (!IsFloat(tensor.dtype)) return true;
-    for (int64_t i = 0; i < tensor.elements(); ++i) {
-      const float value = LoadAsFloat(tensor.dtype, tensor.data.data(), i);
-      if (!std::isfinite(value)) return false;
-    }
-    return true;
-  }
-
   // Tensors that the method leaves alone must be the same bytes.
   void CheckUntouched(
       const std::unordered_map<std::string, const TensorSpec*>& expected) {
@@ -125,7 +116,7 @@ class Verifier {
             fmt::format("{}: tensor {} differs from the original, expected "
                         "the same bytes",
                         checkpoint_.FileOf(*copy), copy->name));
-      } else if (!IsFinite(*copy)) {
+      } else if (FirstNotFinite(*copy) >= 0) {
         Fault(
             fmt::format("{}: tensor {} holds values that are not finite, as "
                         "does the original",
