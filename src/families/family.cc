@@ -134,9 +134,11 @@ void CheckConfig(const ModelConfig& config, const ConfigReader& reader) {
                   fmt::format("a multiple of num_key_value_heads ({})",
                               config.num_kv_heads));
   }
-  if (config.head_dim % 2 != 0) {
+  // Also 0, where more heads than the hidden size has numbers set it.
+  if (config.head_dim < 2 || config.head_dim % 2 != 0) {
     Fail(ErrorKind::kCorruptFile,
-         "{}: head_dim is {}, expected an even number for rotary pairs",
+         "{}: head_dim is {}, expected an even number for rotary pairs, 2 or "
+         "more",
          reader.source(), config.head_dim);
   }
   if (config.experts_per_token > config.num_experts) {

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/parallel.h"
 #include "io/checkpoint_writer.h"
 #include "mobe/journal.h"
 #include "mobe/tensors.h"
@@ -93,6 +94,7 @@ class CompressJob {
   }
 
   CompressReport Run() {
+    CheckCopied();
     for (size_t i = 0; i < jobs_.size(); ++i) {
       done_ = static_cast<double>(i) / static_cast<double>(jobs_.size());
       const bool have =
@@ -115,6 +117,19 @@ class CompressJob {
   }
 
  private:
+  // Fails where a weight that is only copied is not finite: now, before hours
+  // of fitting, rather than at the end in verify.
+  void CheckCopied() {
+    if (!journal_.Note("checked").is_null()) return;
+    const auto& tensors = model_.checkpoint.tensors();
+    ParallelFor(static_cast<int64_t>(tensors.size()), [&](int64_t i) {
+      if (job_of_.contains(tensors[i]->name)) return;
+      CheckFinite(model_, *tensors[i]);
+      model_.checkpoint.Evict(*tensors[i]);
+    });
+    journal_.SetNote("checked", true);
+  }
+
   void FitMatrix(const Job& job) {
     const FitTarget target = LoadTarget(model_, job.layer, *job.kind);
     EvictExperts(job);
@@ -152,7 +167,8 @@ class CompressJob {
     }
     WriteFactors(job, factors);
     journal_.Finish(job.layer, *job.kind,
-                    {{"mse_scaled", error.scaled_mse},
+                    {{"passes", options.passes},
+                     {"mse_scaled", error.scaled_mse},
                      {"relative", error.relative},
                      {"worst_expert", error.worst_expert},
                      {"worst_expert_index", error.worst_expert_index}});
@@ -161,34 +177,28 @@ class CompressJob {
   // The budget in passes. A time budget is resolved once, from the speed of a
   // few passes of the first matrix, and kept with the job.
   int64_t Passes(const FitTarget& target, const FitOptions& options) {
-    if (plan_.options.budget.seconds > 0) {
-      const Json note = journal_.Note("passes");
-      if (note.is_number_integer()) {
-        report_.passes = note.get<int64_t>();
-      } else {
-        constexpr int64_t kProbe = 4;
-        FitOptions probe = options;
-        probe.passes = kProbe;
-        const double start = MonotonicSeconds();
-        double first_pass = start;
-        Fit(target, probe, [&](int64_t pass, double) {
-          if (pass == 1) first_pass = MonotonicSeconds();
-        });
-        const double now = MonotonicSeconds();
-        const double each = (now - first_pass) / (kProbe - 1);
-        // What is left of the budget, less the fixed cost of each matrix.
-        const double fixed = std::max(now - start - kProbe * each, 0.0);
-        const auto jobs = static_cast<double>(jobs_.size());
-        const double seconds =
-            plan_.options.budget.seconds / jobs - fixed * (1 + 1 / jobs);
-        report_.passes =
-            std::max<int64_t>(static_cast<int64_t>(seconds / each), 1);
-        journal_.SetNote("passes", report_.passes);
-      }
-    } else {
-      report_.passes = plan_.options.budget.passes;
-    }
-    return report_.passes;
+    const Budget& budget = plan_.options.budget;
+    if (budget.seconds == 0) return budget.passes;
+    const Json note = journal_.Note("passes");
+    if (!note.is_null()) return note;
+    constexpr int64_t kProbe = 4;
+    FitOptions probe = options;
+    probe.passes = kProbe;
+    const double start = MonotonicSeconds();
+    double first_pass = start;
+    Fit(target, probe, [&](int64_t pass, double) {
+      if (pass == 1) first_pass = MonotonicSeconds();
+    });
+    const double now = MonotonicSeconds();
+    const double each = (now - first_pass) / (kProbe - 1);
+    // What is left of the budget, less the fixed cost of each matrix.
+    const double fixed = std::max(now - start - kProbe * each, 0.0);
+    const auto jobs = static_cast<double>(jobs_.size());
+    const double seconds = budget.seconds / jobs - fixed * (1 + 1 / jobs);
+    const auto passes =
+        std::max<int64_t>(static_cast<int64_t>(seconds / each), 1);
+    journal_.SetNote("passes", passes);
+    return passes;
   }
 
   void WriteFactors(const Job& job, const Factors& factors) {
@@ -225,6 +235,7 @@ class CompressJob {
 
   void AddToReport(const Job& job) {
     const Json record = journal_.Record(job.layer, *job.kind);
+    report_.passes = record.at("passes");
     MatrixReport matrix{job.layer, job.kind->name, {}};
     matrix.error.scaled_mse = record.at("mse_scaled");
     matrix.error.relative = record.at("relative");

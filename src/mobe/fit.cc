@@ -99,7 +99,8 @@ FitError MeasureDifference(const FitTarget& target, const BuildFn& build) {
     norm += norms[e];
     const double relative =
         norms[e] > 0 ? std::sqrt(errors[e] / norms[e]) : std::sqrt(errors[e]);
-    // Written so that a NaN is the worst.
+    // Nothing is worse than NaN: it is taken, and stays.
+    if (std::isnan(result.worst_expert)) continue;
     if (!(relative <= result.worst_expert)) {
       result.worst_expert = relative;
       result.worst_expert_index = e;

@@ -1,6 +1,9 @@
 #include "mobe/format.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 
@@ -92,8 +95,9 @@ std::optional<MobeFormat> DetectFormat(const Checkpoint& checkpoint,
   const TensorView& bases =
       checkpoint.At(BasesName(format.layers.front(), kGateKind));
   if (bases.shape.size() != 3 || bases.shape[1] < 1) {
-    Fail(ErrorKind::kCorruptFile, "{}: tensor {} has {} dimensions, expected 3",
-         checkpoint.FileOf(bases), bases.name, bases.shape.size());
+    Fail(ErrorKind::kCorruptFile,
+         "{}: tensor {} has shape {}, expected [bases, rank, hidden size]",
+         checkpoint.FileOf(bases), bases.name, bases.shape);
   }
   format.rank = bases.shape[1];
   return format;
@@ -128,6 +132,7 @@ std::vector<TensorSpec> ListTensors(const Family& family,
 
 Json FactoredConfig(Json original, const ModelConfig& config,
                     const MobeFormat& format) {
+  original = PlainConfig(std::move(original));  // a stray num_B would mislead
   const bool all_layers = format.layers == MoeLayers(config);
   const char* activation = ActivationName(format.activation);
   if (all_layers && format.activation != Activation::kIdentity) {

@@ -4,6 +4,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <vector>
 
 #include "base/error.h"
@@ -84,21 +86,29 @@ Journal::Journal(const fs::path& out, const fs::path& input,
                  const Json& options)
     : folder_(out / kFolder) {
   const fs::path job_path = PathOf("job.json");
-  if (!fs::exists(job_path)) CheckOutputFolder(out, {kFolder});
+  const auto check_folder = [&] {
+    if (!fs::exists(job_path)) CheckOutputFolder(out, {kFolder});
+  };
+  check_folder();
   MakeFolder(folder_);
   lock_ = ::open(PathOf("lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (lock_ < 0 || ::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    if (lock_ >= 0) ::close(lock_);
+  if (lock_ < 0) {
+    Fail(ErrorKind::kUserInput, "{}: cannot create: {}",
+         PathOf("lock").string(), std::strerror(errno));
+  }
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    ::close(lock_);
     Fail(ErrorKind::kUserInput,
          "{}: another mobe is at work in this folder (its lock is held)",
          out.string());
   }
   try {
-    resumed_ = fs::exists(job_path);
-    Json job = resumed_ ? ReadJson(job_path) : Json();
-    const Json known = resumed_ ? job.at("inputs") : Json::object();
+    check_folder();  // again: whoever held the lock may have finished the job
+    const bool resumed = fs::exists(job_path);
+    const Json job = resumed ? ReadJson(job_path) : Json();
+    const Json known = resumed ? job.at("inputs") : Json::object();
     const Json inputs = FingerprintInputs(input, known);
-    if (resumed_) {
+    if (resumed) {
       CheckSame(out, "option", job.at("options"), options);
       CheckSame(out, "input", Hashes(known), Hashes(inputs));
     } else {
@@ -127,14 +137,6 @@ fs::path Journal::FactorsPath(int64_t layer, const MatrixKind& kind) const {
   return PathOf(NameOf(layer, kind, "safetensors"));
 }
 
-SafetensorsFile Journal::Factors(int64_t layer, const MatrixKind& kind) const {
-  return SafetensorsFile(FactorsPath(layer, kind));
-}
-
-bool Journal::HasFactors(int64_t layer, const MatrixKind& kind) const {
-  return fs::exists(FactorsPath(layer, kind));
-}
-
 void Journal::Finish(int64_t layer, const MatrixKind& kind,
                      const Json& record) {
   WriteJson(PathOf(NameOf(layer, kind, "json")), record);
@@ -156,6 +158,9 @@ void Journal::SetNote(const std::string& name, const Json& value) {
 
 void Journal::Remove() {
   std::error_code ignored;
+  // First what makes it a job: were it killed after some records but before
+  // this, the next run would fit those matrices again.
+  fs::remove(PathOf("job.json"), ignored);
   fs::remove_all(folder_, ignored);
 }
 

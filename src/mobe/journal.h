@@ -16,7 +16,6 @@
 #include <string>
 
 #include "base/json.h"
-#include "io/safetensors.h"
 #include "mobe/format.h"
 
 namespace mobe {
@@ -37,15 +36,8 @@ class Journal {
   Journal& operator=(const Journal&) = delete;
   ~Journal();
 
-  // True when there was a journal already.
-  bool resumed() const { return resumed_; }
-
   // The record of a finished matrix, or null.
   Json Record(int64_t layer, const MatrixKind& kind) const;
-  // The finished factors; they must not have been dropped.
-  SafetensorsFile Factors(int64_t layer, const MatrixKind& kind) const;
-  bool HasFactors(int64_t layer, const MatrixKind& kind) const;
-
   // Where the factors are to be written (through SafetensorsWriter), before
   // Finish records the matrix as done.
   std::filesystem::path FactorsPath(int64_t layer,
@@ -67,7 +59,6 @@ class Journal {
 
   std::filesystem::path folder_;
   int lock_ = -1;
-  bool resumed_ = false;
 };
 
 }  // namespace mobe

@@ -19,7 +19,7 @@ struct OpenedModel {
   std::optional<MobeFormat> mobe;   // nothing: a plain model
   std::vector<TensorSpec> tensors;  // all are in the checkpoint, shapes right
 
-  // The tensor of a role; fails with kInternal for one not in `tensors`.
+  // The tensor of a role; fails for one that the model does not have.
   const TensorView& At(Role role, int64_t layer = -1,
                        int64_t expert = -1) const;
   bool IsFactored(int64_t layer) const { return mobe && mobe->Has(layer); }

@@ -1,5 +1,6 @@
 #include "mobe/tensors.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -7,17 +8,6 @@
 
 namespace mobe {
 namespace {
-
-void CheckFinite(const OpenedModel& model, const TensorView& tensor,
-                 const float* values) {
-  for (int64_t i = 0; i < tensor.elements(); ++i) {
-    if (std::isfinite(values[i])) continue;
-    Fail(ErrorKind::kCorruptFile,
-         "{}: tensor {} holds a weight that is not finite ({} at element {}); "
-         "it can't be factored",
-         model.checkpoint.FileOf(tensor), tensor.name, values[i], i);
-  }
-}
 
 // Sample standard deviation of all weights, as the reference scales them.
 double StandardDeviation(const Buffer<float>& values) {
@@ -39,6 +29,32 @@ Buffer<float> LoadTensor(const TensorView& tensor) {
 
 }  // namespace
 
+int64_t FirstNotFinite(const TensorView& tensor) {
+  if (!IsFloat(tensor.dtype)) return -1;
+  constexpr int64_t kPiece = 4096;
+  float values[kPiece];
+  for (int64_t begin = 0; begin < tensor.elements(); begin += kPiece) {
+    const int64_t count = std::min(kPiece, tensor.elements() - begin);
+    LoadAsFloats(tensor.dtype,
+                 tensor.data.data() + begin * DTypeSize(tensor.dtype), count,
+                 values);
+    for (int64_t i = 0; i < count; ++i) {
+      if (!std::isfinite(values[i])) return begin + i;
+    }
+  }
+  return -1;
+}
+
+void CheckFinite(const OpenedModel& model, const TensorView& tensor) {
+  const int64_t at = FirstNotFinite(tensor);
+  if (at < 0) return;
+  Fail(ErrorKind::kCorruptFile,
+       "{}: tensor {} holds a weight that is not finite ({} at element {}); "
+       "the model can't be factored",
+       model.checkpoint.FileOf(tensor), tensor.name,
+       LoadAsFloat(tensor.dtype, tensor.data.data(), at), at);
+}
+
 FitTarget LoadTarget(const OpenedModel& model, int64_t layer,
                      const MatrixKind& kind) {
   FitTarget target;
@@ -48,10 +64,9 @@ FitTarget LoadTarget(const OpenedModel& model, int64_t layer,
   target.weights.Resize(target.experts * target.matrix_size());
   ParallelFor(target.experts, [&](int64_t expert) {
     const TensorView& tensor = model.At(kind.expert, layer, expert);
-    float* matrix = target.weights.data() + expert * target.matrix_size();
+    CheckFinite(model, tensor);
     LoadAsFloats(tensor.dtype, tensor.data.data(), target.matrix_size(),
-                 matrix);
-    CheckFinite(model, tensor, matrix);
+                 target.weights.data() + expert * target.matrix_size());
   });
   const double deviation = StandardDeviation(target.weights);
   target.scale = deviation > 0 ? deviation : 1;

@@ -6,6 +6,11 @@
 
 namespace mobe {
 
+// Index of the first element that is infinite or NaN; -1 when there is none.
+int64_t FirstNotFinite(const TensorView& tensor);
+// Fails with kCorruptFile, naming file, tensor and element, when there is one.
+void CheckFinite(const OpenedModel& model, const TensorView& tensor);
+
 // Reads all experts' matrices of one layer and kind of a plain layer. Fails
 // with kCorruptFile, naming file and tensor, when a weight is not finite.
 FitTarget LoadTarget(const OpenedModel& model, int64_t layer,

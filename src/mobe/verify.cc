@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -21,10 +22,10 @@ class Verifier {
 
   VerifyReport Run() {
     CheckConfig();
-    const auto format = DetectFormat(checkpoint_, original_.config);
+    format_ = DetectFormat(checkpoint_, original_.config);
     const auto specs =
-        format ? ListTensors(*original_.family, original_.config, *format)
-               : ListTensors(*original_.family, original_.config);
+        format_ ? ListTensors(*original_.family, original_.config, *format_)
+                : ListTensors(*original_.family, original_.config);
     std::unordered_map<std::string, const TensorSpec*> expected;
     for (const TensorSpec& spec : specs) {
       expected[spec.name] = &spec;
@@ -39,7 +40,7 @@ class Verifier {
     // Errors can be measured only on a model whose shapes are right.
     if (report_.faults.empty()) {
       OpenedModel opened{std::move(checkpoint_), original_.family,
-                         original_.config, format, specs};
+                         original_.config, format_, specs};
       MeasureMatrices(opened);
     }
     return std::move(report_);
@@ -50,7 +51,7 @@ class Verifier {
 
   void CheckConfig() {
     const Json plain = PlainConfig(checkpoint_.config());
-    const Json& base = original_.checkpoint.config();
+    const Json base = PlainConfig(original_.checkpoint.config());
     Json keys = base;
     keys.update(plain);
     for (const auto& [key, unused] : keys.items()) {
@@ -63,7 +64,10 @@ class Verifier {
     }
   }
 
-  static bool IsExpert(const TensorSpec& spec) {
+  // True for matrices that may differ from the original: those that are
+  // factored, and in a plain (reconstructed) model all that may have been.
+  bool IsApproximate(const TensorSpec& spec) const {
+    if (format_ && !format_->Has(spec.layer)) return false;
     return spec.role == Role::kExpertGate || spec.role == Role::kExpertUp;
   }
 
@@ -84,24 +88,14 @@ class Verifier {
     }
   }
 
-  static bool IsFinite(const TensorView& tensor) {
-    if (!IsFloat(tensor.dtype)) return true;
-    for (int64_t i = 0; i < tensor.elements(); ++i) {
-      const float value = LoadAsFloat(tensor.dtype, tensor.data.data(), i);
-      if (!std::isfinite(value)) return false;
-    }
-    return true;
-  }
-
-  // Tensors that the method leaves alone must be the same bytes. In a plain
-  // (reconstructed) model gate and up may differ: they are measured instead.
+  // Tensors that the method leaves alone must be the same bytes.
   void CheckUntouched(
       const std::unordered_map<std::string, const TensorSpec*>& expected) {
     const auto& tensors = original_.checkpoint.tensors();
     for (const TensorView* original : tensors) {
       const TensorView* copy = checkpoint_.Find(original->name);
       const auto spec = expected.find(original->name);
-      if (spec != expected.end() && IsExpert(*spec->second)) continue;
+      if (spec != expected.end() && IsApproximate(*spec->second)) continue;
       if (copy == nullptr) {
         if (spec == expected.end()) {
           Fault(fmt::format("{}: no tensor {}, expected a copy of the original",
@@ -122,7 +116,7 @@ class Verifier {
             fmt::format("{}: tensor {} differs from the original, expected "
                         "the same bytes",
                         checkpoint_.FileOf(*copy), copy->name));
-      } else if (!IsFinite(*copy)) {
+      } else if (FirstNotFinite(*copy) >= 0) {
         Fault(
             fmt::format("{}: tensor {} holds values that are not finite, as "
                         "does the original",
@@ -200,6 +194,7 @@ class Verifier {
   Checkpoint checkpoint_;
   const OpenedModel& original_;
   const ProgressFn& progress_;
+  std::optional<MobeFormat> format_;  // of the checkpoint
   VerifyReport report_;
 };
 

@@ -1,0 +1,116 @@
+// What the tests of this folder share: the fixtures, and checkpoints in pieces
+// that can be changed.
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "io/safetensors.h"
+#include "io/testing.h"
+#include "mobe/compress.h"
+
+namespace mobe {
+
+// A folder of tests/data.
+inline std::filesystem::path Fixture(std::string_view name) {
+  return std::filesystem::path(MOBE_TEST_DATA) / name;
+}
+
+// A plain model of one layer: 4 experts of 8 x 16, in one file.
+inline std::filesystem::path TinyModel() {
+  return Fixture("hostile/checkpoints/ok_control");
+}
+// A plain model of three layers, the first of them dense: 16 experts of 32 x
+// 64, in three files.
+inline std::filesystem::path SmallModel() {
+  return Fixture("models/qwen3_moe");
+}
+
+inline Json ReadConfig(const std::filesystem::path& folder) {
+  return ParseJson(ReadSmallFile(folder / "config.json"), "config.json");
+}
+inline void WriteConfig(const std::filesystem::path& folder,
+                        const Json& config) {
+  WriteText(folder / "config.json", config.dump(1));
+}
+
+// A tensor taken out of its file.
+struct LooseTensor : TensorDecl {
+  std::vector<std::byte> data;
+};
+
+inline std::vector<LooseTensor> ReadTensors(const std::filesystem::path& path) {
+  const SafetensorsFile file(path);
+  std::vector<LooseTensor> tensors;
+  for (const TensorView& view : file.tensors()) {
+    tensors.push_back({view, {view.data.begin(), view.data.end()}});
+  }
+  return tensors;
+}
+
+inline void WriteTensors(const std::filesystem::path& path,
+                         const std::vector<LooseTensor>& tensors) {
+  SafetensorsWriter writer(path, {tensors.begin(), tensors.end()});
+  for (const LooseTensor& tensor : tensors) {
+    writer.Append(tensor.name, tensor.data);
+  }
+  writer.Commit();
+}
+
+// The tensor of that name; the test ends with std::out_of_range without one.
+inline LooseTensor& TensorOf(std::vector<LooseTensor>& tensors,
+                             std::string_view name) {
+  for (LooseTensor& tensor : tensors) {
+    if (tensor.name == name) return tensor;
+  }
+  throw std::out_of_range(std::string(name));
+}
+
+// Copies a checkpoint of the fixtures to a folder that can be written to.
+inline void CopyModel(const std::filesystem::path& from,
+                      const std::filesystem::path& to) {
+  std::filesystem::create_directories(to);
+  for (const auto& entry : std::filesystem::directory_iterator(from)) {
+    std::ifstream in(entry.path(), std::ios::binary);
+    std::ofstream(to / entry.path().filename(), std::ios::binary) << in.rdbuf();
+  }
+}
+
+// Every file below a folder, by its path there: what it holds.
+inline std::map<std::string, std::string> Contents(
+    const std::filesystem::path& folder) {
+  std::map<std::string, std::string> contents;
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(folder)) {
+    if (!entry.is_regular_file()) continue;
+    contents[entry.path().lexically_relative(folder)] =
+        ReadSmallFile(entry.path());
+  }
+  return contents;
+}
+
+// Options of a compress that takes milliseconds.
+inline CompressOptions QuickOptions(int64_t num_bases) {
+  CompressOptions options;
+  options.num_bases = num_bases;
+  options.budget = {2, 0};
+  return options;
+}
+
+inline CompressReport RunCompress(
+    const std::filesystem::path& model, const CompressOptions& options,
+    const std::filesystem::path& out,
+    const ProgressFn& progress = [](const ProgressEvent&) {}) {
+  const OpenedModel opened = OpenModel(model);
+  return Compress(opened, PlanCompression(opened, options), out, progress,
+                  nullptr);
+}
+
+}  // namespace mobe
