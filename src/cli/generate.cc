@@ -76,23 +76,24 @@ void AddGenerate(CLI::App& app, CommonOptions* common) {
   command->add_option("model", options->model, "model folder")->required();
   CLI::Option_group* prompt = command->add_option_group("prompt");
   prompt->add_option("--prompt", options->prompt, "text to continue");
-  prompt->add_option("--prompt-file", options->prompt_file, "file with it");
+  prompt->add_option("--prompt-file", options->prompt_file,
+                     "file with it, taken as it is");
   prompt->require_option(1);
-  command->add_option("--max-tokens", options->generate.max_tokens,
-                      "tokens to generate at most (default: 128)");
-  command->add_option("--temperature", sampler.temperature,
-                      "0 takes the likeliest token (default: 0)");
-  command->add_option("--top-k", sampler.top_k,
-                      "keep the k likeliest tokens (default: 0, all)");
-  command->add_option("--top-p", sampler.top_p,
-                      "keep the likeliest tokens that sum to p (default: 1)");
-  command->add_option("--min-p", sampler.min_p,
-                      "keep tokens of p times the largest probability "
-                      "(default: 0, all)");
-  command->add_option("--repetition-penalty", sampler.repetition_penalty,
-                      "divides the logits of tokens seen (default: 1, off)");
-  command->add_option("--seed", sampler.seed,
-                      "of the random choice (default: 0)");
+  const auto add = [command](const char* option, auto* value,
+                             const char* help) {
+    command->add_option(option, *value, help)->capture_default_str();
+  };
+  add("--max-tokens", &options->generate.max_tokens,
+      "tokens to generate at most");
+  add("--temperature", &sampler.temperature, "0 takes the likeliest token");
+  add("--top-k", &sampler.top_k, "keep the k likeliest tokens; 0: all");
+  add("--top-p", &sampler.top_p,
+      "keep the likeliest tokens that sum to p; 1: all");
+  add("--min-p", &sampler.min_p,
+      "keep tokens of p times the largest probability; 0: all");
+  add("--repetition-penalty", &sampler.repetition_penalty,
+      "divides the logits of tokens seen; 1: off");
+  add("--seed", &sampler.seed, "of the random choice");
   command
       ->add_option("--stop", options->generate.stop,
                    "end before this text; may be given several times")

@@ -1,28 +1,48 @@
 #include "cli/run_options.h"
 
-#include <map>
 #include <string>
 
 namespace mobe {
+namespace {
+
+template <class T>
+struct Choice {
+  const char* name;
+  T value;
+};
+constexpr Choice<Precision> kPrecisions[] = {
+    {"float32", Precision::kFloat32}, {"bfloat16", Precision::kBFloat16}};
+constexpr Choice<ExpertMode> kModes[] = {{"auto", ExpertMode::kAuto},
+                                         {"built", ExpertMode::kBuilt},
+                                         {"fused", ExpertMode::kFused}};
+
+// An option whose values are names; the first is the default.
+template <class T, size_t n>
+void AddChoice(CLI::App* command, const char* option,
+               const Choice<T> (&choices)[n], T* value, const char* help) {
+  std::vector<std::string> names;
+  for (const Choice<T>& choice : choices) names.push_back(choice.name);
+  command
+      ->add_option_function<std::string>(
+          option,
+          [&choices, value](const std::string& name) {
+            for (const Choice<T>& choice : choices) {
+              if (name == choice.name) *value = choice.value;
+            }
+          },
+          help)
+      ->check(CLI::IsMember(names))
+      ->default_str(names.front());
+}
+
+}  // namespace
 
 void AddRunOptions(CLI::App* command, LoadOptions* options) {
-  const std::map<std::string, Precision> precisions = {
-      {"float32", Precision::kFloat32}, {"bfloat16", Precision::kBFloat16}};
-  const std::map<std::string, ExpertMode> modes = {
-      {"auto", ExpertMode::kAuto},
-      {"built", ExpertMode::kBuilt},
-      {"fused", ExpertMode::kFused}};
-  command
-      ->add_option("--dtype", options->precision,
-                   "arithmetic of large products (default: float32)")
-      ->transform(CLI::Transformer(precisions, CLI::ignore_case))
-      ->type_name("float32|bfloat16");
-  command
-      ->add_option("--experts", options->experts,
-                   "factored experts: built at load, fused (never built: less "
-                   "memory, slower), or what memory allows (default: auto)")
-      ->transform(CLI::Transformer(modes, CLI::ignore_case))
-      ->type_name("auto|built|fused");
+  AddChoice(command, "--dtype", kPrecisions, &options->precision,
+            "arithmetic of products with many tokens");
+  AddChoice(command, "--experts", kModes, &options->experts,
+            "factored experts: built at load (as large as the original), fused "
+            "(never built: small, slower), or what memory allows");
 }
 
 }  // namespace mobe
