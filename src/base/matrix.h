@@ -1,6 +1,7 @@
 // Views of matrices and an aligned buffer. Row-major throughout.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -65,6 +66,11 @@ class Buffer {
       capacity_ = size;
     }
     size_ = size;
+  }
+
+  void CopyFrom(const Buffer& other) {
+    Resize(other.size());
+    std::copy(other.begin(), other.end(), begin());
   }
 
   T* data() { return data_.get(); }

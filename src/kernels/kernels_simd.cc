@@ -69,8 +69,9 @@ constexpr int kTokenBlock = 4;
 constexpr int64_t kTokenGroup = 8;
 // Bases added in one pass over the outputs, and the outputs of a pass: their
 // sums stay in the first-level cache, and each basis is read in long runs. One
-// vector of every basis in turn would touch a page of memory for each, all in
-// the same few sets of the caches, because bases are large powers of two apart.
+// vector of every basis in turn would touch a page of memory for each, and as
+// bases tend to lie a multiple of a power of two apart, all of them in the same
+// few sets of the caches.
 constexpr int kMixBlock = 4;
 constexpr int64_t kMixColumns = 2048;
 // Weights in a row or basis between two rounds of prefetching.

@@ -13,9 +13,14 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <ostream>
 #include <random>
 
 namespace mobe {
+
+// Names a set in messages and in ctest; by default they would show its bytes.
+void PrintTo(const KernelSet& set, std::ostream* out) { *out << set.name; }
+
 namespace {
 
 constexpr double kEps = FLT_EPSILON;

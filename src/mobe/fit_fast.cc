@@ -4,16 +4,28 @@
 //
 //   A_e = W_e N_e^T (N_e N_e^T + eps I)^-1,
 //
-// and the gradient of the error to bases and alpha is the one at that A. Only
-// bases and alpha are stepped, by Adam with a cosine schedule to zero. Alpha is
-// free (the format stores it as used, so it needs no softmax) and starts dense:
-// a one-hot start is a saddle. docs/fit.md has what was tried and what it gave.
+// and the gradient of the error to bases and alpha is the one at that A.
+//
+// Bases move by gradient with momentum in the metric of the Gauss-Newton
+// matrix, taken as a Kronecker product (as K-FAC does: Martens and Grosse
+// 2015): for small steps the error of expert e changes by A_e f' sum_i alpha_ei
+// dB_i, so
+//
+//   H ~ f'^2 (alpha^T alpha) x (mean_e A_e^T A_e),   dB = -step H^-1 gradient.
+//
+// H overrates the curvature, since A follows; steps of many times the Newton
+// step converge fastest, at the edge of stability. When the error jumps, the
+// best state is restored and the step halved. Alpha is free (the format stores
+// it as used, so it needs no softmax), starts dense (one-hot is a saddle) and
+// is stepped by Adam. docs/fit.md has what was tried and what it gave.
 #include <cblas.h>
 #include <lapacke.h>
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -25,8 +37,18 @@
 namespace mobe::internal {
 namespace {
 
-constexpr double kLearningRate = 0.07;
+// Steps of the bases, in Newton steps of H, and of alpha (Adam's rate). Both
+// follow a cosine to zero; the first kWarmup passes rise to it.
+constexpr double kStep = 15;
+constexpr double kMomentum = 0.95;
+constexpr double kAlphaRate = 0.02;
+constexpr double kWarmup = 5;
 constexpr float kAlphaNoise = 0.3f;
+// Damping of both factors of H, relative to the mean of their diagonal.
+constexpr double kDamping = 0.01;
+// A pass whose error exceeds the best one by this factor has gone astray. The
+// first passes may rise above their start by less.
+constexpr double kAstray = 1.3;
 // Ridge of the normal equations, relative to the mean of their diagonal.
 constexpr double kRidge = 1e-6;
 
@@ -76,32 +98,138 @@ class FastFit {
   }
 
   Factors Run(const PassFn& on_pass) {
-    Adam adam_bases(m_ * basis_size_);
+    const int64_t size = m_ * basis_size_;
     Adam adam_alpha(n_ * m_);
-    Buffer<float> d_bases(m_ * basis_size_);
+    Buffer<float> d_bases(size);
     Buffer<float> d_alpha(n_ * m_);
-    std::vector<double> losses(n_);
+    Buffer<float> velocity(size);
+    std::fill(velocity.begin(), velocity.end(), 0.0f);
+    double best_loss = std::numeric_limits<double>::infinity();
+    double shrink = 1;
+    int64_t since_restart = 0;
     for (int64_t pass = 1; pass <= options_.passes; ++pass) {
-      MixBases(factors_.alpha.data(), factors_.bases.data(), n_, m_,
-               basis_size_, mix_.data());
-      ParallelFor(n_, [&](int64_t e) { losses[e] = ExpertPass(e); });
-      double loss = 0;
-      for (const double l : losses) loss += l;
+      const double loss = ErrorPass();
+      on_pass(pass, loss);
+      if (loss < best_loss) {
+        best_loss = loss;
+        best_bases_.CopyFrom(factors_.bases);
+        best_alpha_.CopyFrom(factors_.alpha);
+      } else if (!(loss < kAstray * best_loss)) {  // also when it is NaN
+        Restart(&velocity, &adam_alpha);
+        shrink /= 2;
+        since_restart = 0;
+        continue;
+      }
       MixBackward(factors_.alpha.data(), factors_.bases.data(), mix_.data(), n_,
                   m_, basis_size_, d_bases.data(), d_alpha.data());
-      const double progress =
-          static_cast<double>(pass - 1) / static_cast<double>(options_.passes);
-      const double rate =
-          kLearningRate * 0.5 * (1 + std::cos(std::numbers::pi * progress));
-      adam_bases.Step(pass, rate, d_bases.data(), factors_.bases.data());
-      adam_alpha.Step(pass, rate, d_alpha.data(), factors_.alpha.data());
-      on_pass(pass, loss / static_cast<double>(target_.weights.size()));
+      Precondition(d_bases.data());
+      ++since_restart;
+      const double cosine =
+          0.5 * (1 + std::cos(std::numbers::pi * static_cast<double>(pass - 1) /
+                              static_cast<double>(options_.passes)));
+      const double warm =
+          std::min(1.0, static_cast<double>(since_restart) / kWarmup);
+      Move(kStep * shrink * warm * cosine, d_bases.data(), velocity.data());
+      adam_alpha.Step(since_restart, kAlphaRate * shrink * cosine,
+                      d_alpha.data(), factors_.alpha.data());
+    }
+    // The last step was not measured yet.
+    if (!(ErrorPass() < best_loss)) {
+      factors_.bases.CopyFrom(best_bases_);
+      factors_.alpha.CopyFrom(best_alpha_);
     }
     Polish();
     return std::move(factors_);
   }
 
  private:
+  // Solves for every A and leaves the gradient to the mix in mix_; returns the
+  // mean squared error of W / scale.
+  double ErrorPass() {
+    MixBases(factors_.alpha.data(), factors_.bases.data(), n_, m_, basis_size_,
+             mix_.data());
+    std::vector<double> losses(n_);
+    ParallelFor(n_, [&](int64_t e) { losses[e] = ExpertPass(e); });
+    return std::accumulate(losses.begin(), losses.end(), 0.0) /
+           static_cast<double>(target_.weights.size());
+  }
+
+  void Restart(Buffer<float>* velocity, Adam* adam_alpha) {
+    factors_.bases.CopyFrom(best_bases_);
+    factors_.alpha.CopyFrom(best_alpha_);
+    std::fill(velocity->begin(), velocity->end(), 0.0f);
+    *adam_alpha = Adam(n_ * m_);
+  }
+
+  // gradient [bases, rank, cols] *= H^-1, in place.
+  void Precondition(float* gradient) {
+    Buffer<float> rank_metric(rank_ * rank_);
+    const float* a = factors_.a.data();
+    const auto stacked = n_ * rows_;
+    constexpr int64_t kGrain = 32;
+    ParallelRanges(rank_, kGrain, [&](int64_t begin, int64_t end) {
+      Gemm(Trans::kYes, Trans::kNo, end - begin, rank_, stacked, a + begin,
+           rank_, a, rank_, 0.0f, rank_metric.data() + begin * rank_, rank_);
+    });
+    // At zero silu' is 1/2, the others' slope is 1.
+    const double slope = options_.activation == Activation::kSilu ? 0.5 : 1.0;
+    InvertMetric(rank_, slope * slope / static_cast<double>(n_), &rank_metric);
+    Buffer<float> basis_metric(m_ * m_);
+    Gemm(Trans::kYes, Trans::kNo, m_, m_, n_, factors_.alpha.data(), m_,
+         factors_.alpha.data(), m_, 0.0f, basis_metric.data(), m_);
+    InvertMetric(m_, 1.0, &basis_metric);
+    // mix_ has served its purpose in this pass and is larger than the bases.
+    MixBases(basis_metric.data(), gradient, m_, m_, basis_size_, mix_.data());
+    ParallelFor(m_, [&](int64_t i) {
+      Gemm(Trans::kNo, Trans::kNo, rank_, cols_, rank_, rank_metric.data(),
+           rank_, mix_.data() + i * basis_size_, cols_, 0.0f,
+           gradient + i * basis_size_, cols_);
+    });
+  }
+
+  // matrix = (factor * matrix + damping)^-1 for a symmetric matrix [size,
+  // size].
+  static void InvertMetric(int64_t size, double factor, Buffer<float>* matrix) {
+    double trace = 0;
+    for (float& value : *matrix) value *= static_cast<float>(factor);
+    for (int64_t k = 0; k < size; ++k) trace += (*matrix)[k * size + k];
+    const auto damping = static_cast<float>(
+        std::max(kDamping * trace / static_cast<double>(size), 1e-30));
+    for (int64_t k = 0; k < size; ++k) (*matrix)[k * size + k] += damping;
+    const int order = static_cast<int>(size);
+    int info = LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'L', order, matrix->data(),
+                                   order);
+    if (info == 0) {
+      info = LAPACKE_spotri_work(LAPACK_COL_MAJOR, 'L', order, matrix->data(),
+                                 order);
+    }
+    if (info != 0) {
+      Fail(ErrorKind::kInternal, "the metric of the fit is singular ({})",
+           info);
+    }
+    // LAPACK's lower triangle is the upper one here.
+    for (int64_t r = 1; r < size; ++r) {
+      for (int64_t c = 0; c < r; ++c) {
+        (*matrix)[r * size + c] = (*matrix)[c * size + r];
+      }
+    }
+  }
+
+  // velocity = momentum * velocity + (1 - momentum) * direction;
+  // bases -= step * velocity.
+  void Move(double step, const float* direction, float* velocity) {
+    const auto keep = static_cast<float>(kMomentum);
+    const auto add = static_cast<float>(1 - kMomentum);
+    const auto scale = static_cast<float>(step);
+    constexpr int64_t kGrain = 1 << 16;
+    ParallelRanges(m_ * basis_size_, kGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        velocity[i] = keep * velocity[i] + add * direction[i];
+        factors_.bases[i] -= scale * velocity[i];
+      }
+    });
+  }
+
   // Solves for A of expert e from N in scratch; scaled to W / scale.
   void SolveA(int64_t e, Scratch* s) {
     float* a = factors_.a.data() + e * rows_ * rank_;
@@ -146,7 +274,7 @@ class FastFit {
     Gemm(Trans::kNo, Trans::kNo, rows_, cols_, rank_, a, rank_,
          s->active.data(), cols_, 0.0f, s->error.data(), cols_);
     const double loss = SubtractTarget(e, s->error.data());
-    // The constant 2 / size of the gradient is left out: Adam does not see it.
+    // The gradient of half the squared error, as H is its curvature.
     Gemm(Trans::kYes, Trans::kNo, rank_, cols_, rows_, a, rank_,
          s->error.data(), cols_, 0.0f, s->active.data(), cols_);
     Kernels().activate_backward(options_.activation, mix, s->active.data(),
@@ -196,6 +324,8 @@ class FastFit {
   const int64_t basis_size_;
   const float inverse_scale_;
   Factors factors_;
+  Buffer<float> best_bases_;
+  Buffer<float> best_alpha_;
   Buffer<float> mix_;  // [experts, rank, cols]: the mix, then its gradient
   std::vector<Scratch> scratch_;
 };

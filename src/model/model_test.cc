@@ -49,15 +49,14 @@ class ModelTest
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(AllModels, ModelTest,
-                         testing::Combine(testing::ValuesIn(kModels),
-                                          testing::ValuesIn(kModes)),
-                         [](const auto& info) {
-                           return std::string(std::get<0>(info.param)) +
-                                  (std::get<1>(info.param) == ExpertMode::kBuilt
-                                       ? "_built"
-                                       : "_fused");
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    AllModels, ModelTest,
+    testing::Combine(testing::ValuesIn(kModels), testing::ValuesIn(kModes)),
+    [](const auto& param) {
+      return std::string(std::get<0>(param.param)) +
+             (std::get<1>(param.param) == ExpertMode::kBuilt ? "_built"
+                                                             : "_fused");
+    });
 
 TEST_P(ModelTest, LogitsAndRoutingAreThoseOfTransformers) {
   const Model model = Load(Precision::kFloat32);

@@ -36,7 +36,7 @@ TEST(StopStringsTest, FindsStopsHoweverTheTextIsCut) {
 }
 
 TEST(StopStringsTest, TheEarliestOfOnePieceWins) {
-  EXPECT_EQ(Feed({"long", "o"}, "a long text", 100), (Shown{"a l", true}));
+  EXPECT_EQ(Feed({"long", "o"}, "a long text", 100), (Shown{"a ", true}));
 }
 
 TEST(StopStringsTest, HoldsBackOnlyWhatMayBecomeAStop) {

@@ -36,7 +36,7 @@ void Misalign(const std::filesystem::path& file) {
   std::string bytes = ReadSmallFile(file);
   uint64_t header = 0;
   std::memcpy(&header, bytes.data(), sizeof(header));
-  bytes.insert(8 + header, " ");
+  bytes.insert(bytes.begin() + 8 + static_cast<int64_t>(header), ' ');
   ++header;
   std::memcpy(bytes.data(), &header, sizeof(header));
   WriteFileAtomically(file, bytes);

@@ -36,9 +36,7 @@ struct ClassEscape {
 constexpr ClassEscape kClassEscapes[] = {
     {'d', "\\p{Nd}", U_GC_ND_MASK},
     {'s', "\\p{White_Space}", 0},
-    {'w',
-     "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
-     "\\u00B2\\u00B3\\u00B9\\u00BC-\\u00BE",
+    {'w', "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}",
      U_GC_L_MASK | U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK},
     {'h', "0-9a-fA-F", 0},
 };
@@ -99,7 +97,7 @@ class Translator {
   void Item() {
     switch (Peek()) {
       case '\\':
-        Escape();
+        Escape(/*in_brackets=*/false);
         break;
       case '[':
         Class();
@@ -120,7 +118,7 @@ class Translator {
   }
 
   // Returns whether the escape is of one character and so can end a range.
-  bool Escape() {
+  bool Escape(bool in_brackets) {
     ++i_;
     if (AtEnd()) Refuse("\\ at the end");
     const char c = Peek();
@@ -137,7 +135,13 @@ class Translator {
     for (const ClassEscape& escape : kClassEscapes) {
       if ((c | 0x20) != escape.letter) continue;
       ++i_;
-      Members(IsUpper(c), escape.members + NewMembers(escape.categories));
+      std::string members = escape.members + NewMembers(escape.categories);
+      // Outside brackets, Oniguruma asks a table of Latin-1 that has ¼ and so
+      // on among the word characters.
+      if (escape.letter == 'w' && !in_brackets) {
+        members += "\\u00B2\\u00B3\\u00B9\\u00BC-\\u00BE";
+      }
+      Members(IsUpper(c), members);
       return false;
     }
     if (c == 'x' || c == 'u') {
@@ -174,7 +178,7 @@ class Translator {
     }
   }
 
-  // \p{L}, \P{L}, \p{^L}.
+  // \p{L}, \P{L}, \p{^L}: general categories, scripts and White_Space.
   void Property() {
     const size_t close = pattern_.find('}', i_);
     if (close == std::string_view::npos) Refuse("\\p{ without }");
@@ -187,15 +191,20 @@ class Translator {
     std::string lower;
     for (const char c : name) {
       if (!IsLetter(c) && c != '_') Refuse("this property");
-      lower.push_back(static_cast<char>(c | 0x20));
+      lower.push_back(IsUpper(c) ? static_cast<char>(c | 0x20) : c);
     }
-    if (std::ranges::find(kPosixNames, lower) != std::end(kPosixNames)) {
+    const int32_t categories =
+        u_getPropertyValueEnum(UCHAR_GENERAL_CATEGORY_MASK, lower.c_str());
+    const bool known = categories != UCHAR_INVALID_CODE ||
+                       lower == "white_space" ||
+                       u_getPropertyValueEnum(UCHAR_SCRIPT, lower.c_str()) !=
+                           UCHAR_INVALID_CODE;
+    if (!known ||
+        std::ranges::find(kPosixNames, lower) != std::end(kPosixNames)) {
       Refuse("this property");
     }
     i_ = close + 1;
     std::string members = fmt::format("\\p{{{}}}", name);
-    const int32_t categories =
-        u_getPropertyValueEnum(UCHAR_GENERAL_CATEGORY_MASK, lower.c_str());
     if (categories != UCHAR_INVALID_CODE) {
       const auto mask = static_cast<uint32_t>(categories);
       // For ICU the new characters are unassigned.
@@ -256,7 +265,7 @@ class Translator {
   // One member of a bracketed class that is a single character; appends it.
   // Returns false when it was a class of its own (\p{L}).
   bool ClassCharacter() {
-    if (Peek() == '\\') return Escape();
+    if (Peek() == '\\') return Escape(/*in_brackets=*/true);
     if (IsAsciiPunctuation(Peek())) out_.push_back('\\');
     out_.push_back(pattern_[i_++]);
     // The other bytes of a character beyond ASCII.

@@ -31,13 +31,10 @@ SplitRegex::SplitRegex(std::string_view pattern, const std::string& where)
 
 SplitRegex::Matcher::Matcher(const SplitRegex& regex,
                              const icu::UnicodeString& text)
-    : where_(&regex.where_) {
-  // A unit of time is 10,000 steps of backtracking, about 0.1 ms.
-  const int32_t time_limit = 1000 + text.length() / 10;
+    : text_(&text), where_(&regex.where_) {
   constexpr int32_t kStackBytes = 64 << 20;
   UErrorCode status = U_ZERO_ERROR;
-  matcher_.reset(regex.pattern_->matcher(text, status));
-  if (U_SUCCESS(status)) matcher_->setTimeLimit(time_limit, status);
+  matcher_.reset(regex.pattern_->matcher(status));
   if (U_SUCCESS(status)) matcher_->setStackLimit(kStackBytes, status);
   if (U_FAILURE(status)) FailMatch(*where_, status);
 }
@@ -45,12 +42,17 @@ SplitRegex::Matcher::Matcher(const SplitRegex& regex,
 void SplitRegex::Matcher::Split(int32_t begin, int32_t end,
                                 std::vector<Span>& spans) {
   UErrorCode status = U_ZERO_ERROR;
-  matcher_->region(begin, end, status);
+  // An alias of the part, not a region of the text: ICU's look-behind sees
+  // what is before a region.
+  part_.setTo(/*isTerminated=*/false, text_->getBuffer() + begin, end - begin);
+  matcher_->reset(part_);
+  // A unit of time is 10,000 steps of backtracking, about 0.1 ms.
+  matcher_->setTimeLimit(1000 + (end - begin) / 10, status);
   int32_t done = begin;
   bool matched = false;
   while (matcher_->find(status)) {
-    const int32_t match_begin = matcher_->start(status);
-    const int32_t match_end = matcher_->end(status);
+    const int32_t match_begin = begin + matcher_->start(status);
+    const int32_t match_end = begin + matcher_->end(status);
     // Oniguruma's search takes no empty match right behind a match.
     if (matched && match_begin == match_end && match_end == done) continue;
     if (match_begin > done) spans.push_back({done, match_begin, false});

@@ -31,11 +31,14 @@ class SplitRegex {
     Matcher(const SplitRegex& regex, const icu::UnicodeString& text);
     // Appends the spans that make up [begin, end) (not empty), matched as if
     // it were the whole text. Fails with kUnsupported when the pattern takes
-    // more than about 1000 steps for each unit of the text or too much memory.
+    // more than about 1000 steps for each unit of the part (10 million for a
+    // short one) or too much memory.
     void Split(int32_t begin, int32_t end, std::vector<Span>& spans);
 
    private:
     std::unique_ptr<icu::RegexMatcher> matcher_;
+    const icu::UnicodeString* text_;
+    icu::UnicodeString part_;
     const std::string* where_;
   };
 

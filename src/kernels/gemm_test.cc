@@ -1,0 +1,106 @@
+#include "kernels/gemm.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "base/parallel.h"
+
+namespace mobe {
+namespace {
+
+std::vector<float> RandomFloats(int64_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) {
+    value = static_cast<float>(random()) / 4294967296.0f - 0.5f;
+  }
+  return values;
+}
+
+// A weight in its own memory.
+struct Weight {
+  Weight(DType dtype, int64_t rows, int64_t cols, uint32_t seed)
+      : values(RandomFloats(rows * cols, seed)),
+        bytes(values.size() * static_cast<size_t>(DTypeSize(dtype))),
+        view{dtype, bytes.data(), rows, cols} {
+    StoreFloats(values.data(), rows * cols, dtype, bytes.data());
+    LoadAsFloats(dtype, bytes.data(), rows * cols, values.data());
+  }
+  std::vector<float> values;  // as stored
+  std::vector<std::byte> bytes;
+  WeightView view;
+};
+
+void ExpectProduct(const Weight& w, const std::vector<float>& x, int64_t tokens,
+                   const std::vector<float>& y, double tolerance) {
+  const int64_t rows = w.view.rows;
+  const int64_t cols = w.view.cols;
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t r = 0; r < rows; ++r) {
+      double sum = 0;
+      for (int64_t c = 0; c < cols; ++c) {
+        sum +=
+            static_cast<double>(w.values[static_cast<size_t>(r * cols + c)]) *
+            x[static_cast<size_t>(t * cols + c)];
+      }
+      ASSERT_NEAR(y[static_cast<size_t>(t * rows + r)], sum, tolerance)
+          << "token " << t << ", row " << r;
+    }
+  }
+}
+
+class LinearTest : public testing::TestWithParam<std::tuple<DType, Precision>> {
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Forms, LinearTest,
+    testing::Combine(testing::Values(DType::kF32, DType::kBF16),
+                     testing::Values(Precision::kFloat32,
+                                     Precision::kBFloat16)));
+
+TEST_P(LinearTest, ABatchIsEveryProduct) {
+  const auto [dtype, precision] = GetParam();
+  // Sizes on both sides of every bound: tokens of one mat_vec, rows of a task.
+  const Weight a(dtype, 130, 70, 1);
+  const Weight b(dtype, 5, 70, 2);
+  const Weight c(dtype, 64, 33, 3);
+  const std::vector<float> shared = RandomFloats(20 * 70, 4);
+  const std::vector<float> own = RandomFloats(3 * 33, 5);
+  std::vector<float> ya(20 * 130), yb(20 * 5), yc(3 * 64);
+  const LinearJob jobs[] = {{a.view, shared.data(), 20, ya.data()},
+                            {b.view, shared.data(), 20, yb.data()},
+                            {c.view, own.data(), 0, nullptr},
+                            {c.view, own.data(), 3, yc.data()}};
+  LinearBatch(jobs, precision);
+  const double tolerance = precision == Precision::kFloat32 ? 1e-5 : 2e-2;
+  ExpectProduct(a, shared, 20, ya, tolerance);
+  ExpectProduct(b, shared, 20, yb, tolerance);
+  ExpectProduct(c, own, 3, yc, 1e-5);
+}
+
+// One task, which ParallelFor runs outside of any parallel region, and several.
+TEST_P(LinearTest, ThreadsDoNotChangeABit) {
+  const auto [dtype, precision] = GetParam();
+  for (const int64_t rows : {16, 64, 200}) {
+    for (const int64_t tokens : {1, 8, 9, 64, 300}) {
+      const Weight w(dtype, rows, 2048, 1);
+      const std::vector<float> x = RandomFloats(tokens * 2048, 2);
+      const auto run = [&](int threads) {
+        SetThreads(threads);
+        std::vector<float> y(static_cast<size_t>(tokens * rows));
+        Linear(w.view, x.data(), tokens, precision, y.data());
+        return y;
+      };
+      const std::vector<float> one = run(1);
+      EXPECT_EQ(run(2), one) << rows << " rows, " << tokens << " tokens";
+      EXPECT_EQ(run(4), one) << rows << " rows, " << tokens << " tokens";
+    }
+  }
+  SetThreads(0);
+}
+
+}  // namespace
+}  // namespace mobe
