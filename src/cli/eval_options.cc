@@ -24,13 +24,13 @@ void AddEvalOptions(CLI::App* command, EvalCommandOptions* options,
   command
       ->add_option("--max-tokens", options->max_tokens,
                    "tokens of the text to read (default: all)")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(int64_t{1}, INT64_MAX).description(""));
   // 3 is the least that both protocols predict a token with.
   command
       ->add_option("--context", options->context,
                    "tokens of a window (default: the protocol's, 2048 or 512, "
                    "or the model's limit if lower)")
-      ->check(CLI::Range(int64_t{3}, INT64_MAX));
+      ->check(CLI::Range(int64_t{3}, INT64_MAX).description(""));
   AddRunOptions(command, &options->load);
   AddCommonOptions(command, common, JsonOutput::kYes);
 }

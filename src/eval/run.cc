@@ -48,15 +48,16 @@ std::vector<int32_t> WithBos(const EvalText& text, const EvalOptions& options,
   return tokens;
 }
 
-std::vector<Window> PlanWindows(const EvalOptions& options, int64_t context,
+std::vector<Window> PlanWindows(const EvalText& text,
+                                const EvalOptions& options, int64_t context,
                                 int64_t tokens) {
   std::vector<Window> windows = SplitWindows(options.protocol, context, tokens);
   if (windows.empty()) {
     Fail(ErrorKind::kUserInput,
-         "the text has {} token{}, too few: protocol {} with a context of {} "
+         "{}: {} token{}, too few: protocol {} with a context of {} "
          "needs {} or more",
-         tokens, tokens == 1 ? "" : "s", options.protocol.name, context,
-         options.protocol.whole_only ? context : 2);
+         text.source, tokens, tokens == 1 ? "" : "s", options.protocol.name,
+         context, options.protocol.whole_only ? context : 2);
   }
   return windows;
 }
@@ -71,7 +72,7 @@ EvalRun RunWindows(std::span<const Model* const> models, const EvalText& text,
   const int64_t context = Context(models, options);
   const std::vector<int32_t> tokens = WithBos(text, options, context);
   const std::vector<Window> windows =
-      PlanWindows(options, context, static_cast<int64_t>(tokens.size()));
+      PlanWindows(text, options, context, static_cast<int64_t>(tokens.size()));
   const int64_t predicted = PredictedTokens(windows);
   start(predicted);
 

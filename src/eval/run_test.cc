@@ -21,6 +21,7 @@ const Model& Tiny() {
 
 EvalText TextOf(int64_t tokens) {
   EvalText text;
+  text.source = "numbers";
   text.tokens.resize(static_cast<size_t>(tokens));
   std::iota(text.tokens.begin(), text.tokens.end(), 5);
   return text;
@@ -116,9 +117,9 @@ std::string Complaint(const EvalText& text, const EvalOptions& options) {
 
 TEST(RunTest, RefusesTextsThatAreTooShort) {
   EXPECT_THAT(Complaint(TextOf(0), OptionsOf(Protocols()[0], 0)),
-              HasSubstr("0 tokens, too few"));
+              HasSubstr("numbers: 0 tokens, too few"));
   EXPECT_THAT(Complaint(TextOf(1), OptionsOf(Protocols()[0], 0)),
-              HasSubstr("1 token, too few"));
+              HasSubstr("numbers: 1 token, too few"));
   EXPECT_THAT(Complaint(TextOf(400), OptionsOf(Protocols()[1], 0)),
               HasSubstr("needs 512 or more"));
 }

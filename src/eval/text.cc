@@ -1,7 +1,6 @@
 #include "eval/text.h"
 
 #include <algorithm>
-#include <string>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -41,7 +40,7 @@ std::optional<int32_t> AddedBos(const std::filesystem::path& folder,
 EvalText ReadEvalText(const std::filesystem::path& model_folder,
                       const std::filesystem::path& file, int64_t max_tokens) {
   const Tokenizer tokenizer = Tokenizer::Load(model_folder);
-  EvalText text{tokenizer.Encode(ReadSmallFile(file)),
+  EvalText text{file.string(), tokenizer.Encode(ReadSmallFile(file)),
                 AddedBos(model_folder, tokenizer)};
   const auto limit = static_cast<size_t>(max_tokens);
   text.tokens.resize(std::min(text.tokens.size(), limit));

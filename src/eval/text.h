@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace mobe {
 
 struct EvalText {
+  std::string source;  // the file, for messages
   std::vector<int32_t> tokens;
   // The token that the model's tokenizer puts before a text, if it does.
   std::optional<int32_t> bos;

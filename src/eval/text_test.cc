@@ -34,6 +34,7 @@ class EvalTextTest : public testing::Test {
 TEST_F(EvalTextTest, KeepsTheFirstTokens) {
   const EvalText all = Read("one two three four");
   EXPECT_EQ(all.tokens, Tokenizer::Load(folder_).Encode("one two three four"));
+  EXPECT_EQ(all.source, (folder_ / "text").string());
   const EvalText some = Read("one two three four", 3);
   EXPECT_EQ(some.tokens,
             std::vector<int32_t>(all.tokens.begin(), all.tokens.begin() + 3));
