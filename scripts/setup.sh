@@ -13,7 +13,7 @@ packages=(
   clang-format-14 clang-tidy-14
   # make fuzz: libFuzzer is clang's. omp.h for clang-tidy, too.
   clang-14 libclang-rt-14-dev libomp-14-dev
-  python3 python3-venv
+  jq python3 python3-venv
 )
 
 if ! command -v dpkg-query >/dev/null; then

@@ -66,4 +66,10 @@ int Run(int argc, char** argv) {
 }  // namespace
 }  // namespace mobe
 
-int main(int argc, char** argv) { return mobe::Run(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return mobe::Run(argc, argv);
+  } catch (...) {  // printing an error failed
+    return 1;
+  }
+}
