@@ -60,16 +60,19 @@ AddedTokens::AddedTokens(const Json& array,
     tokens_.push_back(std::move(token));
   }
   // Where two normalize to the same text, a special one wins.
+  size_t total = 0;
   for (const bool special : {true, false}) {
     for (size_t i = 0; i < tokens_.size(); ++i) {
       const AddedToken& token = tokens_[i];
       if (token.special != special) continue;
       const std::string key =
           token.normalized ? normalize_(token.content) : token.content;
-      if (key.size() > kMaxTrieKey) {
+      total += key.size();
+      if (key.size() > kMaxTrieKey || total > kMaxTrieKeys) {
         Fail(ErrorKind::kUnsupported,
-             "{}: token {} has {} bytes; at most {} are supported", where,
-             token.id, key.size(), kMaxTrieKey);
+             "{}: token {} is too long: at most {} bytes for a token and {} "
+             "for all are supported",
+             where, token.id, kMaxTrieKey, kMaxTrieKeys);
       }
       (token.normalized ? normalized_ : raw_).Add(key, static_cast<int32_t>(i));
     }

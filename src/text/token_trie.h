@@ -13,6 +13,8 @@ namespace mobe {
 // trie anew at each place, so it takes O(text * longest string) in the worst
 // case. An Aho-Corasick automaton would take O(text), in three times the code.
 inline constexpr size_t kMaxTrieKey = 256;
+// The same for all strings together: a byte takes up to 50 bytes of memory.
+inline constexpr size_t kMaxTrieKeys = 4 << 20;
 
 class TokenTrie {
  public:

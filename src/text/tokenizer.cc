@@ -46,7 +46,9 @@ void CheckDecoder(const Json& json, const std::string& where) {
 }
 
 Json ReadTokenizerJson(const std::string& path) {
-  Json json = ParseJson(ReadSmallFile(path), path);
+  // The largest published ones have 35 MB.
+  constexpr uint64_t kMaxFileBytes = 100u << 20;
+  Json json = ParseJson(ReadSmallFile(path, kMaxFileBytes), path);
   const Json& version = MemberOrNull(json, "version", path);
   if (!version.is_null() && version != Json("1.0")) {
     Fail(ErrorKind::kUnsupported,

@@ -170,6 +170,9 @@ TEST_F(TokenizerFileTest, HostileIds) {
               [](Json& json) { json["model"]["vocab"]["b"] = 4; });
   ExpectError(ErrorKind::kUnsupported, "has id 9; only 4",
               [](Json& json) { json["added_tokens"][0]["id"] = 9; });
+  ExpectError(ErrorKind::kUnsupported, "too long", [](Json& json) {
+    json["added_tokens"][0]["content"] = std::string(300, 's');
+  });
   ExpectError(ErrorKind::kCorruptFile, "given twice", [](Json& json) {
     json["added_tokens"].push_back(json["added_tokens"][0]);
   });
