@@ -41,10 +41,21 @@ struct CompressOptions {
   std::filesystem::path start;
 };
 
-// What a job will do, known before it begins.
+// One matrix kind of one layer: what is fitted, and then stored, at a time.
+struct FactorJob {
+  int64_t layer = 0;
+  const MatrixKind* kind = nullptr;
+  // Bases, alpha, and A of each expert, as they will be stored.
+  std::vector<TensorDecl> tensors;
+
+  DType dtype() const { return tensors.front().dtype; }
+};
+
+// What compress will do, known before it begins.
 struct CompressPlan {
   CompressOptions options;
   MobeFormat format;
+  std::vector<FactorJob> jobs;  // in the order of layers
   std::vector<Shard> shards;
   Ratios ratios;
   int64_t bytes_in = 0;

@@ -38,6 +38,27 @@ DType StoredDType(const OpenedModel& model, const TensorSpec& spec) {
   return model.checkpoint.At(spec.name).dtype;
 }
 
+// The specs of each job's tensors follow one another; bases come first.
+std::vector<FactorJob> ListJobs(const OpenedModel& model,
+                                const std::vector<TensorSpec>& specs,
+                                const MobeFormat& format) {
+  std::vector<FactorJob> jobs;
+  for (const int64_t layer : format.layers) {
+    for (const MatrixKind& kind : kMatrixKinds)
+      jobs.push_back({layer, &kind, {}});
+  }
+  for (const TensorSpec& spec : specs) {
+    for (FactorJob& job : jobs) {
+      const bool factor = spec.role == job.kind->bases ||
+                          spec.role == job.kind->alpha ||
+                          spec.role == job.kind->expert;
+      if (!factor || spec.layer != job.layer) continue;
+      job.tensors.push_back({spec.name, StoredDType(model, spec), spec.shape});
+    }
+  }
+  return jobs;
+}
+
 }  // namespace
 
 Budget ParseBudget(const std::string& text) {
@@ -100,6 +121,7 @@ CompressPlan PlanCompression(const OpenedModel& model,
   std::vector<TensorDecl> tensors;
   std::unordered_set<std::string> listed;
   const auto specs = ListTensors(*model.family, config, plan.format);
+  plan.jobs = ListJobs(model, specs, plan.format);
   for (const TensorSpec& spec : specs) {
     tensors.push_back({spec.name, StoredDType(model, spec), spec.shape});
     listed.insert(spec.name);

@@ -60,9 +60,10 @@ struct FitOptions {
   const Factors* start = nullptr;
 };
 
-// Called after each pass with its number (from 1) and the mean squared error of
-// W / scale before its step.
-using PassFn = std::function<void(int64_t pass, double scaled_mse)>;
+// Called after each pass with its number (from 1), the number of all, and the
+// mean squared error of W / scale before its step.
+using PassFn =
+    std::function<void(int64_t pass, int64_t passes, double scaled_mse)>;
 
 // Fails with kUserInput for options that can't be (rank above cols, more bases
 // than experts). Result independent of the number of threads.

@@ -109,7 +109,7 @@ class FastFit {
     int64_t since_restart = 0;
     for (int64_t pass = 1; pass <= options_.passes; ++pass) {
       const double loss = ErrorPass();
-      on_pass(pass, loss);
+      on_pass(pass, options_.passes, loss);
       if (loss < best_loss) {
         best_loss = loss;
         best_bases_.CopyFrom(factors_.bases);

@@ -179,7 +179,7 @@ Factors FitReference(const FitTarget& target, const FitOptions& options,
     adam_a.Step(pass, kLearningRate, d_a.data(), state.a.data());
     adam_bases.Step(pass, kLearningRate, d_bases.data(), state.bases.data());
     adam_alpha.Step(pass, kLearningRate, d_alpha.data(), state.alpha.data());
-    on_pass(pass, loss);
+    on_pass(pass, options.passes, loss);
 
     // As published: judged by the loss before the step, kept after it. The
     // reference fails below 200 passes; here the last state is kept.
