@@ -192,13 +192,17 @@ TEST(CompressTest, ShardSizeChangesNoTensor) {
 }
 
 TEST(CompressTest, ThreadsChangeNoByte) {
+  const OpenedModel model = OpenModel(SmallModel());
+  const CompressPlan plan = PlanCompression(model, QuickOptions(4));
   TempFolder folder;
-  SetThreads(1);
-  RunCompress(SmallModel(), QuickOptions(4), folder / "one");
-  SetThreads(2);
-  RunCompress(SmallModel(), QuickOptions(4), folder / "two");
+  for (const int threads : {1, 2}) {
+    SetThreads(threads);
+    Compress(
+        model, plan, folder / fmt::format("{}", threads),
+        [](const ProgressEvent&) {}, nullptr);
+  }
   SetThreads(0);
-  EXPECT_EQ(Contents(folder / "one"), Contents(folder / "two"));
+  EXPECT_EQ(Contents(folder / "1"), Contents(folder / "2"));
 }
 
 TEST(CompressTest, TimeBudgetBecomesPasses) {

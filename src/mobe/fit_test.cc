@@ -5,9 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <random>
+#include <vector>
 
 #include "base/parallel.h"
-#include "io/testing.h"
+#include "mobe/testing.h"
 
 namespace mobe {
 namespace {
@@ -93,11 +94,15 @@ bool SameBytes(const Buffer<float>& a, const Buffer<float>& b) {
          std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
+class FitTest : public ::testing::Test {
+  const OneThread one_thread_;
+};
+
 constexpr Solver kSolvers[] = {Solver::kFast, Solver::kReference};
 constexpr Activation kActivations[] = {Activation::kSilu, Activation::kTanh,
                                        Activation::kIdentity};
 
-TEST(FitTest, Names) {
+TEST_F(FitTest, Names) {
   EXPECT_EQ(SolverFromName("fast"), Solver::kFast);
   EXPECT_EQ(SolverFromName("reference"), Solver::kReference);
   EXPECT_EQ(SolverFromName("Fast"), std::nullopt);
@@ -106,7 +111,7 @@ TEST(FitTest, Names) {
   }
 }
 
-TEST(FitTest, OptionsThatCannotBe) {
+TEST_F(FitTest, OptionsThatCannotBe) {
   struct Case {
     int64_t num_bases;
     int64_t rank;
@@ -132,19 +137,27 @@ TEST(FitTest, OptionsThatCannotBe) {
   }
 }
 
-TEST(FitTest, RecoversWhatHasFewBases) {
+// One basis without activation is a common row space, which is found exactly.
+// Everything else may end in a local minimum; far below what there is for a
+// target of noise.
+TEST_F(FitTest, RecoversWhatHasFewBases) {
   for (const Activation activation : kActivations) {
-    const FitTarget target = ExactTarget(activation, 2);
-    FitOptions options = Options(Solver::kFast, 2, 400);
-    options.activation = activation;
-    const double error = MeasureFit(target, Solve(target, options)).relative;
-    std::cout << "recover " << ActivationName(activation) << " " << error
-              << "\n";
-    EXPECT_LT(error, 0.1) << ActivationName(activation);
+    for (const int64_t num_bases : {1, 2, 3}) {
+      SCOPED_TRACE(fmt::format("{} {}", ActivationName(activation), num_bases));
+      FitOptions options = Options(Solver::kFast, num_bases, 200);
+      options.activation = activation;
+      const auto error = [&](const FitTarget& target) {
+        return MeasureFit(target, Solve(target, options)).relative;
+      };
+      const double exact = error(ExactTarget(activation, num_bases));
+      EXPECT_LT(exact, 0.55 * error(RandomTarget()));
+      if (num_bases > 1) continue;
+      EXPECT_LT(exact, activation == Activation::kIdentity ? 1e-4 : 0.15);
+    }
   }
 }
 
-TEST(FitTest, ABasisForEachExpertIsEnough) {
+TEST_F(FitTest, ABasisForEachExpertIsEnough) {
   const FitTarget target = RandomTarget();
   for (const Solver solver : kSolvers) {
     for (const Activation activation : kActivations) {
@@ -159,7 +172,7 @@ TEST(FitTest, ABasisForEachExpertIsEnough) {
   }
 }
 
-TEST(FitTest, TargetOfZeros) {
+TEST_F(FitTest, TargetOfZeros) {
   FitTarget target = EmptyTarget();
   std::fill(target.weights.begin(), target.weights.end(), 0.0f);
   for (const Solver solver : kSolvers) {
@@ -175,21 +188,30 @@ TEST(FitTest, TargetOfZeros) {
   }
 }
 
-TEST(FitTest, ThreadsDoNotMatter) {
-  const FitTarget target = RandomTarget();
+// Large enough that every loop has several pieces.
+TEST_F(FitTest, ThreadsDoNotMatter) {
+  FitTarget target;
+  target.experts = 4;
+  target.rows = 64;
+  target.cols = 160;
+  target.weights.Resize(4 * 64 * 160);
+  std::mt19937_64 random(1);
+  Fill(&target.weights, &random, 0.02f);
+  SetScale(&target);
   for (const Solver solver : kSolvers) {
+    FitOptions options = Options(solver, 2, 5);
+    options.rank = target.rows;
     SetThreads(1);
-    const Factors one = Solve(target, Options(solver, 3, 10));
+    const Factors one = Solve(target, options);
     SetThreads(2);
-    const Factors two = Solve(target, Options(solver, 3, 10));
-    SetThreads(0);
+    const Factors two = Solve(target, options);
     EXPECT_TRUE(SameBytes(one.a, two.a)) << SolverName(solver);
     EXPECT_TRUE(SameBytes(one.bases, two.bases)) << SolverName(solver);
     EXPECT_TRUE(SameBytes(one.alpha, two.alpha)) << SolverName(solver);
   }
 }
 
-TEST(FitTest, SeedMatters) {
+TEST_F(FitTest, SeedMatters) {
   const FitTarget target = RandomTarget();
   FitOptions options = Options(Solver::kFast, 3, 5);
   const Factors first = Solve(target, options);
@@ -201,7 +223,7 @@ TEST(FitTest, SeedMatters) {
   EXPECT_FALSE(SameBytes(first.alpha, other.alpha));
 }
 
-TEST(FitTest, ReportsEachPassAndGetsBetter) {
+TEST_F(FitTest, ReportsEachPassAndGetsBetter) {
   const FitTarget target = RandomTarget();
   for (const Solver solver : kSolvers) {
     std::vector<double> losses;
@@ -215,7 +237,7 @@ TEST(FitTest, ReportsEachPassAndGetsBetter) {
 }
 
 // W / scale differs, so nothing else may.
-TEST(FitTest, ScaleOfTheWeightsIsFoldedIntoA) {
+TEST_F(FitTest, ScaleOfTheWeightsIsFoldedIntoA) {
   FitTarget target = RandomTarget();
   const Factors before = Solve(target, Options(Solver::kFast, 3, 10));
   for (float& w : target.weights) w *= 1024;
@@ -229,7 +251,7 @@ TEST(FitTest, ScaleOfTheWeightsIsFoldedIntoA) {
 
 // A is the best there is for the stored bases and alpha, in every dtype: the
 // residual is orthogonal to N, and with it to any change of A.
-TEST(FitTest, AIsOptimalForTheStoredBases) {
+TEST_F(FitTest, AIsOptimalForTheStoredBases) {
   const FitTarget target = RandomTarget();
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     FitOptions options = Options(Solver::kFast, 3, 20);

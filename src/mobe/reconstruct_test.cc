@@ -34,7 +34,8 @@ double RelativeDifference(const TensorView& a, const TensorView& b) {
 }
 
 // The reference reconstructs from float32 factors, we from the stored bfloat16:
-// at most 0.57 % apart by the notes of the fixtures.
+// at most 0.57 % apart in float32 (measured by the reference's classes); each
+// side's result is then rounded to bfloat16, which adds 0.17 % twice.
 TEST(ReconstructTest, EqualsTheReference) {
   TempFolder out;
   RunReconstruct(Fixture("models/qwen3_mobe"), out.path());
@@ -50,7 +51,7 @@ TEST(ReconstructTest, EqualsTheReference) {
     const TensorView& b = theirs.checkpoint.At(spec.name);
     EXPECT_EQ(a.dtype, b.dtype) << spec.name;
     if (spec.role == Role::kExpertGate || spec.role == Role::kExpertUp) {
-      EXPECT_LE(RelativeDifference(a, b), 0.006) << spec.name;
+      EXPECT_LE(RelativeDifference(a, b), 0.0065) << spec.name;
       ++rebuilt;
     } else {
       EXPECT_TRUE(std::ranges::equal(a.data, b.data)) << spec.name;

@@ -1,7 +1,13 @@
 #!/usr/bin/env python3
-"""Writes losses.json: the scaled loss of the published fit (arXiv 2508.05257)
-over 50 passes on ../models/qwen3_moe, layer 1 gate, by PyTorch's autograd and
-Adam. src/mobe/fit_reference_test.cc repeats it from the same start.
+"""Writes reference.json, for src/mobe/fit_reference_test.cc:
+
+losses: the scaled loss of the published fit (arXiv 2508.05257) over 50 passes
+on ../models/qwen3_moe, layer 1 gate, by PyTorch's autograd and Adam, from a
+start of pseudo-random numbers.
+
+signs: of the first number of each right singular vector that PyTorch's SVD
+finds for each group of experts, by matrix. An SVD does not determine them, but
+silu makes the published result depend on them.
 
 Needs torch and safetensors.
 """
@@ -19,11 +25,20 @@ HERE = Path(__file__).parent
 MODEL = HERE.parent / "models/qwen3_moe"
 
 
-def weight(expert):
-    name = f"model.layers.1.mlp.experts.{expert}.gate_proj.weight"
+def weights(layer, kind):
     index = json.loads((MODEL / "model.safetensors.index.json").read_text())
-    with safe_open(MODEL / index["weight_map"][name], "pt") as file:
-        return file.get_tensor(name).half()
+    matrices = []
+    for expert in range(EXPERTS):
+        name = f"model.layers.{layer}.mlp.experts.{expert}.{kind}_proj.weight"
+        with safe_open(MODEL / index["weight_map"][name], "pt") as file:
+            matrices.append(file.get_tensor(name).half())
+    return torch.stack(matrices)
+
+
+def signs(layer, kind):
+    groups = weights(layer, kind).float().view(BASES, -1, COLS)
+    vectors = torch.linalg.svd(groups, full_matrices=False).Vh[:, :ROWS]
+    return "".join("-" if v < 0 else "+" for v in vectors[:, :, 0].flatten())
 
 
 def minstd():
@@ -40,7 +55,7 @@ def start(*shape, scale, numbers=minstd()):
     return torch.tensor(values).view(shape).requires_grad_()
 
 
-target = torch.stack([weight(e) for e in range(EXPERTS)])
+target = weights(1, "gate")
 target = (target / target.std()).float()
 a = start(EXPERTS, ROWS, ROWS, scale=0.5)
 bases = start(BASES, ROWS, COLS, scale=2)
@@ -54,4 +69,8 @@ for _ in range(PASSES):
     loss.backward()
     adam.step()
     losses.append(loss.item())
-(HERE / "losses.json").write_text(json.dumps(losses, indent=0) + "\n")
+result = {
+    "losses": losses,
+    "signs": {f"{i} {k}": signs(i, k) for i in (1, 2) for k in ("gate", "up")},
+}
+(HERE / "reference.json").write_text(json.dumps(result, indent=1) + "\n")
