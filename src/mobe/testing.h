@@ -4,14 +4,15 @@
 
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <map>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/parallel.h"
 #include "io/safetensors.h"
 #include "io/testing.h"
 #include "mobe/compress.h"
@@ -96,6 +97,15 @@ inline std::map<std::string, std::string> Contents(
   return contents;
 }
 
+// One thread while it lives: on a busy machine two of them wait for each other
+// at the end of each of many short loops.
+struct OneThread {
+  OneThread() { SetThreads(1); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+  ~OneThread() { SetThreads(0); }
+};
+
 // Options of a compress that takes milliseconds.
 inline CompressOptions QuickOptions(int64_t num_bases) {
   CompressOptions options;
@@ -108,6 +118,7 @@ inline CompressReport RunCompress(
     const std::filesystem::path& model, const CompressOptions& options,
     const std::filesystem::path& out,
     const ProgressFn& progress = [](const ProgressEvent&) {}) {
+  const OneThread one_thread;
   const OpenedModel opened = OpenModel(model);
   return Compress(opened, PlanCompression(opened, options), out, progress,
                   nullptr);
