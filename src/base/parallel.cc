@@ -1,3 +1,8 @@
+// A pool of our own and not OpenMP's: libgomp's threads spin between loops,
+// which makes a busy machine tens of times slower, and can be told not to only
+// by an environment variable read before main. Here a waiting thread spins for
+// some microseconds, the length of the serial parts of a decoding step, then
+// sleeps.
 #include "base/parallel.h"
 
 #include <omp.h>
@@ -5,23 +10,33 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <memory>
 #include <mutex>
-#if defined(__SANITIZE_THREAD__)
 #include <thread>
 #include <vector>
-#endif
 
 namespace mobe {
 namespace {
 
-int g_threads = 0;
 thread_local int t_index = 0;
 thread_local bool t_inside = false;
 
-// Takes indices until there are none left or somebody failed.
-class Work {
+// Waits until `value` is no longer `old`.
+void WaitWhile(const std::atomic<int>& value, int old) {
+  constexpr int kSpins = 2000;
+  for (int i = 0; i < kSpins; ++i) {
+    if (value.load(std::memory_order_acquire) != old) return;
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+  value.wait(old, std::memory_order_acquire);
+}
+
+// One loop: threads take indices until there are none left or one failed.
+class Loop {
  public:
-  Work(int64_t count, const std::function<void(int64_t)>& body)
+  Loop(int64_t count, const std::function<void(int64_t)>& body)
       : count_(count), body_(body) {}
 
   void Run(int thread) {
@@ -55,41 +70,87 @@ class Work {
   std::exception_ptr error_;
 };
 
+class Pool {
+ public:
+  // The calling thread of Run is one of the threads.
+  explicit Pool(int threads) {
+    for (int t = 1; t < threads; ++t) {
+      workers_.emplace_back([this, t] { Work(t); });
+    }
+  }
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+  ~Pool() {
+    loop_ = nullptr;
+    Start();
+    for (std::thread& worker : workers_) worker.join();
+  }
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  void Run(Loop* loop) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    loop_ = loop;
+    busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    Start();
+    loop->Run(0);
+    for (int busy = busy_.load(std::memory_order_acquire); busy != 0;
+         busy = busy_.load(std::memory_order_acquire)) {
+      WaitWhile(busy_, busy);
+    }
+  }
+
+ private:
+  void Start() {
+    round_.fetch_add(1, std::memory_order_release);
+    round_.notify_all();
+  }
+
+  void Work(int thread) {
+    omp_set_num_threads(1);  // see MakePool; the setting is the thread's own
+    for (int round = 0;;) {
+      WaitWhile(round_, round);
+      ++round;
+      if (loop_ == nullptr) return;
+      loop_->Run(thread);
+      busy_.fetch_sub(1, std::memory_order_acq_rel);
+      busy_.notify_one();
+    }
+  }
+
+  std::mutex mutex_;           // one loop at a time
+  Loop* loop_ = nullptr;       // written before round_ is raised
+  std::atomic<int> round_{0};  // loops begun
+  std::atomic<int> busy_{0};   // workers that have not finished this one
+  std::vector<std::thread> workers_;
+};
+
+// oneDNN has OpenMP threads of its own: it stays serial, so that the order of
+// its sums never depends on the machine.
+std::unique_ptr<Pool> MakePool(int threads) {
+  omp_set_num_threads(1);
+  return std::make_unique<Pool>(threads > 0 ? threads : omp_get_num_procs());
+}
+
+std::unique_ptr<Pool>& ThePool() {
+  static std::unique_ptr<Pool> pool = MakePool(0);
+  return pool;
+}
+
 }  // namespace
 
-void SetThreads(int threads) {
-  g_threads = threads > 0 ? threads : omp_get_num_procs();
-  // ParallelFor asks for its own team. Everything else that uses OpenMP
-  // (oneDNN) stays serial, so that the order of its sums never depends on the
-  // machine.
-  omp_set_num_threads(1);
-}
+void SetThreads(int threads) { ThePool() = MakePool(threads); }
 
-int Threads() {
-  if (g_threads == 0) SetThreads(0);
-  return g_threads;
-}
+int Threads() { return ThePool()->threads(); }
 
 void ParallelFor(int64_t count, const std::function<void(int64_t)>& body) {
-  const int threads = static_cast<int>(
-      std::min<int64_t>(Threads(), std::max<int64_t>(count, 1)));
-  if (threads == 1 || t_inside) {
+  if (count <= 1 || t_inside || Threads() == 1) {
     for (int64_t i = 0; i < count; ++i) body(i);
     return;
   }
-  Work work(count, body);
-#if defined(__SANITIZE_THREAD__)
-  // libgomp is not instrumented and drowns the sanitizer in false reports.
-  std::vector<std::jthread> team;
-  for (int t = 1; t < threads; ++t)
-    team.emplace_back([&work, t] { work.Run(t); });
-  work.Run(0);
-  team.clear();
-#else
-#pragma omp parallel num_threads(threads)
-  work.Run(omp_get_thread_num());
-#endif
-  work.Rethrow();
+  Loop loop(count, body);
+  ThePool()->Run(&loop);
+  loop.Rethrow();
 }
 
 void ParallelRanges(int64_t count, int64_t grain,

@@ -54,7 +54,8 @@ TEST_F(FitReferenceTest, LossesOfPyTorch) {
   FitOptions options = ReferenceOptions(static_cast<int64_t>(expected.size()));
   options.start = &start;
   std::vector<double> losses;
-  Fit(target, options, [&](int64_t, double loss) { losses.push_back(loss); });
+  Fit(target, options,
+      [&](int64_t, int64_t, double loss) { losses.push_back(loss); });
   ASSERT_EQ(losses.size(), expected.size());
   for (size_t i = 0; i < losses.size(); ++i) {
     const double want = expected[i];
@@ -124,7 +125,7 @@ TEST_F(FitReferenceTest, ResultOfTrainPy) {
           target, signs.at(fmt::format("{} {}", layer, kind->name)));
       FitOptions options = ReferenceOptions(600);
       double last = 0;
-      const auto remember = [&](int64_t, double loss) { last = loss; };
+      const auto remember = [&](int64_t, int64_t, double loss) { last = loss; };
       Fit(target, options, remember);
       ours += last;
       published += want;

@@ -81,7 +81,7 @@ FitOptions Options(Solver solver, int64_t num_bases, int64_t passes) {
 
 Factors Solve(const FitTarget& target, const FitOptions& options,
               std::vector<double>* losses = nullptr) {
-  return Fit(target, options, [&](int64_t pass, double loss) {
+  return Fit(target, options, [&](int64_t pass, int64_t, double loss) {
     EXPECT_TRUE(std::isfinite(loss)) << pass;
     if (losses == nullptr) return;
     losses->push_back(loss);
