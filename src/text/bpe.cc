@@ -49,8 +49,8 @@ std::pair<std::string, std::string> MergeParts(const Json& merge,
       return {text.substr(0, space), text.substr(space + 1)};
     }
   }
-  Fail(ErrorKind::kCorruptFile,
-       "{}: merge {} must be \"a b\" or [\"a\", \"b\"]", where, merge.dump());
+  Fail(ErrorKind::kCorruptFile, R"({}: merge {} must be "a b" or ["a", "b"])",
+       where, merge.dump());
 }
 
 }  // namespace
@@ -152,9 +152,9 @@ void Bpe::Encode(std::string_view piece, Scratch& scratch,
   const auto candidate_at = [&](uint32_t position) {
     const auto& symbol = symbols[position];
     const Merge* merge = FindMerge(symbol.id, symbols[symbol.next].id);
-    if (merge != nullptr)
-      heap.push_back({merge->rank, position, merge->new_id});
-    return merge != nullptr;
+    if (merge == nullptr) return false;
+    heap.push_back({merge->rank, position, merge->new_id});
+    return true;
   };
   for (uint32_t i = 0; i + 1 < symbols.size(); ++i) candidate_at(i);
   std::make_heap(heap.begin(), heap.end(), ComesLater);

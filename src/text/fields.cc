@@ -6,13 +6,13 @@ namespace mobe {
 
 const Json& MemberOrNull(const Json& object, const char* key,
                          const std::string& where) {
-  static const Json kNull;
+  static const Json none;
   if (!object.is_object()) {
     Fail(ErrorKind::kCorruptFile, "{}: expected a JSON object, found {}", where,
          object.type_name());
   }
   const auto it = object.find(key);
-  return it == object.end() ? kNull : *it;
+  return it == object.end() ? none : *it;
 }
 
 const std::string& StringMember(const Json& object, const char* key,

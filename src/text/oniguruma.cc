@@ -29,22 +29,22 @@ struct Rule {
 
 // Escapes of a class of characters; the capital letter is its complement.
 struct ClassEscape {
-  char letter;
   const char* members;  // as within brackets
   uint32_t categories;  // whose new characters belong to it
+  char letter;
 };
 constexpr ClassEscape kClassEscapes[] = {
-    {'d', "\\p{Nd}", U_GC_ND_MASK},
-    {'s', "\\p{White_Space}", 0},
-    {'w', "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}",
-     U_GC_L_MASK | U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK},
-    {'h', "0-9a-fA-F", 0},
+    {R"(\p{Nd})", U_GC_ND_MASK, 'd'},
+    {R"(\p{White_Space})", 0, 's'},
+    {R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})",
+     U_GC_L_MASK | U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK, 'w'},
+    {"0-9a-fA-F", 0, 'h'},
 };
 
 // Escapes of one control character.
 constexpr Rule kCharacterEscapes[] = {
-    {"n", "\\n"}, {"r", "\\r"}, {"t", "\\t"},
-    {"f", "\\f"}, {"a", "\\a"}, {"v", "\\x0b"},
+    {"n", R"(\n)"}, {"r", R"(\r)"}, {"t", R"(\t)"},
+    {"f", R"(\f)"}, {"a", R"(\a)"}, {"v", R"(\x0b)"},
 };
 
 // What may follow "(".
@@ -139,7 +139,7 @@ class Translator {
       // Outside brackets, Oniguruma asks a table of Latin-1 that has ¼ and so
       // on among the word characters.
       if (escape.letter == 'w' && !in_brackets) {
-        members += "\\u00B2\\u00B3\\u00B9\\u00BC-\\u00BE";
+        members += R"(\u00B2\u00B3\u00B9\u00BC-\u00BE)";
       }
       Members(IsUpper(c), members);
       return false;

@@ -10,8 +10,7 @@ std::string StreamDecoder::Push(int32_t id) {
   if (skip_special_ && tokenizer_->IsSpecial(id)) return {};
   held_ += tokenizer_->TokenBytes(id);
   const size_t length = CompleteUtf8Length(held_);
-  std::string text =
-      ReplaceInvalidUtf8(std::string_view(held_).substr(0, length));
+  std::string text = ReplaceInvalidUtf8({held_.data(), length});
   held_.erase(0, length);
   return text;
 }

@@ -131,8 +131,8 @@ std::string Tokenizer::Decode(std::span<const int32_t> ids,
 }
 
 const std::string& Tokenizer::TokenBytes(int32_t id) const {
-  static const std::string kNoBytes;
-  return id >= 0 && id < vocab_size() ? bytes_[id] : kNoBytes;
+  static const std::string no_bytes;
+  return id >= 0 && id < vocab_size() ? bytes_[id] : no_bytes;
 }
 
 std::optional<int32_t> Tokenizer::TokenId(std::string_view token) const {

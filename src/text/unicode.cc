@@ -96,18 +96,18 @@ std::string ReplaceInvalidUtf8(std::string_view text) {
 
 size_t CompleteUtf8Length(std::string_view text) {
   size_t length = text.size();
-  U8_TRUNCATE_IF_INCOMPLETE(text.data(), 0u, length);
+  U8_TRUNCATE_IF_INCOMPLETE(text, 0u, length);
   return length;
 }
 
 std::string Nfc(std::string_view text) {
-  static const LibraryNfc kNfc;
-  const std::string ordered = OrderMarks(text, kNfc.normalizer);
+  static const LibraryNfc nfc;
+  const std::string ordered = OrderMarks(text, nfc.normalizer);
   UErrorCode status = U_ZERO_ERROR;
   std::string out;
   out.reserve(text.size());
   icu::StringByteSink<std::string> sink(&out);
-  kNfc.normalizer.normalizeUTF8(
+  nfc.normalizer.normalizeUTF8(
       0, {ordered.data(), static_cast<int32_t>(ordered.size())}, sink, nullptr,
       status);
   if (U_FAILURE(status)) {
@@ -132,14 +132,14 @@ bool IsWord(char32_t c) {
 Character FirstCharacter(std::string_view text) {
   size_t i = 0;
   UChar32 c;
-  U8_NEXT_UNSAFE(text.data(), i, c);
+  U8_NEXT_UNSAFE(text, i, c);
   return {static_cast<char32_t>(c), i};
 }
 
 Character LastCharacter(std::string_view text) {
   size_t i = text.size();
   UChar32 c;
-  U8_PREV_UNSAFE(text.data(), i, c);
+  U8_PREV_UNSAFE(text, i, c);
   return {static_cast<char32_t>(c), text.size() - i};
 }
 
