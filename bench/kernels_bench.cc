@@ -48,8 +48,10 @@ Buffer<char> RandomWeights(DType dtype, int64_t count) {
   return bytes;
 }
 
-void Report(benchmark::State& state, double bytes, double flops) {
+void Report(benchmark::State& state, int64_t byte_count, int64_t operations) {
   const auto rounds = static_cast<double>(state.iterations());
+  const auto bytes = static_cast<double>(byte_count);
+  const auto flops = static_cast<double>(operations);
   using benchmark::Counter;
   state.counters["GB/s"] = Counter(bytes * rounds * 1e-9, Counter::kIsRate);
   if (flops > 0) {
@@ -95,7 +97,7 @@ void MatVec(benchmark::State& state, const KernelSet& set, Product p) {
     set.mat_vec(w, x.data(), p.cols, p.tokens, y.data(), p.rows);
     benchmark::ClobberMemory();
   }
-  Report(state, w.bytes(), 2.0 * p.rows * p.cols * p.tokens);
+  Report(state, w.bytes(), 2 * p.rows * p.cols * p.tokens);
 }
 
 struct Mix {
@@ -117,7 +119,7 @@ void BasisMix(benchmark::State& state, const KernelSet& set, Mix m) {
                   out.data());
     benchmark::ClobberMemory();
   }
-  Report(state, bytes.size() + 4.0 * out.size(), 2.0 * m.size());
+  Report(state, bytes.size() + 4 * out.size(), 2 * m.size());
 }
 
 void MixMatVec(benchmark::State& state, const KernelSet& set, Mix m) {
@@ -130,7 +132,7 @@ void MixMatVec(benchmark::State& state, const KernelSet& set, Mix m) {
                     x.data(), m.cols, m.tokens, u.data(), m.rank);
     benchmark::ClobberMemory();
   }
-  Report(state, bytes.size(), 2.0 * (m.size() + m.rank * m.cols * m.tokens));
+  Report(state, bytes.size(), 2 * (m.size() + m.rank * m.cols * m.tokens));
 }
 
 // Functions of arrays: `streams` counts the floats read or written for each
@@ -147,7 +149,7 @@ void Elements(benchmark::State& state, int64_t count, int streams,
     body(a.data(), b.data(), c.data(), d.data());
     benchmark::ClobberMemory();
   }
-  Report(state, 4.0 * streams * count, 0);
+  Report(state, 4 * streams * count, 0);
 }
 
 template <class Body>
@@ -230,7 +232,7 @@ void RegisterSet(const KernelSet& set) {
                  set.to_bfloat16(x.data(), count, y.data());
                  benchmark::ClobberMemory();
                }
-               Report(s, 6.0 * count, 0);
+               Report(s, 6 * count, 0);
              });
   }
 }
