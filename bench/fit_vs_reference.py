@@ -160,7 +160,7 @@ def main():
     add = parser.add_argument
     add("--model", type=Path, default=REPOSITORY / "models/mini-qwen3-moe")
     add("--layer", type=int, default=2)
-    add("--bases", type=int, default=8)
+    add("--bases", type=int, default=8, help="must divide the number of experts")
     add("--activation", choices=ACTIVATIONS, default="silu")
     add("--passes", type=int, default=4000, help="of the published algorithm")
     add("--json", action="store_true", help="print one JSON object")
