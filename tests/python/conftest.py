@@ -6,12 +6,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # Everything is on this disk; nothing may be looked for on a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
+
+# The tensors are too small to be worth sharing among threads.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +45,25 @@ def mobe():
 def models():
     """The folder of the bundled model."""
     return REPOSITORY / "models"
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The folder of the committed test data."""
+    return REPOSITORY / "tests/data"
+
+
+@pytest.fixture
+def mobe_logits(mobe, tmp_path):
+    """Gives `mobe logits` of a model folder for ids [b, s], as a tensor."""
+
+    def run(folder, ids, *options):
+        ids_file, out = tmp_path / "ids.json", tmp_path / "logits.safetensors"
+        ids_file.write_text(json.dumps(ids.tolist()))
+        mobe("logits", folder, "--ids", ids_file, "--out", out, *options)
+        return load_file(out)["logits"]
+
+    return run
 
 
 @pytest.fixture(scope="session")
