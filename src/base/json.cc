@@ -65,4 +65,15 @@ std::string Excerpt(const Json& value) {
   return text;
 }
 
+std::vector<JsonDifference> Differences(const Json& before, const Json& after) {
+  Json keys = before;
+  keys.update(after);
+  std::vector<JsonDifference> differences;
+  for (const auto& [key, unused] : keys.items()) {
+    JsonDifference d{key, before.value(key, Json()), after.value(key, Json())};
+    if (d.before != d.after) differences.push_back(std::move(d));
+  }
+  return differences;
+}
+
 }  // namespace mobe

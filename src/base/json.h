@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace mobe {
 
@@ -27,5 +28,13 @@ std::string ParserMessage(const Json::exception& error);
 
 // `value` as JSON on one line, cut when it is long: for messages.
 std::string Excerpt(const Json& value);
+
+// One key in which two objects differ; the value is null where it is missing.
+struct JsonDifference {
+  std::string key;
+  Json before;
+  Json after;
+};
+std::vector<JsonDifference> Differences(const Json& before, const Json& after);
 
 }  // namespace mobe

@@ -60,17 +60,13 @@ Json FingerprintInputs(const fs::path& folder, const Json& known) {
 // Fails when the job begun in `out` had another value under any key of `now`.
 void CheckSame(const fs::path& out, const char* what, const Json& begun,
                const Json& now) {
-  Json keys = begun;
-  keys.update(now);
-  for (const auto& [key, unused] : keys.items()) {
-    const Json before = begun.value(key, Json());
-    const Json after = now.value(key, Json());
-    if (before == after) continue;
-    Fail(ErrorKind::kUserInput,
-         "{}: holds a job begun with another {} ({}: {}, now {}); repeat that "
-         "command, or name another output folder",
-         out.string(), what, key, before.dump(), after.dump());
-  }
+  const auto differences = Differences(begun, now);
+  if (differences.empty()) return;
+  const JsonDifference& d = differences.front();
+  Fail(ErrorKind::kUserInput,
+       "{}: holds a job begun with another {} ({}: {}, now {}); repeat that "
+       "command, or name another output folder",
+       out.string(), what, d.key, d.before.dump(), d.after.dump());
 }
 
 Json Hashes(const Json& inputs) {

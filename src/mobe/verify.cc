@@ -52,15 +52,10 @@ class Verifier {
   void CheckConfig() {
     const Json plain = PlainConfig(checkpoint_.config());
     const Json base = PlainConfig(original_.checkpoint.config());
-    Json keys = base;
-    keys.update(plain);
-    for (const auto& [key, unused] : keys.items()) {
-      const Json want = base.value(key, Json());
-      const Json have = plain.value(key, Json());
-      if (want == have) continue;
+    for (const JsonDifference& d : Differences(base, plain)) {
       Fault(fmt::format("{}: \"{}\" is {}, expected {} as in {}",
-                        checkpoint_.config_path(), key, have.dump(),
-                        want.dump(), original_.checkpoint.config_path()));
+                        checkpoint_.config_path(), d.key, d.after.dump(),
+                        d.before.dump(), original_.checkpoint.config_path()));
     }
   }
 
