@@ -16,6 +16,7 @@ import argparse
 import csv
 import json
 import os
+import statistics
 import subprocess
 import tempfile
 import time
@@ -70,6 +71,7 @@ class Published:
         self.seconds = time.monotonic() - start
 
     def run(self, passes):
+        """Seconds of so many passes more."""
         start = time.monotonic()
         for _ in range(passes):
             mixed = torch.tensordot(self.logits.softmax(1), self.bases, 1)
@@ -79,7 +81,9 @@ class Published:
             self.adam.zero_grad()
             loss.backward()
             self.adam.step()
-        self.seconds += time.monotonic() - start
+        seconds = time.monotonic() - start
+        self.seconds += seconds
+        return seconds
 
 
 def run_mobe(arguments, passes):
@@ -99,25 +103,22 @@ def run_mobe(arguments, passes):
     return float(rows[-1]["seconds"]), gate["mse_scaled"]
 
 
-def affordable(scan, seconds):
-    """The passes that fit in a time, by the speed between the ends of the scan."""
-    (first, (first_seconds, _)), *_, (last, (last_seconds, _)) = scan.items()
-    each = (last_seconds - first_seconds) / (last - first)
-    return max(int(first + (seconds - first_seconds) / each), 1)
-
-
 def measure(arguments):
     torch.set_num_threads(THREADS)
     published = Published(
         arguments.model, arguments.layer, arguments.bases, arguments.activation
     )
     scan = {}
+    speeds = []  # mobe's passes in the time of one published one, by turn
     for turn, budget in enumerate(BUDGETS, 1):
         done = arguments.passes * (turn - 1) // len(BUDGETS)
-        published.run(arguments.passes * turn // len(BUDGETS) - done)
+        passes = arguments.passes * turn // len(BUDGETS) - done
+        published_seconds = published.run(passes)
         scan[budget] = run_mobe(arguments, budget)
+        speeds.append(published_seconds / passes / (scan[budget][0] / budget))
     reached = [b for b, (_, error) in scan.items() if error <= published.best]
-    tenth = affordable(scan, published.seconds / 10)
+    # Sized by neighbours in time: the machine may be quieter now than it was.
+    tenth = max(int(arguments.passes / 10 * statistics.median(speeds)), 1)
     tenth_seconds, tenth_error = run_mobe(arguments, tenth)
     return {
         "reference": {
@@ -165,6 +166,8 @@ def main():
     add("--passes", type=int, default=4000, help="of the published algorithm")
     add("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
+    if arguments.passes < len(BUDGETS):
+        parser.error(f"--passes: expected {len(BUDGETS)} or more")
     result = measure(arguments)
     if arguments.json:
         print(json.dumps(result, indent=2))
