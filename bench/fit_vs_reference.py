@@ -3,8 +3,10 @@
 the gate matrices of one layer.
 
 Measures how much sooner mobe reaches the error at which the published algorithm
-ends, and how far its error is from that after a tenth of the time. Both get two
-threads and take turns, so that both see the same noise.
+ends, and how far its error is from that after a tenth of the time. Both get as many
+threads and take turns, so that both see the same noise. On a busy machine take
+--threads 1: threads that wait for one another are slowed down by ten times, not
+by their share, and torch's more than mobe's.
 
 Times: of torch, reading the weights, the SVDs and the passes, without starting
 Python; of mobe, the whole program up to the last pass of the gate matrices.
@@ -28,7 +30,6 @@ from safetensors import safe_open
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROGRAM = os.environ.get("MOBE", REPOSITORY / "build/release/mobe")
 BUDGETS = (100, 200, 300, 500, 1000, 2000)
-THREADS = 2
 ACTIVATIONS = {"silu": torch.nn.functional.silu, "tanh": torch.tanh}
 
 
@@ -93,7 +94,8 @@ def run_mobe(arguments, passes):
         command = [PROGRAM, "compress", arguments.model, Path(folder, "out")]
         command += ["--layers", arguments.layer, "--bases", arguments.bases]
         command += ["--activation", arguments.activation, "--budget", passes]
-        command += ["--threads", THREADS, "--trace", trace, "--json", "--quiet"]
+        command += ["--threads", arguments.threads, "--trace", trace]
+        command += ["--json", "--quiet"]
         done = subprocess.run([*map(str, command)], check=True, stdout=subprocess.PIPE)
         with open(trace, newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["matrix"] == "gate"]
@@ -104,7 +106,7 @@ def run_mobe(arguments, passes):
 
 
 def measure(arguments):
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(arguments.threads)
     published = Published(
         arguments.model, arguments.layer, arguments.bases, arguments.activation
     )
@@ -164,6 +166,7 @@ def main():
     add("--bases", type=int, default=8, help="must divide the number of experts")
     add("--activation", choices=ACTIVATIONS, default="silu")
     add("--passes", type=int, default=4000, help="of the published algorithm")
+    add("--threads", type=int, default=2)
     add("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     if arguments.passes < len(BUDGETS):
