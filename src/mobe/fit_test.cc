@@ -164,8 +164,6 @@ TEST_F(FitTest, ABasisForEachExpertIsEnough) {
       FitOptions options = Options(solver, kExperts, 400);
       options.activation = activation;
       const double error = MeasureFit(target, Solve(target, options)).relative;
-      std::cout << "n bases " << SolverName(solver) << " "
-                << ActivationName(activation) << " " << error << "\n";
       EXPECT_LT(error, 0.1)
           << SolverName(solver) << " " << ActivationName(activation);
     }

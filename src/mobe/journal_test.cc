@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstddef>
+
 #include "mobe/testing.h"
 
 namespace mobe {
@@ -63,6 +66,23 @@ TEST(JournalTest, InterruptedOftenGivesTheSameBytes) {
   while (RunAtMost(6, SmallModel(), InSmallShards(), folder / "often")) ++runs;
   EXPECT_GT(runs, 2);
   EXPECT_EQ(Contents(folder / "often"), Contents(folder / "whole"));
+}
+
+// Factors stay on the disk only until the last shard that holds some of them is
+// written: never those of all matrices at once.
+TEST(JournalTest, DropsFactorsThatAreWritten) {
+  TempFolder out;
+  ptrdiff_t most = 0;
+  RunCompress(
+      SmallModel(), InSmallShards(), out.path(), [&](const ProgressEvent&) {
+        ptrdiff_t factors = 0;
+        for (const auto& entry : fs::directory_iterator(out / ".mobe")) {
+          factors += entry.path().extension() == ".safetensors";
+        }
+        most = std::max(most, factors);
+      });
+  EXPECT_GE(most, 1);
+  EXPECT_LE(most, 2);
 }
 
 // A job in `out` of the tiny model, with the first matrix finished.
