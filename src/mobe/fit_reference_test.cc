@@ -106,14 +106,11 @@ Factors PublishedStart(const FitTarget& target, const std::string& signs) {
   return start;
 }
 
-// 600 passes of silu with 4 bases: to four digits from the same start, and as
-// good on the whole from the start with our own signs. Single matrices vary by
-// some 5 % with the signs, in PyTorch too.
+// 600 passes of silu with 4 bases: to four digits from the same start, and
+// within 5 % from the start with our own signs.
 TEST_F(FitReferenceTest, ResultOfTrainPy) {
   const OpenedModel model = OpenModel(SmallModel());
   const Json signs = Golden().at("signs");
-  double published = 0;
-  double ours = 0;
   for (const auto& [kind, file] : {std::pair{&kGateKind, "train_gate_proj.txt"},
                                    {&kUpKind, "train_up_proj.txt"}}) {
     const auto printed = PrintedLosses(file);
@@ -127,8 +124,7 @@ TEST_F(FitReferenceTest, ResultOfTrainPy) {
       double last = 0;
       const auto remember = [&](int64_t, int64_t, double loss) { last = loss; };
       Fit(target, options, remember);
-      ours += last;
-      published += want;
+      EXPECT_NEAR(last / want, 1, 0.05);
       options.start = &start;
       const Factors factors = Fit(target, options, remember);
       EXPECT_NEAR(last / want, 1, 1e-3);
@@ -136,7 +132,6 @@ TEST_F(FitReferenceTest, ResultOfTrainPy) {
       EXPECT_NEAR(MeasureFit(target, factors).scaled_mse / want, 1, 0.005);
     }
   }
-  EXPECT_NEAR(ours / published, 1, 0.05);
 }
 
 }  // namespace

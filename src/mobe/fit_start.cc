@@ -3,6 +3,7 @@
 #include <lapacke.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "base/error.h"
@@ -10,6 +11,23 @@
 #include "mobe/fit.h"
 
 namespace mobe::internal {
+namespace {
+
+// The sign of a pair of singular vectors is free, LAPACK's choice varies with
+// its version, and silu is not odd: the sign changes the fit. Ours makes the
+// component of v that is largest in magnitude positive. u has `stride` numbers
+// between its components.
+void FixSign(float* v, int64_t v_size, float* u, int64_t u_size,
+             int64_t stride) {
+  const float* largest = std::max_element(v, v + v_size, [](float a, float b) {
+    return std::fabs(a) < std::fabs(b);
+  });
+  if (*largest >= 0) return;
+  for (int64_t j = 0; j < v_size; ++j) v[j] = -v[j];
+  for (int64_t j = 0; j < u_size; ++j) u[j * stride] = -u[j * stride];
+}
+
+}  // namespace
 
 SvdStart GroupedSvd(const float* weights, int64_t experts, int64_t rows,
                     int64_t cols, int64_t num_bases, int64_t rank, WantA want) {
@@ -38,6 +56,9 @@ SvdStart GroupedSvd(const float* weights, int64_t experts, int64_t rows,
     if (info != 0) {
       Fail(ErrorKind::kInternal, "the SVD of expert group {} failed ({})", g,
            info);
+    }
+    for (int64_t k = 0; k < rank; ++k) {
+      FixSign(v.data() + k * cols, cols, u.data() + k, height, kept);
     }
     std::memcpy(start.bases.data() + g * rank * cols, v.data(),
                 rank * cols * sizeof(float));

@@ -3,7 +3,6 @@ against what the reference's own run printed."""
 
 import csv
 import re
-from statistics import mean
 
 import pytest
 import torch
@@ -106,17 +105,19 @@ def test_same_losses_from_the_same_start(
 
 
 # From its own start mobe can't end at the same values: the signs of singular
-# vectors are the LAPACK's choice, and silu is not odd. Flipping them at random
-# moves the published algorithm's end in torch by up to 10 % for one matrix, and
-# by 2 % for the mean of the four.
+# vectors are free, torch and mobe choose them otherwise, and silu is not odd.
+# Flipping them at random moves the published algorithm's end in torch by up to
+# 10 % for one matrix; mobe's choice is fixed (fit_start.cc) and stays within 5 %.
 def test_ends_where_the_references_run_ended(mobe, data, tmp_path):
     options = ["--bases", BASES, "--solver", "reference", "--budget", 600]
     options += ["--trace", tmp_path / "trace.csv"]
     mobe("compress", data / "models/qwen3_moe", tmp_path / "out", *options)
-    ours = [losses[-1] for losses in read_trace(tmp_path / "trace.csv").values()]
-    theirs = []
+    ours = {key: losses[-1] for key, losses in read_trace(tmp_path / "trace.csv").items()}
+    theirs = {}
     for kind in KINDS:
         printed = (data / f"models/qwen3_mobe/train_{kind}_proj.txt").read_text()
-        theirs += re.findall(r"Epoch 600, Scaled Loss: ([0-9.]+)", printed)
-    assert len(ours) == len(theirs) == 4
-    assert mean(ours) == pytest.approx(mean(map(float, theirs)), rel=0.05)
+        losses = re.findall(r"Epoch 600, Scaled Loss: ([0-9.]+)", printed)
+        layers = re.findall(r"^layer: ([0-9]+)", printed, re.MULTILINE)
+        theirs |= {(int(layer), kind): float(loss) for layer, loss in zip(layers, losses)}
+    assert len(theirs) == 4
+    assert ours == pytest.approx(theirs, rel=0.05)
