@@ -1,5 +1,6 @@
 #include "mobe/fit.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -183,6 +184,23 @@ TEST_F(FitTest, TargetOfZeros) {
       }
       EXPECT_LT(MeasureFit(target, factors).relative, 1e-3);
     }
+  }
+}
+
+// Near the end of float32 sums overflow: an error, or factors of their shapes.
+TEST_F(FitTest, HugeWeights) {
+  FitTarget target = RandomTarget();
+  for (float& w : target.weights) w = std::copysign(3e38f, w);
+  target.scale = 3e38;
+  for (const Solver solver : kSolvers) {
+    Factors factors;
+    const auto error = ErrorOf([&] {
+      factors =
+          Fit(target, Options(solver, 2, 3), [](int64_t, int64_t, double) {});
+    });
+    if (error) continue;
+    EXPECT_EQ(factors.bases.size(), 2 * kRows * kCols) << SolverName(solver);
+    EXPECT_EQ(factors.alpha.size(), kExperts * 2) << SolverName(solver);
   }
 }
 
