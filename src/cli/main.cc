@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <string>
 
@@ -52,6 +53,10 @@ int Run(int argc, char** argv) {
     return 1;
   } catch (const Error& e) {
     fmt::print(stderr, "mobe: {}: {}\n", ErrorKindName(e.kind()), e.what());
+    return 1;
+  } catch (const std::filesystem::filesystem_error& e) {
+    fmt::print(stderr, "mobe: {}: {}\n", e.path1().string(),
+               e.code().message());
     return 1;
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "mobe: out of memory\n");

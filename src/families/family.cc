@@ -129,6 +129,17 @@ void CheckConfig(const ModelConfig& config, const ConfigReader& reader) {
            rope.source(), type);
     }
   }
+  // transformers 5 writes these; what they say must not be passed over.
+  for (const char* key : {"rope_parameters", "use_sliding_window"}) {
+    const Json value = reader.json().value(key, Json());
+    if (value.is_null() || value == false) continue;
+    Fail(ErrorKind::kUnsupported, "{}: \"{}\" can't be run yet",
+         reader.source(), key);
+  }
+  if (!(config.rope_theta > 0)) reader.Reject("rope_theta", "above 0");
+  if (!(config.rms_norm_eps >= 0)) {
+    reader.Reject("rms_norm_eps", "0 or above");
+  }
   if (config.num_heads % config.num_kv_heads != 0) {
     reader.Reject("num_attention_heads",
                   fmt::format("a multiple of num_key_value_heads ({})",

@@ -119,6 +119,13 @@ TEST(Qwen3MoeTest, BadConfigs) {
       {"num_experts_per_tok", 17, ErrorKind::kCorruptFile,
        "\"num_experts_per_tok\" is 17, expected at most the number of experts "
        "(16)"},
+      {"rope_theta", 0, ErrorKind::kCorruptFile,
+       "\"rope_theta\" is 0, expected above 0"},
+      {"rms_norm_eps", -1, ErrorKind::kCorruptFile, "\"rms_norm_eps\" is -1"},
+      {"use_sliding_window", true, ErrorKind::kUnsupported,
+       "\"use_sliding_window\" can't be run yet"},
+      {"rope_parameters", Json::object(), ErrorKind::kUnsupported,
+       "\"rope_parameters\" can't be run yet"},
       {"decoder_sparse_step", 0, ErrorKind::kCorruptFile,
        "\"decoder_sparse_step\" is 0"},
       {"mlp_only_layers", "0", ErrorKind::kCorruptFile,

@@ -18,7 +18,8 @@ namespace {
 
 Json OptionsJson(const CompressPlan& plan) {
   const CompressOptions& options = plan.options;
-  return {{"num_B", plan.format.num_bases},
+  return {{"mobe", MOBE_VERSION},
+          {"num_B", plan.format.num_bases},
           {"activation", ActivationName(plan.format.activation)},
           {"layers", plan.format.layers},
           {"solver", SolverName(options.solver)},

@@ -109,6 +109,13 @@ class FastFit {
     int64_t since_restart = 0;
     for (int64_t pass = 1; pass <= options_.passes; ++pass) {
       const double loss = ErrorPass();
+      if (pass == 1 && !std::isfinite(loss)) {
+        Fail(
+            ErrorKind::kUnsupported,
+            "the fit overflows float32 at its start: the weights are too large "
+            "(standard deviation {:.3g})",
+            target_.scale);
+      }
       on_pass(pass, options_.passes, loss);
       if (loss < best_loss) {
         best_loss = loss;
