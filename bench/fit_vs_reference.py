@@ -29,7 +29,7 @@ from safetensors import safe_open
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROGRAM = os.environ.get("MOBE", REPOSITORY / "build/release/mobe")
-BUDGETS = (100, 200, 300, 500, 1000, 2000)
+BUDGETS = (100, 200, 300, 500, 1000, 1250, 1500, 2000)
 ACTIVATIONS = {"silu": torch.nn.functional.silu, "tanh": torch.tanh}
 
 

@@ -8,7 +8,7 @@ mobe=build/release/mobe
 model=models/mini-qwen3-moe
 text=$model/sample.txt
 out=build/demo
-prompt="The castle was built in"
+prompt="The game was released in"
 rm -rf "$out"
 mkdir -p "$out"
 
@@ -22,14 +22,16 @@ say "mobe verify $out/mobe --against $model"
 "$mobe" verify "$out/mobe" --against "$model"
 
 say "mobe compare $model $out/mobe $text"
-"$mobe" compare "$model" "$out/mobe" "$text" --json | tee "$out/compare.json"
+"$mobe" compare "$model" "$out/mobe" "$text"
+"$mobe" compare "$model" "$out/mobe" "$text" --json --quiet >"$out/compare.json"
 
 for name in original mobe; do
   folder=$model
   [[ $name == mobe ]] && folder=$out/mobe
   say "mobe generate $folder --prompt \"$prompt\""
+  printf '%s' "$prompt"
   "$mobe" generate "$folder" --prompt "$prompt" --max-tokens 60 \
-    --temperature 0.7 --top-p 0.9 --repetition-penalty 1.1 --seed 3
+    --temperature 0.7 --top-p 0.9 --repetition-penalty 1.1 --seed 3 --quiet
   "$mobe" generate "$folder" --prompt "$prompt" --max-tokens 200 --quiet \
     --json >"$out/generate-$name.json"
   "$mobe" inspect "$folder" --json >"$out/inspect-$name.json"

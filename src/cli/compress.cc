@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <charconv>
+#include <cstdio>
 #include <fstream>
 #include <map>
 
@@ -103,7 +104,10 @@ void Run(const Arguments& arguments, const CommonOptions& common) {
   const double start = MonotonicSeconds();
   const OpenedModel model = OpenModel(arguments.model);
   const CompressPlan plan = PlanCompression(model, OptionsOf(arguments));
-  if (!common.json) PrintPlan(plan);
+  if (!common.json) {
+    PrintPlan(plan);
+    std::fflush(stdout);  // before the progress on stderr
+  }
   if (arguments.dry_run) {
     if (common.json) PrintJson(PlanJson(plan));
     return;
