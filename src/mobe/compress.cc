@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
-#include <unordered_set>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -146,18 +145,12 @@ void RunJob(const OpenedModel& model, const CompressPlan& plan,
                    {"worst_expert_index", error.worst_expert_index}});
 }
 
-// Fails where a weight that is only copied is not finite: now, before hours of
-// fitting, rather than at the end in verify. LoadTarget checks the others.
-void CheckCopied(const OpenedModel& model, const CompressPlan& plan,
-                 Journal* journal) {
+// Fails where a weight is not finite: now, before hours of fitting, rather than
+// at its layer's turn, or in verify when it is only copied.
+void CheckWeights(const OpenedModel& model, Journal* journal) {
   if (!journal->Note("checked").is_null()) return;
-  std::unordered_set<std::string> fitted;
-  for (const FactorJob& job : plan.jobs) {
-    for (const TensorDecl& tensor : job.tensors) fitted.insert(tensor.name);
-  }
   const auto& tensors = model.checkpoint.tensors();
   ParallelFor(static_cast<int64_t>(tensors.size()), [&](int64_t i) {
-    if (fitted.contains(tensors[i]->name)) return;
     CheckFinite(model, *tensors[i]);
     model.checkpoint.Evict(*tensors[i]);
   });
@@ -187,7 +180,7 @@ CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
                         const std::filesystem::path& out,
                         const ProgressFn& progress, const TraceFn& trace) {
   Journal journal(out, model.checkpoint.folder(), OptionsJson(plan));
-  CheckCopied(model, plan, &journal);
+  CheckWeights(model, &journal);
   CompressReport report;
   const auto jobs = static_cast<double>(plan.jobs.size());
   for (size_t i = 0; i < plan.jobs.size(); ++i) {
