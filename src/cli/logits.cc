@@ -44,8 +44,8 @@ void Run(const Options& options, const CommonOptions& common) {
                                 logits.data(), logits.data() + logits.size())));
   }
   writer.Commit();
-  if (!common.quiet)
-    fmt::print("logits {} in {}\n", Json(shape).dump(), options.out);
+  if (common.quiet) return;
+  fmt::print("logits {} in {}\n", Json(shape).dump(), options.out);
 }
 
 }  // namespace

@@ -9,7 +9,10 @@ namespace mobe {
 
 CompareReport Compare(const Model& base, const Model& other,
                       const EvalText& text, const EvalOptions& options) {
-  std::vector<double> klds, base_losses, other_losses, log_ratios;
+  std::vector<double> klds;
+  std::vector<double> base_losses;
+  std::vector<double> other_losses;
+  std::vector<double> log_ratios;
   std::vector<uint8_t> same_top;  // not bool, whose elements share bytes
   const Model* const models[] = {&base, &other};
   const EvalRun run = RunWindows(

@@ -8,7 +8,7 @@
 namespace mobe {
 
 // Defined in the families' own files.
-extern const Family kQwen3Moe;
+extern const Family kQwen3Moe;  // NOLINT(readability-identifier-naming)
 
 namespace {
 

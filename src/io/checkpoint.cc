@@ -38,7 +38,7 @@ bool Exists(const fs::path& path) {
 // .safetensors; a NUL would cut the name short.
 bool IsPlainShardName(std::string_view name) {
   return name.ends_with(".safetensors") &&
-         name.find_first_of(std::string_view("/\0", 2)) == name.npos;
+         name.find_first_of(std::string_view("/\0", 2)) == std::string::npos;
 }
 
 // The weight map of an index: tensor name to file name.

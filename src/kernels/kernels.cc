@@ -26,7 +26,8 @@ const KernelSet& FindKernels(std::string_view name, std::string_view source) {
                    [name](const KernelSet& set) { return set.name == name; });
   if (found != sets.end()) return *found;
   std::vector<std::string_view> names;
-  for (const KernelSet& set : sets) names.push_back(set.name);
+  names.reserve(sets.size());
+  for (const KernelSet& set : sets) names.emplace_back(set.name);
   Fail(ErrorKind::kUserInput,
        "{}: there is no kernel set \"{}\" on this CPU; use one of {}", source,
        name, fmt::join(names, ", "));
@@ -45,7 +46,7 @@ const char* ActivationName(Activation activation) {
 }
 
 std::optional<Activation> ActivationFromName(std::string_view name) {
-  const auto found =
+  const auto* const found =
       std::find(std::begin(kActivationNames), std::end(kActivationNames), name);
   if (found == std::end(kActivationNames)) return std::nullopt;
   return static_cast<Activation>(found - std::begin(kActivationNames));

@@ -32,7 +32,7 @@ Json OptionsJson(const CompressPlan& plan) {
 // The start of one matrix from a file of starts.
 Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
                   const FitTarget& target, const CompressPlan& plan) {
-  const auto read = [&](const char* what, std::vector<int64_t> shape) {
+  const auto read = [&](const char* what, const std::vector<int64_t>& shape) {
     const std::string name =
         fmt::format("model_layers_{}_mlp_{}_proj.{}_params", job.layer,
                     job.kind->name, what);

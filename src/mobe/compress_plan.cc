@@ -1,4 +1,5 @@
 #include <charconv>
+#include <cmath>
 #include <unordered_set>
 
 #include "base/error.h"
@@ -44,8 +45,9 @@ std::vector<FactorJob> ListJobs(const OpenedModel& model,
                                 const MobeFormat& format) {
   std::vector<FactorJob> jobs;
   for (const int64_t layer : format.layers) {
-    for (const MatrixKind& kind : kMatrixKinds)
+    for (const MatrixKind& kind : kMatrixKinds) {
       jobs.push_back({layer, &kind, {}});
+    }
   }
   for (const TensorSpec& spec : specs) {
     for (FactorJob& job : jobs) {
@@ -72,7 +74,7 @@ Budget ParseBudget(const std::string& text) {
                                        : 0;
   const bool valid = error == std::errc() && value > 0 && value < 1e9 &&
                      (seconds > 0 || (unit.empty() && value >= 1 &&
-                                      value == static_cast<int64_t>(value)));
+                                      value == std::floor(value)));
   if (!valid) {
     Fail(ErrorKind::kUserInput,
          "budget \"{}\": expected a number of passes (500) or a time (90s, "
@@ -138,9 +140,9 @@ CompressPlan PlanCompression(const OpenedModel& model,
   const int64_t matrix = config.expert_size * config.hidden_size;
   // Target and mix for every expert; bases, their gradient and Adam's moments;
   // scratch of each thread.
-  plan.fit_bytes =
-      4 * matrix *
-      (2 * config.num_experts + 4 * plan.format.num_bases + 3 * Threads());
+  plan.fit_bytes = 4 * matrix *
+                   (2 * config.num_experts + 4 * plan.format.num_bases +
+                    int64_t{3} * Threads());
   return plan;
 }
 

@@ -95,8 +95,9 @@ void Softmax(const float* logits, int64_t count, float* out) {
 // d_logits from d_alpha through the softmax, in place.
 void SoftmaxBackward(const float* alpha, int64_t count, float* d) {
   double dot = 0;
-  for (int64_t i = 0; i < count; ++i)
+  for (int64_t i = 0; i < count; ++i) {
     dot += static_cast<double>(alpha[i]) * d[i];
+  }
   for (int64_t i = 0; i < count; ++i) {
     d[i] = alpha[i] * (d[i] - static_cast<float>(dot));
   }

@@ -71,8 +71,9 @@ void CheckSame(const fs::path& out, const char* what, const Json& begun,
 
 Json Hashes(const Json& inputs) {
   Json hashes = Json::object();
-  for (const auto& [name, file] : inputs.items())
+  for (const auto& [name, file] : inputs.items()) {
     hashes[name] = file.at("hash");
+  }
   return hashes;
 }
 

@@ -64,7 +64,9 @@ void CausalSoftmax(float* scores, int64_t seen, int64_t count) {
 void AttendBlock(const ModelConfig& c, int64_t layer, int64_t kv_head,
                  int64_t begin, int64_t end, KvCache* cache,
                  AttentionScratch* s) {
-  thread_local Buffer<float> query, scores, context;
+  thread_local Buffer<float> query;
+  thread_local Buffer<float> scores;
+  thread_local Buffer<float> context;
   const int64_t group = c.num_heads / c.num_kv_heads;
   const int64_t rows = (end - begin) * group;
   const int64_t keys = cache->length() + end;
