@@ -139,7 +139,7 @@ void Journal::Finish(int64_t layer, const MatrixKind& kind,
   WriteJson(PathOf(NameOf(layer, kind, "json")), record);
 }
 
-void Journal::DropFactors(int64_t layer, const MatrixKind& kind) {
+void Journal::DropFactors(int64_t layer, const MatrixKind& kind) const {
   std::error_code ignored;
   fs::remove(FactorsPath(layer, kind), ignored);
 }

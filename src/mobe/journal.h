@@ -43,7 +43,7 @@ class Journal {
   std::filesystem::path FactorsPath(int64_t layer,
                                     const MatrixKind& kind) const;
   void Finish(int64_t layer, const MatrixKind& kind, const Json& record);
-  void DropFactors(int64_t layer, const MatrixKind& kind);
+  void DropFactors(int64_t layer, const MatrixKind& kind) const;
 
   // A note kept with the job, such as the passes that a time budget came to.
   Json Note(const std::string& name) const;

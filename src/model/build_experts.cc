@@ -49,7 +49,8 @@ bool WantsBuilt(ExpertMode mode, std::optional<uint64_t> bytes) {
 // w = A f(sum alpha B) of one expert.
 void BuildMatrix(const WeightView& a, const BasesView& bases,
                  const float* alpha, Activation f, float* w) {
-  thread_local Buffer<float> mixed, a_float;
+  thread_local Buffer<float> mixed;
+  thread_local Buffer<float> a_float;
   mixed.Resize(bases.rank * bases.cols);
   Kernels().basis_mix(bases, alpha, 0, mixed.size(), f, mixed.data());
   a_float.Resize(a.rows * a.cols);
