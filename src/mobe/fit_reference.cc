@@ -50,6 +50,12 @@ HalfTarget MakeHalfTarget(const FitTarget& target) {
   return half;
 }
 
+void Copy(const Factors& from, Factors* to) {
+  to->a.CopyFrom(from.a);
+  to->bases.CopyFrom(from.bases);
+  to->alpha.CopyFrom(from.alpha);
+}
+
 // The parameters as Adam sees them: A not yet scaled, logits of alpha.
 Factors Start(const FitTarget& target, const HalfTarget& half,
               const FitOptions& options) {
@@ -58,13 +64,7 @@ Factors Start(const FitTarget& target, const HalfTarget& half,
   state.rank = options.rank;
   state.activation = options.activation;
   if (options.start != nullptr) {
-    const auto copy = [](const Buffer<float>& from, Buffer<float>* to) {
-      to->Resize(from.size());
-      std::copy(from.begin(), from.end(), to->begin());
-    };
-    copy(options.start->a, &state.a);
-    copy(options.start->bases, &state.bases);
-    copy(options.start->alpha, &state.alpha);
+    Copy(*options.start, &state);
     return state;
   }
   SvdStart svd =
@@ -103,15 +103,6 @@ void SoftmaxBackward(const float* alpha, int64_t count, float* d) {
   }
 }
 
-void Copy(const Factors& from, Factors* to) {
-  for (auto [source, sink] : {std::pair{&from.a, &to->a},
-                              {&from.bases, &to->bases},
-                              {&from.alpha, &to->alpha}}) {
-    sink->Resize(source->size());
-    std::copy(source->begin(), source->end(), sink->begin());
-  }
-}
-
 }  // namespace
 
 Factors FitReference(const FitTarget& target, const FitOptions& options,
@@ -125,7 +116,11 @@ Factors FitReference(const FitTarget& target, const FitOptions& options,
   const int64_t basis_size = rank * cols;
 
   Factors state = Start(target, half, options);
-  Factors best = Start(target, half, options);
+  Factors best;
+  best.num_bases = state.num_bases;
+  best.rank = state.rank;
+  best.activation = state.activation;
+  Copy(state, &best);
   double best_loss = std::numeric_limits<double>::infinity();
   Adam adam_a(state.a.size());
   Adam adam_bases(state.bases.size());
