@@ -9,6 +9,10 @@ packages=(
   libopenblas-dev liblapacke-dev libdnnl-dev libhwy-dev libxxhash-dev
   # libdnnl-dev only recommends it; its CMake file does not do without.
   ocl-icd-opencl-dev
+  # Optional: compress on several machines by mpirun.
+  libopenmpi-dev openmpi-bin
+  # Network namespaces, the machines of tests/cluster_netns_test.sh.
+  iproute2
   libgtest-dev libgmock-dev libbenchmark-dev
   clang-format-14 clang-tidy-14
   # make fuzz: libFuzzer is clang's. omp.h for clang-tidy, too.
