@@ -1,17 +1,21 @@
-// mobe compress MODEL OUT
+// mobe compress MODEL OUT, and mobe merge MODEL OUT PART...
 #include "mobe/compress.h"
 
 #include <fmt/core.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <fstream>
 #include <map>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "mobe/crew.h"
+#include "mobe/journal.h"
 
 namespace mobe {
 namespace {
@@ -28,6 +32,7 @@ struct Arguments {
   double shard_gigabytes = 5;
   std::string start;
   std::string trace;
+  std::string shard;
   uint64_t seed = 0;
   bool dry_run = false;
 };
@@ -65,6 +70,7 @@ CompressOptions OptionsOf(const Arguments& arguments) {
   options.start = arguments.start;
   if (!arguments.layers.empty()) ParseLayers(arguments.layers, &options);
   if (!arguments.budget.empty()) options.budget = ParseBudget(arguments.budget);
+  if (!arguments.shard.empty()) options.share = ParseShare(arguments.shard);
   options.shard_bytes = static_cast<int64_t>(arguments.shard_gigabytes * 1e9);
   return options;
 }
@@ -100,12 +106,48 @@ int64_t PeakRssBytes() {
   return usage.ru_maxrss * int64_t{1024};
 }
 
-void Run(const Arguments& arguments, const CommonOptions& common) {
+Json ReportJson(const CompressPlan& plan, const CompressReport& report,
+                double seconds) {
+  Json json = PlanJson(plan);
+  json["mse_scaled_mean"] = report.mse_scaled_mean;
+  json["seconds"] = seconds;
+  json["peak_rss_bytes"] = PeakRssBytes();
+  json["passes"] = report.passes;
+  json["resumed"] = report.resumed;
+  json["matrices"] = Json::array();
+  for (const MatrixReport& matrix : report.matrices) {
+    json["matrices"].push_back({{"layer", matrix.layer},
+                                {"matrix", matrix.kind},
+                                {"mse_scaled", matrix.error.scaled_mse},
+                                {"relative", matrix.error.relative}});
+  }
+  return json;
+}
+
+void PrintReport(const CompressReport& report, double seconds) {
+  if (report.resumed > 0) {
+    fmt::print("continued: {} matrices were finished before\n", report.resumed);
+  }
+  fmt::print("mean scaled MSE {:.5f} in {}, peak memory {}\n",
+             report.mse_scaled_mean, FormatDuration(seconds),
+             FormatBytes(static_cast<double>(PeakRssBytes())));
+}
+
+// The process alone, or rank 0 of several.
+void RunFirst(const Arguments& arguments,
+              const std::vector<std::string>& recipe,
+              const CommonOptions& common, Ranks* ranks) {
   const double start = MonotonicSeconds();
   const OpenedModel model = OpenModel(arguments.model);
-  const CompressPlan plan = PlanCompression(model, OptionsOf(arguments));
+  CompressOptions options = OptionsOf(arguments);
+  options.arguments = recipe;
+  const CompressPlan plan = PlanCompression(model, options);
   if (!common.json) {
     PrintPlan(plan);
+    if (ranks != nullptr) {
+      fmt::print("{} ranks, {} threads in this one\n", ranks->size(),
+                 Threads());
+    }
     std::fflush(stdout);  // before the progress on stderr
   }
   if (arguments.dry_run) {
@@ -130,32 +172,133 @@ void Run(const Arguments& arguments, const CommonOptions& common) {
   CompressReport report;
   {
     ProgressBar bar(stderr, common.quiet);
-    report = Compress(model, plan, arguments.out, bar.AsFunction(), trace);
+    report =
+        Compress(model, plan, arguments.out, bar.AsFunction(), trace, ranks);
   }
   const double seconds = MonotonicSeconds() - start;
   if (common.json) {
-    Json json = PlanJson(plan);
-    json["mse_scaled_mean"] = report.mse_scaled_mean;
-    json["seconds"] = seconds;
-    json["peak_rss_bytes"] = PeakRssBytes();
-    json["passes"] = report.passes;
-    json["resumed"] = report.resumed;
-    json["matrices"] = Json::array();
-    for (const MatrixReport& matrix : report.matrices) {
-      json["matrices"].push_back({{"layer", matrix.layer},
-                                  {"matrix", matrix.kind},
-                                  {"mse_scaled", matrix.error.scaled_mse},
-                                  {"relative", matrix.error.relative}});
-    }
-    PrintJson(json);
+    PrintJson(ReportJson(plan, report, seconds));
     return;
   }
-  if (report.resumed > 0) {
-    fmt::print("continued: {} matrices were finished before\n", report.resumed);
+  PrintReport(report, seconds);
+  if (plan.options.share) {
+    fmt::print(
+        "{} of {} matrices are in this part; next: mobe merge {} OUT "
+        "PART...\n",
+        report.matrices.size(), plan.jobs.size(), arguments.model);
   }
-  fmt::print("mean scaled MSE {:.5f} in {}, peak memory {}\n",
-             report.mse_scaled_mean, FormatDuration(seconds),
-             FormatBytes(static_cast<double>(PeakRssBytes())));
+}
+
+void Run(const Arguments& arguments, const std::vector<std::string>& recipe,
+         const CommonOptions& common) {
+  const std::unique_ptr<Ranks> ranks = Ranks::Join();
+  if (ranks == nullptr) {
+    RunFirst(arguments, recipe, common, nullptr);
+    return;
+  }
+  if (common.threads == 0) SetThreads(ranks->threads());
+  if (ranks->rank() != 0) {
+    if (arguments.dry_run) return;  // nothing to do for it
+    TellRank0(ranks.get(), [&] {
+      const OpenedModel model = OpenModel(arguments.model);
+      const CompressPlan plan = PlanCompression(model, OptionsOf(arguments));
+      HelpCompress(model, plan, arguments.out, ranks.get());
+    });
+    return;
+  }
+  if (!arguments.shard.empty() || !arguments.trace.empty()) {
+    Fail(ErrorKind::kUserInput,
+         "--shard and --trace are for one process, not for {} ranks",
+         ranks->size());
+  }
+  RunFirst(arguments, recipe, common, ranks.get());
+}
+
+// The recipe as it was written, for RunMerge.
+std::vector<std::string> RecipeOf(const CLI::App& recipe) {
+  std::vector<std::string> written;
+  for (const CLI::Option* option : recipe.get_options()) {
+    if (option->count() == 0) continue;
+    written.push_back(option->get_name());
+    for (const std::string& value : option->results()) written.push_back(value);
+  }
+  return written;
+}
+
+// The options that make the model what it is: all that a merge has to know.
+// What is not one of them is added in AddCompress.
+void AddRecipe(CLI::App* recipe, Arguments* arguments) {
+  auto* bases =
+      recipe
+          ->add_option("--bases", arguments->bases,
+                       "number of bases of each layer and matrix kind")
+          ->check(CLI::PositiveNumber);
+  recipe
+      ->add_option("--ratio", arguments->ratio,
+                   "share of the expert weights to keep (default 0.75)")
+      ->check(CLI::Range(0.0, 1.0))
+      ->excludes(bases);
+  recipe
+      ->add_option("--activation", arguments->activation,
+                   "function between bases and A")
+      ->check(CLI::IsMember({"silu", "tanh", "identity"}))
+      ->capture_default_str();
+  recipe->add_option("--layers", arguments->layers,
+                     "layers to factor, as 3 or 0-5 (default: all)");
+  recipe
+      ->add_option("--solver", arguments->solver,
+                   "fast, or the published algorithm")
+      ->check(CLI::IsMember({"fast", "reference"}))
+      ->capture_default_str();
+  recipe->add_option("--budget", arguments->budget,
+                     "passes of each matrix (500), or time of the whole job "
+                     "(90s, 10m, 2h) (default: 500 passes)");
+  recipe->add_option("--seed", arguments->seed, "seed of the start")
+      ->capture_default_str();
+  recipe
+      ->add_option("--shard-gb", arguments->shard_gigabytes,
+                   "largest size of an output file in GB")
+      ->check(CLI::Range(0.000001, 1e6))
+      ->capture_default_str();
+  recipe->add_option("--start", arguments->start,
+                     "safetensors file of starts for --solver reference");
+}
+
+void RunMerge(const std::string& folder, const std::string& out,
+              const std::vector<std::string>& parts,
+              const CommonOptions& common) {
+  const double start = MonotonicSeconds();
+  // The recipe is what the first part was written with; Merge compares what it
+  // comes to with all of them.
+  Arguments arguments;
+  CLI::App recipe;
+  AddRecipe(&recipe, &arguments);
+  try {
+    std::vector<std::string> written = ReadNote(parts.front(), "arguments");
+    std::ranges::reverse(written);  // as CLI11 wants them
+    recipe.parse(written);
+  } catch (const std::exception&) {
+    Fail(ErrorKind::kUserInput,
+         "{}: not a part (compress --shard i/N makes one)", parts.front());
+  }
+  const OpenedModel model = OpenModel(folder);
+  const CompressPlan plan = PlanCompression(model, OptionsOf(arguments));
+  if (!common.json) {
+    PrintPlan(plan);
+    std::fflush(stdout);  // before the progress on stderr
+  }
+  CompressReport report;
+  {
+    ProgressBar bar(stderr, common.quiet);
+    report =
+        Merge(model, plan, {parts.begin(), parts.end()}, out, bar.AsFunction());
+  }
+  const double seconds = MonotonicSeconds() - start;
+  if (common.json) {
+    PrintJson(ReportJson(plan, report, seconds));
+  } else {
+    PrintReport(report, seconds);
+  }
 }
 
 }  // namespace
@@ -168,46 +311,30 @@ void AddCompress(CLI::App& app, CommonOptions* common) {
       ->required();
   command->add_option("out", arguments->out, "new folder for the result")
       ->required();
-  auto* bases =
-      command
-          ->add_option("--bases", arguments->bases,
-                       "number of bases of each layer and matrix kind")
-          ->check(CLI::PositiveNumber);
-  command
-      ->add_option("--ratio", arguments->ratio,
-                   "share of the expert weights to keep (default 0.75)")
-      ->check(CLI::Range(0.0, 1.0))
-      ->excludes(bases);
-  command
-      ->add_option("--activation", arguments->activation,
-                   "function between bases and A")
-      ->check(CLI::IsMember({"silu", "tanh", "identity"}))
-      ->capture_default_str();
-  command->add_option("--layers", arguments->layers,
-                      "layers to factor, as 3 or 0-5 (default: all)");
-  command
-      ->add_option("--solver", arguments->solver,
-                   "fast, or the published algorithm")
-      ->check(CLI::IsMember({"fast", "reference"}))
-      ->capture_default_str();
-  command->add_option("--budget", arguments->budget,
-                      "passes of each matrix (500), or time of the whole job "
-                      "(90s, 10m, 2h) (default: 500 passes)");
-  command->add_option("--seed", arguments->seed, "seed of the start")
-      ->capture_default_str();
-  command
-      ->add_option("--shard-gb", arguments->shard_gigabytes,
-                   "largest size of an output file in GB")
-      ->check(CLI::Range(0.000001, 1e6))
-      ->capture_default_str();
-  command->add_option("--start", arguments->start,
-                      "safetensors file of starts for --solver reference");
+  CLI::App* recipe = command->add_option_group("recipe");
+  AddRecipe(recipe, arguments.get());
+  command->add_option("--shard", arguments->shard,
+                      "fit only share i of N (0/3, 1/3, 2/3), each with an OUT "
+                      "of its own; then mobe merge");
   command->add_option("--trace", arguments->trace,
                       "CSV file for the error of each pass");
   command->add_flag("--dry-run", arguments->dry_run,
                     "print what would be done and stop");
   AddCommonOptions(command, common, JsonOutput::kYes);
-  command->callback([arguments, common] { Run(*arguments, *common); });
+  command->callback([=] { Run(*arguments, RecipeOf(*recipe), *common); });
+}
+
+void AddMerge(CLI::App& app, CommonOptions* common) {
+  auto* command = app.add_subcommand(
+      "merge", "make one model of the parts that compress --shard wrote");
+  auto model = std::make_shared<std::string>();
+  auto out = std::make_shared<std::string>();
+  auto parts = std::make_shared<std::vector<std::string>>();
+  command->add_option("model", *model, "folder of the original")->required();
+  command->add_option("out", *out, "new folder for the result")->required();
+  command->add_option("parts", *parts, "the OUT of each share")->required();
+  AddCommonOptions(command, common, JsonOutput::kYes);
+  command->callback([=] { RunMerge(*model, *out, *parts, *common); });
 }
 
 }  // namespace mobe

@@ -2,32 +2,26 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
+#include <span>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/parallel.h"
 #include "io/checkpoint_writer.h"
+#include "kernels/kernels.h"
 #include "mobe/compress_shards.h"
+#include "mobe/crew.h"
 #include "mobe/journal.h"
 #include "mobe/tensors.h"
 
 namespace mobe {
-namespace {
 
-Json OptionsJson(const CompressPlan& plan) {
-  const CompressOptions& options = plan.options;
-  return {{"mobe", MOBE_VERSION},
-          {"num_B", plan.format.num_bases},
-          {"activation", ActivationName(plan.format.activation)},
-          {"layers", plan.format.layers},
-          {"solver", SolverName(options.solver)},
-          {"passes", options.budget.passes},
-          {"seconds", options.budget.seconds},
-          {"seed", options.seed},
-          {"shard_bytes", options.shard_bytes},
-          {"start", options.start.empty() ? "" : HashFile(options.start)}};
-}
+namespace fs = std::filesystem;
+
+namespace {
 
 // The start of one matrix from a file of starts.
 Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
@@ -56,16 +50,34 @@ Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
   return start;
 }
 
+FitOptions FitOptionsOf(const CompressPlan& plan, const FactorJob& job) {
+  FitOptions options;
+  options.num_bases = plan.format.num_bases;
+  options.rank = plan.format.rank;
+  options.activation = plan.format.activation;
+  options.solver = plan.options.solver;
+  options.seed = plan.options.seed;
+  options.stored = job.dtype();
+  return options;
+}
+
 // The budget in passes. A time budget is resolved once, from the speed of a few
 // passes of the first matrix, and kept with the job.
-int64_t ResolvePasses(const CompressPlan& plan, const FitTarget& target,
-                      const FitOptions& options, Journal* journal) {
+int64_t ResolvePasses(const OpenedModel& model, const CompressPlan& plan,
+                      Journal* journal) {
   const Budget& budget = plan.options.budget;
   if (budget.seconds == 0) return budget.passes;
   const Json note = journal->Note("passes");
   if (!note.is_null()) return note;
   constexpr int64_t kProbe = 4;
-  FitOptions probe = options;
+  const FactorJob& first = plan.jobs.front();
+  const FitTarget target = LoadTarget(model, first.layer, *first.kind);
+  FitOptions probe = FitOptionsOf(plan, first);
+  Factors given;
+  if (!plan.options.start.empty()) {
+    given = ReadStart(SafetensorsFile(plan.options.start), first, target, plan);
+    probe.start = &given;
+  }
   probe.passes = kProbe;
   const double start = MonotonicSeconds();
   double first_pass = start;
@@ -85,7 +97,7 @@ int64_t ResolvePasses(const CompressPlan& plan, const FitTarget& target,
 }
 
 void WriteFactors(const FactorJob& job, const Factors& factors,
-                  const std::filesystem::path& path) {
+                  const fs::path& path) {
   SafetensorsWriter writer(path, job.tensors);
   Buffer<std::byte> stored;
   int64_t expert = 0;
@@ -106,26 +118,21 @@ void WriteFactors(const FactorJob& job, const Factors& factors,
   writer.Commit();
 }
 
-// Fits one job, stores its factors and then its record in the journal.
-void RunJob(const OpenedModel& model, const CompressPlan& plan,
-            const FactorJob& job, const PassFn& on_pass, Journal* journal) {
+// Fits one job and stores its factors in `path`. Returns its record.
+Json RunJob(const OpenedModel& model, const CompressPlan& plan,
+            const FactorJob& job, int64_t passes, const fs::path& path,
+            const PassFn& on_pass) {
   const FitTarget target = LoadTarget(model, job.layer, *job.kind);
   for (int64_t e = 0; e < model.config.num_experts; ++e) {
     model.checkpoint.Evict(model.At(job.kind->expert, job.layer, e));
   }
-  FitOptions options;
-  options.num_bases = plan.format.num_bases;
-  options.rank = plan.format.rank;
-  options.activation = plan.format.activation;
-  options.solver = plan.options.solver;
-  options.seed = plan.options.seed;
-  options.stored = job.dtype();
+  FitOptions options = FitOptionsOf(plan, job);
+  options.passes = passes;
   Factors start;
   if (!plan.options.start.empty()) {
     start = ReadStart(SafetensorsFile(plan.options.start), job, target, plan);
     options.start = &start;
   }
-  options.passes = ResolvePasses(plan, target, options, journal);
   Factors factors = Fit(target, options, on_pass);
   for (Buffer<float>* values : {&factors.a, &factors.bases, &factors.alpha}) {
     RoundTo(options.stored, values);
@@ -136,25 +143,12 @@ void RunJob(const OpenedModel& model, const CompressPlan& plan,
          "layer {} {}: the fit did not stay finite; try another --seed",
          job.layer, job.kind->name);
   }
-  WriteFactors(job, factors, journal->FactorsPath(job.layer, *job.kind));
-  journal->Finish(job.layer, *job.kind,
-                  {{"passes", options.passes},
-                   {"mse_scaled", error.scaled_mse},
-                   {"relative", error.relative},
-                   {"worst_expert", error.worst_expert},
-                   {"worst_expert_index", error.worst_expert_index}});
-}
-
-// Fails where a weight is not finite: now, before hours of fitting, rather than
-// at its layer's turn, or in verify when it is only copied.
-void CheckWeights(const OpenedModel& model, Journal* journal) {
-  if (!journal->Note("checked").is_null()) return;
-  const auto& tensors = model.checkpoint.tensors();
-  ParallelFor(static_cast<int64_t>(tensors.size()), [&](int64_t i) {
-    CheckFinite(model, *tensors[i]);
-    model.checkpoint.Evict(*tensors[i]);
-  });
-  journal->SetNote("checked", true);
+  WriteFactors(job, factors, path);
+  return {{"passes", options.passes},
+          {"mse_scaled", error.scaled_mse},
+          {"relative", error.relative},
+          {"worst_expert", error.worst_expert},
+          {"worst_expert_index", error.worst_expert_index}};
 }
 
 MatrixReport ReportOf(const FactorJob& job, const Json& record) {
@@ -174,44 +168,266 @@ std::string ReportLine(const MatrixReport& matrix) {
       matrix.error.worst_expert, matrix.error.worst_expert_index);
 }
 
+// The jobs that are this run's to finish.
+std::vector<bool> WantedJobs(const CompressPlan& plan) {
+  std::vector<bool> wanted(plan.jobs.size(), !plan.options.share);
+  if (!plan.options.share) return wanted;
+  for (const size_t i :
+       JobsOfShare(internal::CostsOf(plan), *plan.options.share)) {
+    wanted[i] = true;
+  }
+  return wanted;
+}
+
+// A part reads, hashes and checks only what its jobs do.
+std::vector<const TensorView*> TensorsToRead(const OpenedModel& model,
+                                             const CompressPlan& plan,
+                                             const std::vector<bool>& wanted) {
+  if (!plan.options.share) return model.checkpoint.tensors();
+  std::vector<FactorJob> jobs;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (wanted[i]) jobs.push_back(plan.jobs[i]);
+  }
+  return internal::InputsOf(model, jobs);
+}
+
+Json JournalOptions(const CompressPlan& plan) {
+  Json options = internal::OptionsJson(plan);
+  if (!plan.options.share) return options;
+  const Share& share = *plan.options.share;
+  options["share"] = fmt::format("{}/{}", share.index, share.count);
+  // Merge can't promise the bytes of one process for a mixture.
+  options["kernels"] = Kernels().name;
+  return options;
+}
+
+// What all ranks must agree in to give the bytes of one process.
+Json TermsOf(const OpenedModel& model, const CompressPlan& plan) {
+  Json terms = internal::OptionsJson(plan);
+  terms["kernels"] = Kernels().name;
+  terms["model's bytes"] = plan.bytes_in;
+  const std::string config = model.checkpoint.config().dump();
+  terms["config.json"] = HashBytes(std::as_bytes(std::span(config)));
+  return terms;
+}
+
+// Finished jobs, as they come in: their records, lines and shards.
+class Results {
+ public:
+  Results(const OpenedModel& model, const CompressPlan& plan,
+          const fs::path& out, double total, const ProgressFn& progress,
+          Journal* journal)
+      : model_(model),
+        plan_(plan),
+        out_(out),
+        total_(total),
+        progress_(progress),
+        journal_(journal),
+        finished_(plan.jobs.size(), false),
+        records_(plan.jobs.size()) {}
+
+  const std::vector<Json>& records() const { return records_; }
+
+  void Add(size_t i) {
+    const FactorJob& job = plan_.jobs[i];
+    records_[i] = journal_->Record(job.layer, *job.kind);
+    finished_[i] = true;
+    done_ += 1;
+    changed_ = true;
+    progress_({done_ / total_, "", ReportLine(ReportOf(job, records_[i]))});
+  }
+
+  // `part` of one more job is done.
+  void Show(const FactorJob& job, double part) const {
+    progress_({(done_ + part) / total_,
+               fmt::format("layer {} {}", job.layer, job.kind->name), ""});
+  }
+
+  bool Complete() const { return done_ >= total_; }
+
+  void WriteShards() {
+    if (!changed_) return;
+    changed_ = false;
+    const FactorsOfJob factors_of = [this](const FactorJob& job) {
+      return journal_->FactorsPath(job.layer, *job.kind);
+    };
+    for (const size_t i :
+         WriteReadyShards(model_, plan_, out_, finished_, factors_of)) {
+      journal_->DropFactors(plan_.jobs[i].layer, *plan_.jobs[i].kind);
+    }
+  }
+
+ private:
+  const OpenedModel& model_;
+  const CompressPlan& plan_;
+  const fs::path& out_;
+  const double total_;
+  const ProgressFn& progress_;
+  Journal* const journal_;
+  std::vector<bool> finished_;
+  std::vector<Json> records_;
+  double done_ = 0;
+  bool changed_ = false;
+};
+
 }  // namespace
 
-CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
-                        const std::filesystem::path& out,
-                        const ProgressFn& progress, const TraceFn& trace) {
-  Journal journal(out, model.checkpoint.folder(), OptionsJson(plan));
-  CheckWeights(model, &journal);
+namespace internal {
+
+Json OptionsJson(const CompressPlan& plan) {
+  const CompressOptions& options = plan.options;
+  return {{"mobe", MOBE_VERSION},
+          {"num_B", plan.format.num_bases},
+          {"activation", ActivationName(plan.format.activation)},
+          {"layers", plan.format.layers},
+          {"solver", SolverName(options.solver)},
+          {"passes", options.budget.passes},
+          {"seconds", options.budget.seconds},
+          {"seed", options.seed},
+          {"shard_bytes", options.shard_bytes},
+          {"start", options.start.empty() ? "" : HashFile(options.start)}};
+}
+
+std::vector<double> CostsOf(const CompressPlan& plan) {
+  std::vector<double> costs;
+  for (const FactorJob& job : plan.jobs) costs.push_back(job.cost);
+  return costs;
+}
+
+std::vector<const TensorView*> InputsOf(const OpenedModel& model,
+                                        const std::vector<FactorJob>& jobs) {
+  std::vector<const TensorView*> inputs;
+  for (const FactorJob& job : jobs) {
+    for (const TensorDecl& tensor : job.tensors) {
+      // A has the name of the matrix that it stands for; bases are new.
+      const TensorView* input = model.checkpoint.Find(tensor.name);
+      if (input != nullptr) inputs.push_back(input);
+    }
+  }
+  return inputs;
+}
+
+void CheckWeights(const OpenedModel& model,
+                  const std::vector<const TensorView*>& tensors) {
+  ParallelFor(static_cast<int64_t>(tensors.size()), [&](int64_t i) {
+    CheckFinite(model, *tensors[i]);
+    model.checkpoint.Evict(*tensors[i]);
+  });
+}
+
+CompressReport ReportOf(const CompressPlan& plan,
+                        const std::vector<Json>& records) {
   CompressReport report;
-  const auto jobs = static_cast<double>(plan.jobs.size());
+  for (size_t i = 0; i < records.size(); ++i) {
+    if (records[i].is_null()) continue;
+    report.passes = records[i].at("passes");
+    report.matrices.push_back(mobe::ReportOf(plan.jobs[i], records[i]));
+    report.mse_scaled_mean += report.matrices.back().error.scaled_mse;
+  }
+  report.mse_scaled_mean /=
+      std::max(static_cast<double>(report.matrices.size()), 1.0);
+  return report;
+}
+
+}  // namespace internal
+
+CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
+                        const fs::path& out, const ProgressFn& progress,
+                        const TraceFn& trace, Ranks* ranks) {
+  const std::vector<bool> wanted = WantedJobs(plan);
+  const auto tensors = TensorsToRead(model, plan, wanted);
+  std::set<std::string> files;
+  for (const TensorView* tensor : tensors) {
+    files.insert(fs::path(model.checkpoint.FileOf(*tensor)).filename());
+  }
+  const bool part = plan.options.share.has_value();
+  Journal journal(
+      out, model.checkpoint.folder(), JournalOptions(plan),
+      [&](const std::string& file) { return !part || files.contains(file); });
+  if (part) journal.SetNote("arguments", plan.options.arguments);
+  // Now, before hours of fitting, rather than at a layer's turn, or in verify
+  // when it is only copied.
+  if (journal.Note("checked").is_null()) {
+    internal::CheckWeights(model, tensors);
+    journal.SetNote("checked", true);
+  }
+
+  // One process goes by layers: then few factors wait for their shard.
+  JobQueue queue(ranks != nullptr ? internal::CostsOf(plan)
+                                  : std::vector<double>(plan.jobs.size(), 1.0));
+  Results results(model, plan, out,
+                  static_cast<double>(std::ranges::count(wanted, true)),
+                  progress, &journal);
+  std::vector<size_t> resumed;
   for (size_t i = 0; i < plan.jobs.size(); ++i) {
     const FactorJob& job = plan.jobs[i];
-    const auto done = static_cast<double>(i);
-    if (!journal.Record(job.layer, *job.kind).is_null()) {
-      ++report.resumed;
-    } else {
-      const std::string what =
-          fmt::format("layer {} {}", job.layer, job.kind->name);
-      const PassFn on_pass = [&](int64_t pass, int64_t passes, double mse) {
-        if (trace) trace(job.layer, *job.kind, pass, mse);
-        const double part =
-            static_cast<double>(pass) / static_cast<double>(passes);
-        progress({(done + part) / jobs, what, ""});
-      };
-      RunJob(model, plan, job, on_pass, &journal);
-    }
-    const Json record = journal.Record(job.layer, *job.kind);
-    const MatrixReport matrix = ReportOf(job, record);
-    report.passes = record.at("passes");
-    report.mse_scaled_mean += matrix.error.scaled_mse / jobs;
-    report.matrices.push_back(matrix);
-    progress({(done + 1) / jobs, "", ReportLine(matrix)});
-    WriteReadyShards(model, plan, out, i + 1, &journal);
+    const bool known = !journal.Record(job.layer, *job.kind).is_null();
+    if (known || !wanted[i]) queue.Finish(i);
+    if (known) resumed.push_back(i);
   }
+  const int64_t passes =
+      queue.AllFinished() ? 0 : ResolvePasses(model, plan, &journal);
+  {
+    Crew crew(std::move(queue), passes, ranks,
+              ranks != nullptr ? TermsOf(model, plan) : Json(),
+              [&](int rank, size_t i, const Json& record) {
+                const FactorJob& job = plan.jobs[i];
+                journal.Adopt(job.layer, *job.kind, rank);
+                journal.Finish(job.layer, *job.kind, record);
+              });
+    for (const size_t i : resumed) results.Add(i);
+    for (;;) {
+      crew.Check();
+      for (const size_t i : crew.News()) results.Add(i);
+      if (!part) results.WriteShards();
+      if (results.Complete()) break;
+      const std::optional<size_t> next = crew.Next();
+      if (!next) {  // the rest is running elsewhere
+        crew.Wait();
+        continue;
+      }
+      const FactorJob& job = plan.jobs[*next];
+      const PassFn on_pass = [&](int64_t pass, int64_t all, double mse) {
+        crew.Check();
+        if (trace) trace(job.layer, *job.kind, pass, mse);
+        for (const size_t i : crew.News()) results.Add(i);
+        results.Show(job, static_cast<double>(pass) / static_cast<double>(all));
+      };
+      const fs::path path = journal.FactorsPath(job.layer, *job.kind);
+      journal.Finish(job.layer, *job.kind,
+                     RunJob(model, plan, job, passes, path, on_pass));
+      crew.Finish(*next);
+    }
+  }
+  CompressReport report = internal::ReportOf(plan, results.records());
+  report.resumed = static_cast<int64_t>(resumed.size());
+  if (part) return report;
   FinishCheckpoint(
       out, plan.shards, model.checkpoint.folder(),
       FactoredConfig(model.checkpoint.config(), model.config, plan.format));
   journal.Remove();
   return report;
+}
+
+void HelpCompress(const OpenedModel& model, const CompressPlan& plan,
+                  const fs::path& out, Ranks* ranks) {
+  WorkForRank0(
+      ranks, TermsOf(model, plan), [&](size_t i, int64_t passes) -> Json {
+        const FactorJob& job = plan.jobs.at(i);
+        if (!fs::exists(out / Journal::kFolder)) {
+          Fail(ErrorKind::kUserInput,
+               "{}: not there, though rank 0 made it; with several ranks OUT "
+               "must be a folder that all machines share",
+               (out / Journal::kFolder).string());
+        }
+        const PassFn on_pass = [&](int64_t, int64_t, double) {
+          if (ranks->ended()) throw StopWork();
+        };
+        return RunJob(
+            model, plan, job, passes,
+            Journal::FactorsOfRank(out, job.layer, *job.kind, ranks->rank()),
+            on_pass);
+      });
 }
 
 }  // namespace mobe

@@ -12,7 +12,9 @@
 #include "base/progress.h"
 #include "io/checkpoint.h"
 #include "mobe/fit.h"
+#include "mobe/job_queue.h"
 #include "mobe/open_model.h"
+#include "mobe/ranks.h"
 #include "mobe/sizes.h"
 
 namespace mobe {
@@ -25,6 +27,9 @@ struct Budget {
 };
 // "500", "90s", "10m", "2h". Fails with kUserInput.
 Budget ParseBudget(const std::string& text);
+
+// "0/3": the first of three shares. Fails with kUserInput.
+Share ParseShare(const std::string& text);
 
 struct CompressOptions {
   std::optional<int64_t> num_bases;  // one of these two
@@ -39,6 +44,12 @@ struct CompressOptions {
   // A safetensors file of starts for the reference solver, in the reference's
   // names (model_layers_{i}_mlp_{kind}_proj.A_params, B_params, w_params).
   std::filesystem::path start;
+  // Fit this share of the jobs only: the output is then a part, a folder that
+  // Merge makes a model of, together with the parts of the other shares.
+  std::optional<Share> share;
+  // The recipe as it was written, kept in a part so that a merge needn't repeat
+  // it; it has no influence.
+  std::vector<std::string> arguments;
 };
 
 // One matrix kind of one layer: what is fitted, and then stored, at a time.
@@ -48,6 +59,10 @@ struct FactorJob {
   // Bases, alpha, and A of each expert, as they will be stored.
   std::vector<TensorDecl> tensors;
 
+  // Multiplications of one pass, but for a constant: n p r d. What orders the
+  // queue, since all jobs have the same passes.
+  double cost = 0;
+
   DType dtype() const { return tensors.front().dtype; }
 };
 
@@ -55,7 +70,7 @@ struct FactorJob {
 struct CompressPlan {
   CompressOptions options;
   MobeFormat format;
-  std::vector<FactorJob> jobs;  // in the order of layers
+  std::vector<FactorJob> jobs;  // of all shares, in the order of layers
   std::vector<Shard> shards;
   Ratios ratios;
   int64_t bytes_in = 0;
@@ -87,8 +102,43 @@ struct CompressReport {
 using TraceFn = std::function<void(int64_t layer, const MatrixKind& kind,
                                    int64_t pass, double scaled_mse)>;
 
+// `ranks`: the processes that share the work, of which this is rank 0; null
+// when there are no others. Each rank needs the model and `out`, under the same
+// names. The bytes are the same whatever their number. The trace is of the jobs
+// of this process.
 CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
                         const std::filesystem::path& out,
-                        const ProgressFn& progress, const TraceFn& trace);
+                        const ProgressFn& progress, const TraceFn& trace,
+                        Ranks* ranks = nullptr);
+// What the other ranks do meanwhile, with the same plan: fits what rank 0 tells
+// it to. Returns when rank 0 says so. For TellRank0 (crew.h).
+void HelpCompress(const OpenedModel& model, const CompressPlan& plan,
+                  const std::filesystem::path& out, Ranks* ranks);
+
+// The model from the parts of all shares, as one Compress would have written
+// it. `plan` has no share. The parts stay. Fails with kUserInput when they
+// belong to another plan or model or to several instruction sets, and when a
+// matrix is in none of them, naming its share. Can be stopped and repeated.
+CompressReport Merge(const OpenedModel& model, const CompressPlan& plan,
+                     const std::vector<std::filesystem::path>& parts,
+                     const std::filesystem::path& out,
+                     const ProgressFn& progress);
+
+namespace internal {
+
+// What a job must be continued with.
+Json OptionsJson(const CompressPlan& plan);
+std::vector<double> CostsOf(const CompressPlan& plan);
+// The tensors of the model that one of these jobs replaces.
+std::vector<const TensorView*> InputsOf(const OpenedModel& model,
+                                        const std::vector<FactorJob>& jobs);
+// Fails where a weight is not finite.
+void CheckWeights(const OpenedModel& model,
+                  const std::vector<const TensorView*>& tensors);
+// From the records of all jobs of the plan that `records` has (others null).
+CompressReport ReportOf(const CompressPlan& plan,
+                        const std::vector<Json>& records);
+
+}  // namespace internal
 
 }  // namespace mobe

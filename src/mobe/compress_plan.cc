@@ -46,7 +46,12 @@ std::vector<FactorJob> ListJobs(const OpenedModel& model,
   std::vector<FactorJob> jobs;
   for (const int64_t layer : format.layers) {
     for (const MatrixKind& kind : kMatrixKinds) {
-      jobs.push_back({layer, &kind, {}});
+      const ModelConfig& config = model.config;
+      const double cost = static_cast<double>(config.num_experts) *
+                          static_cast<double>(config.expert_size) *
+                          static_cast<double>(config.hidden_size) *
+                          static_cast<double>(format.rank);
+      jobs.push_back({layer, &kind, {}, cost});
     }
   }
   for (const TensorSpec& spec : specs) {
@@ -85,6 +90,23 @@ Budget ParseBudget(const std::string& text) {
   return {static_cast<int64_t>(value), 0};
 }
 
+Share ParseShare(const std::string& text) {
+  Share share;
+  const char* end = text.data() + text.size();
+  auto [slash, error] = std::from_chars(text.data(), end, share.index);
+  bool valid = error == std::errc() && slash != end && *slash == '/';
+  if (valid) {
+    const auto [rest, also] = std::from_chars(slash + 1, end, share.count);
+    valid = also == std::errc() && rest == end;
+  }
+  if (!valid || share.index < 0 || share.index >= share.count) {
+    Fail(ErrorKind::kUserInput,
+         "--shard {}: expected i/N with i from 0 to N - 1 (0/3, 1/3, 2/3)",
+         text);
+  }
+  return share;
+}
+
 CompressPlan PlanCompression(const OpenedModel& model,
                              const CompressOptions& options) {
   if (model.mobe) {
@@ -96,6 +118,11 @@ CompressPlan PlanCompression(const OpenedModel& model,
     Fail(ErrorKind::kUserInput,
          "--start goes with --solver reference: it gives A, which the fast "
          "solver computes");
+  }
+  if (options.share && options.budget.seconds > 0) {
+    Fail(ErrorKind::kUserInput,
+         "a share needs a budget of passes: a time would come to other passes "
+         "in each");
   }
   const ModelConfig& config = model.config;
   CompressPlan plan;

@@ -1,5 +1,6 @@
 #include "mobe/compress_shards.h"
 
+#include <algorithm>
 #include <memory>
 #include <set>
 #include <string>
@@ -34,7 +35,7 @@ std::set<size_t> JobsOf(const Shard& shard, const JobOfTensor& job_of) {
 
 void Write(const OpenedModel& model, const CompressPlan& plan,
            const fs::path& out, const Shard& shard, const JobOfTensor& job_of,
-           const Journal& journal) {
+           const FactorsOfJob& factors_of) {
   // The factors opened last stay open: those of one job are neighbours.
   size_t open_job = plan.jobs.size();
   std::unique_ptr<SafetensorsFile> open;
@@ -48,9 +49,7 @@ void Write(const OpenedModel& model, const CompressPlan& plan,
     }
     if (found->second != open_job) {
       open_job = found->second;
-      const FactorJob& job = plan.jobs[open_job];
-      open = std::make_unique<SafetensorsFile>(
-          journal.FactorsPath(job.layer, *job.kind));
+      open = std::make_unique<SafetensorsFile>(factors_of(plan.jobs[open_job]));
     }
     sink(open->At(tensor.name).data);
   });
@@ -58,23 +57,28 @@ void Write(const OpenedModel& model, const CompressPlan& plan,
 
 }  // namespace
 
-void WriteReadyShards(const OpenedModel& model, const CompressPlan& plan,
-                      const fs::path& out, size_t finished, Journal* journal) {
+std::vector<size_t> WriteReadyShards(
+    const OpenedModel& model, const CompressPlan& plan, const fs::path& out,
+    const std::vector<bool>& finished, const FactorsOfJob& factors_of,
+    const std::function<void(size_t shard)>& written) {
   const JobOfTensor job_of = IndexJobs(plan);
   std::set<size_t> needed;
-  for (const Shard& shard : plan.shards) {
+  for (size_t i = 0; i < plan.shards.size(); ++i) {
+    const Shard& shard = plan.shards[i];
     if (fs::exists(out / shard.file)) continue;
     const std::set<size_t> jobs = JobsOf(shard, job_of);
-    if (jobs.empty() || *jobs.rbegin() < finished) {
-      Write(model, plan, out, shard, job_of, *journal);
+    if (std::ranges::all_of(jobs, [&](size_t job) { return finished[job]; })) {
+      Write(model, plan, out, shard, job_of, factors_of);
+      if (written) written(i);
     } else {
       needed.insert(jobs.begin(), jobs.end());
     }
   }
-  for (size_t i = 0; i < finished; ++i) {
-    if (needed.contains(i)) continue;
-    journal->DropFactors(plan.jobs[i].layer, *plan.jobs[i].kind);
+  std::vector<size_t> not_needed;
+  for (size_t i = 0; i < finished.size(); ++i) {
+    if (finished[i] && !needed.contains(i)) not_needed.push_back(i);
   }
+  return not_needed;
 }
 
 }  // namespace mobe

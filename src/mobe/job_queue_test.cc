@@ -138,7 +138,8 @@ std::vector<double> Equal(int64_t layers, int64_t kinds) {
 // docs/cluster.md quotes these. Equal jobs: the last round of a worker decides,
 // so that j jobs on w workers can't do better than j / (w ceil(j / w)).
 TEST(EfficiencyTest, DeepSeekV3On64) {  // 58 layers of experts
-  const double gate_up = WorstEfficiency(Equal(58, 2), 64);  // 116 / 128 = 0.906
+  const double gate_up =
+      WorstEfficiency(Equal(58, 2), 64);  // 116 / 128 = 0.906
   EXPECT_GT(gate_up, 0.80);
   EXPECT_LT(gate_up, 0.91);
   const double with_down = WorstEfficiency(Equal(58, 3), 64);  // 174 / 192
@@ -147,7 +148,7 @@ TEST(EfficiencyTest, DeepSeekV3On64) {  // 58 layers of experts
   EXPECT_GT(WorstEfficiency(Equal(58, 2), 29), 0.95);  // 4 each
 }
 
-TEST(EfficiencyTest, Qwen3With235BOn64) {  // 94 layers of experts
+TEST(EfficiencyTest, Qwen3With235BOn64) {              // 94 layers of experts
   EXPECT_GT(WorstEfficiency(Equal(94, 2), 64), 0.90);  // 188 / 192 = 0.979
   EXPECT_GT(WorstEfficiency(Equal(94, 3), 64), 0.85);  // 282 / 320 = 0.881
 }

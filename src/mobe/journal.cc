@@ -33,12 +33,14 @@ void WriteJson(const fs::path& path, const Json& json) {
 
 // Size, time and content hash of each file that compress reads. A file that
 // has the same size and time as in `known` (an earlier result) is not read.
-Json FingerprintInputs(const fs::path& folder, const Json& known) {
+Json FingerprintInputs(const fs::path& folder, const Json& known,
+                       const Journal::ReadsFn& reads) {
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    const bool read = name.ends_with(".safetensors") ||
-                      name == "model.safetensors.index.json" ||
+    const bool weights =
+        name.ends_with(".safetensors") && (!reads || reads(name));
+    const bool read = weights || name == "model.safetensors.index.json" ||
                       name == "config.json";
     if (read && entry.is_regular_file()) files.push_back(entry.path());
   }
@@ -80,7 +82,7 @@ Json Hashes(const Json& inputs) {
 }  // namespace
 
 Journal::Journal(const fs::path& out, const fs::path& input,
-                 const Json& options)
+                 const Json& options, const ReadsFn& reads)
     : folder_(out / kFolder) {
   const fs::path job_path = PathOf("job.json");
   const auto check_folder = [&] {
@@ -94,7 +96,15 @@ Journal::Journal(const fs::path& out, const fs::path& input,
          PathOf("lock").string(), std::strerror(errno));
   }
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    const int error = errno;
     ::close(lock_);
+    if (error != EWOULDBLOCK) {
+      Fail(ErrorKind::kUserInput,
+           "{}: cannot be locked ({}): a shared file system must support locks "
+           "(Lustre: mount with -o flock); or use --shard i/N with folders of "
+           "each machine",
+           PathOf("lock").string(), std::strerror(error));
+    }
     Fail(ErrorKind::kUserInput,
          "{}: another mobe is at work in this folder (its lock is held)",
          out.string());
@@ -104,7 +114,7 @@ Journal::Journal(const fs::path& out, const fs::path& input,
     const bool resumed = fs::exists(job_path);
     const Json job = resumed ? ReadJson(job_path) : Json();
     const Json known = resumed ? job.at("inputs") : Json::object();
-    const Json inputs = FingerprintInputs(input, known);
+    const Json inputs = FingerprintInputs(input, known, reads);
     if (resumed) {
       CheckSame(out, "option", job.at("options"), options);
       CheckSame(out, "input", Hashes(known), Hashes(inputs));
@@ -126,12 +136,28 @@ Journal::~Journal() {
 }
 
 Json Journal::Record(int64_t layer, const MatrixKind& kind) const {
-  const fs::path path = PathOf(NameOf(layer, kind, "json"));
-  return fs::exists(path) ? ReadJson(path) : Json();
+  return ReadRecord(folder_.parent_path(), layer, kind);
 }
 
 fs::path Journal::FactorsPath(int64_t layer, const MatrixKind& kind) const {
-  return PathOf(NameOf(layer, kind, "safetensors"));
+  return FactorsIn(folder_.parent_path(), layer, kind);
+}
+
+fs::path Journal::FactorsOfRank(const fs::path& out, int64_t layer,
+                                const MatrixKind& kind, int rank) {
+  const std::string ending = fmt::format("rank{}.safetensors", rank);
+  return out / kFolder / NameOf(layer, kind, ending.c_str());
+}
+
+void Journal::Adopt(int64_t layer, const MatrixKind& kind, int rank) const {
+  const fs::path from = FactorsOfRank(folder_.parent_path(), layer, kind, rank);
+  std::error_code error;
+  fs::rename(from, FactorsPath(layer, kind), error);
+  if (!error) return;
+  Fail(ErrorKind::kMissing,
+       "{}: written by rank {}, but not seen by rank 0 ({}); with several "
+       "ranks OUT must be a folder that all machines share",
+       from.string(), rank, error.message());
 }
 
 void Journal::Finish(int64_t layer, const MatrixKind& kind,
@@ -145,12 +171,22 @@ void Journal::DropFactors(int64_t layer, const MatrixKind& kind) const {
 }
 
 Json Journal::Note(const std::string& name) const {
-  const fs::path path = PathOf(name + ".json");
-  return fs::exists(path) ? ReadJson(path) : Json();
+  return ReadNote(folder_.parent_path(), name);
 }
 
 void Journal::SetNote(const std::string& name, const Json& value) {
   WriteJson(PathOf(name + ".json"), value);
+}
+
+void Journal::CheckInputs(const fs::path& other_out,
+                          const Json& other_job) const {
+  const Json ours = Hashes(ReadJson(PathOf("job.json")).at("inputs"));
+  Json here = Json::object();
+  const Json theirs = Hashes(other_job.at("inputs"));
+  for (const auto& [name, hash] : theirs.items()) {
+    here[name] = ours.value(name, Json());
+  }
+  CheckSame(other_out, "input", theirs, here);
 }
 
 void Journal::Remove() {
@@ -159,6 +195,29 @@ void Journal::Remove() {
   // this, the next run would fit those matrices again.
   fs::remove(PathOf("job.json"), ignored);
   fs::remove_all(folder_, ignored);
+}
+
+Json ReadJob(const fs::path& out) {
+  Json job = ReadJson(out / Journal::kFolder / "job.json");
+  if (!job.is_object() || !job.contains("options") || !job.contains("inputs")) {
+    Fail(ErrorKind::kCorruptFile, "{}: not a journal of mobe",
+         (out / Journal::kFolder / "job.json").string());
+  }
+  return job;
+}
+
+Json ReadNote(const fs::path& out, const std::string& name) {
+  const fs::path path = out / Journal::kFolder / (name + ".json");
+  return fs::exists(path) ? ReadJson(path) : Json();
+}
+
+Json ReadRecord(const fs::path& out, int64_t layer, const MatrixKind& kind) {
+  const fs::path path = out / Journal::kFolder / NameOf(layer, kind, "json");
+  return fs::exists(path) ? ReadJson(path) : Json();
+}
+
+fs::path FactorsIn(const fs::path& out, int64_t layer, const MatrixKind& kind) {
+  return out / Journal::kFolder / NameOf(layer, kind, "safetensors");
 }
 
 }  // namespace mobe

@@ -58,8 +58,7 @@ int CoresForEach() {
     CPU_AND(&both, &mask, &mine);
     return CPU_COUNT(&both) > 0;
   });
-  return std::max(
-      1, CPU_COUNT(&mine) / std::max(1, static_cast<int>(sharing)));
+  return std::max(1, CPU_COUNT(&mine) / std::max(1, static_cast<int>(sharing)));
 }
 
 struct Outgoing {
