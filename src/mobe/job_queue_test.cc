@@ -135,27 +135,31 @@ std::vector<double> Equal(int64_t layers, int64_t kinds) {
   return std::vector<double>(static_cast<size_t>(layers * kinds), 1.0);
 }
 
-// docs/cluster.md quotes these. Equal jobs: the last round of a worker decides,
-// so that j jobs on w workers can't do better than j / (w ceil(j / w)).
-TEST(EfficiencyTest, DeepSeekV3On64) {  // 58 layers of experts
-  const double gate_up =
-      WorstEfficiency(Equal(58, 2), 64);  // 116 / 128 = 0.906
-  EXPECT_GT(gate_up, 0.80);
-  EXPECT_LT(gate_up, 0.91);
-  const double with_down = WorstEfficiency(Equal(58, 3), 64);  // 174 / 192
-  EXPECT_GT(with_down, 0.85);
-  EXPECT_LT(with_down, 0.95);
-  EXPECT_GT(WorstEfficiency(Equal(58, 2), 29), 0.95);  // 4 each
-}
-
-TEST(EfficiencyTest, Qwen3With235BOn64) {              // 94 layers of experts
+// docs/cluster.md has the means of these. Equal jobs: the last round decides,
+// so that j jobs on w workers can't do better than j / (w ceil(j / w)) on
+// average; the noise of the last round takes some more.
+TEST(EfficiencyTest, Qwen3With235B) {                  // 94 layers of experts
   EXPECT_GT(WorstEfficiency(Equal(94, 2), 64), 0.90);  // 188 / 192 = 0.979
   EXPECT_GT(WorstEfficiency(Equal(94, 3), 64), 0.85);  // 282 / 320 = 0.881
+  EXPECT_GT(WorstEfficiency(Equal(94, 2), 47), 0.90);  // 4 each
+}
+
+// Too few jobs for 64 workers to be 0.9 busy, in whatever order.
+TEST(EfficiencyTest, DeepSeekV3) {  // 58 layers of experts
+  const double gate_up =
+      WorstEfficiency(Equal(58, 2), 64);  // 116 / 128 = 0.906
+  EXPECT_GT(gate_up, 0.82);
+  EXPECT_LT(gate_up, 0.906);
+  const double with_down = WorstEfficiency(Equal(58, 3), 64);  // 174 / 192
+  EXPECT_GT(with_down, 0.85);
+  EXPECT_LT(with_down, 0.906);
+  EXPECT_GT(WorstEfficiency(Equal(58, 2), 58), 0.90);  // 2 each
+  EXPECT_GT(WorstEfficiency(Equal(58, 2), 29), 0.92);  // 4 each
 }
 
 // Ten jobs a worker, of whatever size.
 TEST(EfficiencyTest, EnoughJobs) {
-  EXPECT_GT(WorstEfficiency(Equal(320, 2), 64), 0.95);
+  EXPECT_GT(WorstEfficiency(Equal(320, 2), 64), 0.93);
   std::vector<double> mixed;
   for (int64_t i = 0; i < 640; ++i) {
     mixed.push_back(1 + static_cast<double>(i % 7));
