@@ -149,6 +149,10 @@ void MultiplyRows(const LinearJob& job, const BFloat16* rounded, int64_t begin,
 
 }  // namespace
 
+int GemmInstructions() {
+  return static_cast<int>(dnnl::get_effective_cpu_isa());
+}
+
 void Gemm(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
           const float* a, int64_t lda, const float* b, int64_t ldb, float beta,
           float* c, int64_t ldc) {

@@ -17,6 +17,10 @@ namespace mobe {
 // has such instructions. Weights are used as stored either way.
 enum class Precision { kFloat32, kBFloat16 };
 
+// oneDNN's number (dnnl_cpu_isa_t) of the instructions that products may use:
+// another one may round otherwise.
+int GemmInstructions();
+
 enum class Trans { kNo, kYes };
 
 // c = op(a) op(b) + beta c, row-major, with op(a) [m, k], op(b) [k, n], c

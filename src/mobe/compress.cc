@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "base/parallel.h"
 #include "io/checkpoint_writer.h"
+#include "kernels/gemm.h"
 #include "kernels/kernels.h"
 #include "mobe/compress_shards.h"
 #include "mobe/crew.h"
@@ -191,20 +192,25 @@ std::vector<const TensorView*> TensorsToRead(const OpenedModel& model,
   return internal::InputsOf(model, jobs);
 }
 
+// What decides how sums are rounded, beside the options.
+std::string Instructions() {
+  return fmt::format("{}, products {:#x}", Kernels().name, GemmInstructions());
+}
+
 Json JournalOptions(const CompressPlan& plan) {
   Json options = internal::OptionsJson(plan);
   if (!plan.options.share) return options;
   const Share& share = *plan.options.share;
   options["share"] = fmt::format("{}/{}", share.index, share.count);
   // Merge can't promise the bytes of one process for a mixture.
-  options["kernels"] = Kernels().name;
+  options["kernels"] = Instructions();
   return options;
 }
 
 // What all ranks must agree in to give the bytes of one process.
 Json TermsOf(const OpenedModel& model, const CompressPlan& plan) {
   Json terms = internal::OptionsJson(plan);
-  terms["kernels"] = Kernels().name;
+  terms["kernels"] = Instructions();
   terms["model's bytes"] = plan.bytes_in;
   const std::string config = model.checkpoint.config().dump();
   terms["config.json"] = HashBytes(std::as_bytes(std::span(config)));

@@ -16,7 +16,7 @@ std::vector<size_t> LargestFirst(const std::vector<double>& costs) {
 
 }  // namespace
 
-JobQueue::JobQueue(std::vector<double> costs)
+JobQueue::JobQueue(const std::vector<double>& costs)
     : order_(LargestFirst(costs)), states_(costs.size(), kWaiting) {}
 
 // Linear in the number of jobs, a few hundred of which take hours.

@@ -15,7 +15,7 @@ namespace mobe {
 class JobQueue {
  public:
   // A queue of costs.size() jobs, named by their index; costs in any unit.
-  explicit JobQueue(std::vector<double> costs);
+  explicit JobQueue(const std::vector<double>& costs);
 
   // The next job for a worker (any number that names it), or none when all are
   // begun. A worker has at most one job: asking again gives back the old one.

@@ -132,7 +132,9 @@ double WorstEfficiency(const std::vector<double>& costs, int64_t workers) {
 }
 
 std::vector<double> Equal(int64_t layers, int64_t kinds) {
-  return std::vector<double>(static_cast<size_t>(layers * kinds), 1.0);
+  std::vector<double> costs;
+  costs.resize(static_cast<size_t>(layers * kinds), 1.0);
+  return costs;
 }
 
 // docs/cluster.md has the means of these. Equal jobs: the last round decides,
@@ -168,7 +170,7 @@ TEST(EfficiencyTest, EnoughJobs) {
 }
 
 TEST(EfficiencyTest, LargestFirstPays) {
-  std::vector<double> costs(63 * 4, 1.0);
+  std::vector<double> costs = Equal(63, 4);
   costs.push_back(4.0);  // the last by index
   EXPECT_GT(Efficiency({costs, costs}, 64), 0.99);
   const std::vector<double> unsaid(costs.size(), 1.0);

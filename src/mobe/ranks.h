@@ -43,7 +43,7 @@ class Ranks {
   std::string name() const;
 
   // Returns at once.
-  void Send(int to, Json body);
+  void Send(int to, const Json& body);
   // The next message, or nothing when none came for that long.
   std::optional<Message> Receive(double seconds);
   // Rank 0 has said the end, or is lost.

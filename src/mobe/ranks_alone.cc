@@ -27,7 +27,7 @@ int Ranks::rank() const { return 0; }
 int Ranks::size() const { return 1; }
 int Ranks::threads() const { return 1; }
 std::string Ranks::name() const { return "rank 0"; }
-void Ranks::Send(int, Json) {}
+void Ranks::Send(int, const Json&) {}
 std::optional<Message> Ranks::Receive(double) { return std::nullopt; }
 bool Ranks::ended() const { return false; }
 std::vector<Message> Ranks::Close() { return {}; }

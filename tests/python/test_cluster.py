@@ -241,4 +241,4 @@ def test_ranks_must_agree(model, tmp_path):
         *["compress", model, tmp_path / "out", *QUICK],
     )
     _, error = finish(process, code=1)
-    assert "rank 1 on " in error and 'its kernels is "scalar"' in error
+    assert "rank 1 on " in error and 'its kernels is "scalar' in error
