@@ -30,6 +30,21 @@ struct WeightView {
   }
 };
 
+// to [cols, rows] = the transpose of from [rows, cols].
+inline void Transpose(const float* from, int64_t rows, int64_t cols,
+                      float* to) {
+  constexpr int64_t kTile = 16;  // a cache line of float32
+  for (int64_t r0 = 0; r0 < rows; r0 += kTile) {
+    const int64_t r1 = std::min(r0 + kTile, rows);
+    for (int64_t c0 = 0; c0 < cols; c0 += kTile) {
+      const int64_t c1 = std::min(c0 + kTile, cols);
+      for (int64_t r = r0; r < r1; ++r) {
+        for (int64_t c = c0; c < c1; ++c) to[c * rows + r] = from[r * cols + c];
+      }
+    }
+  }
+}
+
 // Uninitialised memory aligned to a cache line; moves, does not copy.
 template <class T>
 class Buffer {

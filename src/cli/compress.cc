@@ -23,8 +23,12 @@ namespace {
 struct Arguments {
   std::string model;
   std::string out;
+  std::string kinds = "gate,up";
   int64_t bases = 0;
   double ratio = 0;
+  int64_t rank = 0;
+  int64_t basis_rank = 0;
+  int64_t alphas = 0;
   std::string activation = "silu";
   std::string layers;
   std::string solver = "fast";
@@ -60,10 +64,30 @@ void ParseLayers(const std::string& text, CompressOptions* options) {
   }
 }
 
+// "gate,up,down" or fewer of them, in any order.
+std::vector<const MatrixKind*> ParseKinds(const std::string& text) {
+  std::vector<const MatrixKind*> kinds;
+  for (size_t at = 0; at <= text.size();) {
+    const size_t comma = std::min(text.find(',', at), text.size());
+    const auto* kind = KindFromName(text.substr(at, comma - at));
+    if (kind == nullptr || std::ranges::count(kinds, kind) != 0) {
+      Fail(ErrorKind::kUserInput,
+           "--kinds {}: expected some of gate, up and down, as gate,up", text);
+    }
+    kinds.push_back(kind);
+    at = comma + 1;
+  }
+  return kinds;
+}
+
 CompressOptions OptionsOf(const Arguments& arguments) {
   CompressOptions options;
   if (arguments.bases != 0) options.num_bases = arguments.bases;
   if (arguments.ratio != 0) options.ratio = arguments.ratio;
+  options.kinds = ParseKinds(arguments.kinds);
+  if (arguments.rank != 0) options.rank = arguments.rank;
+  options.basis_rank = arguments.basis_rank;
+  options.max_alphas = arguments.alphas;
   options.activation = *ActivationFromName(arguments.activation);
   options.solver = *SolverFromName(arguments.solver);
   options.seed = arguments.seed;
@@ -76,25 +100,28 @@ CompressOptions OptionsOf(const Arguments& arguments) {
 }
 
 Json PlanJson(const CompressPlan& plan) {
-  return {{"num_bases", plan.format.num_bases},
-          {"rank", plan.format.rank},
-          {"activation", ActivationName(plan.format.activation)},
-          {"layers", plan.format.layers},
-          {"ratio_experts", plan.ratios.experts},
-          {"ratio_model", plan.ratios.model},
-          {"bytes_in", plan.bytes_in},
-          {"bytes_out", plan.bytes_out}};
+  Json json = DescribeFormat(plan.format);
+  json.erase("matrices");  // the key of what is said of each matrix
+  json["alphas"] = plan.options.max_alphas;
+  json["ratio_experts"] = plan.ratios.experts;
+  json["ratio_model"] = plan.ratios.model;
+  json["bytes_in"] = plan.bytes_in;
+  json["bytes_out"] = plan.bytes_out;
+  return json;
 }
 
 void PrintPlan(const CompressPlan& plan) {
   fmt::print(
-      "{} layers of experts: {} bases of rank {}, {}\n"
+      "{}{}\n"
       "expert weights kept: {:.1f}%   whole model: {:.1f}%\n"
       "bytes: {} in, {} out in {} file{}\n"
       "memory of the fit: {}\n",
-      plan.format.layers.size(), plan.format.num_bases, plan.format.rank,
-      ActivationName(plan.format.activation), 100 * plan.ratios.experts,
-      100 * plan.ratios.model, FormatBytes(static_cast<double>(plan.bytes_in)),
+      SummarizeFormat(plan.format),
+      plan.options.max_alphas == 0
+          ? ""
+          : fmt::format(", at most {} for an expert", plan.options.max_alphas),
+      100 * plan.ratios.experts, 100 * plan.ratios.model,
+      FormatBytes(static_cast<double>(plan.bytes_in)),
       FormatBytes(static_cast<double>(plan.bytes_out)), plan.shards.size(),
       plan.shards.size() == 1 ? "" : "s",
       FormatBytes(static_cast<double>(plan.fit_bytes)));
@@ -228,6 +255,10 @@ std::vector<std::string> RecipeOf(const CLI::App& recipe) {
 // The options that make the model what it is: all that a merge has to know.
 // What is not one of them is added in AddCompress.
 void AddRecipe(CLI::App* recipe, Arguments* arguments) {
+  recipe
+      ->add_option("--kinds", arguments->kinds,
+                   "matrices to factor: some of gate,up,down")
+      ->capture_default_str();
   auto* bases =
       recipe
           ->add_option("--bases", arguments->bases,
@@ -238,6 +269,19 @@ void AddRecipe(CLI::App* recipe, Arguments* arguments) {
                    "share of the expert weights to keep (default 0.75)")
       ->check(CLI::Range(0.0, 1.0))
       ->excludes(bases);
+  recipe
+      ->add_option("--rank", arguments->rank,
+                   "rank of the factors (default: the experts' size)")
+      ->check(CLI::PositiveNumber);
+  recipe
+      ->add_option("--basis-rank", arguments->basis_rank,
+                   "store each basis as a product of this rank (default: "
+                   "whole)")
+      ->check(CLI::PositiveNumber);
+  recipe
+      ->add_option("--alphas", arguments->alphas,
+                   "bases that one expert may use (default: all)")
+      ->check(CLI::PositiveNumber);
   recipe
       ->add_option("--activation", arguments->activation,
                    "function between bases and A")

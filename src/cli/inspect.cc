@@ -46,11 +46,7 @@ void Run(const std::string& folder, const CommonOptions& common) {
     }
     json["parameters"]["total"] = stored.total();
     if (model.mobe) {
-      json["mobe"] = {{"num_bases", model.mobe->num_bases},
-                      {"rank", model.mobe->rank},
-                      {"activation", ActivationName(model.mobe->activation)},
-                      {"layers", model.mobe->layers},
-                      {"matrices", {"gate", "up"}}};
+      json["mobe"] = DescribeFormat(*model.mobe);
     }
     PrintJson(json);
     return;
@@ -68,9 +64,7 @@ void Run(const std::string& folder, const CommonOptions& common) {
   fmt::print("  {:10} {:>16} parameters, {}\n", "total", stored.total(),
              FormatBytes(static_cast<double>(model.checkpoint.bytes())));
   if (model.mobe) {
-    fmt::print("MoBE: gate and up of {} layers, {} bases of rank {}, {}\n",
-               model.mobe->layers.size(), model.mobe->num_bases,
-               model.mobe->rank, ActivationName(model.mobe->activation));
+    fmt::print("MoBE: {}\n", SummarizeFormat(*model.mobe));
     fmt::print("expert weights kept: {:.1f}%   whole model: {:.1f}%\n",
                100 * ratios.experts, 100 * ratios.model);
   } else {

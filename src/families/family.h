@@ -66,9 +66,17 @@ enum class Role {
   kDenseDown,
   // Of a factored layer, in the native format (mobe/format.h).
   kGateBases,
+  kGateLeft,
+  kGateRight,
   kGateAlpha,
   kUpBases,
+  kUpLeft,
+  kUpRight,
   kUpAlpha,
+  kDownBases,
+  kDownLeft,
+  kDownRight,
+  kDownAlpha,
 };
 
 // Which layers and experts a row of the table stands for.

@@ -60,9 +60,9 @@ class MatMulCache {
   std::map<Key, dnnl::matmul> primitives_;
 };
 
-// Rows of w that one task of LinearBatch multiplies: enough for the product to
-// run at full speed, few enough that a block of float32 weights stays in the
-// cache.
+// Outputs (rows of w) that one task of LinearBatch computes: enough for the
+// product to run at full speed, few enough that a block of float32 weights
+// stays in the cache.
 constexpr int64_t kLinearRows = 64;
 // Elements that one task rounds to bfloat16.
 constexpr int64_t kRoundGrain = 1 << 16;
@@ -90,9 +90,9 @@ std::vector<const BFloat16*> RoundInputs(std::span<const LinearJob> jobs,
   for (size_t i = 0; i < jobs.size(); ++i) {
     const LinearJob& job = jobs[i];
     if (!RunsInBFloat16(job, precision)) continue;
-    const int64_t count = job.tokens * job.w.cols;
+    const int64_t count = job.tokens * job.inputs();
     if (previous != nullptr && previous->x == job.x &&
-        previous->tokens * previous->w.cols == count) {
+        previous->tokens * previous->inputs() == count) {
       starts[i] = starts[static_cast<size_t>(previous - jobs.data())];
       continue;
     }
@@ -131,9 +131,42 @@ void MultiplyFloat32(const LinearJob& job, int64_t begin, int64_t end) {
        rows.cols, weights, rows.cols, 0.0f, job.y + begin, job.w.rows);
 }
 
-// The rows [begin, end) of one job; `rounded` is x in bfloat16, or null.
-void MultiplyRows(const LinearJob& job, const BFloat16* rounded, int64_t begin,
-                  int64_t end) {
+// The outputs [begin, end) of a job by the transpose; `rounded` is x in
+// bfloat16, or null.
+void MultiplyColumns(const LinearJob& job, const BFloat16* rounded,
+                     int64_t begin, int64_t end) {
+  const auto [dtype, data, rows, cols] = job.w;
+  const int64_t count = end - begin;
+  if (rounded != nullptr) {
+    GemmBFloat16(Trans::kNo, Trans::kNo, job.tokens, count, rows, rounded, rows,
+                 static_cast<const BFloat16*>(data) + begin, cols,
+                 job.y + begin, cols);
+    return;
+  }
+  thread_local Buffer<float> unpacked;
+  const float* weights = static_cast<const float*>(data) + begin;
+  int64_t stride = cols;
+  if (dtype == DType::kBF16) {
+    unpacked.Resize(rows * count);
+    for (int64_t r = 0; r < rows; ++r) {
+      Kernels().from_bfloat16(
+          static_cast<const BFloat16*>(data) + r * cols + begin, count,
+          unpacked.data() + r * count);
+    }
+    weights = unpacked.data();
+    stride = count;
+  }
+  Gemm(Trans::kNo, Trans::kNo, job.tokens, count, rows, job.x, rows, weights,
+       stride, 0.0f, job.y + begin, cols);
+}
+
+// The outputs [begin, end) of one job; `rounded` is x in bfloat16, or null.
+void MultiplyOutputs(const LinearJob& job, const BFloat16* rounded,
+                     int64_t begin, int64_t end) {
+  if (job.trans == Trans::kYes) {
+    MultiplyColumns(job, rounded, begin, end);
+    return;
+  }
   const WeightView rows = job.w.Rows(begin, end - begin);
   if (job.tokens <= kMatVecTokens) {
     Kernels().mat_vec(rows, job.x, rows.cols, job.tokens, job.y + begin,
@@ -202,7 +235,7 @@ void LinearBatch(std::span<const LinearJob> jobs, Precision precision) {
   std::vector<Task> tasks;
   for (size_t i = 0; i < jobs.size(); ++i) {
     if (jobs[i].tokens == 0) continue;
-    for (int64_t begin = 0; begin < jobs[i].w.rows; begin += kLinearRows) {
+    for (int64_t begin = 0; begin < jobs[i].outputs(); begin += kLinearRows) {
       tasks.push_back({i, begin});
     }
   }
@@ -212,14 +245,14 @@ void LinearBatch(std::span<const LinearJob> jobs, Precision precision) {
   ParallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
     const Task& task = tasks[static_cast<size_t>(i)];
     const LinearJob& job = jobs[task.job];
-    MultiplyRows(job, rounded[task.job], task.begin,
-                 std::min(task.begin + kLinearRows, job.w.rows));
+    MultiplyOutputs(job, rounded[task.job], task.begin,
+                    std::min(task.begin + kLinearRows, job.outputs()));
   });
 }
 
 void Linear(const WeightView& w, const float* x, int64_t tokens,
             Precision precision, float* y) {
-  const LinearJob job{w, x, tokens, y};
+  const LinearJob job{w, x, tokens, y, Trans::kNo};
   LinearBatch({&job, 1}, precision);
 }
 

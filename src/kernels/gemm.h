@@ -35,15 +35,20 @@ void GemmBFloat16(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
                   int64_t ldb, float* c, int64_t ldc);
 
 // A linear layer without bias: y[t, r] = sum_c w[r, c] x[t, c], x [tokens,
-// w.cols] and y [tokens, w.rows] without gaps.
+// w.cols] and y [tokens, w.rows] without gaps. With kYes, by the transpose:
+// y[t, c] = sum_r w[r, c] x[t, r].
 struct LinearJob {
   WeightView w;
   const float* x = nullptr;
   int64_t tokens = 0;
   float* y = nullptr;
+  Trans trans = Trans::kNo;
+
+  int64_t inputs() const { return trans == Trans::kNo ? w.cols : w.rows; }
+  int64_t outputs() const { return trans == Trans::kNo ? w.rows : w.cols; }
 };
 
-// Runs the jobs, parallel over the rows of all of them together: many small
+// Runs the jobs, parallel over the outputs of all of them together: many small
 // products (experts; query, key and value) then keep every thread busy between
 // one fork and one join.
 void LinearBatch(std::span<const LinearJob> jobs, Precision precision);

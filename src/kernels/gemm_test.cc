@@ -81,6 +81,29 @@ TEST_P(LinearTest, ABatchIsEveryProduct) {
   ExpectProduct(c, own, 3, yc, 1e-5);
 }
 
+TEST_P(LinearTest, ByTheTranspose) {
+  const auto [dtype, precision] = GetParam();
+  constexpr int64_t kRows = 70;
+  constexpr int64_t kCols = 130;
+  const Weight w(dtype, kRows, kCols, 1);
+  Weight transposed(dtype, kCols, kRows, 2);
+  Transpose(w.values.data(), kRows, kCols, transposed.values.data());
+  for (const int64_t tokens : {1, 20}) {
+    const std::vector<float> x = RandomFloats(tokens * kRows, 3);
+    std::vector<float> y(static_cast<size_t>(tokens * kCols));
+    // Beside a job that reads the same x, but by the rows.
+    const Weight other(dtype, 3, kRows, 4);
+    std::vector<float> other_y(static_cast<size_t>(tokens * 3));
+    const LinearJob jobs[] = {
+        {other.view, x.data(), tokens, other_y.data()},
+        {w.view, x.data(), tokens, y.data(), Trans::kYes}};
+    LinearBatch(jobs, precision);
+    const double tolerance = precision == Precision::kFloat32 ? 1e-5 : 2e-2;
+    ExpectProduct(transposed, x, tokens, y, tolerance);
+    ExpectProduct(other, x, tokens, other_y, tolerance);
+  }
+}
+
 // One task, which ParallelFor runs outside of any parallel region, and several.
 TEST_P(LinearTest, ThreadsDoNotChangeABit) {
   const auto [dtype, precision] = GetParam();

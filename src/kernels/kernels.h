@@ -55,7 +55,8 @@ struct KernelSet {
                   int64_t tokens, float* y, int64_t y_stride);
 
   // out[j] = f(sum_i alpha[i] * bases_i[first + j]) for j < count, where
-  // bases_i is basis i read as a flat array: the basis mix.
+  // bases_i is basis i read as a flat array: the basis mix. Bases whose alpha
+  // is zero are not read, here and in mix_mat_vec.
   void (*basis_mix)(const BasesView& bases, const float* alpha, int64_t first,
                     int64_t count, Activation f, float* out);
 

@@ -72,6 +72,7 @@ void MixOf(const T* bases, int64_t num_bases, int64_t basis_size,
   for (int64_t j = 0; j < count; ++j) {
     float sum = 0;
     for (int64_t i = 0; i < num_bases; ++i) {
+      if (alpha[i] == 0) continue;
       sum += alpha[i] * Value(bases[i * basis_size + first + j]);
     }
     out[j] = sum;

@@ -310,24 +310,50 @@ void MatVec(const WeightView& w, const float* x, int64_t x_stride,
 // ---------------------------------------------------------------------------
 // The basis mix.
 
-// out[j] += sum over kBases of alpha[i] * bases[i * stride + j]; prefetches the
-// same of `next`.
+// Up to kMixBlock bases that are added at once.
+template <class T>
+struct MixBlock {
+  const T* bases[kMixBlock];
+  float alpha[kMixBlock];
+  int size = 0;
+};
+
+// The next bases from *i on whose alpha is not zero; *i moves behind them.
+template <class T>
+MixBlock<T> NextBlock(const T* bases, int64_t num_bases, int64_t stride,
+                      const float* alpha, int64_t* i) {
+  MixBlock<T> block;
+  for (; *i < num_bases && block.size < kMixBlock; ++*i) {
+    if (alpha[*i] == 0) continue;
+    block.bases[block.size] = bases + *i * stride;
+    block.alpha[block.size++] = alpha[*i];
+  }
+  return block;
+}
+
+// out[j] += sum over kBases of alpha[i] * bases[i][first + j], from the bases
+// of the block that begin at `at`; prefetches the same of `next` from
+// `next_first` on.
 template <int kBases, class T>
-void AddBases(const T* bases, const T* next, int64_t stride, const float* alpha,
-              int64_t count, float* out) {
+void AddBases(const MixBlock<T>& block, int at, int64_t first,
+              const MixBlock<T>& next, int64_t next_first, int64_t count,
+              float* out) {
   V factors[kBases];
-  for (int i = 0; i < kBases; ++i) factors[i] = hn::Set(kFloats, alpha[i]);
-  for (int64_t first = 0; first < count; first += kPiece) {
-    for (int i = 0; i < kBases; ++i) {
-      Prefetch(next + i * stride + first, kPiece);
+  const T* bases[kBases];
+  for (int i = 0; i < kBases; ++i) {
+    factors[i] = hn::Set(kFloats, block.alpha[at + i]);
+    bases[i] = block.bases[at + i] + first;
+  }
+  for (int64_t begin = 0; begin < count; begin += kPiece) {
+    for (int i = at; i < std::min(at + kBases, next.size); ++i) {
+      Prefetch(next.bases[i] + next_first + begin, kPiece);
     }
-    ForEachVector(std::min(kPiece, count - first),
-                  [&, first](auto io, int64_t k) HWY_ATTR {
-                    const int64_t j = first + k;
+    ForEachVector(std::min(kPiece, count - begin),
+                  [&, begin](auto io, int64_t k) HWY_ATTR {
+                    const int64_t j = begin + k;
                     V sum = io.Load(out + j);
                     for (int i = 0; i < kBases; ++i) {
-                      sum = hn::MulAdd(factors[i],
-                                       io.Load(bases + i * stride + j), sum);
+                      sum = hn::MulAdd(factors[i], io.Load(bases[i] + j), sum);
                     }
                     io.Store(sum, out + j);
                   });
@@ -337,22 +363,28 @@ void AddBases(const T* bases, const T* next, int64_t stride, const float* alpha,
 template <class T>
 void MixOf(const T* bases, int64_t num_bases, int64_t stride,
            const float* alpha, int64_t count, Activation f, float* out) {
+  int64_t behind_first = 0;
+  const MixBlock<T> first_block =
+      NextBlock(bases, num_bases, stride, alpha, &behind_first);
   for (int64_t j = 0; j < count; j += kMixColumns) {
     const int64_t columns = std::min(kMixColumns, count - j);
     std::fill_n(out + j, columns, 0.0f);
-    int64_t i = 0;
-    for (; i + kMixBlock <= num_bases; i += kMixBlock) {
+    int64_t i = behind_first;
+    MixBlock<T> block = first_block;
+    while (block.size > 0) {
+      MixBlock<T> next = NextBlock(bases, num_bases, stride, alpha, &i);
       // After the last block come the next columns of the first.
-      const T* next = i + 2 * kMixBlock <= num_bases
-                          ? bases + (i + kMixBlock) * stride + j
-                          : bases + j + kMixColumns;
-      AddBases<kMixBlock>(bases + i * stride + j, next, stride, alpha + i,
-                          columns, out + j);
-    }
-    for (; i < num_bases; ++i) {
-      const T* basis = bases + i * stride + j;
-      AddBases<1>(basis, basis + kMixColumns, stride, alpha + i, columns,
-                  out + j);
+      const bool last = next.size == 0;
+      const MixBlock<T>& ahead = last ? first_block : next;
+      const int64_t ahead_first = last ? j + kMixColumns : j;
+      if (block.size == kMixBlock) {
+        AddBases<kMixBlock>(block, 0, j, ahead, ahead_first, columns, out + j);
+      } else {
+        for (int at = 0; at < block.size; ++at) {
+          AddBases<1>(block, at, j, ahead, ahead_first, columns, out + j);
+        }
+      }
+      block = next;
     }
     Activate(f, out + j, columns, out + j);
   }

@@ -280,6 +280,47 @@ TEST_P(KernelsTest, BasisMixAndProduct) {
   }
 }
 
+// A basis without weight is not read: the mix is that of the others, to the
+// bit, wherever they are.
+TEST_P(KernelsTest, SkipsBasesOfZeroAlpha) {
+  constexpr int64_t kRank = 2;
+  constexpr int64_t kCols = 2101;
+  constexpr int64_t kSize = kRank * kCols;
+  constexpr int64_t kTokens = 3;
+  const Floats x = Random(kTokens * kCols);
+  for (const DType dtype : kDTypes) {
+    for (const std::string kept : {"#", ".", "..##.#", "#....###.#..##.#."}) {
+      const auto m = static_cast<int64_t>(kept.size());
+      const auto count = std::count(kept.begin(), kept.end(), '#');
+      const Weights few(dtype, count * kSize, 0);
+      const Floats few_alpha = Random(count);
+      const int64_t size = DTypeSize(dtype);
+      std::vector<char> bytes(m * kSize * size, '\xff');  // NaN in both
+      Floats alpha(m, 0);
+      int64_t next = 0;
+      for (int64_t i = 0; i < m; ++i) {
+        alpha[i] = 0;
+        if (kept[i] == '.') continue;
+        std::memcpy(bytes.data() + i * kSize * size,
+                    static_cast<const char*>(few.data()) + next * kSize * size,
+                    kSize * size);
+        alpha[i] = few_alpha[next++];
+      }
+      const auto run = [&](const BasesView& bases, const Floats& weights) {
+        Floats out(kSize + kTokens * kRank, 0);
+        k_.basis_mix(bases, weights.data(), 0, kSize, Activation::kSilu,
+                     out.data());
+        k_.mix_mat_vec(bases, weights.data(), 0, kRank, Activation::kSilu,
+                       x.data(), kCols, kTokens, out.data() + kSize, kRank);
+        return out;
+      };
+      EXPECT_TRUE(run({dtype, bytes.data(), m, kRank, kCols}, alpha) ==
+                  run({dtype, few.data(), count, kRank, kCols}, few_alpha))
+          << kept;
+    }
+  }
+}
+
 // The fused product is the mix followed by the product, to the bit, and the mix
 // may be made in parts.
 TEST_P(KernelsTest, FusedBitsEqualUnfused) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <set>
 #include <span>
 #include <string>
@@ -26,7 +27,7 @@ namespace {
 
 // The start of one matrix from a file of starts.
 Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
-                  const FitTarget& target, const CompressPlan& plan) {
+                  const FitTarget& target) {
   const auto read = [&](const char* what, const std::vector<int64_t>& shape) {
     const std::string name =
         fmt::format("model_layers_{}_mlp_{}_proj.{}_params", job.layer,
@@ -42,8 +43,8 @@ Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
                  values.data());
     return values;
   };
-  const int64_t m = plan.format.num_bases;
-  const int64_t rank = plan.format.rank;
+  const int64_t m = job.num_bases;
+  const int64_t rank = job.rank;
   Factors start;
   start.a = read("A", {target.experts, target.rows, rank});
   start.bases = read("B", {m, rank, target.cols});
@@ -53,8 +54,10 @@ Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
 
 FitOptions FitOptionsOf(const CompressPlan& plan, const FactorJob& job) {
   FitOptions options;
-  options.num_bases = plan.format.num_bases;
-  options.rank = plan.format.rank;
+  options.num_bases = job.num_bases;
+  options.rank = job.rank;
+  options.basis_rank = job.basis_rank;
+  options.max_alphas = plan.options.max_alphas;
   options.activation = plan.format.activation;
   options.solver = plan.options.solver;
   options.seed = plan.options.seed;
@@ -76,7 +79,7 @@ int64_t ResolvePasses(const OpenedModel& model, const CompressPlan& plan,
   FitOptions probe = FitOptionsOf(plan, first);
   Factors given;
   if (!plan.options.start.empty()) {
-    given = ReadStart(SafetensorsFile(plan.options.start), first, target, plan);
+    given = ReadStart(SafetensorsFile(plan.options.start), first, target);
     probe.start = &given;
   }
   probe.passes = kProbe;
@@ -99,18 +102,19 @@ int64_t ResolvePasses(const OpenedModel& model, const CompressPlan& plan,
 
 void WriteFactors(const FactorJob& job, const Factors& factors,
                   const fs::path& path) {
+  const std::pair<std::string, const float*> shared[] = {
+      {BasesName(job.layer, *job.kind), factors.bases.data()},
+      {LeftName(job.layer, *job.kind), factors.bases_left.data()},
+      {RightName(job.layer, *job.kind), factors.bases_right.data()},
+      {AlphaName(job.layer, *job.kind), factors.alpha.data()}};
   SafetensorsWriter writer(path, job.tensors);
   Buffer<std::byte> stored;
-  int64_t expert = 0;
+  const float* a = factors.a.data();
   for (const TensorDecl& tensor : job.tensors) {
-    const float* values = nullptr;
-    if (tensor.name == BasesName(job.layer, *job.kind)) {
-      values = factors.bases.data();
-    } else if (tensor.name == AlphaName(job.layer, *job.kind)) {
-      values = factors.alpha.data();
-    } else {
-      values = factors.a.data() + expert++ * tensor.elements();
-    }
+    const auto found = std::ranges::find(
+        shared, tensor.name, [](const auto& row) { return row.first; });
+    const float* values = found == std::end(shared) ? a : found->second;
+    if (values == a) a += tensor.elements();
     stored.Resize(tensor.bytes());
     StoreFloats(values, tensor.elements(), tensor.dtype, stored.data());
     writer.Append(tensor.name,
@@ -131,13 +135,11 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
   options.passes = passes;
   Factors start;
   if (!plan.options.start.empty()) {
-    start = ReadStart(SafetensorsFile(plan.options.start), job, target, plan);
+    start = ReadStart(SafetensorsFile(plan.options.start), job, target);
     options.start = &start;
   }
   Factors factors = Fit(target, options, on_pass);
-  for (Buffer<float>* values : {&factors.a, &factors.bases, &factors.alpha}) {
-    RoundTo(options.stored, values);
-  }
+  RoundFactors(options.stored, target.cols, &factors);
   const FitError error = MeasureFit(target, factors);
   if (!std::isfinite(error.scaled_mse)) {
     Fail(ErrorKind::kInternal,
@@ -282,10 +284,16 @@ namespace internal {
 
 Json OptionsJson(const CompressPlan& plan) {
   const CompressOptions& options = plan.options;
+  const Json format = DescribeFormat(plan.format);
   return {{"mobe", MOBE_VERSION},
-          {"num_B", plan.format.num_bases},
-          {"activation", ActivationName(plan.format.activation)},
-          {"layers", plan.format.layers},
+          {"num_B", format.at("num_bases")},
+          {"rank", format.at("rank")},
+          {"basis_rank", format.at("basis_rank")},
+          {"alphas", options.max_alphas},
+          {"activation", format.at("activation")},
+          {"layers", format.at("layers")},
+          {"matrices", format.at("matrices")},
+          {"shapes", format.at("factors")},
           {"solver", SolverName(options.solver)},
           {"passes", options.budget.passes},
           {"seconds", options.budget.seconds},

@@ -32,8 +32,12 @@ Budget ParseBudget(const std::string& text);
 Share ParseShare(const std::string& text);
 
 struct CompressOptions {
+  std::vector<const MatrixKind*> kinds = {&kGateKind, &kUpKind};
   std::optional<int64_t> num_bases;  // one of these two
   double ratio = 0.75;               // of expert weights
+  std::optional<int64_t> rank;       // of A; default: the expert size
+  int64_t basis_rank = 0;            // of low-rank bases; 0: whole ones
+  int64_t max_alphas = 0;  // bases that one expert may use; 0: all of them
   Activation activation = Activation::kSilu;
   int64_t first_layer = 0;  // of the layers to factor, inclusive
   int64_t last_layer = INT64_MAX;
@@ -53,9 +57,7 @@ struct CompressOptions {
 };
 
 // One matrix kind of one layer: what is fitted, and then stored, at a time.
-struct FactorJob {
-  int64_t layer = 0;
-  const MatrixKind* kind = nullptr;
+struct FactorJob : FactorShape {
   // Bases, alpha, and A of each expert, as they will be stored.
   std::vector<TensorDecl> tensors;
 
@@ -79,8 +81,18 @@ struct CompressPlan {
   int64_t fit_bytes = 0;
 };
 
-// Fails with kUserInput when the options don't fit the model, or when it is
+// What the options alone make of the model: the same shape for every kind and
+// layer that they name. Fails with kUserInput when they don't fit the model.
+std::vector<FactorShape> UniformShapes(const ModelConfig& config,
+                                       const CompressOptions& options);
+
+// A plan with these shapes, sorted as in MobeFormat, whoever chose them. Fails
+// with kUserInput when options or shapes don't fit the model, or when it is
 // factored already.
+CompressPlan PlanCompression(const OpenedModel& model,
+                             const CompressOptions& options,
+                             std::vector<FactorShape> shapes);
+// With UniformShapes.
 CompressPlan PlanCompression(const OpenedModel& model,
                              const CompressOptions& options);
 

@@ -1,6 +1,8 @@
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <unordered_set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -29,14 +31,17 @@ std::vector<int64_t> LayersToFactor(const ModelConfig& config,
 
 // F8 and the like are written as bf16; anything else keeps its dtype.
 DType StoredDType(const OpenedModel& model, const TensorSpec& spec) {
-  for (const MatrixKind& kind : kMatrixKinds) {
-    const bool factor = spec.role == kind.bases || spec.role == kind.alpha ||
-                        spec.role == kind.expert;
-    if (!factor) continue;
-    const DType dtype = model.At(kind.expert, spec.layer, 0).dtype;
-    return DTypeSize(dtype) < 2 ? DType::kBF16 : dtype;
-  }
-  return model.checkpoint.At(spec.name).dtype;
+  const MatrixKind* kind = KindOf(spec.role);
+  if (kind == nullptr) return model.checkpoint.At(spec.name).dtype;
+  const DType dtype = model.At(kind->expert, spec.layer, 0).dtype;
+  return DTypeSize(dtype) < 2 ? DType::kBF16 : dtype;
+}
+
+double CostOf(const ModelConfig& config, const FactorShape& shape) {
+  return static_cast<double>(config.num_experts) *
+         static_cast<double>(config.expert_size) *
+         static_cast<double>(config.hidden_size) *
+         static_cast<double>(shape.rank);
 }
 
 // The specs of each job's tensors follow one another; bases come first.
@@ -44,26 +49,76 @@ std::vector<FactorJob> ListJobs(const OpenedModel& model,
                                 const std::vector<TensorSpec>& specs,
                                 const MobeFormat& format) {
   std::vector<FactorJob> jobs;
-  for (const int64_t layer : format.layers) {
-    for (const MatrixKind& kind : kMatrixKinds) {
-      const ModelConfig& config = model.config;
-      const double cost = static_cast<double>(config.num_experts) *
-                          static_cast<double>(config.expert_size) *
-                          static_cast<double>(config.hidden_size) *
-                          static_cast<double>(format.rank);
-      jobs.push_back({layer, &kind, {}, cost});
-    }
+  for (const FactorShape& shape : format.factors) {
+    jobs.push_back({shape, {}, CostOf(model.config, shape)});
   }
   for (const TensorSpec& spec : specs) {
     for (FactorJob& job : jobs) {
-      const bool factor = spec.role == job.kind->bases ||
-                          spec.role == job.kind->alpha ||
-                          spec.role == job.kind->expert;
-      if (!factor || spec.layer != job.layer) continue;
+      if (spec.layer != job.layer || !job.kind->Has(spec.role)) continue;
       job.tensors.push_back({spec.name, StoredDType(model, spec), spec.shape});
     }
   }
   return jobs;
+}
+
+void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
+  if (model.mobe) {
+    Fail(ErrorKind::kUserInput,
+         "{}: already factored ({}); compress the original model",
+         model.checkpoint.folder().string(), SummarizeFormat(*model.mobe));
+  }
+  if (!options.start.empty() && options.solver != Solver::kReference) {
+    Fail(ErrorKind::kUserInput,
+         "--start goes with --solver reference: it gives A, which the fast "
+         "solver computes");
+  }
+  if (options.share && options.budget.seconds > 0) {
+    Fail(ErrorKind::kUserInput,
+         "a share needs a budget of passes: a time would come to other passes "
+         "in each");
+  }
+}
+
+void CheckRanks(const ModelConfig& config, const FactorShape& shape) {
+  const int64_t widest = std::min(config.expert_size, config.hidden_size);
+  if (shape.rank < 1 || shape.rank > widest) {
+    Fail(ErrorKind::kUserInput,
+         "rank {}: expected 1 to the expert size or hidden size ({})",
+         shape.rank, widest);
+  }
+  if (shape.basis_rank < 0 || shape.basis_rank > shape.rank) {
+    Fail(ErrorKind::kUserInput,
+         "bases of rank {}: expected 1 to the rank of A ({})", shape.basis_rank,
+         shape.rank);
+  }
+}
+
+void CheckShape(const ModelConfig& config, const CompressOptions& options,
+                const FactorShape& shape) {
+  CheckRanks(config, shape);
+  if (!config.IsMoeLayer(shape.layer) || shape.layer >= config.num_layers) {
+    Fail(ErrorKind::kUserInput, "layer {} has no experts to factor",
+         shape.layer);
+  }
+  if (shape.num_bases < 1 || shape.num_bases > config.num_experts) {
+    Fail(ErrorKind::kUserInput,
+         "{} bases: expected 1 to the number of experts ({})", shape.num_bases,
+         config.num_experts);
+  }
+  if (options.max_alphas < 0 || options.max_alphas > shape.num_bases) {
+    Fail(ErrorKind::kUserInput,
+         "{} bases for an expert: expected 1 to the number of bases ({})",
+         options.max_alphas, shape.num_bases);
+  }
+}
+
+// Target and mix for every expert; bases, their gradient and Adam's moments;
+// scratch of each thread.
+int64_t FitBytes(const ModelConfig& config, const FactorShape& shape) {
+  const int64_t target = config.expert_size * config.hidden_size;
+  const int64_t mix = shape.rank * config.hidden_size;
+  return 4 * (config.num_experts * (target + mix) + 4 * shape.num_bases * mix +
+              int64_t{3} * Threads() * target);
 }
 
 }  // namespace
@@ -107,44 +162,54 @@ Share ParseShare(const std::string& text) {
   return share;
 }
 
+std::vector<FactorShape> UniformShapes(const ModelConfig& config,
+                                       const CompressOptions& options) {
+  if (!options.rank && config.expert_size > config.hidden_size) {
+    Fail(ErrorKind::kUnsupported,
+         "experts are wider ({}) than the model ({}): the factored form would "
+         "be larger than the original; choose a smaller --rank",
+         config.expert_size, config.hidden_size);
+  }
+  FactorShape shape;
+  shape.rank = options.rank.value_or(config.expert_size);
+  shape.basis_rank = options.basis_rank;
+  CheckRanks(config, shape);
+  shape.num_bases =
+      options.num_bases
+          ? *options.num_bases
+          : BasesForRatio(config, options.ratio,
+                          static_cast<int64_t>(options.kinds.size()), shape);
+  std::vector<FactorShape> shapes;
+  for (const int64_t layer : LayersToFactor(config, options)) {
+    for (const MatrixKind& kind : kMatrixKinds) {
+      if (std::ranges::count(options.kinds, &kind) == 0) continue;
+      shapes.push_back(shape);
+      shapes.back().layer = layer;
+      shapes.back().kind = &kind;
+    }
+  }
+  return shapes;
+}
+
 CompressPlan PlanCompression(const OpenedModel& model,
                              const CompressOptions& options) {
-  if (model.mobe) {
-    Fail(ErrorKind::kUserInput,
-         "{}: already factored ({} bases); compress the original model",
-         model.checkpoint.folder().string(), model.mobe->num_bases);
-  }
-  if (!options.start.empty() && options.solver != Solver::kReference) {
-    Fail(ErrorKind::kUserInput,
-         "--start goes with --solver reference: it gives A, which the fast "
-         "solver computes");
-  }
-  if (options.share && options.budget.seconds > 0) {
-    Fail(ErrorKind::kUserInput,
-         "a share needs a budget of passes: a time would come to other passes "
-         "in each");
-  }
+  CheckOptions(model, options);
+  return PlanCompression(model, options, UniformShapes(model.config, options));
+}
+
+CompressPlan PlanCompression(const OpenedModel& model,
+                             const CompressOptions& options,
+                             std::vector<FactorShape> shapes) {
+  CheckOptions(model, options);
+  if (shapes.empty()) Fail(ErrorKind::kUserInput, "no matrix to factor");
   const ModelConfig& config = model.config;
   CompressPlan plan;
   plan.options = options;
-  plan.format.rank = config.expert_size;
   plan.format.activation = options.activation;
-  plan.format.layers = LayersToFactor(config, options);
-  plan.format.num_bases =
-      options.num_bases
-          ? *options.num_bases
-          : BasesForRatio(config, options.ratio, plan.format.rank);
-  if (plan.format.num_bases < 1 || plan.format.num_bases > config.num_experts) {
-    Fail(ErrorKind::kUserInput,
-         "{} bases: expected 1 to the number of experts ({})",
-         plan.format.num_bases, config.num_experts);
-  }
-  if (plan.format.rank > config.hidden_size) {
-    Fail(ErrorKind::kUnsupported,
-         "{}: experts are wider ({}) than the model ({}): the factored form "
-         "would be larger than the original",
-         model.checkpoint.config_path(), config.expert_size,
-         config.hidden_size);
+  plan.format.factors = std::move(shapes);
+  for (const FactorShape& shape : plan.format.factors) {
+    CheckShape(config, options, shape);
+    plan.fit_bytes = std::max(plan.fit_bytes, FitBytes(config, shape));
   }
 
   std::vector<TensorDecl> tensors;
@@ -163,13 +228,6 @@ CompressPlan PlanCompression(const OpenedModel& model,
   plan.bytes_in = model.checkpoint.bytes();
   plan.shards = PlanShards(tensors, options.shard_bytes);
   plan.ratios = RatiosOf(CountParts(specs), CountParts(model.tensors));
-
-  const int64_t matrix = config.expert_size * config.hidden_size;
-  // Target and mix for every expert; bases, their gradient and Adam's moments;
-  // scratch of each thread.
-  plan.fit_bytes = 4 * matrix *
-                   (2 * config.num_experts + 4 * plan.format.num_bases +
-                    int64_t{3} * Threads());
   return plan;
 }
 

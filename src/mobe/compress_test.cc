@@ -3,16 +3,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/parallel.h"
+#include "mobe/tensors.h"
 #include "mobe/testing.h"
 
 namespace mobe {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::ElementsAre;
 
 CompressPlan Plan(const fs::path& model, const CompressOptions& options) {
   return PlanCompression(OpenModel(model), options);
@@ -41,7 +42,7 @@ TEST(PlanTest, RatioAndBases) {
     CompressOptions options;
     options.ratio = ratio;
     const CompressPlan plan = Plan(SmallModel(), options);
-    EXPECT_EQ(plan.format.num_bases, num_bases) << ratio;
+    EXPECT_EQ(plan.format.factors[0].num_bases, num_bases) << ratio;
     EXPECT_DOUBLE_EQ(plan.ratios.experts,
                      (65536 + 4128.0 * static_cast<double>(num_bases)) / 98304);
   }
@@ -53,16 +54,85 @@ TEST(PlanTest, RatioAndBases) {
               [&] { Plan(SmallModel(), options); });
 }
 
+// Kinds and ranks change what a basis costs; the plan must count as a reader
+// does.
+TEST(PlanTest, RatioOfVariants) {
+  struct Case {
+    std::vector<const MatrixKind*> kinds;
+    int64_t rank, basis_rank, num_bases;
+  };
+  const std::vector<const MatrixKind*> all = {&kGateKind, &kUpKind, &kDownKind};
+  // Of 32768 numbers in a kind: n p r, and for each basis r d + n or
+  // k (r + d) + n. 0.752 of all is 73924.6.
+  const Case cases[] = {
+      {all, 32, 0, 4},           // 16384 + 2064 m in each of three
+      {{&kDownKind}, 16, 0, 2},  // 65536 + 8192 + 1040 m: 73728 with 0
+      {all, 24, 0, 7},           // 12288 + 1552 m
+      {all, 32, 4, 16},          // 16384 + 400 m: more than the experts
+      {{&kGateKind, &kUpKind}, 24, 8, 11},  // 32768 + 2 (12288 + 720 m)
+  };
+  for (const Case& c : cases) {
+    CompressOptions options;
+    options.kinds = c.kinds;
+    options.rank = c.rank;
+    options.basis_rank = c.basis_rank;
+    if (c.kinds.size() == 1) options.ratio = 0.77;
+    const CompressPlan plan = Plan(SmallModel(), options);
+    EXPECT_EQ(plan.format.factors,
+              Shapes({1, 2}, c.kinds, c.num_bases, c.rank, c.basis_rank));
+    EXPECT_LE(plan.ratios.experts, options.ratio + 0.002);
+  }
+}
+
+// A table that somebody else made: each job has its own shape.
+TEST(PlanTest, ShapesOfEachJob) {
+  const std::vector<FactorShape> shapes = {{1, &kGateKind, 2, 32, 0},
+                                           {1, &kDownKind, 5, 24, 8},
+                                           {2, &kUpKind, 7, 30, 0}};
+  const OpenedModel model = OpenModel(SmallModel());
+  CompressOptions options = QuickOptions(2);
+  options.max_alphas = 2;
+  const CompressPlan plan = PlanCompression(model, options, shapes);
+  TempFolder out;
+  const CompressReport report = Compress(
+      model, plan, out.path(), [](const ProgressEvent&) {}, nullptr);
+  EXPECT_EQ(report.matrices.size(), 3u);
+  const OpenedModel small = OpenModel(out.path());
+  EXPECT_EQ(small.mobe->factors, shapes);
+  EXPECT_EQ(small.checkpoint.bytes(), plan.bytes_out);
+  for (const FactorShape& shape : shapes) {
+    const Factors factors = LoadFactors(small, shape.layer, *shape.kind);
+    for (int64_t e = 0; e < 16; ++e) {
+      const float* alpha = factors.alpha.data() + e * shape.num_bases;
+      EXPECT_LE(shape.num_bases - std::count(alpha, alpha + shape.num_bases, 0),
+                2);
+    }
+  }
+}
+
+TEST(PlanTest, ShapesThatCannotBe) {
+  const OpenedModel model = OpenModel(SmallModel());
+  const auto expect = [&](const std::vector<FactorShape>& shapes,
+                          const char* message) {
+    ExpectError(ErrorKind::kUserInput, message,
+                [&] { PlanCompression(model, QuickOptions(2), shapes); });
+  };
+  expect({}, "no matrix to factor");
+  expect({{0, &kUpKind, 2, 32, 0}}, "layer 0 has no experts to factor");
+  expect({{3, &kUpKind, 2, 32, 0}}, "layer 3 has no experts to factor");
+  expect({{1, &kUpKind, 2, 32, 0}, {2, &kUpKind, 17, 32, 0}},
+         "17 bases: expected 1 to");
+}
+
 TEST(PlanTest, SaysWhatWillBeWritten) {
   CompressOptions options = QuickOptions(4);
   options.shard_bytes = 100'000;
   const CompressPlan plan = Plan(SmallModel(), options);
-  EXPECT_EQ(plan.format.rank, 32);
-  EXPECT_THAT(plan.format.layers, ElementsAre(1, 2));
+  EXPECT_EQ(plan.format.factors, Shapes({1, 2}, {&kGateKind, &kUpKind}, 4, 32));
   TempFolder out;
   RunCompress(SmallModel(), options, out.path());
   const OpenedModel small = OpenModel(out.path());
-  EXPECT_EQ(small.mobe->num_bases, 4);
+  EXPECT_EQ(small.mobe->factors, plan.format.factors);
   EXPECT_EQ(small.checkpoint.bytes(), plan.bytes_out);
   EXPECT_EQ(OpenModel(SmallModel()).checkpoint.bytes(), plan.bytes_in);
   // All of it is bfloat16, so the ratio of bytes is that of parameters.
@@ -88,13 +158,25 @@ TEST(PlanTest, Refusals) {
     ExpectError(kind, message, [&] { Plan(model, options); });
   };
   const auto unchanged = [](CompressOptions*) {};
-  expect(ErrorKind::kUserInput, "already factored (4 bases)",
+  expect(ErrorKind::kUserInput,
+         "already factored (gate and up of 2 layers, 4 bases of rank 32, silu)",
          Fixture("models/qwen3_mobe"), unchanged);
   expect(ErrorKind::kUserInput, "0 bases: expected 1 to", SmallModel(),
          [](auto* options) { options->num_bases = 0; });
   expect(ErrorKind::kUserInput,
          "17 bases: expected 1 to the number of experts (16)", SmallModel(),
          [](auto* options) { options->num_bases = 17; });
+  expect(ErrorKind::kUserInput,
+         "rank 33: expected 1 to the expert size or hidden size (32)",
+         SmallModel(), [](auto* options) { options->rank = 33; });
+  expect(ErrorKind::kUserInput, "rank 0: expected 1 to", SmallModel(),
+         [](auto* options) { options->rank = 0; });
+  expect(ErrorKind::kUserInput,
+         "bases of rank 33: expected 1 to the rank of A (32)", SmallModel(),
+         [](auto* options) { options->basis_rank = 33; });
+  expect(ErrorKind::kUserInput,
+         "3 bases for an expert: expected 1 to the number of bases (2)",
+         SmallModel(), [](auto* options) { options->max_alphas = 3; });
   expect(ErrorKind::kUserInput, "--start goes with --solver reference",
          SmallModel(), [](auto* options) { options->start = "x"; });
   for (const auto& [first, last] :
@@ -140,12 +222,12 @@ TEST(CompressTest, FormatOfTheResult) {
       RunCompress(SmallModel(), options, out.path());
       const OpenedModel small = OpenModel(out.path());
       ASSERT_TRUE(small.mobe);
-      EXPECT_EQ(small.mobe->num_bases, 3);
       EXPECT_EQ(small.mobe->activation, activation);
       const std::vector<int64_t> layers = first_layer == 2
                                               ? std::vector<int64_t>{2}
                                               : std::vector<int64_t>{1, 2};
-      EXPECT_EQ(small.mobe->layers, layers);
+      EXPECT_EQ(small.mobe->factors,
+                Shapes(layers, {&kGateKind, &kUpKind}, 3, 32));
       const bool reference =
           first_layer == 0 && activation != Activation::kIdentity;
       EXPECT_EQ(ReadConfig(out.path()).contains("num_B"), reference);

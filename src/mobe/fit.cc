@@ -28,6 +28,18 @@ void CheckOptions(const FitTarget& target, const FitOptions& options) {
          "rank {} does not fit expert matrices of {} x {}", options.rank,
          target.rows, target.cols);
   }
+  if (options.basis_rank < 0 || options.basis_rank > options.rank) {
+    Fail(ErrorKind::kUserInput,
+         "the rank of the bases is {}, expected 1 to the rank ({}), or 0 for "
+         "whole ones",
+         options.basis_rank, options.rank);
+  }
+  if (options.max_alphas < 0 || options.max_alphas > options.num_bases) {
+    Fail(ErrorKind::kUserInput,
+         "the number of bases for one expert is {}, expected 1 to the number "
+         "of bases ({}), or 0 for all",
+         options.max_alphas, options.num_bases);
+  }
   if (options.passes < 1) {
     Fail(ErrorKind::kUserInput,
          "the number of passes is {}, expected 1 or more", options.passes);
@@ -53,9 +65,11 @@ const char* SolverName(Solver solver) {
 Factors Fit(const FitTarget& target, const FitOptions& options,
             const PassFn& on_pass) {
   CheckOptions(target, options);
-  return options.solver == Solver::kFast
-             ? internal::FitFast(target, options, on_pass)
-             : internal::FitReference(target, options, on_pass);
+  Factors factors = options.solver == Solver::kFast
+                        ? internal::FitFast(target, options, on_pass)
+                        : internal::FitReference(target, options, on_pass);
+  internal::ApplyVariants(target, options, &factors);
+  return factors;
 }
 
 void BuildExpert(const Factors& factors, int64_t expert, int64_t rows,

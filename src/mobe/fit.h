@@ -35,6 +35,11 @@ struct Factors {
   Buffer<float> a;      // [experts, rows, rank]
   Buffer<float> bases;  // [num_bases, rank, cols]
   Buffer<float> alpha;  // [experts, num_bases]
+  // Low-rank bases are stored as U_i and V_i; `bases` then holds the products,
+  // for those who compute with them. All empty when bases are stored whole.
+  int64_t basis_rank = 0;
+  Buffer<float> bases_left;   // U [num_bases, rank, basis_rank]
+  Buffer<float> bases_right;  // V [num_bases, basis_rank, cols]
 };
 
 enum class Solver {
@@ -46,7 +51,9 @@ const char* SolverName(Solver solver);
 
 struct FitOptions {
   int64_t num_bases = 0;
-  int64_t rank = 0;  // = rows in every published model
+  int64_t rank = 0;        // = rows in every published model
+  int64_t basis_rank = 0;  // B_i = U_i V_i of that rank; 0: any B_i
+  int64_t max_alphas = 0;  // not zero for one expert; 0: all may be so
   Activation activation = Activation::kSilu;
   Solver solver = Solver::kFast;
   int64_t passes = 0;  // over all experts
@@ -90,6 +97,11 @@ void BuildExpert(const Factors& factors, int64_t expert, int64_t rows,
 
 // Rounds values to `dtype` and back: what a reader of the file will see.
 void RoundTo(DType dtype, Buffer<float>* values);
+// The same for all that is stored of the factors.
+void RoundFactors(DType dtype, int64_t cols, Factors* factors);
+
+// bases = U_i V_i, when they are low-rank.
+void MultiplyBases(int64_t cols, Factors* factors);
 
 namespace internal {
 
@@ -109,6 +121,13 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
                 const PassFn& on_pass);
 Factors FitReference(const FitTarget& target, const FitOptions& options,
                      const PassFn& on_pass);
+
+// Brings fitted factors into the form that basis_rank and max_alphas ask for,
+// and solves for A again. Does nothing when neither does.
+void ApplyVariants(const FitTarget& target, const FitOptions& options,
+                   Factors* factors);
+// The best A for given bases and alpha (a ridge of 1e-6 keeps it defined).
+void SolveA(const FitTarget& target, Factors* factors);
 
 // mix[e] = sum_i alpha[e, i] bases[i] for all experts: [experts, size] from
 // [experts, num_bases] and [num_bases, size]. Parallel over columns.

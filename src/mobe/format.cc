@@ -1,8 +1,8 @@
 #include "mobe/format.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
+#include <set>
+#include <tuple>
 #include <utility>
 
 #include "base/error.h"
@@ -10,7 +10,7 @@
 namespace mobe {
 namespace {
 
-std::string MlpName(int64_t layer, const char* tensor) {
+std::string MlpName(int64_t layer, const std::string& tensor) {
   return fmt::format("model.layers.{}.mlp.{}", layer, tensor);
 }
 
@@ -22,23 +22,35 @@ std::vector<int64_t> MoeLayers(const ModelConfig& config) {
   return layers;
 }
 
-// True when both bases are there, false when none is.
-bool IsFactored(const Checkpoint& checkpoint, int64_t layer) {
-  const bool gate = checkpoint.Find(BasesName(layer, kGateKind)) != nullptr;
-  const bool up = checkpoint.Find(BasesName(layer, kUpKind)) != nullptr;
-  if (gate != up) {
-    Fail(ErrorKind::kCorruptFile, "{}: layer {} has tensor {} but not {}",
-         checkpoint.folder().string(), layer,
-         BasesName(layer, gate ? kGateKind : kUpKind),
-         BasesName(layer, gate ? kUpKind : kGateKind));
+// The bases of a layer and kind in any form; null when there are none.
+const TensorView* FindBases(const Checkpoint& checkpoint, int64_t layer,
+                            const MatrixKind& kind) {
+  for (const auto name : {BasesName, LeftName, RightName}) {
+    const TensorView* tensor = checkpoint.Find(name(layer, kind));
+    if (tensor != nullptr) return tensor;
   }
-  if (checkpoint.Find(MlpName(layer, "B_gate_0")) != nullptr) {
+  return nullptr;
+}
+
+void RefuseExpertGroups(const Checkpoint& checkpoint,
+                        const ModelConfig& config) {
+  for (const int64_t layer : MoeLayers(config)) {
+    const std::string name = MlpName(layer, "B_gate_0");
+    if (checkpoint.Find(name) == nullptr) continue;
     Fail(ErrorKind::kUnsupported,
          "{}: layer {} has bases in expert groups ({}), which can't be read "
          "yet",
-         checkpoint.folder().string(), layer, MlpName(layer, "B_gate_0"));
+         checkpoint.folder().string(), layer, name);
   }
-  return gate;
+}
+
+bool HasAnyBases(const Checkpoint& checkpoint, const ModelConfig& config) {
+  for (const int64_t layer : MoeLayers(config)) {
+    for (const MatrixKind& kind : kMatrixKinds) {
+      if (FindBases(checkpoint, layer, kind) != nullptr) return true;
+    }
+  }
+  return false;
 }
 
 Activation ReadActivation(const ConfigReader& reader) {
@@ -48,58 +60,227 @@ Activation ReadActivation(const ConfigReader& reader) {
   return *activation;
 }
 
+// Of the reference, and of version 1: gate and up of the layers that have
+// bases, all with num_B of them.
+MobeFormat ReadUniform(const ConfigReader& reader, const Checkpoint& checkpoint,
+                       const ModelConfig& config) {
+  MobeFormat format;
+  for (const int64_t layer : MoeLayers(config)) {
+    const bool gate = FindBases(checkpoint, layer, kGateKind) != nullptr;
+    const bool up = FindBases(checkpoint, layer, kUpKind) != nullptr;
+    if (gate != up) {
+      Fail(ErrorKind::kCorruptFile, "{}: layer {} has tensor {} but not {}",
+           checkpoint.folder().string(), layer,
+           BasesName(layer, gate ? kGateKind : kUpKind),
+           BasesName(layer, gate ? kUpKind : kGateKind));
+    }
+    if (!gate) continue;
+    for (const MatrixKind* kind : {&kGateKind, &kUpKind}) {
+      format.factors.push_back(
+          {layer, kind, reader.Size("num_B"), config.expert_size, 0});
+    }
+  }
+  format.activation = ReadActivation(reader);
+  return format;
+}
+
+// Of version 2: a table.
+MobeFormat ReadTable(const ConfigReader& reader, const ModelConfig& config) {
+  MobeFormat format;
+  format.activation = ReadActivation(reader);
+  const Json rows = reader.json().value("factors", Json());
+  if (!rows.is_array() || rows.empty()) {
+    reader.Reject("factors", "a list of objects");
+  }
+  std::set<std::pair<int64_t, const MatrixKind*>> seen;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (!rows[i].is_object()) reader.Reject("factors", "a list of objects");
+    const ConfigReader row(rows[i],
+                           fmt::format("{}: factors[{}]", reader.source(), i));
+    const MatrixKind* kind = KindFromName(row.String("matrix", ""));
+    if (kind == nullptr) row.Reject("matrix", "gate, up or down");
+    // Bounds that keep what is built from the factors within the size of the
+    // original.
+    const auto size_up_to = [&](const char* key, int64_t most,
+                                const char* what) {
+      const int64_t size = row.Size(key);
+      if (size > most)
+        row.Reject(key, fmt::format("at most {} ({})", what, most));
+      return size;
+    };
+    const int64_t num_bases =
+        size_up_to("num_B", config.num_experts, "the number of experts");
+    const int64_t rank =
+        size_up_to("rank", config.expert_size, "the size of the experts");
+    const int64_t basis_rank =
+        row.Has("basis_rank") ? size_up_to("basis_rank", rank, "\"rank\"") : 0;
+    for (const int64_t layer : row.Counts("layers")) {
+      if (layer >= config.num_layers || !config.IsMoeLayer(layer)) {
+        row.Reject("layers", "layers that have experts");
+      }
+      if (!seen.emplace(layer, kind).second) {
+        Fail(ErrorKind::kCorruptFile, "{}: {} of layer {} is listed twice",
+             row.source(), kind->name, layer);
+      }
+      format.factors.push_back({layer, kind, num_bases, rank, basis_rank});
+    }
+  }
+  std::sort(format.factors.begin(), format.factors.end(),
+            [](const FactorShape& a, const FactorShape& b) {
+              return std::tie(a.layer, a.kind) < std::tie(b.layer, b.kind);
+            });
+  return format;
+}
+
+MobeFormat ReadFormat(const ConfigReader& top, const Checkpoint& checkpoint,
+                      const ModelConfig& config) {
+  if (!top.Has("mobe")) return ReadUniform(top, checkpoint, config);
+  const ConfigReader reader = top.Object("mobe");
+  const int64_t version = reader.Size("version");
+  if (version > kFormatVersion) {
+    Fail(ErrorKind::kUnsupported,
+         "{}: format version {}, this mobe knows versions 1 to {}; use a newer "
+         "one",
+         reader.source(), version, kFormatVersion);
+  }
+  if (version == kFormatVersion) return ReadTable(reader, config);
+  MobeFormat format = ReadUniform(reader, checkpoint, config);
+  if (reader.Has("layers") && reader.Counts("layers") != format.Layers()) {
+    reader.Reject("layers", "the layers that have bases");
+  }
+  return format;
+}
+
+// One entry for each set of shapes, with the layers that have it.
+Json FactorsJson(const MobeFormat& format) {
+  Json rows = Json::array();
+  for (const FactorShape& shape : format.factors) {
+    Json row = {{"matrix", shape.kind->name},
+                {"num_B", shape.num_bases},
+                {"rank", shape.rank},
+                {"layers", Json::array()}};
+    if (shape.basis_rank != 0) row["basis_rank"] = shape.basis_rank;
+    const auto same = std::find_if(rows.begin(), rows.end(), [&](Json other) {
+      other["layers"] = Json::array();
+      return other == row;
+    });
+    Json& entry =
+        same == rows.end() ? rows.emplace_back(std::move(row)) : *same;
+    entry["layers"].push_back(shape.layer);
+  }
+  return rows;
+}
+
+// What the reference can express.
+bool IsReference(const MobeFormat& format, const ModelConfig& config) {
+  if (format.activation == Activation::kIdentity) return false;
+  std::vector<FactorShape> expected;
+  for (const int64_t layer : MoeLayers(config)) {
+    for (const MatrixKind* kind : {&kGateKind, &kUpKind}) {
+      expected.push_back({layer, kind, format.factors.front().num_bases,
+                          config.expert_size, 0});
+    }
+  }
+  return format.factors == expected;
+}
+
+struct Range {
+  int64_t least, most;
+};
+Range RangeOf(const MobeFormat& format, int64_t FactorShape::*field) {
+  const auto [least, most] = std::minmax_element(
+      format.factors.begin(), format.factors.end(),
+      [&](const auto& a, const auto& b) { return a.*field < b.*field; });
+  return {(*least).*field, (*most).*field};
+}
+
+// The kinds that are factored in any layer.
+std::vector<const char*> KindNames(const MobeFormat& format) {
+  std::vector<const char*> names;
+  for (const MatrixKind& kind : kMatrixKinds) {
+    for (const FactorShape& shape : format.factors) {
+      if (shape.kind != &kind) continue;
+      names.push_back(kind.name);
+      break;
+    }
+  }
+  return names;
+}
+
 }  // namespace
 
-bool MobeFormat::Has(int64_t layer) const {
-  return std::binary_search(layers.begin(), layers.end(), layer);
+const MatrixKind* KindFromName(std::string_view name) {
+  for (const MatrixKind& kind : kMatrixKinds) {
+    if (name == kind.name) return &kind;
+  }
+  return nullptr;
+}
+
+const MatrixKind* KindOf(Role role) {
+  for (const MatrixKind& kind : kMatrixKinds) {
+    if (kind.Has(role)) return &kind;
+  }
+  return nullptr;
+}
+
+const FactorShape* MobeFormat::Find(int64_t layer,
+                                    const MatrixKind& kind) const {
+  for (const FactorShape& shape : factors) {
+    if (shape.layer == layer && shape.kind == &kind) return &shape;
+  }
+  return nullptr;
+}
+
+std::vector<int64_t> MobeFormat::Layers() const {
+  std::vector<int64_t> layers;
+  for (const FactorShape& shape : factors) {
+    if (layers.empty() || layers.back() != shape.layer) {
+      layers.push_back(shape.layer);
+    }
+  }
+  return layers;
 }
 
 std::string BasesName(int64_t layer, const MatrixKind& kind) {
-  return MlpName(layer, kind.bases_name);
+  return MlpName(layer, fmt::format("B_{}", kind.name));
+}
+
+std::string LeftName(int64_t layer, const MatrixKind& kind) {
+  return MlpName(layer, fmt::format("B_{}_U", kind.name));
+}
+
+std::string RightName(int64_t layer, const MatrixKind& kind) {
+  return MlpName(layer, fmt::format("B_{}_V", kind.name));
 }
 
 std::string AlphaName(int64_t layer, const MatrixKind& kind) {
-  return MlpName(layer, kind.alpha_name);
+  return MlpName(layer, fmt::format("W_{}", kind.name));
 }
 
 std::optional<MobeFormat> DetectFormat(const Checkpoint& checkpoint,
                                        const ModelConfig& config) {
-  MobeFormat format;
-  for (int64_t layer : MoeLayers(config)) {
-    if (IsFactored(checkpoint, layer)) format.layers.push_back(layer);
-  }
+  RefuseExpertGroups(checkpoint, config);
   const ConfigReader top(checkpoint.config(), checkpoint.config_path());
-  if (format.layers.empty()) {
-    if (top.Has("mobe")) {
-      Fail(ErrorKind::kMissing,
-           "{}: the key \"mobe\" says that the model is factored, but {} has "
-           "no tensor {}",
-           top.source(), checkpoint.folder().string(), BasesName(0, kGateKind));
-    }
-    return std::nullopt;
+  const bool any = HasAnyBases(checkpoint, config);
+  if (!any && top.Has("mobe")) {
+    Fail(ErrorKind::kMissing,
+         "{}: the key \"mobe\" says that the model is factored, but {} has no "
+         "bases, such as tensor {}",
+         top.source(), checkpoint.folder().string(), BasesName(0, kGateKind));
   }
-  const ConfigReader reader = top.Has("mobe") ? top.Object("mobe") : top;
-  if (top.Has("mobe")) {
-    const int64_t version = reader.Size("version");
-    if (version != kFormatVersion) {
-      Fail(ErrorKind::kUnsupported,
-           "{}: format version {}, this mobe knows version {}; use a newer one",
-           reader.source(), version, kFormatVersion);
-    }
-    if (reader.Has("layers") && reader.Counts("layers") != format.layers) {
-      reader.Reject("layers", "the layers that have bases");
+  if (!any) return std::nullopt;
+  MobeFormat format = ReadFormat(top, checkpoint, config);
+  for (const int64_t layer : MoeLayers(config)) {
+    for (const MatrixKind& kind : kMatrixKinds) {
+      const TensorView* bases = FindBases(checkpoint, layer, kind);
+      if (bases == nullptr || format.Find(layer, kind) != nullptr) continue;
+      Fail(ErrorKind::kCorruptFile,
+           "{}: tensor {} is there, but {} does not say how {} of layer {} is "
+           "factored",
+           checkpoint.FileOf(*bases), bases->name, top.source(), kind.name,
+           layer);
     }
   }
-  format.num_bases = reader.Size("num_B");
-  format.activation = ReadActivation(reader);
-  const TensorView& bases =
-      checkpoint.At(BasesName(format.layers.front(), kGateKind));
-  if (bases.shape.size() != 3 || bases.shape[1] < 1) {
-    Fail(ErrorKind::kCorruptFile,
-         "{}: tensor {} has shape {}, expected [bases, rank, hidden size]",
-         checkpoint.FileOf(bases), bases.name, bases.shape);
-  }
-  format.rank = bases.shape[1];
   return format;
 }
 
@@ -108,23 +289,30 @@ std::vector<TensorSpec> ListTensors(const Family& family,
                                     const MobeFormat& format) {
   std::vector<TensorSpec> tensors;
   for (TensorSpec& spec : ListTensors(family, config)) {
-    for (const MatrixKind& kind : kMatrixKinds) {
-      if (spec.role != kind.expert || !format.Has(spec.layer)) continue;
-      if (spec.expert == 0) {
-        tensors.push_back(
-            {kind.bases,
-             spec.layer,
-             -1,
-             BasesName(spec.layer, kind),
-             {format.num_bases, format.rank, config.hidden_size}});
-        tensors.push_back({kind.alpha,
-                           spec.layer,
-                           -1,
-                           AlphaName(spec.layer, kind),
-                           {config.num_experts, format.num_bases}});
-      }
-      spec.shape = {config.expert_size, format.rank};
+    const MatrixKind* kind = KindOf(spec.role);
+    const FactorShape* shape =
+        kind == nullptr ? nullptr : format.Find(spec.layer, *kind);
+    if (shape == nullptr) {
+      tensors.push_back(std::move(spec));
+      continue;
     }
+    const auto [layer, unused, m, rank, k] = *shape;
+    const int64_t hidden = config.hidden_size;
+    const auto add = [&](Role role, std::string name,
+                         std::vector<int64_t> dims) {
+      tensors.push_back(
+          {role, spec.layer, -1, std::move(name), std::move(dims)});
+    };
+    if (spec.expert == 0 && k == 0) {
+      add(kind->bases, BasesName(layer, *kind), {m, rank, hidden});
+    } else if (spec.expert == 0) {
+      add(kind->left, LeftName(layer, *kind), {m, rank, k});
+      add(kind->right, RightName(layer, *kind), {m, k, hidden});
+    }
+    if (spec.expert == 0) {
+      add(kind->alpha, AlphaName(layer, *kind), {config.num_experts, m});
+    }
+    spec.shape = {config.expert_size, rank};
     tensors.push_back(std::move(spec));
   }
   return tensors;
@@ -133,16 +321,14 @@ std::vector<TensorSpec> ListTensors(const Family& family,
 Json FactoredConfig(Json original, const ModelConfig& config,
                     const MobeFormat& format) {
   original = PlainConfig(std::move(original));  // a stray num_B would mislead
-  const bool all_layers = format.layers == MoeLayers(config);
   const char* activation = ActivationName(format.activation);
-  if (all_layers && format.activation != Activation::kIdentity) {
-    original["num_B"] = format.num_bases;
+  if (IsReference(format, config)) {
+    original["num_B"] = format.factors.front().num_bases;
     original["activation"] = activation;
   } else {
     original["mobe"] = {{"version", kFormatVersion},
-                        {"num_B", format.num_bases},
                         {"activation", activation},
-                        {"layers", format.layers}};
+                        {"factors", FactorsJson(format)}};
   }
   return original;
 }
@@ -150,6 +336,43 @@ Json FactoredConfig(Json original, const ModelConfig& config,
 Json PlainConfig(Json factored) {
   for (const char* key : {"num_B", "activation", "mobe"}) factored.erase(key);
   return factored;
+}
+
+Json DescribeFormat(const MobeFormat& format) {
+  const auto value = [&](int64_t FactorShape::*field) {
+    const auto [least, most] = RangeOf(format, field);
+    return least == most ? Json(least) : Json();
+  };
+  return {{"num_bases", value(&FactorShape::num_bases)},
+          {"rank", value(&FactorShape::rank)},
+          {"basis_rank", value(&FactorShape::basis_rank)},
+          {"activation", ActivationName(format.activation)},
+          {"layers", format.Layers()},
+          {"matrices", KindNames(format)},
+          {"factors", FactorsJson(format)}};
+}
+
+std::string SummarizeFormat(const MobeFormat& format) {
+  const auto value = [&](int64_t FactorShape::*field) {
+    const auto [least, most] = RangeOf(format, field);
+    return least == most ? fmt::format("{}", least)
+                         : fmt::format("{} to {}", least, most);
+  };
+  std::string kinds;
+  const std::vector<const char*> names = KindNames(format);
+  for (size_t i = 0; i < names.size(); ++i) {
+    kinds += i == 0 ? "" : i + 1 == names.size() ? " and " : ", ";
+    kinds += names[i];
+  }
+  const std::string basis_rank = value(&FactorShape::basis_rank);
+  const size_t layers = format.Layers().size();
+  return fmt::format("{} of {} layer{}, {} bases of rank {}{}, {}", kinds,
+                     layers, layers == 1 ? "" : "s",
+                     value(&FactorShape::num_bases), value(&FactorShape::rank),
+                     basis_rank == "0"
+                         ? ""
+                         : fmt::format(" (products of rank {})", basis_rank),
+                     ActivationName(format.activation));
 }
 
 }  // namespace mobe

@@ -7,18 +7,32 @@
 //   ...experts.{j}.gate_proj, up_proj     [expert_size, rank]: A, scale
 //   included config.json: "num_B", "activation"
 //
-// What it can't express (identity, some layers only) is said instead under the
-// key "mobe" with a version, and "num_B" is left out, so that the reference
-// refuses the model rather than misreads it:
+// with rank = expert_size and the same num_bases everywhere. What it can't
+// express is stored alike, under names of the same kind:
 //
-//   "mobe": {"version": 1, "num_B": 8, "activation": "identity",
-//            "layers": [2, 3]}
+//   model.layers.{i}.mlp.B_down, W_down   of the transpose of down, so that the
+//   ...experts.{j}.down_proj              shapes are those of gate and up
+//   model.layers.{i}.mlp.B_gate_U         [num_bases, rank, basis_rank]: low-
+//   model.layers.{i}.mlp.B_gate_V         [num_bases, basis_rank, hidden]: rank
+//                                         bases B_i = U_i V_i, for any kind
+//
+// and is told under the key "mobe" with a version. "num_B" is left out then, so
+// that the reference refuses the model rather than misreads it:
+//
+//   "mobe": {"version": 2, "activation": "identity",
+//            "factors": [{"matrix": "gate", "layers": [2, 3], "num_B": 8,
+//                         "rank": 32, "basis_rank": 4}, ...]}
+//
+// where "basis_rank" is missing for bases stored whole. Version 1, which is
+// read but no longer written, has "num_B", "activation" and "layers" for gate
+// and up in some of the layers. Sparse alpha is stored dense, with zeros.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "families/family.h"
@@ -27,40 +41,72 @@
 
 namespace mobe {
 
-inline constexpr int kFormatVersion = 1;
+inline constexpr int kFormatVersion = 2;
 
-// The two expert matrices that are factored.
+// One of an expert's three matrices.
 struct MatrixKind {
-  const char* name;        // "gate": in messages, options and JSON
-  Role expert;             // the dense matrix, or A under the same name
-  Role bases;              // B
-  Role alpha;              // W
-  const char* bases_name;  // "B_gate"
-  const char* alpha_name;  // "W_gate"
+  const char* name;  // "gate": in messages, options, JSON and tensor names
+  Role expert;       // the dense matrix, or A under the same name
+  Role bases;        // B
+  Role left, right;  // U and V in place of B
+  Role alpha;        // W
+  // A f(alpha B) is the transpose of the matrix. Its rows then lie along the
+  // hidden axis too, which is what the experts share.
+  bool transposed;
+
+  // Whether such a tensor is one of the kind: dense, or a factor.
+  bool Has(Role role) const {
+    return role == expert || role == bases || role == left || role == right ||
+           role == alpha;
+  }
 };
-inline constexpr MatrixKind kGateKind = {"gate",           Role::kExpertGate,
-                                         Role::kGateBases, Role::kGateAlpha,
-                                         "B_gate",         "W_gate"};
-inline constexpr MatrixKind kUpKind = {
-    "up", Role::kExpertUp, Role::kUpBases, Role::kUpAlpha, "B_up", "W_up"};
-inline constexpr MatrixKind kMatrixKinds[] = {kGateKind, kUpKind};
+inline constexpr MatrixKind kMatrixKinds[] = {
+    {"gate", Role::kExpertGate, Role::kGateBases, Role::kGateLeft,
+     Role::kGateRight, Role::kGateAlpha, false},
+    {"up", Role::kExpertUp, Role::kUpBases, Role::kUpLeft, Role::kUpRight,
+     Role::kUpAlpha, false},
+    {"down", Role::kExpertDown, Role::kDownBases, Role::kDownLeft,
+     Role::kDownRight, Role::kDownAlpha, true}};
+inline constexpr const MatrixKind& kGateKind = kMatrixKinds[0];
+inline constexpr const MatrixKind& kUpKind = kMatrixKinds[1];
+inline constexpr const MatrixKind& kDownKind = kMatrixKinds[2];
+
+// Null when there is no such kind.
+const MatrixKind* KindFromName(std::string_view name);
+const MatrixKind* KindOf(Role role);
+
+// How one kind of one layer is factored.
+struct FactorShape {
+  int64_t layer = 0;
+  const MatrixKind* kind = nullptr;  // in kMatrixKinds
+  int64_t num_bases = 0;
+  int64_t rank = 0;
+  int64_t basis_rank = 0;  // of low-rank bases; 0: they are stored whole
+
+  bool operator==(const FactorShape&) const = default;
+};
 
 // How a model is factored.
 struct MobeFormat {
-  int64_t num_bases = 0;
-  int64_t rank = 0;
   Activation activation = Activation::kSilu;
-  std::vector<int64_t> layers;  // the factored layers, ascending
+  // What is factored, by layer and then in the order of kMatrixKinds.
+  std::vector<FactorShape> factors;
 
-  bool Has(int64_t layer) const;
+  // Null when that is as in the original.
+  const FactorShape* Find(int64_t layer, const MatrixKind& kind) const;
+  std::vector<int64_t> Layers() const;  // with anything factored, ascending
 };
 
 std::string BasesName(int64_t layer, const MatrixKind& kind);
+std::string LeftName(int64_t layer, const MatrixKind& kind);
+std::string RightName(int64_t layer, const MatrixKind& kind);
 std::string AlphaName(int64_t layer, const MatrixKind& kind);
 
-// What the checkpoint holds: told by its tensors, not by its config, whose
-// num_B must then agree. Nothing for a plain model. Fails with kCorruptFile
-// when a layer is factored in part, kUnsupported for forms not known.
+// What the checkpoint holds: told by its tensors, not by its config, which must
+// then agree. Nothing for a plain model. Shapes are those of the config; that
+// the tensors have them is for the caller to check (CheckTensor). Fails with
+// kCorruptFile when config and tensors disagree on what is factored,
+// kUnsupported for forms not known.
 std::optional<MobeFormat> DetectFormat(const Checkpoint& checkpoint,
                                        const ModelConfig& config);
 
@@ -73,5 +119,11 @@ std::vector<TensorSpec> ListTensors(const Family& family,
 Json FactoredConfig(Json original, const ModelConfig& config,
                     const MobeFormat& format);
 Json PlainConfig(Json factored);
+
+// For --json: "num_bases", "rank" and "basis_rank" (null where they vary),
+// "activation", "layers", "matrices", and "factors" as in config.json.
+Json DescribeFormat(const MobeFormat& format);
+// The same in words: "gate and up of 6 layers, 8 bases of rank 96, silu".
+std::string SummarizeFormat(const MobeFormat& format);
 
 }  // namespace mobe

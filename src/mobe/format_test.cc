@@ -1,5 +1,6 @@
 #include "mobe/format.h"
 
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,6 +10,8 @@ namespace mobe {
 namespace {
 
 using ::testing::ElementsAre;
+
+const std::vector<const MatrixKind*> kGateAndUp = {&kGateKind, &kUpKind};
 
 // A changed copy of the fixture that the reference implementation wrote: 4
 // bases of rank 32, silu, layers 1 and 2.
@@ -48,12 +51,12 @@ TEST(FormatTest, PlainModel) {
 TEST(FormatTest, ReferenceModel) {
   const OpenedModel model = OpenModel(Fixture("models/qwen3_mobe"));
   ASSERT_TRUE(model.mobe);
-  EXPECT_EQ(model.mobe->num_bases, 4);
-  EXPECT_EQ(model.mobe->rank, 32);
+  EXPECT_EQ(model.mobe->factors, Shapes({1, 2}, kGateAndUp, 4, 32));
   EXPECT_EQ(model.mobe->activation, Activation::kSilu);
-  EXPECT_THAT(model.mobe->layers, ElementsAre(1, 2));
-  EXPECT_FALSE(model.IsFactored(0));
-  EXPECT_TRUE(model.IsFactored(2));
+  EXPECT_THAT(model.mobe->Layers(), ElementsAre(1, 2));
+  EXPECT_EQ(model.Factored(0, kGateKind), nullptr);
+  EXPECT_EQ(model.Factored(2, kUpKind), &model.mobe->factors[3]);
+  EXPECT_EQ(model.Factored(2, kDownKind), nullptr);
   EXPECT_EQ(model.tensors.size(), model.checkpoint.tensors().size());
 }
 
@@ -73,9 +76,9 @@ TEST(FormatTest, WhatTheConfigMaySay) {
       {"activation", "gelu", ErrorKind::kCorruptFile,
        "\"activation\" is \"gelu\", expected silu, tanh or identity"},
       {"mobe",
-       {{"version", 2}, {"num_B", 4}},
+       {{"version", 3}, {"num_B", 4}},
        ErrorKind::kUnsupported,
-       "mobe: format version 2, this mobe knows version 1"},
+       "mobe: format version 3, this mobe knows versions 1 to 2"},
       {"mobe",
        {{"num_B", 4}},
        ErrorKind::kCorruptFile,
@@ -99,7 +102,8 @@ TEST(FormatTest, WhatTheConfigMaySay) {
   }
 }
 
-TEST(FormatTest, KeyOfOursCounts) {
+// What was written before there was a version 2.
+TEST(FormatTest, VersionOne) {
   FactoredFolder folder;
   folder.config.erase("num_B");
   folder.config["mobe"] = {{"version", 1},
@@ -107,8 +111,152 @@ TEST(FormatTest, KeyOfOursCounts) {
                            {"activation", "identity"},
                            {"layers", {1, 2}}};
   const OpenedModel model = OpenModel(folder.Write());
-  EXPECT_EQ(model.mobe->num_bases, 4);
+  EXPECT_EQ(model.mobe->factors, Shapes({1, 2}, kGateAndUp, 4, 32));
   EXPECT_EQ(model.mobe->activation, Activation::kIdentity);
+}
+
+// The fixture's factors, as a table.
+Json Table() {
+  return {{{"matrix", "up"}, {"layers", {2, 1}}, {"num_B", 4}, {"rank", 32}},
+          {{"matrix", "gate"}, {"layers", {1, 2}}, {"num_B", 4}, {"rank", 32}}};
+}
+
+TEST(FormatTest, KeyOfOursCounts) {
+  FactoredFolder folder;
+  folder.config["num_B"] = 7;
+  folder.config["mobe"] = {{"version", 2}, {"factors", Table()}};
+  const OpenedModel model = OpenModel(folder.Write());
+  EXPECT_EQ(model.mobe->factors, Shapes({1, 2}, kGateAndUp, 4, 32));
+  EXPECT_EQ(model.mobe->activation, Activation::kSilu);
+}
+
+TEST(FormatTest, WhatTheTableMaySay) {
+  struct Case {
+    const char* message;
+    void (*change)(Json* table);
+    ErrorKind kind = ErrorKind::kCorruptFile;
+  };
+  const char* const all = "\"factors\" is ";
+  const Case cases[] = {
+      {all, [](Json* t) { *t = Json(); }},
+      {all, [](Json* t) { *t = Json::array(); }},
+      {all, [](Json* t) { *t = Json::object(); }},
+      {all, [](Json* t) { (*t)[1] = 5; }},
+      {"mobe: factors[0]: \"matrix\" is \"side\", expected gate, up or down",
+       [](Json* t) { (*t)[0]["matrix"] = "side"; }},
+      {"factors[1]: \"matrix\" is missing, expected gate, up or down",
+       [](Json* t) { (*t)[1].erase("matrix"); }},
+      {"factors[0]: \"matrix\" is 1, expected a string",
+       [](Json* t) { (*t)[0]["matrix"] = 1; }},
+      {"factors[0]: \"num_B\" is -1, expected an integer from 1",
+       [](Json* t) { (*t)[0]["num_B"] = -1; }},
+      {"factors[0]: \"rank\" is 0, expected an integer from 1",
+       [](Json* t) { (*t)[0]["rank"] = 0; }},
+      {"factors[0]: \"num_B\" is 17, expected at most the number of experts "
+       "(16)",
+       [](Json* t) { (*t)[0]["num_B"] = 17; }},
+      {"factors[0]: \"rank\" is 33, expected at most the size of the experts "
+       "(32)",
+       [](Json* t) { (*t)[0]["rank"] = 33; }},
+      {"factors[1]: \"basis_rank\" is 33, expected at most \"rank\" (32)",
+       [](Json* t) { (*t)[1]["basis_rank"] = 33; }},
+      {"factors[0]: \"rank\" is missing",
+       [](Json* t) { (*t)[0].erase("rank"); }},
+      {"factors[0]: \"basis_rank\" is 1.5, expected an integer from 1",
+       [](Json* t) { (*t)[0]["basis_rank"] = 1.5; }},
+      {"factors[0]: \"layers\" is missing",
+       [](Json* t) { (*t)[0].erase("layers"); }},
+      {"factors[0]: \"layers\" is [0], expected layers that have experts",
+       [](Json* t) { (*t)[0]["layers"] = {0}; }},
+      {"factors[0]: \"layers\" is [3], expected layers that have experts",
+       [](Json* t) { (*t)[0]["layers"] = {3}; }},
+      {"factors[1]: gate of layer 1 is listed twice",
+       [](Json* t) {
+         (*t)[1]["layers"] = {1, 2, 1};
+       }},
+      {"factors[1]: up of layer 1 is listed twice",
+       [](Json* t) { (*t)[1]["matrix"] = "up"; }},
+      // The config against the tensors.
+      {"tensor model.layers.1.mlp.B_gate is there, but",
+       [](Json* t) { (*t)[1]["layers"] = {2}; }},
+      {"config.json does not say how up of layer 1 is factored",
+       [](Json* t) { t->erase(0); }},
+      {"tensor model.layers.1.mlp.B_gate has shape [4, 32, 64], expected [5, "
+       "32, 64] by config.json",
+       [](Json* t) { (*t)[1]["num_B"] = 5; }},
+      {"tensor model.layers.1.mlp.B_up has shape [4, 32, 64], expected [4, 31, "
+       "64] by config.json",
+       [](Json* t) { (*t)[0]["rank"] = 31; }},
+      {"no tensor model.layers.1.mlp.B_gate_U, expected one of shape [4, 32, "
+       "8]",
+       [](Json* t) { (*t)[1]["basis_rank"] = 8; }, ErrorKind::kMissing},
+      {"no tensor model.layers.1.mlp.B_down, expected one of shape [4, 32, 64]",
+       [](Json* t) {
+         t->push_back((*t)[0]);
+         (*t)[2]["matrix"] = "down";
+       },
+       ErrorKind::kMissing},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.message);
+    FactoredFolder folder;
+    Json table = Table();
+    c.change(&table);
+    folder.config["mobe"] = {{"version", 2}, {"factors", table}};
+    ExpectError(c.kind, c.message, [&] { OpenModel(folder.Write()); });
+  }
+}
+
+// What is stored in another form than is told.
+TEST(FormatTest, LowRankBasesAgainstTheTable) {
+  struct Case {
+    const char* message;
+    void (*change)(std::vector<LooseTensor>* tensors);
+    ErrorKind kind = ErrorKind::kCorruptFile;
+  };
+  static constexpr auto v = "model.layers.2.mlp.B_down_V";
+  const Case cases[] = {
+      {"tensor model.layers.2.mlp.B_down_U has shape [32, 3, 8], expected [3, "
+       "32, 8] by config.json",
+       [](auto* t) {
+         TensorOf(*t, "model.layers.2.mlp.B_down_U").shape = {32, 3, 8};
+       }},
+      {"tensor model.layers.2.mlp.B_down_V has shape [3, 512], expected [3, 8, "
+       "64] by config.json",
+       [](auto* t) {
+         TensorOf(*t, v).shape = {3, 512};
+       }},
+      {"no tensor model.layers.2.mlp.B_down_V, expected one of shape [3, 8, "
+       "64]",
+       [](auto* t) { std::erase_if(*t, [](auto& x) { return x.name == v; }); },
+       ErrorKind::kMissing},
+      {"tensor model.layers.2.mlp.W_down has shape [3, 16], expected [16, 3]",
+       [](auto* t) {
+         TensorOf(*t, "model.layers.2.mlp.W_down").shape = {3, 16};
+       }},
+      // A dense down where A is expected.
+      {"tensor model.layers.2.mlp.experts.4.down_proj.weight has shape [64, "
+       "32], expected [32, 32]",
+       [](auto* t) {
+         auto& down =
+             TensorOf(*t, "model.layers.2.mlp.experts.4.down_proj.weight");
+         down.shape = {64, 32};
+         down.data.resize(down.bytes());
+       }},
+  };
+  CompressOptions options = QuickOptions(3);
+  options.kinds = {&kDownKind};
+  options.basis_rank = 8;
+  TempFolder folder;
+  RunCompress(SmallModel(), options, folder.path());
+  const auto sound = ReadTensors(folder / "model.safetensors");
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.message);
+    auto tensors = sound;
+    c.change(&tensors);
+    WriteTensors(folder / "model.safetensors", tensors);
+    ExpectError(c.kind, c.message, [&] { OpenModel(folder.path()); });
+  }
 }
 
 TEST(FormatTest, HalfFactoredLayer) {
@@ -167,8 +315,9 @@ TEST(FormatTest, KeyWithoutBases) {
 
 TEST(FormatTest, ConfigOfTheReference) {
   const Json plain = ReadConfig(SmallModel());
-  const Json factored = FactoredConfig(plain, ConfigOf(plain),
-                                       {4, 32, Activation::kTanh, {1, 2}});
+  const Json factored =
+      FactoredConfig(plain, ConfigOf(plain),
+                     {Activation::kTanh, Shapes({1, 2}, kGateAndUp, 4, 32)});
   Json expected = plain;
   expected["num_B"] = 4;
   expected["activation"] = "tanh";
@@ -179,62 +328,100 @@ TEST(FormatTest, ConfigOfTheReference) {
 // Without num_B the reference refuses what it would misread.
 TEST(FormatTest, ConfigBeyondTheReference) {
   const Json plain = ReadConfig(SmallModel());
-  const MobeFormat formats[] = {{4, 32, Activation::kIdentity, {1, 2}},
-                                {4, 32, Activation::kSilu, {2}}};
+  const std::vector<const MatrixKind*> all = {&kGateKind, &kUpKind, &kDownKind};
+  std::vector<FactorShape> unequal = Shapes({1, 2}, kGateAndUp, 4, 32);
+  unequal[3].num_bases = 5;
+  const MobeFormat formats[] = {
+      {Activation::kIdentity, Shapes({1, 2}, kGateAndUp, 4, 32)},
+      {Activation::kSilu, Shapes({2}, kGateAndUp, 4, 32)},
+      {Activation::kSilu, Shapes({1, 2}, {&kGateKind}, 4, 32)},
+      {Activation::kSilu, Shapes({1, 2}, all, 4, 32)},
+      {Activation::kSilu, Shapes({1, 2}, kGateAndUp, 4, 31)},
+      {Activation::kSilu, Shapes({1, 2}, kGateAndUp, 4, 32, 32)},
+      {Activation::kSilu, unequal},
+  };
   for (const MobeFormat& format : formats) {
     const Json factored = FactoredConfig(plain, ConfigOf(plain), format);
     EXPECT_FALSE(factored.contains("num_B"));
     EXPECT_FALSE(factored.contains("activation"));
-    EXPECT_EQ(factored.at("mobe"),
-              Json({{"version", 1},
-                    {"num_B", 4},
-                    {"activation", ActivationName(format.activation)},
-                    {"layers", format.layers}}));
+    EXPECT_EQ(factored.at("mobe").at("version"), 2);
+    EXPECT_EQ(factored.at("mobe").at("activation"),
+              ActivationName(format.activation));
     EXPECT_EQ(PlainConfig(factored), plain);
   }
+  EXPECT_EQ(
+      FactoredConfig(plain, ConfigOf(plain), {Activation::kSilu, unequal})
+          .at("mobe")
+          .at("factors"),
+      Json(
+          {{{"matrix", "gate"}, {"layers", {1, 2}}, {"num_B", 4}, {"rank", 32}},
+           {{"matrix", "up"}, {"layers", {1}}, {"num_B", 4}, {"rank", 32}},
+           {{"matrix", "up"}, {"layers", {2}}, {"num_B", 5}, {"rank", 32}}}));
 }
 
 TEST(FormatTest, StrayKeysOfAPlainModelGo) {
   Json stray = ReadConfig(SmallModel());
   stray["num_B"] = 0;
   const Json factored =
-      FactoredConfig(stray, ConfigOf(stray), {4, 32, Activation::kSilu, {2}});
+      FactoredConfig(stray, ConfigOf(stray),
+                     {Activation::kSilu, Shapes({2}, kGateAndUp, 4, 32)});
   EXPECT_FALSE(factored.contains("num_B"));
+}
+
+TEST(FormatTest, InWordsAndJson) {
+  MobeFormat format{Activation::kSilu, Shapes({1, 2}, kGateAndUp, 8, 32)};
+  EXPECT_EQ(SummarizeFormat(format),
+            "gate and up of 2 layers, 8 bases of rank 32, silu");
+  EXPECT_EQ(DescribeFormat(format).at("num_bases"), 8);
+  format.factors.resize(2);
+  EXPECT_EQ(SummarizeFormat(format),
+            "gate and up of 1 layer, 8 bases of rank 32, silu");
+  format.factors = Shapes({1, 2}, kGateAndUp, 8, 32);
+  format.factors[1].num_bases = 5;
+  format.factors.push_back({2, &kDownKind, 6, 32, 4});
+  EXPECT_EQ(SummarizeFormat(format),
+            "gate, up and down of 2 layers, 5 to 8 bases of rank 32 (products "
+            "of rank 0 to 4), silu");
+  const Json json = DescribeFormat(format);
+  EXPECT_TRUE(json.at("num_bases").is_null());
+  EXPECT_EQ(json.at("rank"), 32);
+  EXPECT_EQ(json.at("matrices"), Json({"gate", "up", "down"}));
+  EXPECT_EQ(json.at("factors").size(), 4u);
 }
 
 TEST(FormatTest, Tensors) {
   const Json json = ReadConfig(SmallModel());
   const ModelConfig config = ConfigOf(json);
-  const MobeFormat format{3, 24, Activation::kSilu, {2}};
+  const MobeFormat format{
+      Activation::kSilu,
+      {{2, &kGateKind, 3, 24, 0}, {2, &kDownKind, 5, 20, 7}}};
   const Family& family = *Families()[0];
   const auto plain = ListTensors(family, config);
   const auto factored = ListTensors(family, config, format);
-  EXPECT_EQ(factored.size(), plain.size() + 4);
-  std::vector<std::string> changed;
+  EXPECT_EQ(factored.size(), plain.size() + 5);
+  std::vector<std::string> added;
   size_t at = 0;
   for (const TensorSpec& spec : factored) {
     if (spec.name == plain[at].name) {
-      const bool is_a = spec.layer == 2 && (spec.role == Role::kExpertGate ||
-                                            spec.role == Role::kExpertUp);
-      EXPECT_EQ(spec.shape,
-                is_a ? (std::vector<int64_t>{32, 24}) : plain[at].shape)
-          << spec.name;
+      std::vector<int64_t> shape = plain[at].shape;
+      if (spec.layer == 2 && spec.role == Role::kExpertGate) shape = {32, 24};
+      if (spec.layer == 2 && spec.role == Role::kExpertDown) shape = {32, 20};
+      EXPECT_EQ(spec.shape, shape) << spec.name;
       ++at;
       continue;
     }
-    changed.push_back(fmt::format("{} before {}", spec.name, plain[at].name));
-    EXPECT_EQ(spec.shape, spec.name.find(".B_") != spec.name.npos
-                              ? (std::vector<int64_t>{3, 24, 64})
-                              : (std::vector<int64_t>{16, 3}));
+    added.push_back(fmt::format("{} [{}] before {}", spec.name,
+                                fmt::join(spec.shape, ","), plain[at].name));
   }
   EXPECT_EQ(at, plain.size());
   const std::string mlp = "model.layers.2.mlp.";
-  EXPECT_THAT(
-      changed,
-      ElementsAre(mlp + "B_gate before " + mlp + "experts.0.gate_proj.weight",
-                  mlp + "W_gate before " + mlp + "experts.0.gate_proj.weight",
-                  mlp + "B_up before " + mlp + "experts.0.up_proj.weight",
-                  mlp + "W_up before " + mlp + "experts.0.up_proj.weight"));
+  const std::string gate = " before " + mlp + "experts.0.gate_proj.weight";
+  const std::string down = " before " + mlp + "experts.0.down_proj.weight";
+  EXPECT_THAT(added, ElementsAre(mlp + "B_gate [3,24,64]" + gate,
+                                 mlp + "W_gate [16,3]" + gate,
+                                 mlp + "B_down_U [5,20,7]" + down,
+                                 mlp + "B_down_V [5,7,64]" + down,
+                                 mlp + "W_down [16,5]" + down));
 }
 
 }  // namespace

@@ -196,7 +196,7 @@ TEST(HostileTest, CompressAStrayNumB) {
   const fs::path model = kHostile / "checkpoints/config_mobe_bad_num_B";
   TempFolder out;
   RunCompress(model, QuickOptions(2), out.path());
-  EXPECT_EQ(OpenModel(out.path()).mobe->num_bases, 2);
+  EXPECT_EQ(OpenModel(out.path()).mobe->factors[0].num_bases, 2);
   const VerifyReport verified =
       Verify(out.path(), OpenModel(model), [](const ProgressEvent&) {});
   EXPECT_EQ(verified.faults.size(), 0u);

@@ -98,6 +98,12 @@ TEST(JournalTest, RefusesOtherOptions) {
   const Case cases[] = {
       {"another option (seed: 0, now 1)", [](auto* o) { o->seed = 1; }},
       {"another option (num_B: 2, now 3)", [](auto* o) { o->num_bases = 3; }},
+      {"another option (alphas: 0, now 1)", [](auto* o) { o->max_alphas = 1; }},
+      {"another option (basis_rank: 0, now 2)",
+       [](auto* o) { o->basis_rank = 2; }},
+      {"another option (rank: 8, now 6)", [](auto* o) { o->rank = 6; }},
+      {"another option (matrices: [\"gate\",\"up\"], now [\"gate\"])",
+       [](auto* o) { o->kinds = {&kGateKind}; }},
       {"another option (activation: \"silu\", now \"tanh\")",
        [](auto* o) { o->activation = Activation::kTanh; }},
       {"another option (solver: \"fast\", now \"reference\")",

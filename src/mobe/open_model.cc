@@ -31,11 +31,15 @@ void CheckCounts(const Checkpoint& checkpoint, const ModelConfig& config) {
 
 const TensorView& OpenedModel::At(Role role, int64_t layer,
                                   int64_t expert) const {
-  for (const MatrixKind& kind : kMatrixKinds) {
-    if (role == kind.bases) return checkpoint.At(BasesName(layer, kind));
-    if (role == kind.alpha) return checkpoint.At(AlphaName(layer, kind));
+  const MatrixKind* kind = KindOf(role);
+  if (kind == nullptr || role == kind->expert) {
+    return checkpoint.At(TensorName(*family, role, layer, expert));
   }
-  return checkpoint.At(TensorName(*family, role, layer, expert));
+  const auto name = role == kind->bases   ? BasesName
+                    : role == kind->left  ? LeftName
+                    : role == kind->right ? RightName
+                                          : AlphaName;
+  return checkpoint.At(name(layer, *kind));
 }
 
 std::optional<std::string> CheckTensor(const Checkpoint& checkpoint,

@@ -22,7 +22,10 @@ struct OpenedModel {
   // The tensor of a role; fails for one that the model does not have.
   const TensorView& At(Role role, int64_t layer = -1,
                        int64_t expert = -1) const;
-  bool IsFactored(int64_t layer) const { return mobe && mobe->Has(layer); }
+  // How a kind of a layer is factored; null when it is plain.
+  const FactorShape* Factored(int64_t layer, const MatrixKind& kind) const {
+    return mobe ? mobe->Find(layer, kind) : nullptr;
+  }
 };
 
 // What is wrong with a tensor that `spec` asks for, as one line that names

@@ -18,6 +18,8 @@ TEST(OpenModelTest, PlainModel) {
             "model.layers.0.mlp.up_proj.weight");
   EXPECT_EQ(model.At(Role::kExpertDown, 2, 15).name,
             "model.layers.2.mlp.experts.15.down_proj.weight");
+  ExpectError(ErrorKind::kMissing, "model.layers.1.mlp.B_down_V",
+              [&] { model.At(Role::kDownRight, 1); });
   ExpectError(ErrorKind::kMissing, "model.layers.1.mlp.B_up",
               [&] { model.At(Role::kUpBases, 1); });
 }

@@ -3,6 +3,7 @@
 #include <optional>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -19,12 +20,14 @@ struct LoadedFactors {
   Factors factors;
 };
 
-const MatrixKind* KindOf(const OpenedModel& model, const TensorSpec& spec) {
-  if (!model.IsFactored(spec.layer)) return nullptr;
-  for (const MatrixKind& kind : kMatrixKinds) {
-    if (spec.role == kind.expert) return &kind;
+// The kind of a matrix that is factored; null for any other tensor.
+const MatrixKind* FactoredKind(const OpenedModel& model,
+                               const TensorSpec& spec) {
+  const MatrixKind* kind = KindOf(spec.role);
+  if (kind == nullptr || model.Factored(spec.layer, *kind) == nullptr) {
+    return nullptr;
   }
-  return nullptr;
+  return kind;
 }
 
 }  // namespace
@@ -59,7 +62,7 @@ void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
   const auto source = [&](const TensorDecl& tensor, const ByteSink& sink) {
     const auto found = specs.find(tensor.name);
     const MatrixKind* kind =
-        found == specs.end() ? nullptr : KindOf(model, found->second);
+        found == specs.end() ? nullptr : FactoredKind(model, found->second);
     if (kind == nullptr) {
       const TensorView& view = model.checkpoint.At(tensor.name);
       sink(view.data);
@@ -69,9 +72,16 @@ void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
       if (loaded.layer != spec.layer || loaded.role != spec.role) {
         loaded = {spec.layer, spec.role, LoadFactors(model, spec.layer, *kind)};
       }
+      const int64_t rows = model.config.expert_size;
+      const int64_t cols = model.config.hidden_size;
       product.Resize(tensor.elements());
-      BuildExpert(loaded.factors, spec.expert, tensor.shape[0], tensor.shape[1],
-                  &scratch, product.data());
+      BuildExpert(loaded.factors, spec.expert, rows, cols, &scratch,
+                  product.data());
+      if (kind->transposed) {
+        scratch.Resize(product.size());
+        Transpose(product.data(), rows, cols, scratch.data());
+        std::swap(product, scratch);
+      }
       stored.Resize(tensor.bytes());
       StoreFloats(product.data(), product.size(), tensor.dtype, stored.data());
       sink({stored.data(), static_cast<size_t>(stored.size())});

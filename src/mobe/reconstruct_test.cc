@@ -114,6 +114,28 @@ TEST(ReconstructTest, WhatWeCompressed) {
   }
 }
 
+TEST(ReconstructTest, EveryKindAndForm) {
+  CompressOptions options = QuickOptions(4);
+  options.kinds = {&kGateKind, &kUpKind, &kDownKind};
+  options.rank = 25;
+  options.basis_rank = 9;
+  options.max_alphas = 3;
+  options.budget = {20, 0};
+  TempFolder folder;
+  const CompressReport report =
+      RunCompress(SmallModel(), options, folder / "small");
+  RunReconstruct(folder / "small", folder / "plain");
+  const VerifyReport verified =
+      Verify(folder / "plain", OpenModel(SmallModel()), kNoProgress);
+  EXPECT_THAT(verified.faults, ::testing::IsEmpty());
+  ASSERT_EQ(verified.matrices.size(), 6u);
+  for (size_t i = 0; i < report.matrices.size(); ++i) {
+    EXPECT_EQ(verified.matrices[i].kind, report.matrices[i].kind);
+    EXPECT_NEAR(verified.matrices[i].error.relative,
+                report.matrices[i].error.relative, 0.003);
+  }
+}
+
 TEST(ReconstructTest, Refusals) {
   TempFolder out;
   ExpectError(ErrorKind::kUserInput, "not a factored model, nothing to do",

@@ -31,9 +31,17 @@ int64_t& PartOf(Role role, PartSizes* sizes) {
     case Role::kExpertUp:
     case Role::kExpertDown:
     case Role::kGateBases:
+    case Role::kGateLeft:
+    case Role::kGateRight:
     case Role::kGateAlpha:
     case Role::kUpBases:
+    case Role::kUpLeft:
+    case Role::kUpRight:
     case Role::kUpAlpha:
+    case Role::kDownBases:
+    case Role::kDownLeft:
+    case Role::kDownRight:
+    case Role::kDownAlpha:
       return sizes->experts;
     case Role::kDenseGate:
     case Role::kDenseUp:
@@ -64,23 +72,28 @@ Ratios RatiosOf(const PartSizes& stored, const PartSizes& plain) {
           ratio(stored.total(), plain.total())};
 }
 
-int64_t FactoredLayerSize(const ModelConfig& config, int64_t num_bases,
-                          int64_t rank) {
+int64_t MatricesSize(const ModelConfig& config) {
+  return config.num_experts * config.expert_size * config.hidden_size;
+}
+
+int64_t FactorsSize(const ModelConfig& config, const FactorShape& shape) {
   const int64_t n = config.num_experts;
-  const int64_t kind = n * config.expert_size * rank +
-                       num_bases * rank * config.hidden_size + n * num_bases;
-  const int64_t down = n * config.expert_size * config.hidden_size;
-  return 2 * kind + down;
+  const int64_t basis =
+      shape.basis_rank == 0
+          ? shape.rank * config.hidden_size
+          : shape.basis_rank * (shape.rank + config.hidden_size);
+  return n * config.expert_size * shape.rank + shape.num_bases * basis +
+         n * shape.num_bases;
 }
 
-int64_t PlainLayerSize(const ModelConfig& config) {
-  return 3 * config.num_experts * config.expert_size * config.hidden_size;
-}
-
-int64_t BasesForRatio(const ModelConfig& config, double ratio, int64_t rank) {
+int64_t BasesForRatio(const ModelConfig& config, double ratio,
+                      int64_t num_kinds, FactorShape shape) {
   const auto kept = [&](int64_t num_bases) {
-    return static_cast<double>(FactoredLayerSize(config, num_bases, rank)) /
-           static_cast<double>(PlainLayerSize(config));
+    shape.num_bases = num_bases;
+    const int64_t size = num_kinds * FactorsSize(config, shape) +
+                         (3 - num_kinds) * MatricesSize(config);
+    return static_cast<double>(size) /
+           static_cast<double>(3 * MatricesSize(config));
   };
   // Sizes rarely meet a round ratio exactly: alpha alone, a thousandth of the
   // whole, must not cost a basis.

@@ -31,14 +31,15 @@ struct Ratios {
 };
 Ratios RatiosOf(const PartSizes& stored, const PartSizes& plain);
 
-// Parameters of all experts of one layer: factored, with `num_bases` bases.
-int64_t FactoredLayerSize(const ModelConfig& config, int64_t num_bases,
-                          int64_t rank);
-int64_t PlainLayerSize(const ModelConfig& config);
+// Parameters of one matrix kind of one layer: plain, and factored.
+int64_t MatricesSize(const ModelConfig& config);
+int64_t FactorsSize(const ModelConfig& config, const FactorShape& shape);
 
 // The largest number of bases that keeps at most `ratio` of the expert weights
-// of each factored layer. Fails with kUserInput, giving the possible range,
-// when no number does.
-int64_t BasesForRatio(const ModelConfig& config, double ratio, int64_t rank);
+// of each factored layer, `num_kinds` of whose three kinds are factored with
+// the ranks of `shape`. Fails with kUserInput, giving the possible range, when
+// no number does.
+int64_t BasesForRatio(const ModelConfig& config, double ratio,
+                      int64_t num_kinds, FactorShape shape);
 
 }  // namespace mobe

@@ -55,6 +55,19 @@ void CheckFinite(const OpenedModel& model, const TensorView& tensor) {
        LoadAsFloat(tensor.dtype, tensor.data.data(), at), at);
 }
 
+void LoadMatrix(const OpenedModel& model, int64_t layer, const MatrixKind& kind,
+                int64_t expert, float* matrix) {
+  const TensorView& tensor = model.At(kind.expert, layer, expert);
+  if (!kind.transposed) {
+    LoadAsFloats(tensor.dtype, tensor.data.data(), tensor.elements(), matrix);
+    return;
+  }
+  thread_local Buffer<float> stored;
+  stored.Resize(tensor.elements());
+  LoadAsFloats(tensor.dtype, tensor.data.data(), stored.size(), stored.data());
+  Transpose(stored.data(), tensor.shape[0], tensor.shape[1], matrix);
+}
+
 FitTarget LoadTarget(const OpenedModel& model, int64_t layer,
                      const MatrixKind& kind) {
   FitTarget target;
@@ -63,10 +76,9 @@ FitTarget LoadTarget(const OpenedModel& model, int64_t layer,
   target.cols = model.config.hidden_size;
   target.weights.Resize(target.experts * target.matrix_size());
   ParallelFor(target.experts, [&](int64_t expert) {
-    const TensorView& tensor = model.At(kind.expert, layer, expert);
-    CheckFinite(model, tensor);
-    LoadAsFloats(tensor.dtype, tensor.data.data(), target.matrix_size(),
-                 target.weights.data() + expert * target.matrix_size());
+    CheckFinite(model, model.At(kind.expert, layer, expert));
+    LoadMatrix(model, layer, kind, expert,
+               target.weights.data() + expert * target.matrix_size());
   });
   const double deviation = StandardDeviation(target.weights);
   target.scale = deviation > 0 ? deviation : 1;
@@ -75,11 +87,19 @@ FitTarget LoadTarget(const OpenedModel& model, int64_t layer,
 
 Factors LoadFactors(const OpenedModel& model, int64_t layer,
                     const MatrixKind& kind) {
+  const FactorShape& shape = *model.Factored(layer, kind);
   Factors factors;
-  factors.num_bases = model.mobe->num_bases;
-  factors.rank = model.mobe->rank;
+  factors.num_bases = shape.num_bases;
+  factors.rank = shape.rank;
   factors.activation = model.mobe->activation;
-  factors.bases = LoadTensor(model.At(kind.bases, layer));
+  factors.basis_rank = shape.basis_rank;
+  if (shape.basis_rank == 0) {
+    factors.bases = LoadTensor(model.At(kind.bases, layer));
+  } else {
+    factors.bases_left = LoadTensor(model.At(kind.left, layer));
+    factors.bases_right = LoadTensor(model.At(kind.right, layer));
+    MultiplyBases(model.config.hidden_size, &factors);
+  }
   factors.alpha = LoadTensor(model.At(kind.alpha, layer));
   const int64_t size = model.config.expert_size * factors.rank;
   factors.a.Resize(model.config.num_experts * size);

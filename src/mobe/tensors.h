@@ -11,8 +11,14 @@ int64_t FirstNotFinite(const TensorView& tensor);
 // Fails with kCorruptFile, naming file, tensor and element, when there is one.
 void CheckFinite(const OpenedModel& model, const TensorView& tensor);
 
-// Reads all experts' matrices of one layer and kind of a plain layer. Fails
-// with kCorruptFile, naming file and tensor, when a weight is not finite.
+// Reads one expert's dense matrix as the fit sees it, [expert_size, hidden]:
+// down is transposed. `matrix` has room for it.
+void LoadMatrix(const OpenedModel& model, int64_t layer, const MatrixKind& kind,
+                int64_t expert, float* matrix);
+
+// Reads all experts' matrices of one layer and kind of a plain layer, as
+// LoadMatrix does. Fails with kCorruptFile, naming file and tensor, when a
+// weight is not finite.
 FitTarget LoadTarget(const OpenedModel& model, int64_t layer,
                      const MatrixKind& kind);
 

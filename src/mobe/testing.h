@@ -97,6 +97,20 @@ inline std::map<std::string, std::string> Contents(
   return contents;
 }
 
+// Shapes of that many bases and rank for the kinds in each of the layers.
+inline std::vector<FactorShape> Shapes(
+    const std::vector<int64_t>& layers,
+    const std::vector<const MatrixKind*>& kinds, int64_t num_bases,
+    int64_t rank, int64_t basis_rank = 0) {
+  std::vector<FactorShape> shapes;
+  for (const int64_t layer : layers) {
+    for (const MatrixKind* kind : kinds) {
+      shapes.push_back({layer, kind, num_bases, rank, basis_rank});
+    }
+  }
+  return shapes;
+}
+
 // One thread while it lives: on a busy machine two of them wait for each other
 // at the end of each of many short loops.
 struct OneThread {

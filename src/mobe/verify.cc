@@ -4,6 +4,7 @@
 #include <cstring>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -62,25 +63,23 @@ class Verifier {
   // True for matrices that may differ from the original: those that are
   // factored, and in a plain (reconstructed) model all that may have been.
   bool IsApproximate(const TensorSpec& spec) const {
-    if (format_ && !format_->Has(spec.layer)) return false;
-    return spec.role == Role::kExpertGate || spec.role == Role::kExpertUp;
+    const MatrixKind* kind = KindOf(spec.role);
+    return kind != nullptr &&
+           (!format_ || format_->Find(spec.layer, *kind) != nullptr);
   }
 
   // Factors have the dtype of the matrices that they stand for, and A and the
   // rebuilt matrix bear their name.
   void CheckDType(const TensorSpec& spec) {
-    for (const MatrixKind& kind : kMatrixKinds) {
-      if (spec.role != kind.expert && spec.role != kind.bases &&
-          spec.role != kind.alpha) {
-        continue;
-      }
-      const TensorView& tensor = checkpoint_.At(spec.name);
-      const DType want = original_.At(kind.expert, spec.layer, 0).dtype;
-      if (tensor.dtype == want) continue;
-      Fault(fmt::format("{}: tensor {} has dtype {}, expected {}",
-                        checkpoint_.FileOf(tensor), tensor.name,
-                        DTypeName(tensor.dtype), DTypeName(want)));
-    }
+    const MatrixKind* kind = KindOf(spec.role);
+    // Copies are held against the original byte for byte.
+    if (kind == nullptr || !IsApproximate(spec)) return;
+    const TensorView& tensor = checkpoint_.At(spec.name);
+    const DType want = original_.At(kind->expert, spec.layer, 0).dtype;
+    if (tensor.dtype == want) return;
+    Fault(fmt::format("{}: tensor {} has dtype {}, expected {}",
+                      checkpoint_.FileOf(tensor), tensor.name,
+                      DTypeName(tensor.dtype), DTypeName(want)));
   }
 
   // Tensors that the method leaves alone must be the same bytes.
@@ -136,22 +135,25 @@ class Verifier {
   }
 
   void MeasureMatrices(const OpenedModel& opened) {
-    std::vector<int64_t> layers;
+    // The matrices of IsApproximate.
+    std::vector<std::pair<int64_t, const MatrixKind*>> matrices;
     for (int64_t layer = 0; layer < opened.config.num_layers; ++layer) {
-      if (opened.config.IsMoeLayer(layer)) layers.push_back(layer);
-    }
-    for (const int64_t layer : layers) {
+      if (!opened.config.IsMoeLayer(layer)) continue;
       for (const MatrixKind& kind : kMatrixKinds) {
-        const FitTarget target = LoadTarget(original_, layer, kind);
-        MatrixReport matrix{layer, kind.name, {}};
-        matrix.error = opened.IsFactored(layer)
-                           ? MeasureFactored(opened, target, layer, kind)
-                           : MeasurePlain(opened, target, layer, kind);
-        Report(opened, layer, kind, matrix);
-        progress_({static_cast<double>(report_.matrices.size()) /
-                       static_cast<double>(2 * layers.size()),
-                   fmt::format("layer {} {}", layer, kind.name), ""});
+        if (format_ && !format_->Find(layer, kind)) continue;
+        matrices.emplace_back(layer, &kind);
       }
+    }
+    for (size_t i = 0; i < matrices.size(); ++i) {
+      const auto& [layer, kind] = matrices[i];
+      const FitTarget target = LoadTarget(original_, layer, *kind);
+      MatrixReport matrix{layer, kind->name, {}};
+      matrix.error = format_ ? MeasureFactored(opened, target, layer, *kind)
+                             : MeasurePlain(opened, target, layer, *kind);
+      Report(opened, layer, *kind, matrix);
+      progress_(
+          {static_cast<double>(i + 1) / static_cast<double>(matrices.size()),
+           fmt::format("layer {} {}", layer, kind->name), ""});
     }
   }
 
@@ -165,9 +167,7 @@ class Verifier {
   FitError MeasurePlain(const OpenedModel& opened, const FitTarget& target,
                         int64_t layer, const MatrixKind& kind) {
     return MeasureDifference(target, [&](int64_t expert, float* product) {
-      const TensorView& tensor = opened.At(kind.expert, layer, expert);
-      LoadAsFloats(tensor.dtype, tensor.data.data(), target.matrix_size(),
-                   product);
+      LoadMatrix(opened, layer, kind, expert, product);
     });
   }
 

@@ -158,6 +158,60 @@ TEST(VerifyTest, EachKindOfDamage) {
   }
 }
 
+// The tensors that only our format has.
+TEST(VerifyTest, DamagedVariants) {
+  using Tensors = std::vector<LooseTensor>;
+  struct Case {
+    const char* fault;
+    std::function<void(Tensors&)> damage;
+  };
+  const std::string mlp = "model.layers.2.mlp.";
+  const Case cases[] = {
+      {"tensor model.layers.2.mlp.B_down_U has dtype F16, expected BF16",
+       [&](Tensors& t) { TensorOf(t, mlp + "B_down_U").dtype = DType::kF16; }},
+      {"tensor model.layers.2.mlp.B_down_V has shape [6, 4, 64], expected [4, "
+       "6, 64]",
+       [&](Tensors& t) {
+         TensorOf(t, mlp + "B_down_V").shape = {6, 4, 64};
+       }},
+      {"tensor model.layers.2.mlp.experts.3.down_proj.weight: relative error "
+       "nan",
+       [&](Tensors& t) {
+         SetNan(&TensorOf(t, mlp + "experts.3.down_proj.weight"), 5);
+       }},
+      // Not factored here.
+      {"tensor model.layers.2.mlp.experts.3.up_proj.weight differs from the "
+       "original",
+       [&](Tensors& t) {
+         TensorOf(t, mlp + "experts.3.up_proj.weight").data[0] ^=
+             std::byte{128};
+       }},
+      {"tensor model.layers.2.mlp.B_down is not expected",
+       [&](Tensors& t) {
+         t.push_back(
+             {{mlp + "B_down", DType::kBF16, {1}}, std::vector<std::byte>(2)});
+       }},
+  };
+  CompressOptions options = OneLayer();
+  options.kinds = {&kDownKind};
+  options.basis_rank = 6;
+  TempFolder folder;
+  RunCompress(SmallModel(), options, folder.path());
+  const VerifyReport sound = RunVerify(folder.path());
+  EXPECT_THAT(sound.faults, IsEmpty());
+  ASSERT_EQ(sound.matrices.size(), 1u);
+  EXPECT_EQ(sound.matrices[0].kind, "down");
+  const auto tensors = ReadTensors(folder / "model.safetensors");
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.fault);
+    auto damaged = tensors;
+    c.damage(damaged);
+    WriteTensors(folder / "model.safetensors", damaged);
+    EXPECT_THAT(RunVerify(folder.path()).faults,
+                ElementsAre(HasSubstr(c.fault)));
+  }
+}
+
 TEST(VerifyTest, SwappedExperts) {
   TempFolder folder;
   RunCompress(SmallModel(), OneLayer(), folder.path());

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "base/parallel.h"
 #include "base/progress.h"
@@ -17,13 +18,12 @@ std::optional<uint64_t> BuiltBytes(const Weights& weights, DType dtype) {
   std::optional<uint64_t> total = 0;
   for (const LayerWeights& layer : weights.layers) {
     if (!layer.factored) continue;
-    const auto experts = static_cast<int64_t>(layer.experts.size());
-    const MlpWeights& a = layer.experts.front();
-    const int64_t gate[] = {experts, a.gate.rows,
-                            layer.factored->gate.bases.cols, DTypeSize(dtype)};
-    const int64_t up[] = {experts, a.up.rows, layer.factored->up.bases.cols,
-                          DTypeSize(dtype)};
-    for (const auto& shape : {std::span(gate), std::span(up)}) {
+    for (const KindMembers& members : kKindMembers) {
+      const auto& shared = (*layer.factored).*members.shared;
+      if (!shared) continue;
+      const int64_t shape[] = {static_cast<int64_t>(layer.experts.size()),
+                               (layer.experts.front().*members.matrix).rows,
+                               shared->bases.whole.cols, DTypeSize(dtype)};
       const auto bytes = CheckedProduct(shape);
       if (!bytes || !total) return std::nullopt;
       total = CheckedAdd(*total, *bytes);
@@ -46,35 +46,48 @@ bool WantsBuilt(ExpertMode mode, std::optional<uint64_t> bytes) {
   return true;
 }
 
-// w = A f(sum alpha B) of one expert.
+// w = A f(sum alpha B) of one expert, or its transpose.
 void BuildMatrix(const WeightView& a, const BasesView& bases,
-                 const float* alpha, Activation f, float* w) {
+                 const float* alpha, Activation f, bool transposed, float* w) {
   thread_local Buffer<float> mixed;
   thread_local Buffer<float> a_float;
   mixed.Resize(bases.rank * bases.cols);
   Kernels().basis_mix(bases, alpha, 0, mixed.size(), f, mixed.data());
   a_float.Resize(a.rows * a.cols);
   LoadAsFloats(a.dtype, a.data, a_float.size(), a_float.data());
-  Gemm(Trans::kNo, Trans::kNo, a.rows, bases.cols, a.cols, a_float.data(),
-       a.cols, mixed.data(), bases.cols, 0.0f, w, bases.cols);
+  if (transposed) {
+    Gemm(Trans::kYes, Trans::kYes, bases.cols, a.rows, a.cols, mixed.data(),
+         bases.cols, a_float.data(), a.cols, 0.0f, w, a.rows);
+  } else {
+    Gemm(Trans::kNo, Trans::kNo, a.rows, bases.cols, a.cols, a_float.data(),
+         a.cols, mixed.data(), bases.cols, 0.0f, w, bases.cols);
+  }
 }
 
-// Replaces A by W in one kind (gate or up) of all experts of a layer.
+// Replaces A by W in one kind of all experts of a layer.
 void BuildKind(const SharedBases& shared, Activation f, DType dtype,
-               WeightView MlpWeights::*kind, std::vector<MlpWeights>* experts,
+               const KindMembers& members, std::vector<MlpWeights>* experts,
                Buffer<std::byte>* memory) {
+  BasesView bases = shared.bases.whole;
+  Buffer<float> products;
+  if (shared.bases.AreProducts()) {
+    products.Resize(bases.num_bases * bases.rank * bases.cols);
+    ExpandBases(shared.bases, products.data());
+    bases.data = products.data();
+  }
+  const bool transposed = members.kind.transposed;
   const auto count = static_cast<int64_t>(experts->size());
-  const int64_t rows = (experts->front().*kind).rows;
-  const int64_t cols = shared.bases.cols;
+  int64_t rows = (experts->front().*members.matrix).rows;
+  int64_t cols = bases.cols;
+  if (transposed) std::swap(rows, cols);
   const int64_t bytes = rows * cols * DTypeSize(dtype);
   memory->Resize(count * bytes);
   ParallelFor(count, [&](int64_t e) {
     thread_local Buffer<float> built;
     built.Resize(rows * cols);
-    WeightView& view = (*experts)[static_cast<size_t>(e)].*kind;
-    BuildMatrix(view, shared.bases,
-                shared.alpha.data() + e * shared.bases.num_bases, f,
-                built.data());
+    WeightView& view = (*experts)[static_cast<size_t>(e)].*members.matrix;
+    BuildMatrix(view, bases, shared.alpha.data() + e * bases.num_bases, f,
+                transposed, built.data());
     std::byte* stored = memory->data() + e * bytes;
     StoreFloats(built.data(), built.size(), dtype, stored);
     view = {dtype, stored, rows, cols};
@@ -89,11 +102,12 @@ void BuildExperts(const LoadOptions& options, Weights* weights) {
   if (!WantsBuilt(options.experts, BuiltBytes(*weights, dtype))) return;
   for (LayerWeights& layer : weights->layers) {
     if (!layer.factored) continue;
-    const FactoredWeights& from = *layer.factored;
-    BuildKind(from.gate, from.activation, dtype, &MlpWeights::gate,
-              &layer.experts, &weights->owned.emplace_back());
-    BuildKind(from.up, from.activation, dtype, &MlpWeights::up, &layer.experts,
-              &weights->owned.emplace_back());
+    for (const KindMembers& members : kKindMembers) {
+      const auto& shared = (*layer.factored).*members.shared;
+      if (!shared) continue;
+      BuildKind(*shared, layer.factored->activation, dtype, members,
+                &layer.experts, &weights->owned.emplace_back());
+    }
     layer.factored.reset();
   }
 }

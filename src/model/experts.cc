@@ -53,19 +53,48 @@ void ForEachExpert(const MlpScratch& s, const Body& body) {
   }
 }
 
-// f(sum alpha B) x for the pairs of every expert.
-void MixPairs(const SharedBases& shared, Activation f, MlpScratch* s,
-              Buffer<float>* mixed) {
-  const BasesView& bases = shared.bases;
-  mixed->Resize(s->starts.back() * bases.rank);
+// A job for every expert, for x and u with so many values for each pair.
+void ListMixJobs(const SharedBases& shared, const float* x, int64_t x_size,
+                 float* u, int64_t u_size, MlpScratch* s) {
+  const int64_t num_bases = shared.bases.whole.num_bases;
   s->mix_jobs.clear();
   ForEachExpert(*s, [&](size_t e, int64_t begin, int64_t count) {
     s->mix_jobs.push_back(
-        {shared.alpha.data() + static_cast<int64_t>(e) * bases.num_bases,
-         s->x.data() + begin * bases.cols, count,
-         mixed->data() + begin * bases.rank});
+        {shared.alpha.data() + static_cast<int64_t>(e) * num_bases,
+         x + begin * x_size, count, u + begin * u_size});
   });
-  MixBatch(bases, f, s->mix_jobs);
+}
+
+// The input of A: f(sum alpha B) x for the pairs of every expert, or x itself
+// when the matrix is plain.
+const float* MixPairs(const std::optional<SharedBases>& shared, Activation f,
+                      MlpScratch* s, Buffer<float>* mixed) {
+  if (!shared) return s->x.data();
+  const BasesView& bases = shared->bases.whole;
+  mixed->Resize(s->starts.back() * bases.rank);
+  ListMixJobs(*shared, s->x.data(), bases.cols, mixed->data(), bases.rank, s);
+  MixBatch(shared->bases, f, s->mix_jobs);
+  return mixed->data();
+}
+
+// s->down = down(s->gate) for all pairs, of a factored down: N^T (A^T h).
+void RunFactoredDown(const LayerWeights& w, Precision precision,
+                     MlpScratch* s) {
+  const SharedBases& shared = *w.factored->down;
+  const BasesView& bases = shared.bases.whole;
+  s->down_rank.Resize(s->starts.back() * bases.rank);
+  s->down.Resize(s->starts.back() * bases.cols);
+  s->linear_jobs.clear();
+  ForEachExpert(*s, [&](size_t e, int64_t begin, int64_t count) {
+    const WeightView& a = w.experts[e].down;
+    s->linear_jobs.push_back({a, s->gate.data() + begin * a.rows, count,
+                              s->down_rank.data() + begin * a.cols,
+                              Trans::kYes});
+  });
+  LinearBatch(s->linear_jobs, precision);
+  ListMixJobs(shared, s->down_rank.data(), bases.rank, s->down.data(),
+              bases.cols, s);
+  MixBatchTransposed(shared.bases, w.factored->activation, s->mix_jobs);
 }
 
 // down(silu(gate) * up) for all pairs, from the inputs of gate and up.
@@ -75,7 +104,6 @@ void RunPairs(const LayerWeights& w, Precision precision, const float* gate_x,
   const int64_t size = w.experts.front().gate.rows;
   s->gate.Resize(pairs * size);
   s->up.Resize(pairs * size);
-  s->down.Resize(pairs * w.experts.front().down.rows);
   s->linear_jobs.clear();
   ForEachExpert(*s, [&](size_t e, int64_t begin, int64_t count) {
     const WeightView& gate = w.experts[e].gate;
@@ -91,6 +119,11 @@ void RunPairs(const LayerWeights& w, Precision precision, const float* gate_x,
     Kernels().swiglu(gate, s->up.data() + begin * size, (end - begin) * size,
                      gate);
   });
+  if (w.factored && w.factored->down) {
+    RunFactoredDown(w, precision, s);
+    return;
+  }
+  s->down.Resize(pairs * w.experts.front().down.rows);
   s->linear_jobs.clear();
   ForEachExpert(*s, [&](size_t e, int64_t begin, int64_t count) {
     const WeightView& down = w.experts[e].down;
@@ -131,10 +164,9 @@ void RunMlp(const ModelConfig& c, const LayerWeights& w, Precision precision,
   const float* gate_x = s->x.data();
   const float* up_x = s->x.data();
   if (w.factored) {
-    MixPairs(w.factored->gate, w.factored->activation, s, &s->mixed_gate);
-    MixPairs(w.factored->up, w.factored->activation, s, &s->mixed_up);
-    gate_x = s->mixed_gate.data();
-    up_x = s->mixed_up.data();
+    const Activation f = w.factored->activation;
+    gate_x = MixPairs(w.factored->gate, f, s, &s->mixed_gate);
+    up_x = MixPairs(w.factored->up, f, s, &s->mixed_up);
   }
   RunPairs(w, precision, gate_x, up_x, s);
   Combine(c, tokens, *s, residual);

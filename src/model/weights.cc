@@ -26,14 +26,27 @@ class Loader {
     return {dtype, data, tensor.shape[0], tensor.shape[1]};
   }
 
-  SharedBases Bases(const MatrixKind& kind, int64_t layer) {
-    const TensorView& tensor = model_.At(kind.bases, layer);
-    const auto [dtype, data] = Data(tensor);
-    return {{dtype, data, tensor.shape[0], tensor.shape[1], tensor.shape[2]},
-            Vector(kind.alpha, layer)};
+  SharedBases Shared(const FactorShape& shape) {
+    SharedBases shared;
+    if (shape.basis_rank == 0) {
+      shared.bases.whole = Bases(shape.kind->bases, shape.layer);
+    } else {
+      shared.bases.left = Bases(shape.kind->left, shape.layer);
+      shared.bases.right = Bases(shape.kind->right, shape.layer);
+      shared.bases.whole = {DType::kF32, nullptr, shape.num_bases, shape.rank,
+                            shared.bases.right.cols};
+    }
+    shared.alpha = Vector(shape.kind->alpha, shape.layer);
+    return shared;
   }
 
  private:
+  BasesView Bases(Role role, int64_t layer) {
+    const TensorView& tensor = model_.At(role, layer);
+    const auto [dtype, data] = Data(tensor);
+    return {dtype, data, tensor.shape[0], tensor.shape[1], tensor.shape[2]};
+  }
+
   struct Stored {
     DType dtype;
     const void* data;
@@ -103,17 +116,13 @@ LayerWeights LoadLayer(const OpenedModel& model, int64_t layer, Loader* load) {
                          load->Matrix(Role::kExpertUp, layer, e),
                          load->Matrix(Role::kExpertDown, layer, e)});
   }
-  if (model.IsFactored(layer)) {
-    w.factored =
-        FactoredWeights{model.mobe->activation, load->Bases(kGateKind, layer),
-                        load->Bases(kUpKind, layer)};
+  for (const KindMembers& members : kKindMembers) {
+    const FactorShape* shape = model.Factored(layer, members.kind);
+    if (shape == nullptr) continue;
+    if (!w.factored) w.factored.emplace().activation = model.mobe->activation;
+    (*w.factored).*members.shared = load->Shared(*shape);
   }
   return w;
-}
-
-int64_t BasesBytes(const SharedBases& shared) {
-  const BasesView& b = shared.bases;
-  return b.num_bases * b.rank * b.cols * DTypeSize(b.dtype);
 }
 
 }  // namespace
@@ -142,9 +151,10 @@ int64_t DecodeBytes(const Weights& weights, const ModelConfig& config) {
     const MlpWeights& mlp = layer.experts.front();
     bytes += (mlp.gate.bytes() + mlp.up.bytes() + mlp.down.bytes()) *
              (layer.IsDense() ? 1 : config.experts_per_token);
-    if (layer.factored) {
-      bytes +=
-          BasesBytes(layer.factored->gate) + BasesBytes(layer.factored->up);
+    if (!layer.factored) continue;
+    for (const KindMembers& members : kKindMembers) {
+      const auto& shared = (*layer.factored).*members.shared;
+      if (shared) bytes += shared->bases.bytes();
     }
   }
   return bytes;

@@ -14,6 +14,7 @@
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
 #include "mobe/open_model.h"
+#include "model/mix_batch.h"
 
 namespace mobe {
 
@@ -41,29 +42,41 @@ struct AttentionWeights {
   std::vector<float> query_norm, key_norm;  // [head_dim]
 };
 
-// down(silu(gate x) * (up x)): one expert, or the whole of a dense layer. In a
-// factored layer gate and up are the expert's A, [expert_size, rank].
+// down(silu(gate x) * (up x)): one expert, or the whole of a dense layer. A
+// factored matrix is the expert's A, [expert_size, rank].
 struct MlpWeights {
   WeightView gate, up, down;
 };
 
 // What the experts of a layer share of one factored kind of matrix.
 struct SharedBases {
-  BasesView bases;
+  StoredBases bases;
   std::vector<float> alpha;  // [experts, num_bases]
 };
 
 struct FactoredWeights {
   Activation activation = Activation::kSilu;
-  SharedBases gate, up;
+  // Nothing: that matrix is plain. What down's factors make is its transpose.
+  std::optional<SharedBases> gate, up, down;
 };
+
+// Where the matrices of a kind are.
+struct KindMembers {
+  const MatrixKind& kind;
+  WeightView MlpWeights::*matrix;
+  std::optional<SharedBases> FactoredWeights::*shared;
+};
+inline constexpr KindMembers kKindMembers[] = {
+    {kGateKind, &MlpWeights::gate, &FactoredWeights::gate},
+    {kUpKind, &MlpWeights::up, &FactoredWeights::up},
+    {kDownKind, &MlpWeights::down, &FactoredWeights::down}};
 
 struct LayerWeights {
   AttentionWeights attention;
   std::vector<float> mlp_norm;      // [hidden]
   std::vector<float> router;        // [experts, hidden]; empty: a dense layer
   std::vector<MlpWeights> experts;  // one for a dense layer
-  std::optional<FactoredWeights> factored;  // nothing: gate and up are plain
+  std::optional<FactoredWeights> factored;  // nothing: all are plain
 
   bool IsDense() const { return router.empty(); }
 };
