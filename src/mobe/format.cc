@@ -104,8 +104,9 @@ MobeFormat ReadTable(const ConfigReader& reader, const ModelConfig& config) {
     const auto size_up_to = [&](const char* key, int64_t most,
                                 const char* what) {
       const int64_t size = row.Size(key);
-      if (size > most)
+      if (size > most) {
         row.Reject(key, fmt::format("at most {} ({})", what, most));
+      }
       return size;
     };
     const int64_t num_bases =

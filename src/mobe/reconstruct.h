@@ -1,6 +1,7 @@
 // From the native format back to a standard checkpoint: every factored matrix
 // becomes A f(sum_i alpha_i B_i), for down its transpose, computed in float32
-// and rounded to the dtype of its factors. transformers, vLLM and SGLang load the result.
+// and rounded to the dtype of its factors. transformers, vLLM and SGLang load
+// the result.
 #pragma once
 
 #include <cstdint>
