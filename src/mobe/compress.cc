@@ -10,11 +10,12 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/parallel.h"
-#include "io/checkpoint_writer.h"
 #include "kernels/kernels.h"
+#include "mobe/compress_finish.h"
 #include "mobe/compress_shards.h"
 #include "mobe/crew.h"
 #include "mobe/journal.h"
+#include "mobe/recipe.h"
 #include "mobe/tensors.h"
 
 namespace mobe {
@@ -133,7 +134,12 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
     start = ReadStart(SafetensorsFile(plan.options.start), job, target, plan);
     options.start = &start;
   }
-  Factors factors = Fit(target, options, on_pass);
+  std::vector<TracePoint> points;
+  const PassFn traced = [&](int64_t pass, int64_t passes, double mse) {
+    if (IsTraced(pass, passes)) points.push_back({pass, mse});
+    on_pass(pass, passes, mse);
+  };
+  Factors factors = Fit(target, options, traced);
   for (Buffer<float>* values : {&factors.a, &factors.bases, &factors.alpha}) {
     RoundTo(options.stored, values);
   }
@@ -144,7 +150,9 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
          job.layer, job.kind->name);
   }
   WriteFactors(job, factors, path);
-  return {{"passes", options.passes},
+  return {{"kernels", Kernels().name},
+          {"trace", TraceJson(points)},
+          {"passes", options.passes},
           {"mse_scaled", error.scaled_mse},
           {"relative", error.relative},
           {"worst_expert", error.worst_expert},
@@ -402,9 +410,7 @@ CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
   CompressReport report = internal::ReportOf(plan, results.records());
   report.resumed = static_cast<int64_t>(resumed.size());
   if (part) return report;
-  FinishCheckpoint(
-      out, plan.shards, model.checkpoint.folder(),
-      FactoredConfig(model.checkpoint.config(), model.config, plan.format));
+  FinishModel(model, plan, out, results.records());
   journal.Remove();
   return report;
 }
