@@ -281,9 +281,9 @@ std::string HeatKey(double limit) {
       "<svg class=\"chart cells\" role=\"img\" viewBox=\"0 0 330 40\" "
       "width=\"330\" height=\"40\"><title>Colours of alpha</title>";
   for (int step = 0; step < 15; ++step) {
-    svg +=
-        fmt::format("<path class=\"d{}\" stroke-width=\"14\" d=\"M{} 10h20\"/>",
-                    step, 15 + 20 * step);
+    svg += fmt::format(
+        "<path class=\"d{}\" style=\"stroke-width:14\" d=\"M{} 10h20\"/>", step,
+        15 + 20 * step);
   }
   const auto text = [&](int x, const std::string& label) {
     svg += fmt::format(
