@@ -32,6 +32,19 @@ void CheckOriginal(const OpenedModel& model, const OpenedModel& original) {
        Excerpt(differences[0].before), Excerpt(differences[0].after));
 }
 
+// LAPACK and the charts want numbers.
+void CheckFactors(const OpenedModel& model, int64_t layer,
+                  const MatrixKind& kind) {
+  for (const Role role : {kind.bases, kind.alpha}) {
+    const TensorView& tensor = model.At(role, layer);
+    if (FirstNotFinite(tensor) < 0) continue;
+    Fail(ErrorKind::kCorruptFile,
+         "{}: tensor {} holds values that are not finite; compress the model "
+         "again",
+         model.checkpoint.FileOf(tensor), tensor.name);
+  }
+}
+
 std::vector<int64_t> EvenlySpaced(const std::vector<int64_t>& layers) {
   if (layers.size() <= kDetailedLayers) return layers;
   std::vector<int64_t> chosen;
@@ -117,6 +130,7 @@ ReportData GatherReport(const OpenedModel& model, const OpenedModel* original,
   for (const int64_t layer : model.mobe->layers) {
     const bool detailed = std::ranges::count(data.detailed, layer) > 0;
     for (const MatrixKind& kind : kMatrixKinds) {
+      CheckFactors(model, layer, kind);
       const Factors factors = LoadFactors(model, layer, kind);
       FactoredMatrix matrix;
       matrix.layer = layer;

@@ -44,9 +44,11 @@ std::vector<double> Ticks(const Axis& axis) {
     }
     return ticks;
   }
-  const bool few = axis.high / axis.low > 300;
+  const double decades = std::log10(axis.high / axis.low);
+  const bool few = decades > 2.5;
+  const int every = std::max(1, static_cast<int>(decades / 6));
   for (int power = static_cast<int>(std::floor(std::log10(axis.low)));
-       power <= static_cast<int>(std::ceil(std::log10(axis.high))); ++power) {
+       power <= static_cast<int>(std::ceil(std::log10(axis.high))); power += every) {
     for (const double digit : {1.0, 2.0, 5.0}) {
       const double tick = digit * std::pow(10, power);
       if (few && digit > 1) continue;
@@ -202,7 +204,7 @@ std::string BarChart(const std::string& title, const std::string& x_label,
     for (const double value : bars.value) high = std::max(high, value);
     for (const double mark : bars.mark) high = std::max(high, mark);
   }
-  frame.y.high = high > 0 ? high * 1.05 : 1;
+  frame.y.high = high > 1e-100 ? high * 1.05 : 1;
   std::string svg = frame.Open(title) + frame.YAxis() + frame.XLabel();
   const auto count =
       static_cast<double>(std::max<size_t>(categories.size(), 1));

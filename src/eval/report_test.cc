@@ -61,7 +61,7 @@ TEST(ReportTest, HostileStringsStayText) {
   recipe["options"]["solver"] = {evil};
   recipe["matrices"][0]["matrix"] = evil;
   recipe["matrices"][0]["mse_scaled"] = 0;
-  recipe["matrices"][0]["trace"]["mse_scaled"] = {0, 1e300};
+  recipe["matrices"][0]["trace"]["mse_scaled"] = {0, 1e99};
   std::string name = evil;
   std::erase(name, '/');
   recipe["files"][name] = recipe["files"]["config.json"];

@@ -1,7 +1,6 @@
 // Reading recipe.json, which anybody may have written.
 #include <algorithm>
 #include <cctype>
-#include <cmath>
 #include <set>
 
 #include "base/error.h"
@@ -41,9 +40,11 @@ class Node {
     return json_.get<int64_t>();
   }
 
+  // No error comes near the bound; what is computed from one stays finite.
   double NotNegative() const {
-    const bool fits = json_.is_number() && std::isfinite(json_.get<double>()) &&
-                      json_.get<double>() >= 0;
+    constexpr double kMost = 1e100;
+    const bool fits = json_.is_number() && json_.get<double>() >= 0 &&
+                      json_.get<double>() <= kMost;
     if (!fits) Reject("a number, 0 or more");
     return json_.get<double>();
   }
