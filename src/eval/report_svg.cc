@@ -48,7 +48,8 @@ std::vector<double> Ticks(const Axis& axis) {
   const bool few = decades > 2.5;
   const int every = std::max(1, static_cast<int>(decades / 6));
   for (int power = static_cast<int>(std::floor(std::log10(axis.low)));
-       power <= static_cast<int>(std::ceil(std::log10(axis.high))); power += every) {
+       power <= static_cast<int>(std::ceil(std::log10(axis.high)));
+       power += every) {
     for (const double digit : {1.0, 2.0, 5.0}) {
       const double tick = digit * std::pow(10, power);
       if (few && digit > 1) continue;
