@@ -135,9 +135,9 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
     options.start = &start;
   }
   std::vector<TracePoint> points;
-  const PassFn traced = [&](int64_t pass, int64_t passes, double mse) {
-    if (IsTraced(pass, passes)) points.push_back({pass, mse});
-    on_pass(pass, passes, mse);
+  const PassFn traced = [&](int64_t pass, int64_t all, double mse) {
+    if (IsTraced(pass, all)) points.push_back({pass, mse});
+    on_pass(pass, all, mse);
   };
   Factors factors = Fit(target, options, traced);
   for (Buffer<float>* values : {&factors.a, &factors.bases, &factors.alpha}) {
