@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build ccache pkg-config
   libcli11-dev nlohmann-json3-dev libfmt-dev libicu-dev
-  libopenblas-dev liblapacke-dev libdnnl-dev libhwy-dev libxxhash-dev
+  libopenblas-dev liblapacke-dev libdnnl-dev libhwy-dev libssl-dev
   # libdnnl-dev only recommends it; its CMake file does not do without.
   ocl-icd-opencl-dev
   # Optional: compress on several machines by mpirun.

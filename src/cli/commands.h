@@ -14,10 +14,11 @@ void AddGenerate(CLI::App& app, CommonOptions* common);
 void AddLogits(CLI::App& app, CommonOptions* common);
 void AddPerplexity(CLI::App& app, CommonOptions* common);
 void AddCompare(CLI::App& app, CommonOptions* common);
+void AddReport(CLI::App& app, CommonOptions* common);
 
 inline constexpr AddCommand kCommands[] = {
     AddCompress, AddMerge,  AddVerify,     AddReconstruct, AddInspect,
-    AddGenerate, AddLogits, AddPerplexity, AddCompare,
+    AddGenerate, AddLogits, AddPerplexity, AddCompare,     AddReport,
 };
 
 }  // namespace mobe

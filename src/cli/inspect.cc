@@ -4,22 +4,16 @@
 #include "cli/command.h"
 #include "cli/commands.h"
 #include "mobe/open_model.h"
+#include "mobe/recipe.h"
 #include "mobe/sizes.h"
 
 namespace mobe {
 namespace {
 
-struct PartRow {
-  const char* name;
-  int64_t PartSizes::*size;
-};
-constexpr PartRow kParts[] = {
-    {"embedding", &PartSizes::embedding}, {"attention", &PartSizes::attention},
-    {"router", &PartSizes::router},       {"experts", &PartSizes::experts},
-    {"dense", &PartSizes::dense},         {"norms", &PartSizes::norms}};
-
 void Run(const std::string& folder, const CommonOptions& common) {
   const OpenedModel model = OpenModel(folder);
+  const std::optional<Recipe> recipe =
+      model.mobe ? ReadRecipe(folder) : std::nullopt;
   const ModelConfig& config = model.config;
   const PartSizes stored = CountParts(model.tensors);
   const PartSizes plain = CountParts(ListTensors(*model.family, config));
@@ -40,7 +34,13 @@ void Run(const std::string& folder, const CommonOptions& common) {
                  {"bytes", model.checkpoint.bytes()},
                  {"ratio_experts", ratios.experts},
                  {"ratio_model", ratios.model},
-                 {"mobe", nullptr}};
+                 {"mobe", nullptr},
+                 {"recipe", nullptr}};
+    if (recipe) {
+      json["recipe"] = {{"mobe", recipe->mobe},
+                        {"source", recipe->source},
+                        {"mse_scaled_mean", recipe->mean_mse_scaled()}};
+    }
     for (const PartRow& part : kParts) {
       json["parameters"][part.name] = stored.*part.size;
     }
@@ -67,6 +67,10 @@ void Run(const std::string& folder, const CommonOptions& common) {
     fmt::print("MoBE: {}\n", SummarizeFormat(*model.mobe));
     fmt::print("expert weights kept: {:.1f}%   whole model: {:.1f}%\n",
                100 * ratios.experts, 100 * ratios.model);
+    if (recipe) {
+      fmt::print("recipe: made from {} by mobe {}, mean scaled MSE {:.5f}\n",
+                 recipe->source, recipe->mobe, recipe->mean_mse_scaled());
+    }
   } else {
     fmt::print("not compressed\n");
   }

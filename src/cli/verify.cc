@@ -27,7 +27,7 @@ VerifyReport VerifyFolders(const std::string& folder,
         e.kind() == ErrorKind::kOutOfMemory) {
       throw;
     }
-    return {{e.what()}, {}, 0};
+    return {{e.what()}, {}, 0, {}};
   }
 }
 
@@ -38,7 +38,9 @@ void Run(const std::string& folder, const std::string& original,
     Json json = {{"ok", report.faults.empty()},
                  {"faults", report.faults},
                  {"tensors_equal", report.tensors_equal},
+                 {"files_checked", nullptr},
                  {"matrices", Json::array()}};
+    if (report.files_checked) json["files_checked"] = *report.files_checked;
     for (const MatrixReport& matrix : report.matrices) {
       json["matrices"].push_back({{"layer", matrix.layer},
                                   {"matrix", matrix.kind},
@@ -57,6 +59,12 @@ void Run(const std::string& folder, const std::string& original,
     }
     for (const std::string& fault : report.faults) {
       fmt::print("fault: {}\n", fault);
+    }
+    if (report.files_checked) {
+      fmt::print("{} files compared with their SHA-256 in recipe.json\n",
+                 *report.files_checked);
+    } else {
+      fmt::print("no recipe.json to compare checksums with\n");
     }
     fmt::print(
         "{}: {} tensors equal the original, {} matrices measured, {} "

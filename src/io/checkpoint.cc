@@ -213,12 +213,16 @@ std::string ShardIndex(const std::vector<Shard>& shards) {
   return index.dump(2, ' ', /*ensure_ascii=*/true) + "\n";
 }
 
-void CopySideFiles(const fs::path& from, const fs::path& to) {
+std::vector<std::string> CopySideFiles(
+    const fs::path& from, const fs::path& to,
+    const std::vector<std::string>& left_out) {
+  std::vector<std::string> copied;
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(from, error)) {
     const std::string name = entry.path().filename().string();
     const bool leave_out =
         name.starts_with('.') || name == kConfigFile ||
+        std::ranges::find(left_out, name) != left_out.end() ||
         std::ranges::any_of(kNotSideFiles, [&name](std::string_view ending) {
           return name.ends_with(ending);
         });
@@ -228,11 +232,14 @@ void CopySideFiles(const fs::path& from, const fs::path& to) {
     AtomicFile copy(to / name);
     copy.Write(file.bytes());
     copy.Commit();
+    copied.push_back(name);
   }
   if (error) {
     Fail(ErrorKind::kMissing, "{}: cannot read the folder: {}", from.string(),
          error.message());
   }
+  std::ranges::sort(copied);
+  return copied;
 }
 
 }  // namespace mobe

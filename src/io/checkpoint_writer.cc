@@ -23,13 +23,17 @@ void WriteShard(const fs::path& folder, const Shard& shard,
 }
 
 void FinishCheckpoint(const fs::path& folder, const std::vector<Shard>& shards,
-                      const fs::path& from, const Json& config) {
+                      const fs::path& from, const Json& config,
+                      const std::vector<std::string>& leave_out,
+                      const BeforeConfigFn& before_config) {
   if (shards.size() > 1) {
     WriteFileAtomically(folder / "model.safetensors.index.json",
                         ShardIndex(shards));
   }
-  CopySideFiles(from, folder);
-  WriteFileAtomically(folder / "config.json", config.dump(2) + "\n");
+  const auto copied = CopySideFiles(from, folder, leave_out);
+  const std::string text = config.dump(2) + "\n";
+  if (before_config) before_config(copied, text);
+  WriteFileAtomically(folder / "config.json", text);
 }
 
 void CheckOutputFolder(const fs::path& folder,

@@ -21,10 +21,16 @@ void WriteShard(const std::filesystem::path& folder, const Shard& shard,
                 const TensorSource& source);
 
 // After the last shard: index (when there are several), the side files of
-// `from`, and config.json.
+// `from` but those named in `leave_out`, and config.json. Just before that,
+// with all else there, it calls before_config(names of the copied side files,
+// the text of config.json).
+using BeforeConfigFn = std::function<void(
+    const std::vector<std::string>& copied, const std::string& config)>;
 void FinishCheckpoint(const std::filesystem::path& folder,
                       const std::vector<Shard>& shards,
-                      const std::filesystem::path& from, const Json& config);
+                      const std::filesystem::path& from, const Json& config,
+                      const std::vector<std::string>& leave_out = {},
+                      const BeforeConfigFn& before_config = nullptr);
 
 // Fails with kUserInput when `folder` exists and is not an empty folder, so
 // that nothing of the user's is overwritten. Entries named in `ours` count as

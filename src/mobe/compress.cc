@@ -11,12 +11,13 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/parallel.h"
-#include "io/checkpoint_writer.h"
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
+#include "mobe/compress_finish.h"
 #include "mobe/compress_shards.h"
 #include "mobe/crew.h"
 #include "mobe/journal.h"
+#include "mobe/recipe.h"
 #include "mobe/tensors.h"
 
 namespace mobe {
@@ -138,7 +139,12 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
     start = ReadStart(SafetensorsFile(plan.options.start), job, target);
     options.start = &start;
   }
-  Factors factors = Fit(target, options, on_pass);
+  std::vector<TracePoint> points;
+  const PassFn traced = [&](int64_t pass, int64_t all, double mse) {
+    if (IsTraced(pass, all)) points.push_back({pass, mse});
+    on_pass(pass, all, mse);
+  };
+  Factors factors = Fit(target, options, traced);
   RoundFactors(options.stored, target.cols, &factors);
   const FitError error = MeasureFit(target, factors);
   if (!std::isfinite(error.scaled_mse)) {
@@ -147,7 +153,9 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
          job.layer, job.kind->name);
   }
   WriteFactors(job, factors, path);
-  return {{"passes", options.passes},
+  return {{"kernels", Kernels().name},
+          {"trace", TraceJson(points)},
+          {"passes", options.passes},
           {"mse_scaled", error.scaled_mse},
           {"relative", error.relative},
           {"worst_expert", error.worst_expert},
@@ -416,9 +424,7 @@ CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
   CompressReport report = internal::ReportOf(plan, results.records());
   report.resumed = static_cast<int64_t>(resumed.size());
   if (part) return report;
-  FinishCheckpoint(
-      out, plan.shards, model.checkpoint.folder(),
-      FactoredConfig(model.checkpoint.config(), model.config, plan.format));
+  FinishModel(model, plan, out, results.records());
   journal.Remove();
   return report;
 }

@@ -2,8 +2,8 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "io/checkpoint_writer.h"
 #include "mobe/compress.h"
+#include "mobe/compress_finish.h"
 #include "mobe/compress_shards.h"
 #include "mobe/journal.h"
 
@@ -111,9 +111,7 @@ CompressReport Merge(const OpenedModel& model, const CompressPlan& plan,
   };
   WriteReadyShards(model, plan, out, std::vector<bool>(plan.jobs.size(), true),
                    factors_of, written);
-  FinishCheckpoint(
-      out, plan.shards, model.checkpoint.folder(),
-      FactoredConfig(model.checkpoint.config(), model.config, plan.format));
+  FinishModel(model, plan, out, found.records);
   journal.Remove();
   return internal::ReportOf(plan, found.records);
 }

@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "io/checkpoint_writer.h"
+#include "mobe/model_card.h"
+#include "mobe/recipe.h"
 #include "mobe/tensors.h"
 
 namespace mobe {
@@ -38,6 +40,7 @@ void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
     Fail(ErrorKind::kUserInput, "{}: not a factored model, nothing to do",
          model.checkpoint.folder().string());
   }
+  const std::optional<Recipe> recipe = ReadRecipe(model.checkpoint.folder());
   CheckOutputFolder(out);
   MakeFolder(out);
 
@@ -91,8 +94,18 @@ void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
   };
   const std::vector<Shard> shards = PlanShards(tensors, shard_bytes);
   for (const Shard& shard : shards) WriteShard(out, shard, source);
+  // The recipe is not true of the rebuilt files; what it tells of their making
+  // goes into the card. Without one, all side files are kept as they are.
+  const auto finish = [&](const std::vector<std::string>&, const std::string&) {
+    if (!recipe) return;
+    const std::string card =
+        ReadCard(model.checkpoint.folder() / kOriginalCardFile);
+    WriteFileAtomically(out / kCardFile, ReconstructedCard(*recipe, card));
+  };
+  std::vector<std::string> leave_out;
+  if (recipe) leave_out = {kRecipeFile, kCardFile};
   FinishCheckpoint(out, shards, model.checkpoint.folder(),
-                   PlainConfig(model.checkpoint.config()));
+                   PlainConfig(model.checkpoint.config()), leave_out, finish);
 }
 
 }  // namespace mobe

@@ -12,7 +12,8 @@
 
 namespace mobe {
 
-// Fails with kUserInput when the model is not factored or `out` is not empty.
+// recipe.json is left out, the model card replaced by one of the result. Fails
+// with kUserInput when the model is not factored or `out` is not empty.
 void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
                  int64_t shard_bytes, const ProgressFn& progress);
 

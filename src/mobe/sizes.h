@@ -22,6 +22,16 @@ struct PartSizes {
     return embedding + attention + router + experts + dense + norms;
   }
 };
+// The parts by name.
+struct PartRow {
+  const char* name;
+  int64_t PartSizes::*size;
+};
+inline constexpr PartRow kParts[] = {
+    {"embedding", &PartSizes::embedding}, {"attention", &PartSizes::attention},
+    {"router", &PartSizes::router},       {"experts", &PartSizes::experts},
+    {"dense", &PartSizes::dense},         {"norms", &PartSizes::norms}};
+
 PartSizes CountParts(const std::vector<TensorSpec>& tensors);
 
 // What is kept of the plain model, in parameters: 1 is no compression.

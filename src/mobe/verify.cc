@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "mobe/recipe.h"
 #include "mobe/tensors.h"
 
 namespace mobe {
@@ -38,8 +39,10 @@ class Verifier {
     }
     CheckUntouched(expected);
     CheckExtra(expected);
+    const bool measurable = report_.faults.empty();
+    CheckRecipe();
     // Errors can be measured only on a model whose shapes are right.
-    if (report_.faults.empty()) {
+    if (measurable) {
       OpenedModel opened{std::move(checkpoint_), original_.family,
                          original_.config, format_, specs};
       MeasureMatrices(opened);
@@ -131,6 +134,20 @@ class Verifier {
         Fault(fmt::format("{}: tensor {} is not expected",
                           checkpoint_.FileOf(*tensor), tensor->name));
       }
+    }
+  }
+
+  void CheckRecipe() {
+    try {
+      const std::optional<Recipe> recipe = ReadRecipe(checkpoint_.folder());
+      if (!recipe) return;
+      for (std::string& fault : CheckSums(*recipe, checkpoint_)) {
+        Fault(std::move(fault));
+      }
+      report_.files_checked = static_cast<int64_t>(recipe->files.size());
+    } catch (const Error& e) {
+      if (e.kind() != ErrorKind::kCorruptFile) throw;
+      Fault(e.what());
     }
   }
 

@@ -40,6 +40,7 @@ TEST(VerifyTest, SoundModels) {
   RunCompress(SmallModel(), OneLayer(), folder / "one");
   const VerifyReport one = RunVerify(folder / "one");
   EXPECT_THAT(one.faults, IsEmpty());
+  EXPECT_GT(one.files_checked, 2);
   ASSERT_EQ(one.matrices.size(), 2u);
   EXPECT_EQ(one.matrices[0].layer, 2);
   EXPECT_EQ(one.matrices[0].kind, "gate");
@@ -65,6 +66,7 @@ TEST(VerifyTest, SoundModels) {
   const VerifyReport copy = RunVerify(SmallModel());
   EXPECT_THAT(copy.faults, IsEmpty());
   EXPECT_THAT(copy.matrices, IsEmpty());
+  EXPECT_FALSE(copy.files_checked);
 }
 
 TEST(VerifyTest, EachKindOfDamage) {
@@ -143,6 +145,7 @@ TEST(VerifyTest, EachKindOfDamage) {
   TempFolder folder;
   RunCompress(SmallModel(), OneLayer(), folder / "sound");
   CopyModel(folder / "sound", folder / "bad");
+  fs::remove(folder / "bad/recipe.json");  // it would find most of it, too
   for (const Case& c : cases) {
     SCOPED_TRACE(c.fault);
     auto tensors = ReadTensors(folder / "sound/model.safetensors");
@@ -215,6 +218,7 @@ TEST(VerifyTest, DamagedVariants) {
 TEST(VerifyTest, SwappedExperts) {
   TempFolder folder;
   RunCompress(SmallModel(), OneLayer(), folder.path());
+  fs::remove(folder / "recipe.json");
   auto tensors = ReadTensors(folder / "model.safetensors");
   const std::string experts = "model.layers.2.mlp.experts.";
   std::swap(TensorOf(tensors, experts + "0.up_proj.weight").data,
@@ -222,6 +226,35 @@ TEST(VerifyTest, SwappedExperts) {
   WriteTensors(folder / "model.safetensors", tensors);
   EXPECT_THAT(RunVerify(folder.path()).faults,
               ElementsAre(HasSubstr(".up_proj.weight: relative error 1.")));
+}
+
+// What no comparison with the original can see.
+TEST(VerifyTest, LowBitsAgainstTheRecipe) {
+  TempFolder folder;
+  RunCompress(SmallModel(), OneLayer(), folder / "sound");
+  for (const char* name :
+       {"model.layers.2.mlp.experts.5.gate_proj.weight",
+        "model.layers.2.mlp.B_up", "model.layers.2.mlp.W_gate"}) {
+    CopyModel(folder / "sound", folder / "bad");
+    const fs::path file = folder / "bad/model.safetensors";
+    auto tensors = ReadTensors(file);
+    TensorOf(tensors, name).data[6] ^= std::byte{1};
+    WriteTensors(file, tensors);
+    EXPECT_THAT(RunVerify(folder / "bad").faults,
+                ElementsAre(HasSubstr(fmt::format("{}: tensor {} has SHA-256",
+                                                  file.string(), name))));
+  }
+  CopyModel(folder / "sound", folder / "bad");
+  WriteText(folder / "bad/tokenizer.json", "{}");
+  fs::remove(folder / "bad/generation_config.json");
+  WriteText(folder / "bad/recipe.json",
+            ReadSmallFile(folder / "sound/recipe.json"));
+  EXPECT_THAT(RunVerify(folder / "bad").faults,
+              ::testing::Contains(HasSubstr("/tokenizer.json: has SHA-256")));
+  WriteText(folder / "bad/recipe.json", "{\"recipe_version\": 1}");
+  EXPECT_THAT(RunVerify(folder / "bad").faults,
+              ElementsAre(HasSubstr(
+                  "/recipe.json: damaged recipe: no \"mobe\" in it")));
 }
 
 TEST(VerifyTest, TruncatedShardCannotBeOpened) {

@@ -1,0 +1,36 @@
+#include "base/hash.h"
+
+#include <gtest/gtest.h>
+
+#include <string_view>
+
+#include "base/file.h"
+#include "io/testing.h"
+
+namespace mobe {
+namespace {
+
+std::span<const std::byte> BytesOf(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+// The standard's own examples (FIPS 180-4).
+TEST(HashTest, IsSha256) {
+  EXPECT_EQ(HashBytes({}),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  EXPECT_EQ(HashBytes(BytesOf("abc")),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+TEST(HashTest, FilesInPieces) {
+  TempFolder folder;
+  const std::string text((16u << 20) + 5, 'x');  // more than one piece
+  for (const std::string_view part :
+       {std::string_view(), std::string_view(text)}) {
+    WriteText(folder / "file", part);
+    EXPECT_EQ(HashFile(folder / "file"), HashBytes(BytesOf(part)));
+  }
+}
+
+}  // namespace
+}  // namespace mobe

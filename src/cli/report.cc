@@ -1,0 +1,52 @@
+// mobe report OUT
+#include "eval/report.h"
+
+#include <fmt/core.h>
+
+#include "base/file.h"
+#include "cli/command.h"
+#include "cli/commands.h"
+
+namespace mobe {
+namespace {
+
+struct Arguments {
+  std::string folder;
+  std::string original;
+  std::string out;
+};
+
+void Run(const Arguments& arguments, const CommonOptions& common) {
+  const OpenedModel model = OpenModel(arguments.folder);
+  std::optional<OpenedModel> original;
+  if (!arguments.original.empty()) original = OpenModel(arguments.original);
+  ReportData data;
+  {
+    ProgressBar bar(stderr, common.quiet);
+    data =
+        GatherReport(model, original ? &*original : nullptr, bar.AsFunction());
+  }
+  const std::filesystem::path out = arguments.out.empty()
+                                        ? std::filesystem::path("report.html")
+                                        : std::filesystem::path(arguments.out);
+  WriteFileAtomically(out, ReportPage(data));
+  fmt::print("wrote {}\n", out.string());
+}
+
+}  // namespace
+
+void AddReport(CLI::App& app, CommonOptions* common) {
+  auto* command = app.add_subcommand(
+      "report", "write a page on how a compressed model came out");
+  auto arguments = std::make_shared<Arguments>();
+  command->add_option("out", arguments->folder, "folder of the factored model")
+      ->required();
+  command->add_option("--original", arguments->original,
+                      "folder of the original, for its singular values");
+  command->add_option("-o,--output", arguments->out,
+                      "HTML file to write (default: report.html)");
+  AddCommonOptions(command, common, JsonOutput::kNo);
+  command->callback([=] { Run(*arguments, *common); });
+}
+
+}  // namespace mobe

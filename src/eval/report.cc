@@ -1,0 +1,168 @@
+#include "eval/report.h"
+
+#include <cblas.h>
+#include <lapacke.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "mobe/tensors.h"
+
+namespace mobe {
+namespace {
+
+// Fails unless the original's config.json is that of the factored model.
+void CheckOriginal(const OpenedModel& model, const OpenedModel& original) {
+  if (original.mobe) {
+    Fail(ErrorKind::kUserInput,
+         "{}: a factored model; --original wants the original",
+         original.checkpoint.folder().string());
+  }
+  const auto differences =
+      Differences(PlainConfig(original.checkpoint.config()),
+                  PlainConfig(model.checkpoint.config()));
+  if (differences.empty()) return;
+  Fail(ErrorKind::kUserInput,
+       "{}: not the original of {}: \"{}\" in config.json is {} in one and {} "
+       "in the other",
+       original.checkpoint.folder().string(),
+       model.checkpoint.folder().string(), differences[0].key,
+       Excerpt(differences[0].before), Excerpt(differences[0].after));
+}
+
+// LAPACK and the charts want numbers.
+void CheckFactors(const OpenedModel& model, int64_t layer,
+                  const MatrixKind& kind) {
+  for (const Role role : {kind.bases, kind.alpha}) {
+    const TensorView& tensor = model.At(role, layer);
+    if (FirstNotFinite(tensor) < 0) continue;
+    Fail(ErrorKind::kCorruptFile,
+         "{}: tensor {} holds values that are not finite; compress the model "
+         "again",
+         model.checkpoint.FileOf(tensor), tensor.name);
+  }
+}
+
+std::vector<int64_t> EvenlySpaced(const std::vector<int64_t>& layers) {
+  if (layers.size() <= kDetailedLayers) return layers;
+  std::vector<int64_t> chosen;
+  for (size_t i = 0; i < kDetailedLayers; ++i) {
+    chosen.push_back(layers[i * (layers.size() - 1) / (kDetailedLayers - 1)]);
+  }
+  return chosen;
+}
+
+double BasesUsed(const FactoredMatrix& matrix) {
+  double total = 0;
+  for (int64_t e = 0; e < matrix.experts; ++e) {
+    double sum = 0;
+    double squares = 0;
+    for (int64_t i = 0; i < matrix.num_bases; ++i) {
+      const double alpha = matrix.alpha[e * matrix.num_bases + i];
+      sum += std::fabs(alpha);
+      squares += alpha * alpha;
+    }
+    if (squares > 0) total += sum * sum / squares;
+  }
+  return total / static_cast<double>(matrix.experts);
+}
+
+}  // namespace
+
+Energy SingularValueEnergy(const float* rows, int64_t count, int64_t size) {
+  openblas_set_num_threads(1);  // blocks run in parallel instead
+  Buffer<float> gram(size * size);
+  constexpr int64_t kBlock = 128;
+  ParallelRanges(size, kBlock, [&](int64_t begin, int64_t end) {
+    // The block's rows of the upper triangle.
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans,
+                static_cast<int>(end - begin), static_cast<int>(size - begin),
+                static_cast<int>(count), 1, rows + begin,
+                static_cast<int>(size), rows + begin, static_cast<int>(size), 0,
+                gram.data() + begin * size + begin, static_cast<int>(size));
+  });
+  std::vector<float> values(size);
+  const int info =
+      LAPACKE_ssyevd(LAPACK_ROW_MAJOR, 'N', 'U', static_cast<int>(size),
+                     gram.data(), static_cast<int>(size), values.data());
+  if (info != 0) {
+    Fail(ErrorKind::kInternal, "the eigenvalues of a Gram matrix failed ({})",
+         info);
+  }
+  Energy energy;
+  double sum = 0;
+  for (auto value = values.rbegin(); value != values.rend(); ++value) {
+    sum += std::max<double>(*value, 0);  // rounding may leave one below zero
+    energy.push_back(sum);
+  }
+  for (double& share : energy) share = sum > 0 ? share / sum : 0;
+  return energy;
+}
+
+ReportData GatherReport(const OpenedModel& model, const OpenedModel* original,
+                        const ProgressFn& progress) {
+  if (!model.mobe) {
+    Fail(ErrorKind::kUserInput,
+         "{}: not a factored model; report shows one that compress wrote",
+         model.checkpoint.folder().string());
+  }
+  if (original != nullptr) CheckOriginal(model, *original);
+  ReportData data;
+  data.name = PublicName(model.checkpoint.folder());
+  data.family = model.family->model_type;
+  data.format = *model.mobe;
+  data.parameters_in = CountParts(ListTensors(*model.family, model.config));
+  data.parameters_out = CountParts(model.tensors);
+  data.bytes_out = model.checkpoint.bytes();
+  data.recipe = ReadRecipe(model.checkpoint.folder());
+  if (data.recipe) {
+    data.errors = data.recipe->matrices;
+    data.bytes_in = data.recipe->bytes_in;
+  }
+  if (original != nullptr) data.bytes_in = original->checkpoint.bytes();
+  data.detailed = EvenlySpaced(model.mobe->layers);
+
+  const int64_t cols = model.config.hidden_size;
+  const auto jobs =
+      static_cast<double>(model.mobe->layers.size() * std::size(kMatrixKinds));
+  for (const int64_t layer : model.mobe->layers) {
+    const bool detailed = std::ranges::count(data.detailed, layer) > 0;
+    for (const MatrixKind& kind : kMatrixKinds) {
+      CheckFactors(model, layer, kind);
+      const Factors factors = LoadFactors(model, layer, kind);
+      FactoredMatrix matrix;
+      matrix.layer = layer;
+      matrix.kind = kind.name;
+      matrix.experts = model.config.num_experts;
+      matrix.num_bases = factors.num_bases;
+      matrix.alpha.assign(factors.alpha.begin(), factors.alpha.end());
+      matrix.bases_used = BasesUsed(matrix);
+      if (detailed) {
+        matrix.bases = SingularValueEnergy(
+            factors.bases.data(), factors.num_bases * factors.rank, cols);
+      }
+      if (original != nullptr && (detailed || !data.recipe)) {
+        const FitTarget target = LoadTarget(*original, layer, kind);
+        if (detailed) {
+          matrix.original = SingularValueEnergy(
+              target.weights.data(), target.experts * target.rows, cols);
+        }
+        if (!data.recipe) {
+          RecipeMatrix measured;
+          measured.layer = layer;
+          measured.kind = kind.name;
+          measured.error = MeasureFit(target, factors);
+          data.errors.push_back(std::move(measured));
+        }
+      }
+      data.matrices.push_back(std::move(matrix));
+      progress({static_cast<double>(data.matrices.size()) / jobs,
+                fmt::format("layer {} {}", layer, kind.name), ""});
+    }
+  }
+  return data;
+}
+
+}  // namespace mobe

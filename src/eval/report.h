@@ -1,0 +1,62 @@
+// What `mobe report` shows of a compressed model, gathered: from its recipe,
+// from its tensors, and from the original where it is at hand.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "mobe/open_model.h"
+#include "mobe/recipe.h"
+
+namespace mobe {
+
+// Share of the squared singular values of a matrix with `size` columns: values
+// [i] is the sum of the i + 1 largest over that of all. From the eigenvalues of
+// its Gram matrix.
+using Energy = std::vector<double>;
+Energy SingularValueEnergy(const float* rows, int64_t count, int64_t size);
+
+// Alpha and spectra of one layer and kind.
+struct FactoredMatrix {
+  int64_t layer = 0;
+  std::string kind;
+  int64_t experts = 0;
+  int64_t num_bases = 0;
+  std::vector<float> alpha;  // [experts, num_bases]
+  // Mean over experts of (sum |alpha|)^2 / sum alpha^2: from 1, one basis, to
+  // num_bases, all of them alike.
+  double bases_used = 0;
+  Energy bases;     // of all bases' rows; only of detailed layers
+  Energy original;  // of all experts' rows; the same, with the original
+};
+
+struct ReportData {
+  std::string name;  // of the model's folder
+  std::string family;
+  MobeFormat format;
+  PartSizes parameters_in;
+  PartSizes parameters_out;
+  int64_t bytes_in = 0;  // 0: not known
+  int64_t bytes_out = 0;
+  std::optional<Recipe> recipe;
+  // From the recipe; without it measured; empty without the original, too.
+  std::vector<RecipeMatrix> errors;
+  std::vector<FactoredMatrix> matrices;  // by layer, then kind
+  std::vector<int64_t> detailed;         // layers with spectra and alpha maps
+};
+
+// At most this many layers, evenly spaced, get spectra and alpha maps: of one
+// more kind of large model, each costs seconds and 100 kB of page.
+inline constexpr size_t kDetailedLayers = 12;
+
+// Fails with kUserInput when the model is not factored, or `original` (may be
+// null) is not what it was made from.
+ReportData GatherReport(const OpenedModel& model, const OpenedModel* original,
+                        const ProgressFn& progress);
+
+// The page: HTML, one file, nothing loaded from elsewhere.
+std::string ReportPage(const ReportData& data);
+
+}  // namespace mobe

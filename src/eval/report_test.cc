@@ -1,0 +1,108 @@
+#include "eval/report.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "eval/report_svg.h"
+#include "mobe/testing.h"
+
+namespace mobe {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr auto kNoProgress = [](const ProgressEvent&) {};
+
+TEST(ReportTest, Escapes) {
+  EXPECT_EQ(Escape("a<b>&\"c'"), "a&lt;b&gt;&amp;&quot;c&#39;");
+  EXPECT_EQ(Escape("\u03b1\n\t"), "\u03b1\n\t");
+  // A NUL, a control character, one of C1, a noncharacter, invalid UTF-8.
+  EXPECT_EQ(Escape(std::string_view("\0\x1b\u0085\uffff\xff", 8)),
+            "\ufffd\ufffd\ufffd\ufffd\ufffd");
+}
+
+// Singular values 3, 2 and 0.
+TEST(ReportTest, EnergyOfKnownSingularValues) {
+  const float rows[] = {3, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0};
+  const Energy energy = SingularValueEnergy(rows, 4, 3);
+  ASSERT_EQ(energy.size(), 3u);
+  EXPECT_NEAR(energy[0], 9.0 / 13, 1e-6);
+  EXPECT_NEAR(energy[1], 1, 1e-6);
+  EXPECT_NEAR(energy[2], 1, 1e-12);
+}
+
+// More columns than a block of the Gram matrix: rows e_j have equal energy.
+TEST(ReportTest, EnergyAcrossBlocks) {
+  constexpr int64_t kSize = 200;
+  std::vector<float> rows(kSize * kSize);
+  for (int64_t i = 0; i < kSize; ++i) {  // an orthogonal matrix, full
+    for (int64_t j = 0; j < kSize; ++j) {
+      rows[i * kSize + j] = (i == j ? 1.0F : 0.0F) - 2.0F / kSize;
+    }
+  }
+  const Energy energy = SingularValueEnergy(rows.data(), kSize, kSize);
+  for (int64_t i = 0; i < kSize; ++i) {
+    EXPECT_NEAR(energy[i], static_cast<double>(i + 1) / kSize, 1e-5);
+  }
+}
+
+TEST(ReportTest, HostileStringsStayText) {
+  TempFolder out;
+  RunCompress(SmallModel(), QuickOptions(4), out.path());
+  Json recipe = ParseJson(ReadSmallFile(out / "recipe.json"), "");
+  const std::string evil = "</title><script>alert(1)</script>\"'&\x01";
+  recipe["source"]["name"] = evil;
+  recipe["mobe"] = evil;
+  recipe["kernels"] = {evil};
+  recipe["options"][evil] = evil;
+  recipe["options"]["solver"] = {evil};
+  recipe["matrices"][0]["matrix"] = evil;
+  recipe["matrices"][0]["mse_scaled"] = 0;
+  recipe["matrices"][0]["trace"]["mse_scaled"] = {0, 1e99};
+  std::string name = evil;
+  std::erase(name, '/');
+  recipe["files"][name] = recipe["files"]["config.json"];
+  WriteText(out / "recipe.json", recipe.dump());
+  const std::string page =
+      ReportPage(GatherReport(OpenModel(out.path()), nullptr, kNoProgress));
+  EXPECT_THAT(page, Not(HasSubstr("<script")));
+  EXPECT_THAT(page, Not(HasSubstr("\x01")));
+  EXPECT_THAT(page, HasSubstr("&lt;script&gt;alert(1)"));
+  EXPECT_THAT(page, Not(HasSubstr("nan")));
+  EXPECT_THAT(page, Not(HasSubstr("inf ")));
+}
+
+// What the recipe would say is measured where there is none.
+TEST(ReportTest, WithoutARecipe) {
+  const OpenedModel model = OpenModel(Fixture("models/qwen3_mobe"));
+  const ReportData alone = GatherReport(model, nullptr, kNoProgress);
+  EXPECT_TRUE(alone.errors.empty());
+  EXPECT_THAT(ReportPage(alone), HasSubstr("There is no recipe.json"));
+  const OpenedModel original = OpenModel(SmallModel());
+  const ReportData data = GatherReport(model, &original, kNoProgress);
+  ASSERT_EQ(data.errors.size(), 4u);
+  EXPECT_GT(data.errors[0].error.relative, 0);
+  EXPECT_LT(data.errors[0].error.relative, 1);
+  EXPECT_EQ(data.matrices[0].original.size(), 64u);
+  EXPECT_EQ(data.matrices[0].bases.size(), 64u);
+  EXPECT_GE(data.matrices[0].bases_used, 1);
+  EXPECT_LE(data.matrices[0].bases_used, 4);
+}
+
+TEST(ReportTest, Refusals) {
+  const OpenedModel plain = OpenModel(SmallModel());
+  const OpenedModel model = OpenModel(Fixture("models/qwen3_mobe"));
+  const OpenedModel other = OpenModel(TinyModel());
+  ExpectError(ErrorKind::kUserInput, "not a factored model",
+              [&] { GatherReport(plain, nullptr, kNoProgress); });
+  ExpectError(ErrorKind::kUserInput, "--original wants the original",
+              [&] { GatherReport(model, &model, kNoProgress); });
+  ExpectError(ErrorKind::kUserInput, "not the original of",
+              [&] { GatherReport(model, &other, kNoProgress); });
+}
+
+}  // namespace
+}  // namespace mobe

@@ -1,0 +1,34 @@
+#include "mobe/compress_finish.h"
+
+#include "base/file.h"
+#include "io/checkpoint_writer.h"
+#include "mobe/journal.h"
+#include "mobe/model_card.h"
+#include "mobe/recipe.h"
+
+namespace mobe {
+
+namespace fs = std::filesystem;
+
+void FinishModel(const OpenedModel& model, const CompressPlan& plan,
+                 const fs::path& out, const std::vector<Json>& records) {
+  const std::string card = ReadCard(model.checkpoint.folder() / kCardFile);
+  FinishCheckpoint(
+      out, plan.shards, model.checkpoint.folder(),
+      FactoredConfig(model.checkpoint.config(), model.config, plan.format),
+      {kCardFile, kRecipeFile},
+      [&](std::vector<std::string> copied, const std::string& config) {
+        if (!card.empty()) {
+          WriteFileAtomically(out / kOriginalCardFile, card);
+          std::erase(copied, kOriginalCardFile);
+          copied.push_back(kOriginalCardFile);
+        }
+        const Json recipe =
+            MakeRecipe(model, plan, ReadJob(out), records, out, copied, config);
+        WriteFileAtomically(out / kRecipeFile, RecipeText(recipe));
+        WriteFileAtomically(out / kCardFile,
+                            ModelCard(ParseRecipe(recipe, kRecipeFile), card));
+      });
+}
+
+}  // namespace mobe
