@@ -15,13 +15,20 @@
 #include "mobe/compress_shards.h"
 #include "mobe/crew.h"
 #include "mobe/journal.h"
+#include "mobe/moments_file.h"
 #include "mobe/tensors.h"
+#include "mobe/weighted_solve.h"
 
 namespace mobe {
 
 namespace fs = std::filesystem;
 
 namespace {
+
+// What the calibration found; written once, before the first fit.
+fs::path MomentsPath(const fs::path& out) {
+  return out / Journal::kFolder / "moments.safetensors";
+}
 
 // The start of one matrix from a file of starts.
 Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
@@ -118,11 +125,15 @@ void WriteFactors(const FactorJob& job, const Factors& factors,
   writer.Commit();
 }
 
-// Fits one job and stores its factors in `path`. Returns its record.
+// Fits one job of the model in `out` and stores its factors in `path`. Returns
+// its record.
 Json RunJob(const OpenedModel& model, const CompressPlan& plan,
-            const FactorJob& job, int64_t passes, const fs::path& path,
-            const PassFn& on_pass) {
-  const FitTarget target = LoadTarget(model, job.layer, *job.kind);
+            const FactorJob& job, int64_t passes, const fs::path& out,
+            const fs::path& path, const PassFn& on_pass) {
+  FitTarget target = LoadTarget(model, job.layer, *job.kind);
+  if (plan.options.calibration) {
+    LoadMoments(MomentsPath(out), job.layer, &target);
+  }
   for (int64_t e = 0; e < model.config.num_experts; ++e) {
     model.checkpoint.Evict(model.At(job.kind->expert, job.layer, e));
   }
@@ -134,6 +145,7 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
     options.start = &start;
   }
   Factors factors = Fit(target, options, on_pass);
+  if (plan.options.calibration) SolveWeightedA(target, &factors);
   for (Buffer<float>* values : {&factors.a, &factors.bases, &factors.alpha}) {
     RoundTo(options.stored, values);
   }
@@ -285,7 +297,8 @@ Json OptionsJson(const CompressPlan& plan) {
           {"seconds", options.budget.seconds},
           {"seed", options.seed},
           {"shard_bytes", options.shard_bytes},
-          {"start", options.start.empty() ? "" : HashFile(options.start)}};
+          {"start", options.start.empty() ? "" : HashFile(options.start)},
+          {"calibrate", options.calibration ? options.calibration->hash : ""}};
 }
 
 std::vector<double> CostsOf(const CompressPlan& plan) {
@@ -351,6 +364,13 @@ CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
     internal::CheckWeights(model, tensors);
     journal.SetNote("checked", true);
   }
+  // Other ranks wait for their first job, so for this too.
+  if (plan.options.calibration && !fs::exists(MomentsPath(out))) {
+    plan.options.calibration->collect(MomentsPath(out),
+                                      [&](const ProgressEvent& event) {
+                                        progress({0, event.what, ""});
+                                      });
+  }
 
   // One process goes by layers: then few factors wait for their shard.
   JobQueue queue(ranks != nullptr ? internal::CostsOf(plan)
@@ -395,7 +415,7 @@ CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
       };
       const fs::path path = journal.FactorsPath(job.layer, *job.kind);
       journal.Finish(job.layer, *job.kind,
-                     RunJob(model, plan, job, passes, path, on_pass));
+                     RunJob(model, plan, job, passes, out, path, on_pass));
       crew.Finish(*next);
     }
   }
@@ -424,7 +444,7 @@ void HelpCompress(const OpenedModel& model, const CompressPlan& plan,
           if (ranks->ended()) throw StopWork();
         };
         return RunJob(
-            model, plan, job, passes,
+            model, plan, job, passes, out,
             Journal::FactorsOfRank(out, job.layer, *job.kind, ranks->rank()),
             on_pass);
       });

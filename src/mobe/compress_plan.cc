@@ -124,6 +124,11 @@ CompressPlan PlanCompression(const OpenedModel& model,
          "a share needs a budget of passes: a time would come to other passes "
          "in each");
   }
+  if (options.calibration && options.solver != Solver::kFast) {
+    Fail(ErrorKind::kUserInput,
+         "--calibrate goes with --solver fast: the published algorithm uses no "
+         "text");
+  }
   const ModelConfig& config = model.config;
   CompressPlan plan;
   plan.options = options;
@@ -170,6 +175,13 @@ CompressPlan PlanCompression(const OpenedModel& model,
   plan.fit_bytes = 4 * matrix *
                    (2 * config.num_experts + 4 * plan.format.num_bases +
                     int64_t{3} * Threads());
+  if (options.calibration) {
+    // The inputs in bfloat16; the layer's moment, and three matrices of its
+    // size in each thread.
+    const int64_t moment = config.hidden_size * config.hidden_size;
+    plan.fit_bytes += 2 * options.calibration->tokens * config.hidden_size +
+                      4 * moment * (1 + int64_t{3} * Threads());
+  }
   return plan;
 }
 

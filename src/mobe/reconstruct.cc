@@ -1,13 +1,9 @@
 #include "mobe/reconstruct.h"
 
-#include <optional>
-#include <unordered_map>
-#include <unordered_set>
-
 #include "base/error.h"
-#include "base/file.h"
 #include "io/checkpoint_writer.h"
 #include "mobe/tensors.h"
+#include "mobe/write_plain.h"
 
 namespace mobe {
 namespace {
@@ -36,53 +32,19 @@ void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
          model.checkpoint.folder().string());
   }
   CheckOutputFolder(out);
-  MakeFolder(out);
-
-  std::vector<TensorDecl> tensors;
-  std::unordered_map<std::string, TensorSpec> specs;
-  for (const TensorSpec& spec : ListTensors(*model.family, model.config)) {
-    tensors.push_back(
-        {spec.name, model.checkpoint.At(spec.name).dtype, spec.shape});
-    specs[spec.name] = spec;
-  }
-  std::unordered_set<std::string> known;
-  for (const TensorSpec& spec : model.tensors) known.insert(spec.name);
-  for (const TensorView* tensor : model.checkpoint.tensors()) {
-    if (!known.contains(tensor->name)) tensors.push_back(*tensor);
-  }
-
   LoadedFactors loaded;
   Buffer<float> scratch;
-  Buffer<float> product;
-  Buffer<std::byte> stored;
-  size_t done = 0;
-  const auto source = [&](const TensorDecl& tensor, const ByteSink& sink) {
-    const auto found = specs.find(tensor.name);
-    const MatrixKind* kind =
-        found == specs.end() ? nullptr : KindOf(model, found->second);
-    if (kind == nullptr) {
-      const TensorView& view = model.checkpoint.At(tensor.name);
-      sink(view.data);
-      model.checkpoint.Evict(view);
-    } else {
-      const TensorSpec& spec = found->second;
-      if (loaded.layer != spec.layer || loaded.role != spec.role) {
-        loaded = {spec.layer, spec.role, LoadFactors(model, spec.layer, *kind)};
-      }
-      product.Resize(tensor.elements());
-      BuildExpert(loaded.factors, spec.expert, tensor.shape[0], tensor.shape[1],
-                  &scratch, product.data());
-      stored.Resize(tensor.bytes());
-      StoreFloats(product.data(), product.size(), tensor.dtype, stored.data());
-      sink({stored.data(), static_cast<size_t>(stored.size())});
+  const auto compute = [&](const TensorSpec& spec, float* values) {
+    const MatrixKind* kind = KindOf(model, spec);
+    if (kind == nullptr) return false;
+    if (loaded.layer != spec.layer || loaded.role != spec.role) {
+      loaded = {spec.layer, spec.role, LoadFactors(model, spec.layer, *kind)};
     }
-    progress({static_cast<double>(++done) / static_cast<double>(tensors.size()),
-              tensor.name, ""});
+    BuildExpert(loaded.factors, spec.expert, spec.shape[0], spec.shape[1],
+                &scratch, values);
+    return true;
   };
-  const std::vector<Shard> shards = PlanShards(tensors, shard_bytes);
-  for (const Shard& shard : shards) WriteShard(out, shard, source);
-  FinishCheckpoint(out, shards, model.checkpoint.folder(),
-                   PlainConfig(model.checkpoint.config()));
+  WritePlain(model, out, shard_bytes, compute, progress);
 }
 
 }  // namespace mobe
