@@ -7,6 +7,7 @@ namespace mobe {
 
 void AddCompress(CLI::App& app, CommonOptions* common);
 void AddMerge(CLI::App& app, CommonOptions* common);
+void AddCalibrate(CLI::App& app, CommonOptions* common);
 void AddVerify(CLI::App& app, CommonOptions* common);
 void AddReconstruct(CLI::App& app, CommonOptions* common);
 void AddInspect(CLI::App& app, CommonOptions* common);
@@ -17,8 +18,9 @@ void AddCompare(CLI::App& app, CommonOptions* common);
 void AddReport(CLI::App& app, CommonOptions* common);
 
 inline constexpr AddCommand kCommands[] = {
-    AddCompress, AddMerge,  AddVerify,     AddReconstruct, AddInspect,
-    AddGenerate, AddLogits, AddPerplexity, AddCompare,     AddReport,
+    AddCompress,    AddMerge,   AddCalibrate, AddVerify,
+    AddReconstruct, AddInspect, AddGenerate,  AddLogits,
+    AddPerplexity,  AddCompare, AddReport,
 };
 
 }  // namespace mobe

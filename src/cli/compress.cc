@@ -12,8 +12,10 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "cli/calibrate_options.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "mobe/compress_baseline.h"
 #include "mobe/crew.h"
 #include "mobe/journal.h"
 
@@ -37,6 +39,8 @@ struct Arguments {
   std::string start;
   std::string trace;
   std::string shard;
+  CalibrateOptions calibrate;
+  std::string method = "mobe";
   uint64_t seed = 0;
   bool dry_run = false;
 };
@@ -80,7 +84,8 @@ std::vector<const MatrixKind*> ParseKinds(const std::string& text) {
   return kinds;
 }
 
-CompressOptions OptionsOf(const Arguments& arguments) {
+CompressOptions OptionsOf(const Arguments& arguments,
+                          const OpenedModel& model) {
   CompressOptions options;
   if (arguments.bases != 0) options.num_bases = arguments.bases;
   if (arguments.ratio != 0) options.ratio = arguments.ratio;
@@ -95,6 +100,9 @@ CompressOptions OptionsOf(const Arguments& arguments) {
   if (!arguments.layers.empty()) ParseLayers(arguments.layers, &options);
   if (!arguments.budget.empty()) options.budget = ParseBudget(arguments.budget);
   if (!arguments.shard.empty()) options.share = ParseShare(arguments.shard);
+  if (!arguments.calibrate.file.empty()) {
+    options.calibration = ToCalibration(arguments.calibrate, model);
+  }
   options.shard_bytes = static_cast<int64_t>(arguments.shard_gigabytes * 1e9);
   return options;
 }
@@ -133,6 +141,17 @@ int64_t PeakRssBytes() {
   return usage.ru_maxrss * int64_t{1024};
 }
 
+Json MatricesJson(const CompressReport& report) {
+  Json matrices = Json::array();
+  for (const MatrixReport& matrix : report.matrices) {
+    matrices.push_back({{"layer", matrix.layer},
+                        {"matrix", matrix.kind},
+                        {"mse_scaled", matrix.error.scaled_mse},
+                        {"relative", matrix.error.relative}});
+  }
+  return matrices;
+}
+
 Json ReportJson(const CompressPlan& plan, const CompressReport& report,
                 double seconds) {
   Json json = PlanJson(plan);
@@ -141,13 +160,7 @@ Json ReportJson(const CompressPlan& plan, const CompressReport& report,
   json["peak_rss_bytes"] = PeakRssBytes();
   json["passes"] = report.passes;
   json["resumed"] = report.resumed;
-  json["matrices"] = Json::array();
-  for (const MatrixReport& matrix : report.matrices) {
-    json["matrices"].push_back({{"layer", matrix.layer},
-                                {"matrix", matrix.kind},
-                                {"mse_scaled", matrix.error.scaled_mse},
-                                {"relative", matrix.error.relative}});
-  }
+  json["matrices"] = MatricesJson(report);
   return json;
 }
 
@@ -160,15 +173,62 @@ void PrintReport(const CompressReport& report, double seconds) {
              FormatBytes(static_cast<double>(PeakRssBytes())));
 }
 
+// --method svd and the like: nothing is fitted in passes, and the result is a
+// plain model.
+void RunBaseline(const Arguments& arguments, const CommonOptions& common,
+                 const OpenedModel& model, const CompressPlan& plan) {
+  if (!arguments.budget.empty() || !arguments.start.empty() ||
+      !arguments.trace.empty() || !arguments.shard.empty()) {
+    Fail(ErrorKind::kUserInput,
+         "--budget, --start, --trace and --shard go with --method mobe");
+  }
+  const double start = MonotonicSeconds();
+  const Baseline& baseline = *FindBaseline(arguments.method);
+  const BaselineSize size = SizeBaseline(model, plan, baseline);
+  Json json = {{"method", baseline.name},
+               {"rank", size.rank},
+               {"layers", plan.format.Layers()},
+               {"factor_bytes", size.factor_bytes},
+               {"mobe_factor_bytes", size.mobe_factor_bytes}};
+  if (!common.json) {
+    fmt::print(
+        "{} of rank {}, written as a plain model\n"
+        "as factors gate and up would take {}, MoBE's {} ({} bases)\n",
+        baseline.name, size.rank,
+        FormatBytes(static_cast<double>(size.factor_bytes)),
+        FormatBytes(static_cast<double>(size.mobe_factor_bytes)),
+        plan.format.factors.front().num_bases);
+    std::fflush(stdout);
+  }
+  if (!arguments.dry_run) {
+    ProgressBar bar(stderr, common.quiet);
+    const CompressReport report = CompressByBaseline(
+        model, plan, baseline, arguments.out, bar.AsFunction());
+    json["mse_scaled_mean"] = report.mse_scaled_mean;
+    json["seconds"] = MonotonicSeconds() - start;
+    json["matrices"] = MatricesJson(report);
+  }
+  if (common.json) {
+    PrintJson(json);
+  } else if (!arguments.dry_run) {
+    fmt::print("mean scaled MSE {:.5f}\n",
+               json["mse_scaled_mean"].get<double>());
+  }
+}
+
 // The process alone, or rank 0 of several.
 void RunFirst(const Arguments& arguments,
               const std::vector<std::string>& recipe,
               const CommonOptions& common, Ranks* ranks) {
   const double start = MonotonicSeconds();
   const OpenedModel model = OpenModel(arguments.model);
-  CompressOptions options = OptionsOf(arguments);
+  CompressOptions options = OptionsOf(arguments, model);
   options.arguments = recipe;
   const CompressPlan plan = PlanCompression(model, options);
+  if (arguments.method != "mobe") {
+    RunBaseline(arguments, common, model, plan);
+    return;
+  }
   if (!common.json) {
     PrintPlan(plan);
     if (ranks != nullptr) {
@@ -223,12 +283,17 @@ void Run(const Arguments& arguments, const std::vector<std::string>& recipe,
     RunFirst(arguments, recipe, common, nullptr);
     return;
   }
+  if (arguments.method != "mobe") {
+    Fail(ErrorKind::kUserInput, "--method {} is for one process, not for ranks",
+         arguments.method);
+  }
   if (common.threads == 0) SetThreads(ranks->threads());
   if (ranks->rank() != 0) {
     if (arguments.dry_run) return;  // nothing to do for it
     TellRank0(ranks.get(), [&] {
       const OpenedModel model = OpenModel(arguments.model);
-      const CompressPlan plan = PlanCompression(model, OptionsOf(arguments));
+      const CompressPlan plan =
+          PlanCompression(model, OptionsOf(arguments, model));
       HelpCompress(model, plan, arguments.out, ranks.get());
     });
     return;
@@ -306,6 +371,7 @@ void AddRecipe(CLI::App* recipe, Arguments* arguments) {
       ->capture_default_str();
   recipe->add_option("--start", arguments->start,
                      "safetensors file of starts for --solver reference");
+  AddCalibrateOptions(recipe, &arguments->calibrate);
 }
 
 void RunMerge(const std::string& folder, const std::string& out,
@@ -326,7 +392,7 @@ void RunMerge(const std::string& folder, const std::string& out,
          "{}: not a part (compress --shard i/N makes one)", parts.front());
   }
   const OpenedModel model = OpenModel(folder);
-  const CompressPlan plan = PlanCompression(model, OptionsOf(arguments));
+  const CompressPlan plan = PlanCompression(model, OptionsOf(arguments, model));
   if (!common.json) {
     PrintPlan(plan);
     std::fflush(stdout);  // before the progress on stderr
@@ -362,6 +428,16 @@ void AddCompress(CLI::App& app, CommonOptions* common) {
                       "of its own; then mobe merge");
   command->add_option("--trace", arguments->trace,
                       "CSV file for the error of each pass");
+  std::vector<std::string> methods = {"mobe"};
+  for (const Baseline& baseline : Baselines()) {
+    methods.emplace_back(baseline.name);
+  }
+  command
+      ->add_option("--method", arguments->method,
+                   "mobe, or another method with as many bytes, written as a "
+                   "plain model, to compare with")
+      ->check(CLI::IsMember(methods))
+      ->capture_default_str();
   command->add_flag("--dry-run", arguments->dry_run,
                     "print what would be done and stop");
   AddCommonOptions(command, common, JsonOutput::kYes);

@@ -122,45 +122,44 @@ ReportData GatherReport(const OpenedModel& model, const OpenedModel* original,
     data.bytes_in = data.recipe->bytes_in;
   }
   if (original != nullptr) data.bytes_in = original->checkpoint.bytes();
-  data.detailed = EvenlySpaced(model.mobe->layers);
+  data.detailed = EvenlySpaced(model.mobe->Layers());
 
   const int64_t cols = model.config.hidden_size;
-  const auto jobs =
-      static_cast<double>(model.mobe->layers.size() * std::size(kMatrixKinds));
-  for (const int64_t layer : model.mobe->layers) {
+  const auto jobs = static_cast<double>(model.mobe->factors.size());
+  for (const FactorShape& shape : model.mobe->factors) {
+    const int64_t layer = shape.layer;
+    const MatrixKind& kind = *shape.kind;
     const bool detailed = std::ranges::count(data.detailed, layer) > 0;
-    for (const MatrixKind& kind : kMatrixKinds) {
-      CheckFactors(model, layer, kind);
-      const Factors factors = LoadFactors(model, layer, kind);
-      FactoredMatrix matrix;
-      matrix.layer = layer;
-      matrix.kind = kind.name;
-      matrix.experts = model.config.num_experts;
-      matrix.num_bases = factors.num_bases;
-      matrix.alpha.assign(factors.alpha.begin(), factors.alpha.end());
-      matrix.bases_used = BasesUsed(matrix);
-      if (detailed) {
-        matrix.bases = SingularValueEnergy(
-            factors.bases.data(), factors.num_bases * factors.rank, cols);
-      }
-      if (original != nullptr && (detailed || !data.recipe)) {
-        const FitTarget target = LoadTarget(*original, layer, kind);
-        if (detailed) {
-          matrix.original = SingularValueEnergy(
-              target.weights.data(), target.experts * target.rows, cols);
-        }
-        if (!data.recipe) {
-          RecipeMatrix measured;
-          measured.layer = layer;
-          measured.kind = kind.name;
-          measured.error = MeasureFit(target, factors);
-          data.errors.push_back(std::move(measured));
-        }
-      }
-      data.matrices.push_back(std::move(matrix));
-      progress({static_cast<double>(data.matrices.size()) / jobs,
-                fmt::format("layer {} {}", layer, kind.name), ""});
+    CheckFactors(model, layer, kind);
+    const Factors factors = LoadFactors(model, layer, kind);
+    FactoredMatrix matrix;
+    matrix.layer = layer;
+    matrix.kind = kind.name;
+    matrix.experts = model.config.num_experts;
+    matrix.num_bases = factors.num_bases;
+    matrix.alpha.assign(factors.alpha.begin(), factors.alpha.end());
+    matrix.bases_used = BasesUsed(matrix);
+    if (detailed) {
+      matrix.bases = SingularValueEnergy(
+          factors.bases.data(), factors.num_bases * factors.rank, cols);
     }
+    if (original != nullptr && (detailed || !data.recipe)) {
+      const FitTarget target = LoadTarget(*original, layer, kind);
+      if (detailed) {
+        matrix.original = SingularValueEnergy(
+            target.weights.data(), target.experts * target.rows, cols);
+      }
+      if (!data.recipe) {
+        RecipeMatrix measured;
+        measured.layer = layer;
+        measured.kind = kind.name;
+        measured.error = MeasureFit(target, factors);
+        data.errors.push_back(std::move(measured));
+      }
+    }
+    data.matrices.push_back(std::move(matrix));
+    progress({static_cast<double>(data.matrices.size()) / jobs,
+              fmt::format("layer {} {}", layer, kind.name), ""});
   }
   return data;
 }

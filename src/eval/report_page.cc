@@ -274,10 +274,10 @@ std::string TraceSection(const ReportData& data) {
 }
 
 std::string DetailedNote(const ReportData& data) {
-  return data.detailed.size() == data.format.layers.size()
+  return data.detailed.size() == data.format.Layers().size()
              ? ""
              : fmt::format(" Shown: {} of {} layers, evenly spaced.",
-                           data.detailed.size(), data.format.layers.size());
+                           data.detailed.size(), data.format.Layers().size());
 }
 
 bool IsDetailed(const ReportData& data, int64_t layer) {
@@ -476,12 +476,10 @@ std::string ReportPage(const ReportData& data) {
       "initial-scale=1\">\n<title>{0}</title>\n<style>{1}{2}</style>\n</head>\n"
       "<body>\n<header>\n<h1>{0}</h1>\n",
       Escape(title), kStyle, ColourRules());
-  page += fmt::format(
-      "<p class=\"note\">{}{}; {} layers factored, {} bases of rank {}, "
-      "{}</p>\n",
-      data.recipe ? Escape(data.recipe->source) + ", " : "",
-      Escape(data.family), data.format.layers.size(), data.format.num_bases,
-      data.format.rank, ActivationName(data.format.activation));
+  page +=
+      fmt::format("<p class=\"note\">{}{}; {}</p>\n",
+                  data.recipe ? Escape(data.recipe->source) + ", " : "",
+                  Escape(data.family), Escape(SummarizeFormat(data.format)));
   page += "</header>\n<main>\n" + Tiles(data);
   page += Section("Error of each layer and matrix", ErrorSection(data));
   page += Section("Error against passes", TraceSection(data));

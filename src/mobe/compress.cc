@@ -17,14 +17,21 @@
 #include "mobe/compress_shards.h"
 #include "mobe/crew.h"
 #include "mobe/journal.h"
+#include "mobe/moments_file.h"
 #include "mobe/recipe.h"
 #include "mobe/tensors.h"
+#include "mobe/weighted_solve.h"
 
 namespace mobe {
 
 namespace fs = std::filesystem;
 
 namespace {
+
+// What the calibration found; written once, before the first fit.
+fs::path MomentsPath(const fs::path& out) {
+  return out / Journal::kFolder / "moments.safetensors";
+}
 
 // The start of one matrix from a file of starts.
 Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
@@ -124,11 +131,15 @@ void WriteFactors(const FactorJob& job, const Factors& factors,
   writer.Commit();
 }
 
-// Fits one job and stores its factors in `path`. Returns its record.
+// Fits one job of the model in `out` and stores its factors in `path`. Returns
+// its record.
 Json RunJob(const OpenedModel& model, const CompressPlan& plan,
-            const FactorJob& job, int64_t passes, const fs::path& path,
-            const PassFn& on_pass) {
-  const FitTarget target = LoadTarget(model, job.layer, *job.kind);
+            const FactorJob& job, int64_t passes, const fs::path& out,
+            const fs::path& path, const PassFn& on_pass) {
+  FitTarget target = LoadTarget(model, job.layer, *job.kind);
+  if (plan.options.calibration) {
+    LoadMoments(MomentsPath(out), job.layer, &target);
+  }
   for (int64_t e = 0; e < model.config.num_experts; ++e) {
     model.checkpoint.Evict(model.At(job.kind->expert, job.layer, e));
   }
@@ -145,6 +156,7 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
     on_pass(pass, all, mse);
   };
   Factors factors = Fit(target, options, traced);
+  if (plan.options.calibration) SolveWeightedA(target, &factors);
   RoundFactors(options.stored, target.cols, &factors);
   const FitError error = MeasureFit(target, factors);
   if (!std::isfinite(error.scaled_mse)) {
@@ -307,7 +319,8 @@ Json OptionsJson(const CompressPlan& plan) {
           {"seconds", options.budget.seconds},
           {"seed", options.seed},
           {"shard_bytes", options.shard_bytes},
-          {"start", options.start.empty() ? "" : HashFile(options.start)}};
+          {"start", options.start.empty() ? "" : HashFile(options.start)},
+          {"calibrate", options.calibration ? options.calibration->hash : ""}};
 }
 
 std::vector<double> CostsOf(const CompressPlan& plan) {
@@ -373,6 +386,13 @@ CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
     internal::CheckWeights(model, tensors);
     journal.SetNote("checked", true);
   }
+  // Other ranks wait for their first job, so for this too.
+  if (plan.options.calibration && !fs::exists(MomentsPath(out))) {
+    plan.options.calibration->collect(MomentsPath(out),
+                                      [&](const ProgressEvent& event) {
+                                        progress({0, event.what, ""});
+                                      });
+  }
 
   // One process goes by layers: then few factors wait for their shard.
   JobQueue queue(ranks != nullptr ? internal::CostsOf(plan)
@@ -417,7 +437,7 @@ CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
       };
       const fs::path path = journal.FactorsPath(job.layer, *job.kind);
       journal.Finish(job.layer, *job.kind,
-                     RunJob(model, plan, job, passes, path, on_pass));
+                     RunJob(model, plan, job, passes, out, path, on_pass));
       crew.Finish(*next);
     }
   }
@@ -444,7 +464,7 @@ void HelpCompress(const OpenedModel& model, const CompressPlan& plan,
           if (ranks->ended()) throw StopWork();
         };
         return RunJob(
-            model, plan, job, passes,
+            model, plan, job, passes, out,
             Journal::FactorsOfRank(out, job.layer, *job.kind, ranks->rank()),
             on_pass);
       });

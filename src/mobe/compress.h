@@ -30,6 +30,15 @@ Budget ParseBudget(const std::string& text);
 
 // "0/3": the first of three shares. Fails with kUserInput.
 Share ParseShare(const std::string& text);
+// An activation-aware fit weighs errors by what the experts read when the model
+// runs on a text. Running it is the caller's part (model/moments.h).
+struct Calibration {
+  int64_t tokens = 0;
+  std::string hash;  // of the token ids and windows
+  // Writes the file of mobe/moments_file.h, whole or not at all.
+  std::function<void(const std::filesystem::path& file, const ProgressFn&)>
+      collect;
+};
 
 struct CompressOptions {
   std::vector<const MatrixKind*> kinds = {&kGateKind, &kUpKind};
@@ -54,6 +63,7 @@ struct CompressOptions {
   // The recipe as it was written, kept in a part so that a merge needn't repeat
   // it; it has no influence.
   std::vector<std::string> arguments;
+  std::optional<Calibration> calibration;
 };
 
 // One matrix kind of one layer: what is fitted, and then stored, at a time.

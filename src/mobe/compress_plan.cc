@@ -77,6 +77,11 @@ void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
          "a share needs a budget of passes: a time would come to other passes "
          "in each");
   }
+  if (options.calibration && options.solver != Solver::kFast) {
+    Fail(ErrorKind::kUserInput,
+         "--calibrate goes with --solver fast: the published algorithm uses no "
+         "text");
+  }
 }
 
 void CheckRanks(const ModelConfig& config, const FactorShape& shape) {
@@ -228,6 +233,13 @@ CompressPlan PlanCompression(const OpenedModel& model,
   plan.bytes_in = model.checkpoint.bytes();
   plan.shards = PlanShards(tensors, options.shard_bytes);
   plan.ratios = RatiosOf(CountParts(specs), CountParts(model.tensors));
+  if (options.calibration) {
+    // The inputs in bfloat16; the layer's moment, and three matrices of its
+    // size in each thread.
+    const int64_t moment = config.hidden_size * config.hidden_size;
+    plan.fit_bytes += 2 * options.calibration->tokens * config.hidden_size +
+                      4 * moment * (1 + int64_t{3} * Threads());
+  }
   return plan;
 }
 

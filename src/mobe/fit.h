@@ -13,6 +13,18 @@
 
 namespace mobe {
 
+// What the experts of one layer read when the model ran on a text: the inputs
+// of all tokens, and which of them each expert chose. Pairs of a token and an
+// expert are sorted by expert, then by token.
+struct RoutedInputs {
+  Buffer<BFloat16> x;           // [tokens, cols]
+  std::vector<int64_t> starts;  // [experts + 1]: an expert's first pair
+  std::vector<int32_t> tokens;  // [pairs]
+  std::vector<float> weights;   // [pairs]: routing weights
+
+  bool empty() const { return starts.empty(); }
+};
+
 // The expert matrices of one layer and kind, and their common scale.
 struct FitTarget {
   int64_t experts = 0;
@@ -20,6 +32,12 @@ struct FitTarget {
   int64_t cols = 0;       // hidden size
   Buffer<float> weights;  // [experts, rows, cols], finite
   double scale = 1;       // standard deviation of all weights; 1 if that is 0
+  // What weighs the error, where the model was run on a text:
+  // mobe/moments_file.h fills them. Empty: the identity, and all 1.
+  Buffer<float> moment;  // [cols, cols]: second moment of the input, mean of
+                         // its diagonal 1
+  Buffer<float> importance;  // [experts]: share of the output, mean about 1
+  RoutedInputs inputs;       // gives each expert a moment of its own
 
   int64_t matrix_size() const { return rows * cols; }
   const float* matrix(int64_t expert) const {

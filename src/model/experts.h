@@ -20,7 +20,8 @@ struct MlpScratch {
   Buffer<float> x;              // [pairs, hidden]
   Buffer<float> mixed_gate;     // [pairs, rank]: N x of a factored layer
   Buffer<float> mixed_up;
-  Buffer<float> gate, up;   // [pairs, expert_size]
+  // [pairs, expert_size]; after RunMlp `gate` holds the input of down.
+  Buffer<float> gate, up;
   Buffer<float> down_rank;  // [pairs, rank]: A^T h of a factored down
   Buffer<float> down;       // [pairs, hidden]
   std::vector<LinearJob> linear_jobs;

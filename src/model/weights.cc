@@ -141,6 +141,13 @@ Weights LoadWeights(const OpenedModel& model, const LoadOptions& options) {
   return weights;
 }
 
+Weights LoadOneLayer(const OpenedModel& model, int64_t layer) {
+  Weights weights;
+  Loader load(model, &weights);
+  weights.layers.push_back(LoadLayer(model, layer, &load));
+  return weights;
+}
+
 int64_t DecodeBytes(const Weights& weights, const ModelConfig& config) {
   int64_t bytes = weights.output.bytes();
   for (const LayerWeights& layer : weights.layers) {

@@ -94,6 +94,10 @@ struct Weights {
 // asked for and can't be had.
 Weights LoadWeights(const OpenedModel& model, const LoadOptions& options);
 
+// One layer alone, as `layers[0]`, for running a model a layer at a time.
+// Embedding, output and final norm are left out, factored experts as they are.
+Weights LoadOneLayer(const OpenedModel& model, int64_t layer);
+
 // Bytes of distinct weights that a step of one token reads: all but the
 // embedding, with experts_per_token experts in each layer and the bases once.
 int64_t DecodeBytes(const Weights& weights, const ModelConfig& config);

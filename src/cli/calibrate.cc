@@ -1,0 +1,51 @@
+// mobe calibrate MODEL TEXT FILE
+#include <fmt/core.h>
+
+#include <memory>
+
+#include "base/error.h"
+#include "cli/calibrate_options.h"
+#include "cli/commands.h"
+
+namespace mobe {
+namespace {
+
+struct Arguments {
+  std::string model;
+  CalibrateOptions text;
+  std::string file;
+};
+
+void Run(const Arguments& arguments, const CommonOptions& common) {
+  const OpenedModel model = OpenModel(arguments.model);
+  const Calibration calibration = ToCalibration(arguments.text, model);
+  {
+    ProgressBar bar(stderr, common.quiet);
+    calibration.collect(arguments.file, bar.AsFunction());
+  }
+  if (common.json) {
+    PrintJson({{"tokens", calibration.tokens}, {"hash", calibration.hash}});
+    return;
+  }
+  fmt::print("{} tokens, hash {}\n", calibration.tokens, calibration.hash);
+}
+
+}  // namespace
+
+void AddCalibrate(CLI::App& app, CommonOptions* common) {
+  CLI::App* command = app.add_subcommand(
+      "calibrate", "write what a model's experts read when it runs on a text");
+  auto arguments = std::make_shared<Arguments>();
+  command->add_option("model", arguments->model, "model folder")->required();
+  command
+      ->add_option("text", arguments->text.file,
+                   "text file; random: token ids at random, no data")
+      ->required();
+  command->add_option("file", arguments->file, "safetensors file to write")
+      ->required();
+  AddTokenOptions(command, "--max-tokens", "--context", &arguments->text);
+  AddCommonOptions(command, common, JsonOutput::kYes);
+  command->callback([arguments, common] { Run(*arguments, *common); });
+}
+
+}  // namespace mobe

@@ -1,0 +1,81 @@
+#include "cli/calibrate_options.h"
+
+#include <memory>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "eval/text.h"
+#include "model/moments.h"
+
+namespace mobe {
+namespace {
+
+// Uniform over the vocabulary, by the generator's own numbers: the same ids
+// everywhere (std::uniform_int_distribution may differ between libraries).
+std::vector<int32_t> RandomTokens(int64_t count, int64_t vocab_size) {
+  std::mt19937_64 random(0);
+  std::vector<int32_t> ids(static_cast<size_t>(count));
+  for (int32_t& id : ids) {
+    id = static_cast<int32_t>(random() % static_cast<uint64_t>(vocab_size));
+  }
+  return ids;
+}
+
+std::vector<int32_t> ReadTokens(const CalibrateOptions& options,
+                                const OpenedModel& model) {
+  if (options.file == "random") {
+    return RandomTokens(options.max_tokens, model.config.vocab_size);
+  }
+  EvalText text =
+      ReadEvalText(model.checkpoint.folder(), options.file, options.max_tokens);
+  if (text.tokens.empty()) {
+    Fail(ErrorKind::kUserInput, "{}: no tokens to calibrate on", options.file);
+  }
+  return std::move(text.tokens);
+}
+
+}  // namespace
+
+std::vector<CLI::Option*> AddTokenOptions(CLI::App* command,
+                                          const std::string& max_tokens,
+                                          const std::string& context,
+                                          CalibrateOptions* options) {
+  const CLI::Range count(int64_t{1}, int64_t{1} << 30);
+  return {command
+              ->add_option(max_tokens, options->max_tokens,
+                           "tokens of the text to use at most")
+              ->check(count)
+              ->capture_default_str(),
+          command
+              ->add_option(context, options->context,
+                           "tokens that the model reads in one piece")
+              ->check(count)
+              ->capture_default_str()};
+}
+
+void AddCalibrateOptions(CLI::App* command, CalibrateOptions* options) {
+  CLI::Option* file = command->add_option(
+      "--calibrate", options->file,
+      "text to run the model on first, so that errors are weighed by what the "
+      "experts read; random: token ids at random, no data");
+  for (CLI::Option* option : AddTokenOptions(command, "--calibrate-tokens",
+                                             "--calibrate-context", options)) {
+    option->needs(file);
+  }
+}
+
+Calibration ToCalibration(const CalibrateOptions& options,
+                          const OpenedModel& model) {
+  const auto ids =
+      std::make_shared<const std::vector<int32_t>>(ReadTokens(options, model));
+  const CalibrationTokens tokens{*ids, options.context};
+  return {static_cast<int64_t>(ids->size()), tokens.Hash(),
+          [ids, tokens, &model](const std::filesystem::path& file,
+                                const ProgressFn& progress) {
+            CollectMoments(model, tokens, file, progress);
+          }};
+}
+
+}  // namespace mobe

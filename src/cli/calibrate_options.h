@@ -1,0 +1,32 @@
+// Options of commands that calibrate: run the model on a text first.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "cli/command.h"
+#include "mobe/compress.h"
+
+namespace mobe {
+
+struct CalibrateOptions {
+  std::string file;  // empty: no calibration; "random": random token ids
+  int64_t max_tokens = 65536;
+  int64_t context = 512;
+};
+
+// Adds the two options of these names; returns them.
+std::vector<CLI::Option*> AddTokenOptions(CLI::App* command,
+                                          const std::string& max_tokens,
+                                          const std::string& context,
+                                          CalibrateOptions* options);
+
+// Adds --calibrate, --calibrate-tokens and --calibrate-context.
+void AddCalibrateOptions(CLI::App* command, CalibrateOptions* options);
+
+// Reads the text with the model's tokenizer. `model` must outlive the result.
+// Fails with kUserInput when there are no tokens in it.
+Calibration ToCalibration(const CalibrateOptions& options,
+                          const OpenedModel& model);
+
+}  // namespace mobe

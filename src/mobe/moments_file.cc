@@ -1,0 +1,109 @@
+#include "mobe/moments_file.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#include "base/error.h"
+#include "io/safetensors.h"
+
+namespace mobe {
+namespace {
+
+const TensorView& At(const SafetensorsFile& file, const std::string& name,
+                     DType dtype, const std::vector<int64_t>& shape) {
+  const TensorView& tensor = file.At(name);
+  if (tensor.shape != shape || tensor.dtype != dtype) {
+    Fail(ErrorKind::kCorruptFile,
+         "{}: tensor {} is {} {}, expected {} {}; it is no calibration of this "
+         "model",
+         file.file().path().string(), name, DTypeName(tensor.dtype),
+         tensor.shape, DTypeName(dtype), shape);
+  }
+  return tensor;
+}
+
+// The values of a tensor whose elements have the size of T.
+template <class T>
+Buffer<T> Read(const SafetensorsFile& file, const std::string& name,
+               DType dtype, const std::vector<int64_t>& shape) {
+  const TensorView& tensor = At(file, name, dtype, shape);
+  Buffer<T> values(tensor.elements());
+  std::memcpy(values.data(), tensor.data.data(), tensor.data.size());
+  return values;
+}
+
+// Divides by the mean of every `stride`th value. All zero stays.
+void ScaleToMeanOne(int64_t stride, Buffer<float>* values) {
+  double sum = 0;
+  int64_t count = 0;
+  for (int64_t i = 0; i < values->size(); i += stride, ++count) {
+    sum += (*values)[i];
+  }
+  if (!(sum > 0)) return;
+  const auto factor = static_cast<float>(static_cast<double>(count) / sum);
+  for (float& value : *values) value *= factor;
+}
+
+// The pairs of `picks` and `weights` [tokens, picks], sorted by expert.
+void SortPairs(const SafetensorsFile& file, int64_t experts,
+               const Buffer<int32_t>& picks, const Buffer<float>& weights,
+               int64_t picks_per_token, RoutedInputs* inputs) {
+  inputs->starts.assign(static_cast<size_t>(experts) + 1, 0);
+  for (const int32_t e : picks) {
+    if (e < 0 || e >= experts) {
+      Fail(ErrorKind::kCorruptFile, "{}: names expert {} of {}",
+           file.file().path().string(), e, experts);
+    }
+    ++inputs->starts[static_cast<size_t>(e) + 1];
+  }
+  std::partial_sum(inputs->starts.begin(), inputs->starts.end(),
+                   inputs->starts.begin());
+  inputs->tokens.resize(static_cast<size_t>(picks.size()));
+  inputs->weights.resize(static_cast<size_t>(picks.size()));
+  std::vector<int64_t> next = inputs->starts;
+  for (int64_t i = 0; i < picks.size(); ++i) {
+    const auto at = static_cast<size_t>(next[static_cast<size_t>(picks[i])]++);
+    inputs->tokens[at] = static_cast<int32_t>(i / picks_per_token);
+    inputs->weights[at] = weights[i];
+  }
+}
+
+}  // namespace
+
+std::string MomentsName(int64_t layer, const char* what) {
+  return fmt::format("model.layers.{}.{}", layer, what);
+}
+
+void LoadMoments(const std::filesystem::path& path, int64_t layer,
+                 FitTarget* target) {
+  const SafetensorsFile file(path);
+  const int64_t n = target->experts;
+  const int64_t d = target->cols;
+  target->moment =
+      Read<float>(file, MomentsName(layer, "moment"), DType::kF32, {d, d});
+  ScaleToMeanOne(d + 1, &target->moment);
+  target->importance =
+      Read<float>(file, MomentsName(layer, "importance"), DType::kF32, {n});
+  ScaleToMeanOne(1, &target->importance);
+  for (float& value : target->importance) {
+    value = std::max(value, kLeastImportance);
+  }
+  const std::string picks_name = MomentsName(layer, "picks");
+  const std::vector<int64_t> shape = file.At(picks_name).shape;
+  if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1) {
+    Fail(ErrorKind::kCorruptFile, "{}: tensor {} has shape {}", path.string(),
+         picks_name, shape);
+  }
+  target->inputs.x = Read<BFloat16>(file, MomentsName(layer, "inputs"),
+                                    DType::kBF16, {shape[0], d});
+  SortPairs(
+      file, n, Read<int32_t>(file, picks_name, DType::kI32, shape),
+      Read<float>(file, MomentsName(layer, "pick_weights"), DType::kF32, shape),
+      shape[1], &target->inputs);
+}
+
+}  // namespace mobe

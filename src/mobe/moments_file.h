@@ -1,0 +1,45 @@
+// The file of a calibration: what the experts of each layer read when the model
+// ran on a text. model/moments.h writes it; here are its tensors, F32 but where
+// said:
+//
+//   model.layers.{i}.moment       [hidden, hidden]: mean of x x^T over all
+//                                 tokens, x the normed input of the experts
+//   model.layers.{i}.importance   [experts]: mean over all tokens of the square
+//                                 of the expert's routing weight, 0 where it is
+//                                 not chosen
+//   model.layers.{i}.down_moment  [expert_size, expert_size]: mean of h h^T, h
+//                                 the input of down, silu(gate x) * (up x),
+//                                 over all pairs of a token and a chosen
+//                                 expert, weighted by the square of the routing
+//                                 weight
+//   model.layers.{i}.inputs       BF16 [tokens, hidden]: x itself, from which
+//                                 each expert's own moment can be computed
+//                                 without storing hidden^2 numbers for each
+//   model.layers.{i}.picks        I32 [tokens, picks]: the chosen experts,
+//                                 ascending
+//   model.layers.{i}.pick_weights [tokens, picks]: their routing weights
+//   metadata                      "tokens": their number, "context", "hash"
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "mobe/fit.h"
+#include "mobe/format.h"
+
+namespace mobe {
+
+// "model.layers.3.moment" of (3, "moment").
+std::string MomentsName(int64_t layer, const char* what);
+
+// Fills moment, importance and inputs of a target that holds gate or up of
+// `layer`. The moment is scaled to a mean diagonal of 1; importance to a mean
+// of 1, and then raised to kLeastImportance where it is less, so that experts
+// that the text did not use are fitted too. Fails with kMissing, naming file
+// and tensor, when the file is of another model.
+inline constexpr float kLeastImportance = 0.05f;
+void LoadMoments(const std::filesystem::path& path, int64_t layer,
+                 FitTarget* target);
+
+}  // namespace mobe

@@ -1,0 +1,54 @@
+#include "mobe/write_plain.h"
+
+#include <unordered_map>
+#include <unordered_set>
+
+#include "base/file.h"
+
+namespace mobe {
+
+void WritePlain(const OpenedModel& model, const std::filesystem::path& out,
+                int64_t shard_bytes, const ComputeFn& compute,
+                const ProgressFn& progress,
+                const std::vector<std::string>& leave_out,
+                const BeforeConfigFn& finish) {
+  MakeFolder(out);
+  std::vector<TensorDecl> tensors;
+  std::unordered_map<std::string, TensorSpec> specs;
+  for (const TensorSpec& spec : ListTensors(*model.family, model.config)) {
+    tensors.push_back(
+        {spec.name, model.checkpoint.At(spec.name).dtype, spec.shape});
+    specs[spec.name] = spec;
+  }
+  // What the table does not know is copied as it is.
+  std::unordered_set<std::string> known;
+  for (const TensorSpec& spec : model.tensors) known.insert(spec.name);
+  for (const TensorView* tensor : model.checkpoint.tensors()) {
+    if (!known.contains(tensor->name)) tensors.push_back(*tensor);
+  }
+
+  Buffer<float> values;
+  Buffer<std::byte> stored;
+  size_t done = 0;
+  const auto source = [&](const TensorDecl& tensor, const ByteSink& sink) {
+    const auto found = specs.find(tensor.name);
+    values.Resize(tensor.elements());
+    if (found != specs.end() && compute(found->second, values.data())) {
+      stored.Resize(tensor.bytes());
+      StoreFloats(values.data(), values.size(), tensor.dtype, stored.data());
+      sink({stored.data(), static_cast<size_t>(stored.size())});
+    } else {
+      const TensorView& view = model.checkpoint.At(tensor.name);
+      sink(view.data);
+      model.checkpoint.Evict(view);
+    }
+    progress({static_cast<double>(++done) / static_cast<double>(tensors.size()),
+              tensor.name, ""});
+  };
+  const std::vector<Shard> shards = PlanShards(tensors, shard_bytes);
+  for (const Shard& shard : shards) WriteShard(out, shard, source);
+  FinishCheckpoint(out, shards, model.checkpoint.folder(),
+                   PlainConfig(model.checkpoint.config()), leave_out, finish);
+}
+
+}  // namespace mobe

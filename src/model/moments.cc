@@ -1,0 +1,329 @@
+#include "model/moments.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/parallel.h"
+#include "mobe/moments_file.h"
+#include "model/attention.h"
+#include "model/experts.h"
+#include "model/norm_rope.h"
+#include "model/weights.h"
+
+namespace mobe {
+namespace {
+
+// Tokens that pass through a step together: bounds scratch memory and the
+// length of float32 sums.
+constexpr int64_t kChunk = 1024;
+// Rows of a moment that one task sums.
+constexpr int64_t kRowGrain = 64;
+
+// The sum of x x^T over rows x, in double over chunks of rows. Only the part on
+// and above the diagonal's blocks is summed; Write mirrors it.
+class MomentSum {
+ public:
+  explicit MomentSum(int64_t size)
+      : size_(size), sum_(size * size), scratch_(Threads()) {
+    std::fill(sum_.begin(), sum_.end(), 0.0);
+  }
+
+  void Add(const float* x, int64_t rows) {
+    ParallelRanges(size_, kRowGrain, [&](int64_t begin, int64_t end) {
+      Buffer<float>& part = scratch_[static_cast<size_t>(ThreadIndex())];
+      const int64_t cols = size_ - begin;
+      part.Resize((end - begin) * cols);
+      Gemm(Trans::kYes, Trans::kNo, end - begin, cols, rows, x + begin, size_,
+           x + begin, size_, 0.0f, part.data(), cols);
+      for (int64_t i = begin; i < end; ++i) {
+        double* to = sum_.data() + i * size_ + begin;
+        const float* from = part.data() + (i - begin) * cols;
+        for (int64_t j = 0; j < cols; ++j) to[j] += from[j];
+      }
+    });
+  }
+
+  // The sum over `divisor`, symmetric, [size, size].
+  Buffer<float> Mean(double divisor) const {
+    Buffer<float> mean(size_ * size_);
+    for (int64_t i = 0; i < size_; ++i) {
+      for (int64_t j = i; j < size_; ++j) {
+        const auto value = static_cast<float>(sum_[i * size_ + j] / divisor);
+        mean[i * size_ + j] = value;
+        mean[j * size_ + i] = value;
+      }
+    }
+    return mean;
+  }
+
+ private:
+  int64_t size_;
+  Buffer<double> sum_;
+  std::vector<Buffer<float>> scratch_;
+};
+
+template <class T>
+std::span<const std::byte> BytesOf(const T& values) {
+  return std::as_bytes(
+      std::span(values.data(), static_cast<size_t>(values.size())));
+}
+
+// What one layer's experts read. The inputs themselves go to the file as they
+// come.
+struct LayerMoments {
+  MomentSum input;
+  MomentSum inner;
+  std::vector<double> importance;  // [experts]: sums of squared weights
+  std::vector<int32_t> picks;      // [tokens, picks]
+  std::vector<float> pick_weights;
+  std::function<void(std::span<const std::byte>)> write_inputs;
+
+  explicit LayerMoments(const ModelConfig& c)
+      : input(c.hidden_size),
+        inner(c.expert_size),
+        importance(static_cast<size_t>(c.num_experts), 0.0) {}
+};
+
+class Collector {
+ public:
+  Collector(const OpenedModel& model, const CalibrationTokens& tokens)
+      : model_(model),
+        config_(model.config),
+        ids_(tokens.ids),
+        context_(tokens.context),
+        layer_config_(LayerConfig(model.config)),
+        cache_(layer_config_,
+               std::min(context_, static_cast<int64_t>(ids_.size()))),
+        rope_(config_.head_dim, config_.rope_theta),
+        hidden_(count() * config_.hidden_size) {
+    const TensorView& embedding = model.At(Role::kEmbedding);
+    const int64_t row = config_.hidden_size * DTypeSize(embedding.dtype);
+    for (int64_t t = 0; t < count(); ++t) {
+      LoadAsFloats(embedding.dtype, embedding.data.data() + ids_[t] * row,
+                   config_.hidden_size, State(t));
+    }
+    model.checkpoint.Evict(embedding);
+  }
+
+  int64_t count() const { return static_cast<int64_t>(ids_.size()); }
+
+  // Takes the hidden states through one layer. `moments` may be null.
+  void RunLayer(int64_t layer, LayerMoments* moments,
+                const std::function<void(double)>& progress) {
+    const Weights weights = LoadOneLayer(model_, layer);
+    const LayerWeights& w = weights.layers.front();
+    for (int64_t begin = 0; begin < count(); begin += context_) {
+      RunAttention(w, begin, std::min(begin + context_, count()));
+      progress(0.5 * static_cast<double>(begin) / static_cast<double>(count()));
+    }
+    // Not window by window: experts are fast on many tokens.
+    for (int64_t begin = 0; begin < count(); begin += kChunk) {
+      RunExperts(w, layer, begin, std::min(begin + kChunk, count()), moments);
+      progress(0.5 +
+               0.5 * static_cast<double>(begin) / static_cast<double>(count()));
+    }
+    for (const TensorSpec& spec : model_.tensors) {
+      if (spec.layer != layer) continue;
+      model_.checkpoint.Evict(model_.checkpoint.At(spec.name));
+    }
+  }
+
+ private:
+  // The cache holds one layer, the one that runs.
+  static ModelConfig LayerConfig(const ModelConfig& config) {
+    ModelConfig one = config;
+    one.num_layers = 1;
+    return one;
+  }
+
+  float* State(int64_t token) {
+    return hidden_.data() + token * config_.hidden_size;
+  }
+
+  void RunAttention(const LayerWeights& w, int64_t first, int64_t last) {
+    cache_.Truncate(0);
+    for (int64_t begin = first; begin < last; begin += kChunk) {
+      const int64_t tokens = std::min(kChunk, last - begin);
+      const int64_t size = tokens * config_.hidden_size;
+      normed_.Resize(size);
+      attended_.Resize(size);
+      rope_.Prepare(cache_.length(), tokens);
+      RmsNorm(w.attention.norm, config_.rms_norm_eps, State(begin), tokens,
+              normed_.data());
+      Attend(layer_config_, w.attention, rope_, Precision::kFloat32, 0,
+             normed_.data(), tokens, &cache_, &attention_, attended_.data());
+      cache_.Append(tokens);
+      float* state = State(begin);
+      for (int64_t i = 0; i < size; ++i) state[i] += attended_[i];
+    }
+  }
+
+  void RunExperts(const LayerWeights& w, int64_t layer, int64_t begin,
+                  int64_t end, LayerMoments* moments) {
+    const int64_t tokens = end - begin;
+    normed_.Resize(tokens * config_.hidden_size);
+    RmsNorm(w.mlp_norm, config_.rms_norm_eps, State(begin), tokens,
+            normed_.data());
+    RunMlp(config_, w, Precision::kFloat32, layer, normed_.data(), tokens,
+           nullptr, &mlp_, State(begin));
+    if (moments == nullptr) return;
+    moments->input.Add(normed_.data(), tokens);
+    rounded_.Resize(normed_.size());
+    Kernels().to_bfloat16(normed_.data(), normed_.size(), rounded_.data());
+    moments->write_inputs(BytesOf(rounded_));
+    // Each pair's input of down, times its routing weight.
+    const Routing& routing = mlp_.routing;
+    moments->picks.insert(moments->picks.end(), routing.experts.begin(),
+                          routing.experts.end());
+    moments->pick_weights.insert(moments->pick_weights.end(),
+                                 routing.weights.begin(),
+                                 routing.weights.end());
+    const int64_t pairs = tokens * routing.picks_per_token;
+    const int64_t size = config_.expert_size;
+    inner_.Resize(pairs * size);
+    for (int64_t i = 0; i < pairs; ++i) {
+      const auto k = static_cast<size_t>(i);
+      const float weight = routing.weights[k];
+      moments->importance[static_cast<size_t>(routing.experts[k])] +=
+          static_cast<double>(weight) * weight;
+      const int64_t at = mlp_.pair_of[i] * size;
+      for (int64_t j = at; j < at + size; ++j) {
+        inner_[j] = weight * mlp_.gate[j];
+      }
+    }
+    moments->inner.Add(inner_.data(), pairs);
+  }
+
+  const OpenedModel& model_;
+  const ModelConfig& config_;
+  const std::span<const int32_t> ids_;
+  const int64_t context_;
+  const ModelConfig layer_config_;
+  KvCache cache_;
+  RopeTable rope_;
+  Buffer<float> hidden_;  // [tokens, hidden]: the residual stream
+  Buffer<float> normed_, attended_, inner_;
+  Buffer<BFloat16> rounded_;
+  AttentionScratch attention_;
+  MlpScratch mlp_;
+};
+
+// In the order in which they are written.
+std::vector<TensorDecl> Declare(const ModelConfig& c, int64_t tokens) {
+  std::vector<TensorDecl> tensors;
+  for (int64_t layer = 0; layer < c.num_layers; ++layer) {
+    if (!c.IsMoeLayer(layer)) continue;
+    const auto add = [&](const char* what, DType dtype,
+                         std::vector<int64_t> shape) {
+      tensors.push_back({MomentsName(layer, what), dtype, std::move(shape)});
+    };
+    add("inputs", DType::kBF16, {tokens, c.hidden_size});
+    add("picks", DType::kI32, {tokens, c.experts_per_token});
+    add("pick_weights", DType::kF32, {tokens, c.experts_per_token});
+    add("moment", DType::kF32, {c.hidden_size, c.hidden_size});
+    add("importance", DType::kF32, {c.num_experts});
+    add("down_moment", DType::kF32, {c.expert_size, c.expert_size});
+  }
+  return tensors;
+}
+
+void Write(const OpenedModel& model, const std::string& name,
+           const Buffer<float>& values, SafetensorsWriter* writer) {
+  for (const float value : values) {
+    if (std::isfinite(value)) continue;
+    Fail(ErrorKind::kCorruptFile,
+         "{}: the calibration gives {} that is not finite; the weights are "
+         "damaged, or too large to be run in float32",
+         model.checkpoint.folder().string(), name);
+  }
+  writer->Append(name, BytesOf(values));
+}
+
+void Check(const OpenedModel& model, const CalibrationTokens& tokens) {
+  const std::string folder = model.checkpoint.folder().string();
+  const ModelConfig& c = model.config;
+  if (tokens.ids.empty()) {
+    Fail(ErrorKind::kUserInput, "{}: no tokens to calibrate on", folder);
+  }
+  if (tokens.context < 1 || tokens.context > c.max_positions) {
+    Fail(ErrorKind::kUserInput,
+         "{}: a calibration context of {}, expected 1 to {}", folder,
+         tokens.context, c.max_positions);
+  }
+  for (const int32_t id : tokens.ids) {
+    if (id >= 0 && id < c.vocab_size) continue;
+    Fail(ErrorKind::kUserInput,
+         "{}: token id {} of the calibration is not in the vocabulary of {} "
+         "tokens",
+         folder, id, c.vocab_size);
+  }
+}
+
+}  // namespace
+
+std::string CalibrationTokens::Hash() const {
+  const std::string text =
+      fmt::format("{} {}", HashBytes(std::as_bytes(ids)), context);
+  return HashBytes(std::as_bytes(std::span(text.data(), text.size())));
+}
+
+void CollectMoments(const OpenedModel& model, const CalibrationTokens& tokens,
+                    const std::filesystem::path& file,
+                    const ProgressFn& progress) {
+  Check(model, tokens);
+  const ModelConfig& c = model.config;
+  std::vector<TensorDecl> tensors =
+      Declare(c, static_cast<int64_t>(tokens.ids.size()));
+  if (tensors.empty()) {
+    Fail(ErrorKind::kUserInput, "{}: no layer has experts to calibrate",
+         model.checkpoint.folder().string());
+  }
+  SafetensorsWriter writer(file, std::move(tensors),
+                           {{"tokens", std::to_string(tokens.ids.size())},
+                            {"context", std::to_string(tokens.context)},
+                            {"hash", tokens.Hash()}});
+  // Layers behind the last with experts would run for nothing.
+  int64_t layers = c.num_layers;
+  while (!c.IsMoeLayer(layers - 1)) --layers;
+  Collector collector(model, tokens);
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    const auto report = [&](double part) {
+      progress(
+          {(static_cast<double>(layer) + part) / static_cast<double>(layers),
+           fmt::format("calibrating layer {}", layer), ""});
+    };
+    if (!c.IsMoeLayer(layer)) {
+      collector.RunLayer(layer, nullptr, report);
+      continue;
+    }
+    LayerMoments moments(c);
+    moments.write_inputs = [&](std::span<const std::byte> bytes) {
+      writer.Append(MomentsName(layer, "inputs"), bytes);
+    };
+    collector.RunLayer(layer, &moments, report);
+    const auto count = static_cast<double>(collector.count());
+    writer.Append(MomentsName(layer, "picks"), BytesOf(moments.picks));
+    writer.Append(MomentsName(layer, "pick_weights"),
+                  BytesOf(moments.pick_weights));
+    Write(model, MomentsName(layer, "moment"), moments.input.Mean(count),
+          &writer);
+    Buffer<float> importance(c.num_experts);
+    double weights = 0;
+    for (int64_t e = 0; e < c.num_experts; ++e) {
+      const double sum = moments.importance[static_cast<size_t>(e)];
+      importance[e] = static_cast<float>(sum / count);
+      weights += sum;
+    }
+    Write(model, MomentsName(layer, "importance"), importance, &writer);
+    Write(model, MomentsName(layer, "down_moment"), moments.inner.Mean(weights),
+          &writer);
+  }
+  writer.Commit();
+}
+
+}  // namespace mobe
