@@ -13,23 +13,25 @@
 namespace mobe {
 namespace {
 
-// Fails unless the original's config.json is that of the factored model.
+// Fails unless the original has the sizes of the factored model.
 void CheckOriginal(const OpenedModel& model, const OpenedModel& original) {
+  const std::string folder = original.checkpoint.folder().string();
   if (original.mobe) {
     Fail(ErrorKind::kUserInput,
-         "{}: a factored model; --original wants the original",
-         original.checkpoint.folder().string());
+         "{}: a factored model; --original wants the original", folder);
   }
-  const auto differences =
-      Differences(PlainConfig(original.checkpoint.config()),
-                  PlainConfig(model.checkpoint.config()));
-  if (differences.empty()) return;
-  Fail(ErrorKind::kUserInput,
-       "{}: not the original of {}: \"{}\" in config.json is {} in one and {} "
-       "in the other",
-       original.checkpoint.folder().string(),
-       model.checkpoint.folder().string(), differences[0].key,
-       Excerpt(differences[0].before), Excerpt(differences[0].after));
+  const std::pair<const char*, int64_t ModelConfig::*> sizes[] = {
+      {"layers", &ModelConfig::num_layers},
+      {"hidden size", &ModelConfig::hidden_size},
+      {"experts", &ModelConfig::num_experts},
+      {"expert size", &ModelConfig::expert_size},
+      {"vocabulary", &ModelConfig::vocab_size}};
+  for (const auto& [what, size] : sizes) {
+    if (original.config.*size == model.config.*size) continue;
+    Fail(ErrorKind::kUserInput, "{}: not the original of {}: {} {}, not {}",
+         folder, model.checkpoint.folder().string(), what,
+         original.config.*size, model.config.*size);
+  }
 }
 
 // LAPACK and the charts want numbers.

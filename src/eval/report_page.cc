@@ -185,7 +185,7 @@ std::string ErrorSection(const ReportData& data) {
   std::string text =
       "<p>Relative error: Frobenius norm of W \u2212 \u0174 over that of W, "
       "for "
-      "all experts of a layer together. Black tick: the worst single "
+      "all experts of a layer together. The tick above a bar: the worst single "
       "expert.</p>"
       "\n<figure>";
   for (size_t k = 0; k < kinds.size(); ++k) {

@@ -45,14 +45,16 @@ std::vector<double> Ticks(const Axis& axis) {
     return ticks;
   }
   const double decades = std::log10(axis.high / axis.low);
-  const bool few = decades > 2.5;
+  const bool few = decades > 2.5;  // powers of ten will do
   const int every = std::max(1, static_cast<int>(decades / 6));
   for (int power = static_cast<int>(std::floor(std::log10(axis.low)));
        power <= static_cast<int>(std::ceil(std::log10(axis.high)));
        power += every) {
-    for (const double digit : {1.0, 2.0, 5.0}) {
+    for (const double digit : {1.0, 1.5, 2.0, 3.0, 5.0, 7.0}) {
       const double tick = digit * std::pow(10, power);
       if (few && digit > 1) continue;
+      // 1, 2, 5, and more where these would be too few.
+      if (decades > 1.2 && (digit == 1.5 || digit == 3 || digit == 7)) continue;
       if (tick >= axis.low * (1 - 1e-9) && tick <= axis.high * (1 + 1e-9)) {
         ticks.push_back(tick);
       }

@@ -20,19 +20,17 @@ namespace fs = std::filesystem;
 // YAML text and into a page, so no more than that is let through: that is why
 // no YAML library is asked.
 std::string FrontMatterWord(std::string_view card, std::string_view key) {
-  bool first = true;
+  bool inside = false;
   while (!card.empty()) {
     std::string_view line = card.substr(0, card.find('\n'));
     card.remove_prefix(std::min(line.size() + 1, card.size()));
     while (!line.empty() &&
-           std::isspace(static_cast<unsigned char>(line.back())))
+           std::isspace(static_cast<unsigned char>(line.back()))) {
       line.remove_suffix(1);
-    if ((line == "---") != first) {
-      if (first) return "";  // no front matter
-    } else if (!first) {
-      return "";  // its end
     }
-    first = false;
+    const bool fence = line == "---";
+    if (inside == fence) return "";  // it ends, or never began
+    inside = true;
     if (!line.starts_with(key) || !line.substr(key.size()).starts_with(':')) {
       continue;
     }

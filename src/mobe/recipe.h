@@ -53,7 +53,7 @@ struct Recipe {
   std::vector<std::string> kernels;
   std::string source;
   std::map<std::string, FileSum> source_files;
-  Json options;  // an object
+  Json options = Json::object();
   int64_t bytes_in = 0;
   int64_t bytes_out = 0;
   PartSizes parameters_in;
