@@ -18,10 +18,13 @@ namespace {
 [[noreturn]] void FailErrno(const char* what,
                             const std::filesystem::path& path) {
   const int error = errno;
-  const ErrorKind kind = error == ENOENT ? ErrorKind::kMissing
-                         : error == ENOSPC || error == EDQUOT
-                             ? ErrorKind::kOutOfMemory
-                             : ErrorKind::kUserInput;
+  if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
+    Fail(ErrorKind::kDiskFull,
+         "{}: {}: {}; make room there and run the same command again",
+         path.string(), what, std::strerror(error));
+  }
+  const ErrorKind kind =
+      error == ENOENT ? ErrorKind::kMissing : ErrorKind::kUserInput;
   Fail(kind, "{}: {}: {}", path.string(), what, std::strerror(error));
 }
 

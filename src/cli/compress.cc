@@ -14,7 +14,9 @@
 #include "base/parallel.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/stop_signals.h"
 #include "mobe/crew.h"
+#include "mobe/estimate.h"
 #include "mobe/journal.h"
 
 namespace mobe {
@@ -29,6 +31,8 @@ struct Arguments {
   std::string layers;
   std::string solver = "fast";
   std::string budget;
+  std::string passes;
+  std::string time;
   double shard_gigabytes = 5;
   std::string start;
   std::string trace;
@@ -70,6 +74,8 @@ CompressOptions OptionsOf(const Arguments& arguments) {
   options.start = arguments.start;
   if (!arguments.layers.empty()) ParseLayers(arguments.layers, &options);
   if (!arguments.budget.empty()) options.budget = ParseBudget(arguments.budget);
+  if (!arguments.passes.empty()) options.budget = ParsePasses(arguments.passes);
+  if (!arguments.time.empty()) options.budget = ParseTime(arguments.time);
   if (!arguments.shard.empty()) options.share = ParseShare(arguments.shard);
   options.shard_bytes = static_cast<int64_t>(arguments.shard_gigabytes * 1e9);
   return options;
@@ -98,6 +104,34 @@ void PrintPlan(const CompressPlan& plan) {
       FormatBytes(static_cast<double>(plan.bytes_out)), plan.shards.size(),
       plan.shards.size() == 1 ? "" : "s",
       FormatBytes(static_cast<double>(plan.fit_bytes)));
+}
+
+Json EstimateJson(const Estimate& estimate) {
+  return {{"seconds_expected", estimate.seconds},
+          {"passes", estimate.passes},
+          {"operations", estimate.operations},
+          {"peak_memory_bytes", estimate.peak_memory_bytes},
+          {"disk_bytes", estimate.disk_bytes},
+          {"disk_free_bytes", estimate.free_bytes}};
+}
+
+void PrintEstimate(const CompressPlan& plan, const Estimate& estimate) {
+  const auto bytes = [](int64_t count) {
+    return FormatBytes(static_cast<double>(count));
+  };
+  const FitCost& probe = estimate.speed.first;
+  const FactorJob& first = plan.jobs.front();
+  fmt::print(
+      "peak memory: {} (fit {}, mapped pages {}, program {})\n"
+      "disk: {} at most, {} free\n"
+      "operations: {:.3g} in {} passes of each matrix\n"
+      "time: {} ({} passes of {} experts of layer {} {}, {:.2g} s, measured)\n",
+      bytes(estimate.peak_memory_bytes), bytes(plan.fit_bytes),
+      bytes(estimate.mapped_bytes), bytes(estimate.process_bytes),
+      bytes(estimate.disk_bytes), bytes(estimate.free_bytes),
+      estimate.operations, estimate.passes, FormatDuration(estimate.seconds),
+      probe.passes, probe.experts, first.layer, first.kind->name,
+      probe.seconds);
 }
 
 int64_t PeakRssBytes() {
@@ -141,6 +175,7 @@ void RunFirst(const Arguments& arguments,
   const OpenedModel model = OpenModel(arguments.model);
   CompressOptions options = OptionsOf(arguments);
   options.arguments = recipe;
+  if (!arguments.dry_run) options.stop = StopOnSignals();
   const CompressPlan plan = PlanCompression(model, options);
   if (!common.json) {
     PrintPlan(plan);
@@ -151,7 +186,18 @@ void RunFirst(const Arguments& arguments,
     std::fflush(stdout);  // before the progress on stderr
   }
   if (arguments.dry_run) {
-    if (common.json) PrintJson(PlanJson(plan));
+    const Estimate estimate = EstimateCompression(
+        model, plan, arguments.out, ranks != nullptr ? ranks->size() : 1);
+    if (!estimate.warning.empty()) {
+      fmt::print(stderr, "mobe: warning: {}\n", estimate.warning);
+    }
+    if (common.json) {
+      Json json = PlanJson(plan);
+      json.update(EstimateJson(estimate));
+      PrintJson(json);
+    } else {
+      PrintEstimate(plan, estimate);
+    }
     return;
   }
   std::ofstream trace_file;
@@ -201,7 +247,9 @@ void Run(const Arguments& arguments, const std::vector<std::string>& recipe,
     if (arguments.dry_run) return;  // nothing to do for it
     TellRank0(ranks.get(), [&] {
       const OpenedModel model = OpenModel(arguments.model);
-      const CompressPlan plan = PlanCompression(model, OptionsOf(arguments));
+      CompressOptions options = OptionsOf(arguments);
+      options.stop = StopOnSignals();
+      const CompressPlan plan = PlanCompression(model, options);
       HelpCompress(model, plan, arguments.out, ranks.get());
     });
     return;
@@ -250,9 +298,17 @@ void AddRecipe(CLI::App* recipe, Arguments* arguments) {
                    "fast, or the published algorithm")
       ->check(CLI::IsMember({"fast", "reference"}))
       ->capture_default_str();
-  recipe->add_option("--budget", arguments->budget,
-                     "passes of each matrix (500), or time of the whole job "
-                     "(90s, 10m, 2h) (default: 500 passes)");
+  auto* passes = recipe->add_option("--passes", arguments->passes,
+                                    "passes of each matrix (default: 500)");
+  auto* time = recipe
+                   ->add_option("--time", arguments->time,
+                                "time of the whole job (90s, 10m, 2h)")
+                   ->excludes(passes);
+  recipe
+      ->add_option("--budget", arguments->budget,
+                   "either: passes (500) or a time (2h)")
+      ->excludes(passes)
+      ->excludes(time);
   recipe->add_option("--seed", arguments->seed, "seed of the start")
       ->capture_default_str();
   recipe
@@ -282,7 +338,9 @@ void RunMerge(const std::string& folder, const std::string& out,
          "{}: not a part (compress --shard i/N makes one)", parts.front());
   }
   const OpenedModel model = OpenModel(folder);
-  const CompressPlan plan = PlanCompression(model, OptionsOf(arguments));
+  CompressOptions options = OptionsOf(arguments);
+  options.stop = StopOnSignals();
+  const CompressPlan plan = PlanCompression(model, options);
   if (!common.json) {
     PrintPlan(plan);
     std::fflush(stdout);  // before the progress on stderr

@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "base/disk.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "io/checkpoint_writer.h"
@@ -30,13 +31,13 @@ const MatrixKind* KindOf(const OpenedModel& model, const TensorSpec& spec) {
 }  // namespace
 
 void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
-                 int64_t shard_bytes, const ProgressFn& progress) {
+                 int64_t shard_bytes, const ProgressFn& progress,
+                 const StopFn& stop) {
   if (!model.mobe) {
     Fail(ErrorKind::kUserInput, "{}: not a factored model, nothing to do",
          model.checkpoint.folder().string());
   }
   CheckOutputFolder(out);
-  MakeFolder(out);
 
   std::vector<TensorDecl> tensors;
   std::unordered_map<std::string, TensorSpec> specs;
@@ -50,6 +51,11 @@ void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
   for (const TensorView* tensor : model.checkpoint.tensors()) {
     if (!known.contains(tensor->name)) tensors.push_back(*tensor);
   }
+
+  int64_t bytes = 0;
+  for (const TensorDecl& tensor : tensors) bytes += tensor.bytes();
+  CheckDiskSpace(out, bytes);
+  MakeFolder(out);
 
   LoadedFactors loaded;
   Buffer<float> scratch;
@@ -78,11 +84,28 @@ void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
     }
     progress({static_cast<double>(++done) / static_cast<double>(tensors.size()),
               tensor.name, ""});
+    if (stop && stop()) {
+      throw Stopped("stopped; the same command begins anew");
+    }
   };
   const std::vector<Shard> shards = PlanShards(tensors, shard_bytes);
-  for (const Shard& shard : shards) WriteShard(out, shard, source);
-  FinishCheckpoint(out, shards, model.checkpoint.folder(),
-                   PlainConfig(model.checkpoint.config()));
+  try {
+    for (const Shard& shard : shards) WriteShard(out, shard, source);
+    FinishCheckpoint(out, shards, model.checkpoint.folder(),
+                     PlainConfig(model.checkpoint.config()));
+  } catch (...) {
+    std::error_code ignored;  // the first error is the one to tell
+    for (const Shard& shard : shards) {
+      std::filesystem::remove(out / shard.file, ignored);
+    }
+    // The index and the side files: those of the model have the same names.
+    for (const auto& entry : std::filesystem::directory_iterator(
+             model.checkpoint.folder(), ignored)) {
+      std::filesystem::remove(out / entry.path().filename(), ignored);
+    }
+    std::filesystem::remove(out / "model.safetensors.index.json", ignored);
+    throw;
+  }
 }
 
 }  // namespace mobe
