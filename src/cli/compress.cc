@@ -2,7 +2,6 @@
 #include "mobe/compress.h"
 
 #include <fmt/core.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <charconv>
@@ -11,6 +10,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/memory.h"
 #include "base/parallel.h"
 #include "cli/command.h"
 #include "cli/commands.h"
@@ -134,18 +134,12 @@ void PrintEstimate(const CompressPlan& plan, const Estimate& estimate) {
       probe.seconds);
 }
 
-int64_t PeakRssBytes() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss * int64_t{1024};
-}
-
 Json ReportJson(const CompressPlan& plan, const CompressReport& report,
                 double seconds) {
   Json json = PlanJson(plan);
   json["mse_scaled_mean"] = report.mse_scaled_mean;
   json["seconds"] = seconds;
-  json["peak_rss_bytes"] = PeakRssBytes();
+  json["peak_rss_bytes"] = PeakResidentBytes();
   json["passes"] = report.passes;
   json["resumed"] = report.resumed;
   json["matrices"] = Json::array();
@@ -164,7 +158,7 @@ void PrintReport(const CompressReport& report, double seconds) {
   }
   fmt::print("mean scaled MSE {:.5f} in {}, peak memory {}\n",
              report.mse_scaled_mean, FormatDuration(seconds),
-             FormatBytes(static_cast<double>(PeakRssBytes())));
+             FormatBytes(static_cast<double>(PeakResidentBytes())));
 }
 
 // The process alone, or rank 0 of several.

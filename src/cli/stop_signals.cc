@@ -12,8 +12,10 @@ std::atomic<int> g_signal{0};
 static_assert(std::atomic<int>::is_always_lock_free);  // or no handler may
 
 void Request(int signal) {
-  g_signal.store(signal);
-  for (const int each : kSignals) ::signal(each, SIG_DFL);
+  int none = 0;
+  if (g_signal.compare_exchange_strong(none, signal)) return;
+  ::signal(signal, SIG_DFL);  // the second
+  ::raise(signal);
 }
 
 }  // namespace
