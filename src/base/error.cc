@@ -14,6 +14,8 @@ const char* ErrorKindName(ErrorKind kind) {
       return "unsupported";
     case ErrorKind::kOutOfMemory:
       return "out of memory";
+    case ErrorKind::kDiskFull:
+      return "disk full";
     case ErrorKind::kInternal:
       return "internal error";
   }

@@ -18,7 +18,8 @@ enum class ErrorKind {
   kCorruptFile,  // a file that breaks its own format
   kMissing,      // a file or tensor that should be there
   kUnsupported,  // well formed, but mobe can't do it
-  kOutOfMemory,  // would need, or did need, more memory or disk than there is
+  kOutOfMemory,  // would need, or did need, more memory than there is
+  kDiskFull,     // the same of disk space
   kInternal,     // a bug in mobe
 };
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -18,10 +19,13 @@ namespace {
 [[noreturn]] void FailErrno(const char* what,
                             const std::filesystem::path& path) {
   const int error = errno;
-  const ErrorKind kind = error == ENOENT ? ErrorKind::kMissing
-                         : error == ENOSPC || error == EDQUOT
-                             ? ErrorKind::kOutOfMemory
-                             : ErrorKind::kUserInput;
+  if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
+    Fail(ErrorKind::kDiskFull,
+         "{}: {}: {}; make room there and run the same command again",
+         path.string(), what, std::strerror(error));
+  }
+  const ErrorKind kind =
+      error == ENOENT ? ErrorKind::kMissing : ErrorKind::kUserInput;
   Fail(kind, "{}: {}: {}", path.string(), what, std::strerror(error));
 }
 
@@ -68,14 +72,20 @@ MappedFile::~MappedFile() {
 }
 
 void MappedFile::Evict(std::span<const std::byte> range) const {
+  if (range.empty()) return;
+  // A fault maps the cached pages of a whole aligned window (Linux's
+  // fault_around_bytes); what is left of those would add up to megabytes.
+  constexpr size_t kWindow = 64 << 10;
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto map = reinterpret_cast<uintptr_t>(data_);
   const auto begin = reinterpret_cast<uintptr_t>(range.data());
-  const uintptr_t first = (begin + page - 1) / page * page;
-  const uintptr_t last = (begin + range.size()) / page * page;
-  if (first >= last) return;
+  const uintptr_t first = std::max(begin / kWindow * kWindow, map);
+  const uintptr_t last =
+      std::min((begin + range.size() + kWindow - 1) / kWindow * kWindow,
+               (map + size_ + page - 1) / page * page);
   // A hint: failure costs memory, not correctness.
-  (void)::madvise(const_cast<std::byte*>(range.data()) + (first - begin),
-                  last - first, MADV_DONTNEED);
+  (void)::madvise(const_cast<std::byte*>(data_) + (first - map), last - first,
+                  MADV_DONTNEED);
 }
 
 std::string ReadSmallFile(const std::filesystem::path& path,

@@ -24,8 +24,8 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::filesystem::path& path() const { return path_; }
 
-  // Drops the pages wholly inside `range` (a part of bytes()) from this
-  // process; they are read again when touched.
+  // Drops the pages of `range` (a part of bytes()), and what was mapped around
+  // them, from this process; they are read again when touched.
   void Evict(std::span<const std::byte> range) const;
 
  private:

@@ -53,8 +53,9 @@ TEST_F(FileTest, FullDiskIsAnErrorThatNamesTheFile) {
     file.Write("x");
     FAIL() << "a full disk was not noticed";
   } catch (const Error& e) {
-    EXPECT_EQ(e.kind(), ErrorKind::kOutOfMemory);
+    EXPECT_EQ(e.kind(), ErrorKind::kDiskFull);
     EXPECT_NE(std::string(e.what()).find("a.txt"), std::string::npos);
+    EXPECT_NE(std::string(e.what()).find("make room"), std::string::npos);
   }
 }
 

@@ -2,7 +2,6 @@
 #include "mobe/compress.h"
 
 #include <fmt/core.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <charconv>
@@ -11,12 +10,15 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/memory.h"
 #include "base/parallel.h"
 #include "cli/calibrate_options.h"
 #include "cli/command.h"
 #include "cli/commands.h"
 #include "mobe/compress_baseline.h"
+#include "cli/stop_signals.h"
 #include "mobe/crew.h"
+#include "mobe/estimate.h"
 #include "mobe/journal.h"
 
 namespace mobe {
@@ -35,6 +37,8 @@ struct Arguments {
   std::string layers;
   std::string solver = "fast";
   std::string budget;
+  std::string passes;
+  std::string time;
   double shard_gigabytes = 5;
   std::string start;
   std::string trace;
@@ -99,6 +103,8 @@ CompressOptions OptionsOf(const Arguments& arguments,
   options.start = arguments.start;
   if (!arguments.layers.empty()) ParseLayers(arguments.layers, &options);
   if (!arguments.budget.empty()) options.budget = ParseBudget(arguments.budget);
+  if (!arguments.passes.empty()) options.budget = ParsePasses(arguments.passes);
+  if (!arguments.time.empty()) options.budget = ParseTime(arguments.time);
   if (!arguments.shard.empty()) options.share = ParseShare(arguments.shard);
   if (!arguments.calibrate.file.empty()) {
     options.calibration = ToCalibration(arguments.calibrate, model);
@@ -135,10 +141,32 @@ void PrintPlan(const CompressPlan& plan) {
       FormatBytes(static_cast<double>(plan.fit_bytes)));
 }
 
-int64_t PeakRssBytes() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss * int64_t{1024};
+Json EstimateJson(const Estimate& estimate) {
+  return {{"seconds_expected", estimate.seconds},
+          {"passes", estimate.passes},
+          {"operations", estimate.operations},
+          {"peak_memory_bytes", estimate.peak_memory_bytes},
+          {"disk_bytes", estimate.disk_bytes},
+          {"disk_free_bytes", estimate.free_bytes}};
+}
+
+void PrintEstimate(const CompressPlan& plan, const Estimate& estimate) {
+  const auto bytes = [](int64_t count) {
+    return FormatBytes(static_cast<double>(count));
+  };
+  const FitCost& probe = estimate.speed.first;
+  const FactorJob& first = plan.jobs.front();
+  fmt::print(
+      "peak memory: {} (fit {}, mapped pages {}, program {})\n"
+      "disk: {} at most, {} free\n"
+      "operations: {:.3g} in {} passes of each matrix\n"
+      "time: {} ({} passes of {} experts of layer {} {}, {:.2g} s, measured)\n",
+      bytes(estimate.peak_memory_bytes), bytes(plan.fit_bytes),
+      bytes(estimate.mapped_bytes), bytes(estimate.process_bytes),
+      bytes(estimate.disk_bytes), bytes(estimate.free_bytes),
+      estimate.operations, estimate.passes, FormatDuration(estimate.seconds),
+      probe.passes, probe.experts, first.layer, first.kind->name,
+      probe.seconds);
 }
 
 Json MatricesJson(const CompressReport& report) {
@@ -157,7 +185,7 @@ Json ReportJson(const CompressPlan& plan, const CompressReport& report,
   Json json = PlanJson(plan);
   json["mse_scaled_mean"] = report.mse_scaled_mean;
   json["seconds"] = seconds;
-  json["peak_rss_bytes"] = PeakRssBytes();
+  json["peak_rss_bytes"] = PeakResidentBytes();
   json["passes"] = report.passes;
   json["resumed"] = report.resumed;
   json["matrices"] = MatricesJson(report);
@@ -170,17 +198,18 @@ void PrintReport(const CompressReport& report, double seconds) {
   }
   fmt::print("mean scaled MSE {:.5f} in {}, peak memory {}\n",
              report.mse_scaled_mean, FormatDuration(seconds),
-             FormatBytes(static_cast<double>(PeakRssBytes())));
+             FormatBytes(static_cast<double>(PeakResidentBytes())));
 }
 
 // --method svd and the like: nothing is fitted in passes, and the result is a
 // plain model.
 void RunBaseline(const Arguments& arguments, const CommonOptions& common,
                  const OpenedModel& model, const CompressPlan& plan) {
-  if (!arguments.budget.empty() || !arguments.start.empty() ||
+  if (!arguments.budget.empty() || !arguments.passes.empty() ||
+      !arguments.time.empty() || !arguments.start.empty() ||
       !arguments.trace.empty() || !arguments.shard.empty()) {
     Fail(ErrorKind::kUserInput,
-         "--budget, --start, --trace and --shard go with --method mobe");
+         "--passes, --time, --start, --trace and --shard go with --method mobe");
   }
   const double start = MonotonicSeconds();
   const Baseline& baseline = *FindBaseline(arguments.method);
@@ -224,6 +253,7 @@ void RunFirst(const Arguments& arguments,
   const OpenedModel model = OpenModel(arguments.model);
   CompressOptions options = OptionsOf(arguments, model);
   options.arguments = recipe;
+  if (!arguments.dry_run) options.stop = StopOnSignals();
   const CompressPlan plan = PlanCompression(model, options);
   if (arguments.method != "mobe") {
     RunBaseline(arguments, common, model, plan);
@@ -238,7 +268,18 @@ void RunFirst(const Arguments& arguments,
     std::fflush(stdout);  // before the progress on stderr
   }
   if (arguments.dry_run) {
-    if (common.json) PrintJson(PlanJson(plan));
+    const Estimate estimate = EstimateCompression(
+        model, plan, arguments.out, ranks != nullptr ? ranks->size() : 1);
+    if (!estimate.warning.empty()) {
+      fmt::print(stderr, "mobe: warning: {}\n", estimate.warning);
+    }
+    if (common.json) {
+      Json json = PlanJson(plan);
+      json.update(EstimateJson(estimate));
+      PrintJson(json);
+    } else {
+      PrintEstimate(plan, estimate);
+    }
     return;
   }
   std::ofstream trace_file;
@@ -292,8 +333,9 @@ void Run(const Arguments& arguments, const std::vector<std::string>& recipe,
     if (arguments.dry_run) return;  // nothing to do for it
     TellRank0(ranks.get(), [&] {
       const OpenedModel model = OpenModel(arguments.model);
-      const CompressPlan plan =
-          PlanCompression(model, OptionsOf(arguments, model));
+      CompressOptions options = OptionsOf(arguments, model);
+      options.stop = StopOnSignals();
+      const CompressPlan plan = PlanCompression(model, options);
       HelpCompress(model, plan, arguments.out, ranks.get());
     });
     return;
@@ -359,9 +401,17 @@ void AddRecipe(CLI::App* recipe, Arguments* arguments) {
                    "fast, or the published algorithm")
       ->check(CLI::IsMember({"fast", "reference"}))
       ->capture_default_str();
-  recipe->add_option("--budget", arguments->budget,
-                     "passes of each matrix (500), or time of the whole job "
-                     "(90s, 10m, 2h) (default: 500 passes)");
+  auto* passes = recipe->add_option("--passes", arguments->passes,
+                                    "passes of each matrix (default: 500)");
+  auto* time = recipe
+                   ->add_option("--time", arguments->time,
+                                "time of the whole job (90s, 10m, 2h)")
+                   ->excludes(passes);
+  recipe
+      ->add_option("--budget", arguments->budget,
+                   "either: passes (500) or a time (2h)")
+      ->excludes(passes)
+      ->excludes(time);
   recipe->add_option("--seed", arguments->seed, "seed of the start")
       ->capture_default_str();
   recipe
@@ -392,7 +442,9 @@ void RunMerge(const std::string& folder, const std::string& out,
          "{}: not a part (compress --shard i/N makes one)", parts.front());
   }
   const OpenedModel model = OpenModel(folder);
-  const CompressPlan plan = PlanCompression(model, OptionsOf(arguments, model));
+  CompressOptions options = OptionsOf(arguments, model);
+  options.stop = StopOnSignals();
+  const CompressPlan plan = PlanCompression(model, options);
   if (!common.json) {
     PrintPlan(plan);
     std::fflush(stdout);  // before the progress on stderr

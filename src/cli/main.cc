@@ -1,6 +1,7 @@
 // mobe: compress, verify, reconstruct, run and measure MoE models with MoBE.
 #include <fmt/core.h>
 
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -9,8 +10,10 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/stop.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/stop_signals.h"
 #include "kernels/kernels.h"
 
 namespace mobe {
@@ -27,6 +30,8 @@ std::string VersionText() {
 }
 
 int Run(int argc, char** argv) {
+  // Then a file above `ulimit -f` is an error of its write, as a full disk is.
+  std::signal(SIGXFSZ, SIG_IGN);
   CLI::App app(
       "MoBE, Mixture-of-Basis-Experts (arXiv 2508.05257): makes large MoE "
       "language models smaller and runs them.",
@@ -51,6 +56,9 @@ int Run(int argc, char** argv) {
     return 2;
   } catch (const Failed&) {
     return 1;
+  } catch (const Stopped& e) {
+    fmt::print(stderr, "mobe: {}\n", e.what());
+    return 128 + StopSignal();  // as a shell says of who died of a signal
   } catch (const Error& e) {
     fmt::print(stderr, "mobe: {}: {}\n", ErrorKindName(e.kind()), e.what());
     return 1;

@@ -5,6 +5,7 @@
 
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/stop_signals.h"
 
 namespace mobe {
 
@@ -27,7 +28,7 @@ void AddReconstruct(CLI::App& app, CommonOptions* common) {
     const OpenedModel model = OpenModel(*folder);
     ProgressBar bar(stderr, common->quiet);
     Reconstruct(model, *out, static_cast<int64_t>(*shard_gigabytes * 1e9),
-                bar.AsFunction());
+                bar.AsFunction(), StopOnSignals());
   });
 }
 

@@ -24,7 +24,8 @@ VerifyReport VerifyFolders(const std::string& folder,
   } catch (const Error& e) {
     // What can't be opened is at fault; what is wrong with us is not.
     if (e.kind() == ErrorKind::kInternal ||
-        e.kind() == ErrorKind::kOutOfMemory) {
+        e.kind() == ErrorKind::kOutOfMemory ||
+        e.kind() == ErrorKind::kDiskFull) {
       throw;
     }
     return {{e.what()}, {}, 0, {}};

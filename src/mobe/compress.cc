@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "base/disk.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/parallel.h"
@@ -16,6 +17,7 @@
 #include "mobe/compress_finish.h"
 #include "mobe/compress_shards.h"
 #include "mobe/crew.h"
+#include "mobe/estimate.h"
 #include "mobe/journal.h"
 #include "mobe/moments_file.h"
 #include "mobe/recipe.h"
@@ -73,37 +75,18 @@ FitOptions FitOptionsOf(const CompressPlan& plan, const FactorJob& job) {
   return options;
 }
 
-// The budget in passes. A time budget is resolved once, from the speed of a few
-// passes of the first matrix, and kept with the job.
+// The budget in passes. A time budget, of which some is gone since `started`,
+// is resolved once, by a probe, and kept with the job.
 int64_t ResolvePasses(const OpenedModel& model, const CompressPlan& plan,
+                      const fs::path& out, int64_t workers, double started,
+                      const std::function<void()>& check_stop,
                       Journal* journal) {
   const Budget& budget = plan.options.budget;
   if (budget.seconds == 0) return budget.passes;
   const Json note = journal->Note("passes");
   if (!note.is_null()) return note;
-  constexpr int64_t kProbe = 4;
-  const FactorJob& first = plan.jobs.front();
-  const FitTarget target = LoadTarget(model, first.layer, *first.kind);
-  FitOptions probe = FitOptionsOf(plan, first);
-  Factors given;
-  if (!plan.options.start.empty()) {
-    given = ReadStart(SafetensorsFile(plan.options.start), first, target);
-    probe.start = &given;
-  }
-  probe.passes = kProbe;
-  const double start = MonotonicSeconds();
-  double first_pass = start;
-  Fit(target, probe, [&](int64_t pass, int64_t, double) {
-    if (pass == 1) first_pass = MonotonicSeconds();
-  });
-  const double now = MonotonicSeconds();
-  const double each = (now - first_pass) / (kProbe - 1);
-  // What is left of the budget, less the fixed cost of each matrix.
-  const double fixed = std::max(now - start - kProbe * each, 0.0);
-  const auto jobs = static_cast<double>(plan.jobs.size());
-  const double seconds = budget.seconds / jobs - fixed * (1 + 1 / jobs);
-  const auto passes =
-      std::max<int64_t>(static_cast<int64_t>(seconds / each), 1);
+  const JobSpeed speed = MeasureSpeed(model, plan, out, workers, check_stop);
+  const int64_t passes = PassesOf(budget, speed, MonotonicSeconds() - started);
   journal->SetNote("passes", passes);
   return passes;
 }
@@ -143,13 +126,9 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
   for (int64_t e = 0; e < model.config.num_experts; ++e) {
     model.checkpoint.Evict(model.At(job.kind->expert, job.layer, e));
   }
-  FitOptions options = FitOptionsOf(plan, job);
+  const internal::StartedFit fit = internal::StartOf(plan, job, target);
+  FitOptions options = fit.options;
   options.passes = passes;
-  Factors start;
-  if (!plan.options.start.empty()) {
-    start = ReadStart(SafetensorsFile(plan.options.start), job, target);
-    options.start = &start;
-  }
   std::vector<TracePoint> points;
   const PassFn traced = [&](int64_t pass, int64_t all, double mse) {
     if (IsTraced(pass, all)) points.push_back({pass, mse});
@@ -189,17 +168,6 @@ std::string ReportLine(const MatrixReport& matrix) {
       "{:.4f} ({})",
       matrix.layer, matrix.kind, matrix.error.scaled_mse, matrix.error.relative,
       matrix.error.worst_expert, matrix.error.worst_expert_index);
-}
-
-// The jobs that are this run's to finish.
-std::vector<bool> WantedJobs(const CompressPlan& plan) {
-  std::vector<bool> wanted(plan.jobs.size(), !plan.options.share);
-  if (!plan.options.share) return wanted;
-  for (const size_t i :
-       JobsOfShare(internal::CostsOf(plan), *plan.options.share)) {
-    wanted[i] = true;
-  }
-  return wanted;
 }
 
 // A part reads, hashes and checks only what its jobs do.
@@ -273,14 +241,16 @@ class Results {
 
   bool Complete() const { return done_ >= total_; }
 
-  void WriteShards() {
+  // Calls `written` after each.
+  void WriteShards(const std::function<void()>& written) {
     if (!changed_) return;
     changed_ = false;
     const FactorsOfJob factors_of = [this](const FactorJob& job) {
       return journal_->FactorsPath(job.layer, *job.kind);
     };
     for (const size_t i :
-         WriteReadyShards(model_, plan_, out_, finished_, factors_of)) {
+         WriteReadyShards(model_, plan_, out_, finished_, factors_of,
+                          [&](size_t) { written(); })) {
       journal_->DropFactors(plan_.jobs[i].layer, *plan_.jobs[i].kind);
     }
   }
@@ -301,6 +271,16 @@ class Results {
 }  // namespace
 
 namespace internal {
+
+StartedFit StartOf(const CompressPlan& plan, const FactorJob& job,
+                   const FitTarget& target) {
+  StartedFit fit{FitOptionsOf(plan, job), nullptr};
+  if (plan.options.start.empty()) return fit;
+  fit.start = std::make_unique<Factors>(
+      ReadStart(SafetensorsFile(plan.options.start), job, target));
+  fit.options.start = fit.start.get();
+  return fit;
+}
 
 Json OptionsJson(const CompressPlan& plan) {
   const CompressOptions& options = plan.options;
@@ -366,9 +346,20 @@ CompressReport ReportOf(const CompressPlan& plan,
 
 }  // namespace internal
 
-CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
-                        const fs::path& out, const ProgressFn& progress,
-                        const TraceFn& trace, Ranks* ranks) {
+namespace {
+
+// Compress, but for what it says when it is stopped: StopWork.
+CompressReport CompressUntilStopped(const OpenedModel& model,
+                                    const CompressPlan& plan,
+                                    const fs::path& out,
+                                    const ProgressFn& progress,
+                                    const TraceFn& trace, Ranks* ranks) {
+  const double started = MonotonicSeconds();
+  const auto check_stop = [&] {
+    if (plan.options.stop && plan.options.stop()) throw StopWork();
+  };
+  const int64_t workers = ranks != nullptr ? ranks->size() : 1;
+  CheckDiskSpace(out, DiskBytes(model, plan, workers));
   const std::vector<bool> wanted = WantedJobs(plan);
   const auto tensors = TensorsToRead(model, plan, wanted);
   std::set<std::string> files;
@@ -378,7 +369,10 @@ CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
   const bool part = plan.options.share.has_value();
   Journal journal(
       out, model.checkpoint.folder(), JournalOptions(plan),
-      [&](const std::string& file) { return !part || files.contains(file); });
+      [&](const std::string& file) {
+        check_stop();  // hashing one file takes seconds, all of them minutes
+        return !part || files.contains(file);
+      });
   if (part) journal.SetNote("arguments", plan.options.arguments);
   // Now, before hours of fitting, rather than at a layer's turn, or in verify
   // when it is only copied.
@@ -407,8 +401,10 @@ CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
     if (known || !wanted[i]) queue.Finish(i);
     if (known) resumed.push_back(i);
   }
-  const int64_t passes =
-      queue.AllFinished() ? 0 : ResolvePasses(model, plan, &journal);
+  const int64_t passes = queue.AllFinished()
+                             ? 0
+                             : ResolvePasses(model, plan, out, workers, started,
+                                             check_stop, &journal);
   {
     Crew crew(std::move(queue), passes, ranks,
               ranks != nullptr ? TermsOf(model, plan) : Json(),
@@ -420,8 +416,9 @@ CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
     for (const size_t i : resumed) results.Add(i);
     for (;;) {
       crew.Check();
+      check_stop();
       for (const size_t i : crew.News()) results.Add(i);
-      if (!part) results.WriteShards();
+      if (!part) results.WriteShards(check_stop);
       if (results.Complete()) break;
       const std::optional<size_t> next = crew.Next();
       if (!next) {  // the rest is running elsewhere
@@ -431,6 +428,7 @@ CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
       const FactorJob& job = plan.jobs[*next];
       const PassFn on_pass = [&](int64_t pass, int64_t all, double mse) {
         crew.Check();
+        check_stop();
         if (trace) trace(job.layer, *job.kind, pass, mse);
         for (const size_t i : crew.News()) results.Add(i);
         results.Show(job, static_cast<double>(pass) / static_cast<double>(all));
@@ -449,6 +447,29 @@ CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
   return report;
 }
 
+}  // namespace
+
+CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
+                        const fs::path& out, const ProgressFn& progress,
+                        const TraceFn& trace, Ranks* ranks) {
+  try {
+    return CompressUntilStopped(model, plan, out, progress, trace, ranks);
+  } catch (const StopWork&) {
+    const std::vector<bool> wanted = WantedJobs(plan);
+    size_t finished = 0;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      const FactorJob& job = plan.jobs[i];
+      if (wanted[i] && !ReadRecord(out, job.layer, *job.kind).is_null()) {
+        ++finished;
+      }
+    }
+    throw Stopped(fmt::format(
+        "stopped; run the same command to continue: {} of {} matrices are "
+        "finished",
+        finished, std::ranges::count(wanted, true)));
+  }
+}
+
 void HelpCompress(const OpenedModel& model, const CompressPlan& plan,
                   const fs::path& out, Ranks* ranks) {
   WorkForRank0(
@@ -462,6 +483,9 @@ void HelpCompress(const OpenedModel& model, const CompressPlan& plan,
         }
         const PassFn on_pass = [&](int64_t, int64_t, double) {
           if (ranks->ended()) throw StopWork();
+          if (plan.options.stop && plan.options.stop()) {
+            throw Stopped("stopped");  // rank 0 says how far all have come
+          }
         };
         return RunJob(
             model, plan, job, passes, out,

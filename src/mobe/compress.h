@@ -5,12 +5,15 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/progress.h"
+#include "base/stop.h"
 #include "io/checkpoint.h"
+#include "mobe/budget.h"
 #include "mobe/fit.h"
 #include "mobe/job_queue.h"
 #include "mobe/open_model.h"
@@ -18,15 +21,6 @@
 #include "mobe/sizes.h"
 
 namespace mobe {
-
-// How long to fit: passes of each matrix, or seconds for the whole job, which
-// become passes after the first matrix's speed was measured.
-struct Budget {
-  int64_t passes = 0;
-  double seconds = 0;  // 0: passes hold
-};
-// "500", "90s", "10m", "2h". Fails with kUserInput.
-Budget ParseBudget(const std::string& text);
 
 // "0/3": the first of three shares. Fails with kUserInput.
 Share ParseShare(const std::string& text);
@@ -64,6 +58,9 @@ struct CompressOptions {
   // it; it has no influence.
   std::vector<std::string> arguments;
   std::optional<Calibration> calibration;
+  // Asked after each pass, at rank 0 and elsewhere: Compress, HelpCompress and
+  // Merge then throw Stopped.
+  StopFn stop;
 };
 
 // One matrix kind of one layer: what is fitted, and then stored, at a time.
@@ -127,7 +124,8 @@ using TraceFn = std::function<void(int64_t layer, const MatrixKind& kind,
 // `ranks`: the processes that share the work, of which this is rank 0; null
 // when there are no others. Each rank needs the model and `out`, under the same
 // names. The bytes are the same whatever their number. The trace is of the jobs
-// of this process.
+// of this process. Fails with kDiskFull when there is too little disk space for
+// `out`, before any work.
 CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
                         const std::filesystem::path& out,
                         const ProgressFn& progress, const TraceFn& trace,
@@ -148,6 +146,14 @@ CompressReport Merge(const OpenedModel& model, const CompressPlan& plan,
 
 namespace internal {
 
+// The options of one job's fit, but for its passes, and the start that they
+// point to, if one was given.
+struct StartedFit {
+  FitOptions options;
+  std::unique_ptr<Factors> start;
+};
+StartedFit StartOf(const CompressPlan& plan, const FactorJob& job,
+                   const FitTarget& target);
 // What a job must be continued with.
 Json OptionsJson(const CompressPlan& plan);
 std::vector<double> CostsOf(const CompressPlan& plan);

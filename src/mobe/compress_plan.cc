@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <unordered_set>
 #include <utility>
 
@@ -127,28 +126,6 @@ int64_t FitBytes(const ModelConfig& config, const FactorShape& shape) {
 }
 
 }  // namespace
-
-Budget ParseBudget(const std::string& text) {
-  double value = 0;
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, value);
-  const std::string unit(rest, end);
-  const double seconds = unit == "s"   ? 1
-                         : unit == "m" ? 60
-                         : unit == "h" ? 3600
-                                       : 0;
-  const bool valid = error == std::errc() && value > 0 && value < 1e9 &&
-                     (seconds > 0 || (unit.empty() && value >= 1 &&
-                                      value == std::floor(value)));
-  if (!valid) {
-    Fail(ErrorKind::kUserInput,
-         "budget \"{}\": expected a number of passes (500) or a time (90s, "
-         "10m, 2h)",
-         text);
-  }
-  if (seconds > 0) return {0, value * seconds};
-  return {static_cast<int64_t>(value), 0};
-}
 
 Share ParseShare(const std::string& text) {
   Share share;

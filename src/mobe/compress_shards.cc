@@ -81,4 +81,40 @@ std::vector<size_t> WriteReadyShards(
   return not_needed;
 }
 
+int64_t PeakDiskBytes(const CompressPlan& plan,
+                      const std::vector<size_t>& order) {
+  const JobOfTensor job_of = IndexJobs(plan);
+  std::vector<size_t> turn(plan.jobs.size());  // when each job is finished
+  for (size_t at = 0; at < order.size(); ++at) turn[order[at]] = at;
+
+  // Bytes that come and go with each turn: a job's factors come with it, its
+  // shard with the last of the shard's jobs, and then its factors go.
+  std::vector<int64_t> come(order.size(), 0);
+  std::vector<int64_t> go(order.size(), 0);
+  std::vector<size_t> last(turn);  // when each job's factors are let go
+  for (const Shard& shard : plan.shards) {
+    size_t written = 0;
+    const std::set<size_t> jobs = JobsOf(shard, job_of);
+    for (const size_t job : jobs) written = std::max(written, turn[job]);
+    for (const size_t job : jobs) last[job] = std::max(last[job], written);
+    for (const TensorDecl& tensor : shard.tensors) {
+      come[written] += tensor.bytes();
+    }
+  }
+  for (size_t job = 0; job < turn.size(); ++job) {
+    for (const TensorDecl& tensor : plan.jobs[job].tensors) {
+      come[turn[job]] += tensor.bytes();
+      go[last[job]] += tensor.bytes();
+    }
+  }
+  int64_t now = 0;
+  int64_t most = 0;
+  for (size_t at = 0; at < order.size(); ++at) {
+    now += come[at];
+    most = std::max(most, now);
+    now -= go[at];
+  }
+  return most;
+}
+
 }  // namespace mobe

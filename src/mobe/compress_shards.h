@@ -25,4 +25,9 @@ std::vector<size_t> WriteReadyShards(
     const FactorsOfJob& factors_of,
     const std::function<void(size_t shard)>& written = nullptr);
 
+// The most tensor bytes on the disk, shards and factors, when the jobs finish
+// in this order and WriteReadyShards follows each.
+int64_t PeakDiskBytes(const CompressPlan& plan,
+                      const std::vector<size_t>& order);
+
 }  // namespace mobe

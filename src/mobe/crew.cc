@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/stop.h"
 
 namespace mobe {
 
@@ -85,6 +86,8 @@ void Crew::Handle(const Message& message) {
       const bool first = !IsFinished(job);
       if (first) done_(message.from, job, body["record"]);
       Finish(job);
+    } else if (body.contains("stopped")) {
+      throw StopWork();
     } else if (body.contains("failed")) {
       throw Error(body["kind"].get<ErrorKind>(), body["failed"]);
     }
@@ -144,6 +147,8 @@ void TellRank0(Ranks* ranks, const std::function<void()>& work) {
   try {
     work();
   } catch (const StopWork&) {
+  } catch (const Stopped&) {
+    ranks->Send(0, {{"stopped", true}});
   } catch (const Error& e) {
     tell(e.kind(), e.what());
   } catch (const std::bad_alloc&) {

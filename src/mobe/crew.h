@@ -6,6 +6,7 @@
 //                 {"ask": true}               when it is free
 //                 {"done": job, "record": ..} factors are durable
 //                 {"failed": line, "kind": k} it stops
+//                 {"stopped": true}           it was told to stop, by a signal
 //   0 -> rank r   {"job": job, "passes": n}, {"end": ..}
 #pragma once
 
@@ -43,7 +44,8 @@ class Crew {
   std::vector<size_t> News();
   // Waits for news or a failure, at most a second.
   void Wait();
-  // Rethrows the first failure of another rank: one ends the whole run.
+  // Rethrows the first failure of another rank: one ends the whole run. Throws
+  // StopWork when one was told to stop.
   void Check();
 
  private:
@@ -70,8 +72,9 @@ class Crew {
 };
 
 // The other side: works until rank 0 says the end. `run` does a job and returns
-// its record; it should throw StopWork soon after ranks->ended(). Anything else
-// that it throws is told to rank 0, and ends the run there.
+// its record; it should throw StopWork soon after ranks->ended(), and Stopped
+// when it was told to stop. That, and anything else that it throws, is told to
+// rank 0, and ends the run there.
 struct StopWork {};
 void WorkForRank0(Ranks* ranks, const Json& terms,
                   const std::function<Json(size_t job, int64_t passes)>& run);

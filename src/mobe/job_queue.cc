@@ -55,4 +55,12 @@ std::vector<size_t> JobsOfShare(const std::vector<double>& costs,
   return jobs;
 }
 
+double Makespan(const std::vector<double>& costs, int64_t workers) {
+  std::vector<double> ends(static_cast<size_t>(workers), 0);
+  for (const size_t job : LargestFirst(costs)) {
+    *std::ranges::min_element(ends) += costs[job];
+  }
+  return *std::ranges::max_element(ends);
+}
+
 }  // namespace mobe

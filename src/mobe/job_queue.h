@@ -50,4 +50,8 @@ struct Share {
 std::vector<size_t> JobsOfShare(const std::vector<double>& costs,
                                 const Share& share);
 
+// When the last of so many workers, equally fast, has emptied a queue of these
+// costs; in their unit.
+double Makespan(const std::vector<double>& costs, int64_t workers);
+
 }  // namespace mobe

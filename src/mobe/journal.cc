@@ -38,15 +38,17 @@ Json FingerprintInputs(const fs::path& folder, const Json& known,
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    const bool weights =
-        name.ends_with(".safetensors") && (!reads || reads(name));
-    const bool read = weights || name == "model.safetensors.index.json" ||
+    const bool read = name.ends_with(".safetensors") ||
+                      name == "model.safetensors.index.json" ||
                       name == "config.json";
     if (read && entry.is_regular_file()) files.push_back(entry.path());
   }
   Json result = Json::object();
   for (const fs::path& path : files) {
     const std::string name = path.filename().string();
+    // Asked just before: it may throw, to stop.
+    const bool weights = name.ends_with(".safetensors");
+    if (weights && reads && !reads(name)) continue;
     Json now = {{"bytes", fs::file_size(path)},
                 {"time", fs::last_write_time(path).time_since_epoch().count()}};
     const Json before = known.value(name, Json::object());

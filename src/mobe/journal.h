@@ -40,7 +40,8 @@ class Journal {
   // had other options or other contents of the inputs, naming the first that
   // differs; when another process is at work; when `out` is not empty and holds
   // no journal. Hashes all weights that `reads` (a file's name) says are read
-  // (null: all), unless a continued job finds a file's size and time unchanged.
+  // (null: all; it may throw, to stop), unless a continued job finds a file's
+  // size and time unchanged.
   using ReadsFn = std::function<bool(const std::string& file)>;
   Journal(const std::filesystem::path& out, const std::filesystem::path& input,
           const Json& options, const ReadsFn& reads = nullptr);

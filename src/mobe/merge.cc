@@ -1,6 +1,7 @@
 // From the parts of all shares to the model.
 #include <algorithm>
 
+#include "base/disk.h"
 #include "base/error.h"
 #include "mobe/compress.h"
 #include "mobe/compress_finish.h"
@@ -83,10 +84,24 @@ Found FindJobs(const CompressPlan& plan, const std::vector<fs::path>& parts,
 CompressReport Merge(const OpenedModel& model, const CompressPlan& plan,
                      const std::vector<fs::path>& parts, const fs::path& out,
                      const ProgressFn& progress) {
+  const StopFn& stop = plan.options.stop;
+  size_t done = 0;
+  const auto check_stop = [&] {
+    if (!stop || !stop()) return;
+    throw Stopped(fmt::format(
+        "stopped; run the same command to continue: {} of {} files are "
+        "written",
+        done, plan.shards.size()));
+  };
   const std::vector<Json> jobs = ReadParts(plan, parts);
   const Found found = FindJobs(plan, parts, jobs.front()["options"]["share"]);
 
-  Journal journal(out, model.checkpoint.folder(), internal::OptionsJson(plan));
+  CheckDiskSpace(out, plan.bytes_out);
+  Journal journal(out, model.checkpoint.folder(), internal::OptionsJson(plan),
+                  [&](const std::string&) {
+                    check_stop();
+                    return true;
+                  });
   for (size_t i = 0; i < parts.size(); ++i) {
     journal.CheckInputs(parts[i], jobs[i]);
   }
@@ -108,6 +123,8 @@ CompressReport Merge(const OpenedModel& model, const CompressPlan& plan,
     progress({static_cast<double>(shard + 1) /
                   static_cast<double>(plan.shards.size()),
               plan.shards[shard].file, ""});
+    done = shard + 1;
+    check_stop();
   };
   WriteReadyShards(model, plan, out, std::vector<bool>(plan.jobs.size(), true),
                    factors_of, written);

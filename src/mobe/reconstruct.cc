@@ -36,7 +36,8 @@ const MatrixKind* FactoredKind(const OpenedModel& model,
 }  // namespace
 
 void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
-                 int64_t shard_bytes, const ProgressFn& progress) {
+                 int64_t shard_bytes, const ProgressFn& progress,
+                 const StopFn& stop) {
   if (!model.mobe) {
     Fail(ErrorKind::kUserInput, "{}: not a factored model, nothing to do",
          model.checkpoint.folder().string());
@@ -66,15 +67,17 @@ void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
   };
   // The recipe is not true of the rebuilt files; what it tells of their making
   // goes into the card. Without one, all side files are kept as they are.
-  const auto finish = [&](const std::vector<std::string>&, const std::string&) {
+  WritePlainOptions options;
+  options.stop = stop;
+  if (recipe) options.leave_out = {kRecipeFile, kCardFile};
+  options.before_config = [&](const std::vector<std::string>&,
+                              const std::string&) {
     if (!recipe) return;
     const std::string card =
         ReadCard(model.checkpoint.folder() / kOriginalCardFile);
     WriteFileAtomically(out / kCardFile, ReconstructedCard(*recipe, card));
   };
-  std::vector<std::string> leave_out;
-  if (recipe) leave_out = {kRecipeFile, kCardFile};
-  WritePlain(model, out, shard_bytes, compute, progress, leave_out, finish);
+  WritePlain(model, out, shard_bytes, compute, progress, options);
 }
 
 }  // namespace mobe

@@ -8,13 +8,18 @@
 #include <filesystem>
 
 #include "base/progress.h"
+#include "base/stop.h"
 #include "mobe/open_model.h"
 
 namespace mobe {
 
 // recipe.json is left out, the model card replaced by one of the result. Fails
-// with kUserInput when the model is not factored or `out` is not empty.
+// with kUserInput when the model is not factored or `out` is not empty, with
+// kDiskFull when `out` has too little disk space. Asks `stop` after each tensor
+// and throws Stopped. Whatever it throws, it first removes what it wrote, so
+// that it can be repeated.
 void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
-                 int64_t shard_bytes, const ProgressFn& progress);
+                 int64_t shard_bytes, const ProgressFn& progress,
+                 const StopFn& stop = nullptr);
 
 }  // namespace mobe

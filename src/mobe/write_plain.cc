@@ -3,16 +3,17 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "base/disk.h"
 #include "base/file.h"
 
 namespace mobe {
 
+namespace fs = std::filesystem;
+
 void WritePlain(const OpenedModel& model, const std::filesystem::path& out,
                 int64_t shard_bytes, const ComputeFn& compute,
                 const ProgressFn& progress,
-                const std::vector<std::string>& leave_out,
-                const BeforeConfigFn& finish) {
-  MakeFolder(out);
+                const WritePlainOptions& options) {
   std::vector<TensorDecl> tensors;
   std::unordered_map<std::string, TensorSpec> specs;
   for (const TensorSpec& spec : ListTensors(*model.family, model.config)) {
@@ -26,6 +27,11 @@ void WritePlain(const OpenedModel& model, const std::filesystem::path& out,
   for (const TensorView* tensor : model.checkpoint.tensors()) {
     if (!known.contains(tensor->name)) tensors.push_back(*tensor);
   }
+
+  int64_t bytes = 0;
+  for (const TensorDecl& tensor : tensors) bytes += tensor.bytes();
+  CheckDiskSpace(out, bytes);
+  MakeFolder(out);
 
   Buffer<float> values;
   Buffer<std::byte> stored;
@@ -44,11 +50,27 @@ void WritePlain(const OpenedModel& model, const std::filesystem::path& out,
     }
     progress({static_cast<double>(++done) / static_cast<double>(tensors.size()),
               tensor.name, ""});
+    if (options.stop && options.stop()) {
+      throw Stopped("stopped; the same command begins anew");
+    }
   };
   const std::vector<Shard> shards = PlanShards(tensors, shard_bytes);
-  for (const Shard& shard : shards) WriteShard(out, shard, source);
-  FinishCheckpoint(out, shards, model.checkpoint.folder(),
-                   PlainConfig(model.checkpoint.config()), leave_out, finish);
+  try {
+    for (const Shard& shard : shards) WriteShard(out, shard, source);
+    FinishCheckpoint(out, shards, model.checkpoint.folder(),
+                     PlainConfig(model.checkpoint.config()), options.leave_out,
+                     options.before_config);
+  } catch (...) {
+    std::error_code ignored;  // the first error is the one to tell
+    for (const Shard& shard : shards) fs::remove(out / shard.file, ignored);
+    // The index and the side files: those of the model have the same names.
+    for (const auto& entry :
+         fs::directory_iterator(model.checkpoint.folder(), ignored)) {
+      fs::remove(out / entry.path().filename(), ignored);
+    }
+    fs::remove(out / "model.safetensors.index.json", ignored);
+    throw;
+  }
 }
 
 }  // namespace mobe

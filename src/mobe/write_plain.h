@@ -19,13 +19,19 @@ namespace mobe {
 // family's table, in its order: layer by layer, role by role.
 using ComputeFn = std::function<bool(const TensorSpec& spec, float* values)>;
 
+struct WritePlainOptions {
+  std::vector<std::string> leave_out;  // these two for FinishCheckpoint
+  BeforeConfigFn before_config;
+  StopFn stop;  // asked after each tensor
+};
+
 // Writes a plain model of model.config into `out`, which the caller has
 // checked; computed values are rounded to the dtype that the model has under
-// that name. `leave_out` and `finish` go to FinishCheckpoint.
+// that name. Fails with kDiskFull when there is too little space, before any
+// work; throws Stopped. Whatever it throws, it first removes what it wrote.
 void WritePlain(const OpenedModel& model, const std::filesystem::path& out,
                 int64_t shard_bytes, const ComputeFn& compute,
                 const ProgressFn& progress,
-                const std::vector<std::string>& leave_out = {},
-                const BeforeConfigFn& finish = {});
+                const WritePlainOptions& options = {});
 
 }  // namespace mobe

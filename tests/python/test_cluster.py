@@ -242,3 +242,28 @@ def test_ranks_must_agree(model, tmp_path):
     )
     _, error = finish(process, code=1)
     assert "rank 1 on " in error and 'its kernels is "scalar' in error
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_rank_stops_all(rank, one_long, model, tmp_path):
+    out = tmp_path / "out"
+    process = start(2, "compress", model, out, *LONG)
+    wait_for_records(out, 1)
+    os.kill(pid_of_rank(rank, out), signal.SIGTERM)
+    _, error = process.communicate(timeout=100)
+    assert process.returncode != 0
+    assert error.count("stopped; run the same command to continue: ") == 1
+    assert "internal error" not in error and not (out / "config.json").exists()
+    finish(start(2, "compress", model, out, *LONG))
+    assert contents(out) == one_long
+
+
+def test_ctrl_c_of_mpirun(one_long, model, tmp_path):
+    out = tmp_path / "out"
+    process = start(2, "compress", model, out, *LONG)
+    wait_for_records(out, 1)
+    process.send_signal(signal.SIGINT)  # it sends SIGTERM, and soon SIGKILL
+    process.communicate(timeout=100)
+    assert process.returncode != 0
+    finish(start(2, "compress", model, out, *LONG))
+    assert contents(out) == one_long

@@ -1,0 +1,173 @@
+#include "mobe/budget.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "base/progress.h"
+
+namespace mobe {
+namespace {
+
+constexpr const char* kPassesForm = "a number of passes (500)";
+constexpr const char* kTimeForm = "a time (90s, 10m, 2h)";
+
+// Neither when the text is none of both.
+Budget ReadBudget(const std::string& text) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || !(value > 0 && value < 1e9)) return {};
+  const std::string unit(rest, end);
+  if (unit == "s") return {0, value};
+  if (unit == "m") return {0, value * 60};
+  if (unit == "h") return {0, value * 3600};
+  const bool whole = unit.empty() && value >= 1 && value == std::floor(value);
+  return {whole ? static_cast<int64_t>(value) : 0, 0};
+}
+
+double Operations(const FitOperations& operations, int64_t passes) {
+  return operations.fixed + operations.pass * static_cast<double>(passes);
+}
+
+FitShape Smaller(FitShape shape, const ProbeSize& size) {
+  shape.experts = size.experts;
+  shape.num_bases = size.num_bases;
+  return shape;
+}
+
+}  // namespace
+
+Budget ParseBudget(const std::string& text) {
+  const Budget budget = ReadBudget(text);
+  if (budget.passes > 0 || budget.seconds > 0) return budget;
+  Fail(ErrorKind::kUserInput, "budget \"{}\": expected {} or {}", text,
+       kPassesForm, kTimeForm);
+}
+
+Budget ParsePasses(const std::string& text) {
+  const Budget budget = ReadBudget(text);
+  if (budget.passes > 0) return budget;
+  Fail(ErrorKind::kUserInput, "--passes {}: expected {}", text, kPassesForm);
+}
+
+Budget ParseTime(const std::string& text) {
+  const Budget budget = ReadBudget(text);
+  if (budget.seconds > 0) return budget;
+  Fail(ErrorKind::kUserInput, "--time {}: expected {}", text, kTimeForm);
+}
+
+FitOperations OperationsOf(const FitShape& shape, Solver solver) {
+  const auto n = static_cast<double>(shape.experts);
+  const auto p = static_cast<double>(shape.rows);
+  const auto d = static_cast<double>(shape.cols);
+  const auto r = static_cast<double>(shape.rank);
+  const auto m = static_cast<double>(shape.num_bases);
+  FitOperations result;
+  // R-SVD of each group (Golub and Van Loan, Matrix Computations, table of the
+  // SVD's costs): 6 a b^2 + 20 b^3 for a >= b.
+  const double height = n / m * p;
+  const double a = std::max(height, d);
+  const double b = std::min(height, d);
+  result.fixed = m * (6 * a * b * b + 20 * b * b * b);
+  // Mixing, and its transpose to bases and alpha.
+  result.pass = 6 * n * m * r * d;
+  if (solver == Solver::kReference) {
+    result.pass += 6 * n * p * r * d;  // A N, and the gradients to A and N
+    return result;
+  }
+  // N N^T, W N^T; Cholesky and both triangular solves.
+  const double solve =
+      n * (r * r * d + 2 * p * r * d + r * r * r / 3 + 2 * r * r * p);
+  // A N, A^T error; the metric and its use (fit_fast.cc).
+  result.pass += solve + 4 * n * p * r * d + 2 * n * p * r * r +
+                 2 * m * m * r * d + 2 * m * r * r * d;
+  result.fixed += solve + 2 * n * m * r * d;
+  return result;
+}
+
+ProbeSize ProbeSizeOf(const FitShape& shape, Solver solver, int64_t threads) {
+  // Of one thread: a second or two.
+  constexpr double kOperations = 1e11;
+  constexpr int64_t kFewest = 3;  // two whole passes lie between them
+  constexpr int64_t kMost = 100;
+  const double limit = kOperations * static_cast<double>(threads);
+  ProbeSize size{kFewest, shape.experts, shape.num_bases};
+  // Whole groups of the start, and no fewer than there are threads, as these
+  // share groups and experts among them.
+  const auto too_large = [&] {
+    const FitShape part = Smaller(shape, size);
+    return Operations(OperationsOf(part, solver), kFewest) > limit;
+  };
+  while (size.num_bases > threads && too_large()) {
+    size.num_bases = std::max(size.num_bases / 2, threads);
+    size.experts = shape.experts * size.num_bases / shape.num_bases;
+  }
+  const double pass = OperationsOf(Smaller(shape, size), solver).pass;
+  size.passes = static_cast<int64_t>(std::clamp(
+      limit / pass, static_cast<double>(kFewest), static_cast<double>(kMost)));
+  return size;
+}
+
+FitCost ProbeFit(const FitTarget& target, const FitOptions& options,
+                 const std::function<void()>& on_pass) {
+  const FitShape shape{target.experts, target.rows, target.cols, options.rank,
+                       options.num_bases};
+  ProbeSize size = ProbeSizeOf(shape, options.solver, Threads());
+  if (options.start != nullptr) {  // it is for all
+    size.experts = shape.experts;
+    size.num_bases = shape.num_bases;
+  }
+  FitTarget part;
+  const bool whole = size.experts == shape.experts;
+  if (!whole) {
+    part.experts = size.experts;
+    part.rows = target.rows;
+    part.cols = target.cols;
+    part.scale = target.scale;
+    part.weights.Resize(part.experts * part.matrix_size());
+    std::memcpy(part.weights.data(), target.weights.data(),
+                part.weights.size() * sizeof(float));
+  }
+  const FitTarget& probed = whole ? target : part;
+  FitOptions few = options;
+  few.passes = size.passes;
+  few.num_bases = size.num_bases;
+
+  const double start = MonotonicSeconds();
+  double first = start;
+  double last = start;
+  // From call to call lies one whole pass.
+  const Factors factors = Fit(probed, few, [&](int64_t pass, int64_t, double) {
+    last = MonotonicSeconds();
+    if (pass == 1) first = last;
+    on_pass();
+  });
+  MeasureFit(probed, factors);
+  const double seconds = MonotonicSeconds() - start;
+
+  const FitOperations all = OperationsOf(shape, options.solver);
+  const FitOperations done = OperationsOf(Smaller(shape, size), options.solver);
+  const double each = (last - first) / static_cast<double>(size.passes - 1);
+  const double fixed =
+      std::max(seconds - each * static_cast<double>(size.passes), 0.0);
+  FitCost cost;
+  cost.pass_seconds = each * all.pass / done.pass;
+  cost.fixed_seconds = fixed * all.fixed / done.fixed;
+  cost.passes = size.passes;
+  cost.experts = size.experts;
+  cost.seconds = seconds;
+  return cost;
+}
+
+int64_t PassesWithin(double seconds, const FitCost& cost, double units) {
+  const double left = seconds / units - cost.fixed_seconds;
+  constexpr double kMost = 1e9;  // as many as can be asked for
+  const double passes = left / std::max(cost.pass_seconds, 1e-9);
+  return static_cast<int64_t>(std::clamp(passes, 1.0, kMost));
+}
+
+}  // namespace mobe
