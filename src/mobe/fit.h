@@ -20,6 +20,11 @@ struct FitTarget {
   int64_t cols = 0;       // hidden size
   Buffer<float> weights;  // [experts, rows, cols], finite
   double scale = 1;       // standard deviation of all weights; 1 if that is 0
+  // What weighs the error, where the model was run on a text:
+  // mobe/moments_file.h fills them. Empty: the identity, and all 1.
+  Buffer<float> moment;  // [cols, cols]: second moment of the input, mean of
+                         // its diagonal 1
+  Buffer<float> importance;  // [experts]: share of the output, mean about 1
 
   int64_t matrix_size() const { return rows * cols; }
   const float* matrix(int64_t expert) const {
@@ -115,8 +120,9 @@ Factors FitReference(const FitTarget& target, const FitOptions& options,
 void MixBases(const float* alpha, const float* bases, int64_t experts,
               int64_t num_bases, int64_t size, float* mix);
 // The transpose of MixBases: gradients to bases and alpha from that to mix.
+// d_bases is added to beta times what it holds.
 void MixBackward(const float* alpha, const float* bases, const float* d_mix,
-                 int64_t experts, int64_t num_bases, int64_t size,
+                 int64_t experts, int64_t num_bases, int64_t size, float beta,
                  float* d_bases, float* d_alpha);
 
 // Adam's state for one array of parameters.

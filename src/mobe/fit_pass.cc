@@ -1,0 +1,237 @@
+#include "mobe/fit_pass.h"
+
+#include <cblas.h>
+#include <lapacke.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "kernels/kernels.h"
+
+namespace mobe::internal {
+namespace {
+
+// Ridge of the normal equations, relative to the mean of their diagonal.
+constexpr double kRidge = 1e-6;
+constexpr int64_t kGrain = 1 << 16;
+
+// Experts whose mix is in memory at a time. Depends on the target alone, as
+// everything that decides the order of sums must. An eighth of the experts adds
+// an eighth of the target to memory and reads the bases eight times a pass,
+// which costs a few percent.
+int64_t ChunkOf(int64_t experts) {
+  return std::min(experts, std::max<int64_t>((experts + 7) / 8, 16));
+}
+
+// A matrix that enters a product: in float32, and in bfloat16 if the product is
+// to run in that.
+struct Operand {
+  const float* full = nullptr;
+  const BFloat16* half = nullptr;
+  int64_t cols = 0;
+};
+
+Operand Round(Precision precision, const Buffer<float>& x, int64_t cols,
+              Buffer<BFloat16>* half) {
+  if (precision == Precision::kFloat32) return {x.data(), nullptr, cols};
+  half->Resize(x.size());
+  Kernels().to_bfloat16(x.data(), x.size(), half->data());
+  return {x.data(), half->data(), cols};
+}
+
+void Multiply(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
+              const Operand& a, const Operand& b, float* c) {
+  if (a.half != nullptr) {
+    GemmBFloat16(trans_a, trans_b, m, n, k, a.half, a.cols, b.half, b.cols, c,
+                 n);
+  } else {
+    Gemm(trans_a, trans_b, m, n, k, a.full, a.cols, b.full, b.cols, 0.0f, c, n);
+  }
+}
+
+void ToBFloat16(const Buffer<float>& x, Buffer<BFloat16>* half) {
+  half->Resize(x.size());
+  ParallelRanges(x.size(), kGrain, [&](int64_t begin, int64_t end) {
+    Kernels().to_bfloat16(x.data() + begin, end - begin, half->data() + begin);
+  });
+}
+
+double Dot(const float* x, const float* y, int64_t count) {
+  double sum = 0;
+  for (int64_t begin = 0; begin < count; begin += kGrain) {
+    sum += cblas_sdot(static_cast<int>(std::min(kGrain, count - begin)),
+                      x + begin, 1, y + begin, 1);
+  }
+  return sum;
+}
+
+}  // namespace
+
+FitPass::FitPass(const FitTarget& target, const FitOptions& options,
+                 Precision widest)
+    : target_(target),
+      num_bases_(options.num_bases),
+      rank_(options.rank),
+      basis_size_(options.rank * target.cols),
+      chunk_(ChunkOf(target.experts)),
+      inverse_scale_(static_cast<float>(1 / target.scale)),
+      norms_(target.experts),
+      mix_(chunk_ * basis_size_),
+      scratch_(Threads()) {
+  openblas_set_num_threads(1);  // experts run in parallel instead
+  for (Scratch& s : scratch_) {
+    s.active.Resize(basis_size_);
+    s.gram.Resize(rank_ * rank_);
+    s.error.Resize(target.matrix_size());
+    if (target.moment.size() > 0) s.weighted.Resize(basis_size_);
+  }
+  WeighTarget(widest);
+}
+
+void FitPass::WeighTarget(Precision widest) {
+  const int64_t size = target_.matrix_size();
+  const bool moment = target_.moment.size() > 0;
+  if (moment) weighted_.Resize(target_.experts * size);
+  ParallelFor(target_.experts, [&](int64_t e) {
+    const float* w = target_.matrix(e);
+    const float* weighted = w;
+    if (moment) {
+      Gemm(Trans::kNo, Trans::kNo, target_.rows, target_.cols, target_.cols, w,
+           target_.cols, target_.moment.data(), target_.cols, 0.0f,
+           weighted_.data() + e * size, target_.cols);
+      weighted = weighted_.data() + e * size;
+    }
+    norms_[e] = Dot(w, weighted, size) / (target_.scale * target_.scale);
+  });
+  if (widest == Precision::kFloat32) return;
+  ToBFloat16(target_.weights, &half_);
+  if (moment) ToBFloat16(target_.moment, &moment_half_);
+}
+
+double FitPass::Solve(Precision precision, Factors* factors) {
+  return Run(precision, factors, nullptr, nullptr, nullptr);
+}
+
+double FitPass::SolveAndDifferentiate(Precision precision, Factors* factors,
+                                      float* d_bases, float* d_alpha,
+                                      FitMetric* metric) {
+  return Run(precision, factors, d_bases, d_alpha, metric);
+}
+
+double FitPass::Run(Precision precision, Factors* factors, float* d_bases,
+                    float* d_alpha, FitMetric* metric) {
+  std::vector<double> losses(target_.experts);
+  for (int64_t first = 0; first < target_.experts; first += chunk_) {
+    const int64_t count = std::min(chunk_, target_.experts - first);
+    const float* alpha = factors->alpha.data() + first * num_bases_;
+    MixBases(alpha, factors->bases.data(), count, num_bases_, basis_size_,
+             mix_.data());
+    ParallelFor(count, [&](int64_t i) {
+      losses[first + i] =
+          RunExpert(precision, first + i, mix_.data() + i * basis_size_,
+                    factors, metric, &scratch_[ThreadIndex()]);
+    });
+    if (d_bases == nullptr) continue;
+    MixBackward(alpha, factors->bases.data(), mix_.data(), count, num_bases_,
+                basis_size_, first == 0 ? 0.0f : 1.0f, d_bases,
+                d_alpha + first * num_bases_);
+  }
+  return std::accumulate(losses.begin(), losses.end(), 0.0) /
+         static_cast<double>(target_.weights.size());
+}
+
+// Returns the squared error. With a metric, which stands for wanting the
+// gradient, overwrites the mix by the gradient to it.
+double FitPass::RunExpert(Precision precision, int64_t expert, float* mix,
+                          Factors* factors, FitMetric* metric,
+                          Scratch* s) const {
+  const int64_t rows = target_.rows;
+  const int64_t cols = target_.cols;
+  const int64_t size = target_.matrix_size();
+  const bool moment = target_.moment.size() > 0;
+  const float importance =
+      target_.importance.size() > 0 ? target_.importance[expert] : 1.0f;
+  float* a = factors->a.data() + expert * rows * rank_;
+
+  Kernels().activate(factors->activation, mix, basis_size_, s->active.data());
+  const Operand n = Round(precision, s->active, cols, &s->active_half);
+  Operand n_weighted = n;
+  if (moment) {
+    Multiply(Trans::kNo, Trans::kNo, rank_, cols, cols, n,
+             {target_.moment.data(), moment_half_.data(), cols},
+             s->weighted.data());
+    n_weighted = Round(precision, s->weighted, cols, &s->weighted_half);
+  }
+  const Operand w = {target_.matrix(expert), half_.data() + expert * size,
+                     cols};
+  Multiply(Trans::kNo, Trans::kYes, rank_, rank_, cols, n, n_weighted,
+           s->gram.data());
+  if (precision == Precision::kBFloat16) {
+    Multiply(Trans::kNo, Trans::kYes, rows, rank_, cols, w, n_weighted, a);
+  } else {
+    Multiply(Trans::kNo, Trans::kYes, rows, rank_, cols,
+             {w.full, nullptr, cols}, n_weighted, a);
+  }
+  const double loss = importance * SolveA(expert, s, a);
+  if (metric == nullptr) return loss;
+
+  if (metric->Wants(expert)) {
+    metric->Add(expert, importance, factors->activation, mix, n_weighted.full,
+                s->gram.data(), a);
+  }
+  Operand rounded_a = {a, nullptr, rank_};
+  if (precision == Precision::kBFloat16) {
+    s->a_half.Resize(rows * rank_);
+    Kernels().to_bfloat16(a, rows * rank_, s->a_half.data());
+    rounded_a.half = s->a_half.data();
+  }
+  Multiply(Trans::kNo, Trans::kNo, rows, cols, rank_, rounded_a, n_weighted,
+           s->error.data());
+  Kernels().subtract(s->error.data(), inverse_scale_,
+                     moment ? weighted_.data() + expert * size : w.full, size,
+                     s->error.data());
+  const Operand error = Round(precision, s->error, cols, &s->error_half);
+  Multiply(Trans::kYes, Trans::kNo, rank_, cols, rows, rounded_a, error,
+           s->active.data());
+  if (importance != 1.0f) {
+    cblas_sscal(static_cast<int>(basis_size_), importance, s->active.data(), 1);
+  }
+  Kernels().activate_backward(factors->activation, mix, s->active.data(),
+                              basis_size_, mix);
+  return loss;
+}
+
+// Replaces W S N^T in `a` by A, and N S N^T in the scratch by its Cholesky
+// factor L. Returns the squared error, which at the best A is
+// tr(W S W^T) - |L^-1 N S W^T|^2.
+double FitPass::SolveA(int64_t expert, Scratch* s, float* a) const {
+  double trace = 0;
+  for (int64_t k = 0; k < rank_; ++k) trace += s->gram[k * rank_ + k];
+  const auto ridge = static_cast<float>(
+      std::max(kRidge * trace / static_cast<double>(rank_), 1e-30));
+  for (int64_t k = 0; k < rank_; ++k) s->gram[k * rank_ + k] += ridge;
+  const int64_t count = target_.rows * rank_;
+  for (int64_t i = 0; i < count; ++i) a[i] *= inverse_scale_;
+  // Row-major upper is column-major lower, and row-major A is column-major
+  // A^T, so L L^T A^T = N S W^T is solved in place.
+  const int rank = static_cast<int>(rank_);
+  const int rows = static_cast<int>(target_.rows);
+  const int info =
+      LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'L', rank, s->gram.data(), rank);
+  if (info != 0) {
+    Fail(ErrorKind::kInternal,
+         "the normal equations of expert {} can't be solved ({}); try "
+         "another --seed",
+         expert, info);
+  }
+  cblas_strsm(CblasColMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit,
+              rank, rows, 1.0f, s->gram.data(), rank, a, rank);
+  const double explained = Dot(a, a, count);
+  cblas_strsm(CblasColMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit,
+              rank, rows, 1.0f, s->gram.data(), rank, a, rank);
+  return std::max(norms_[expert] - explained, 0.0);
+}
+
+}  // namespace mobe::internal
