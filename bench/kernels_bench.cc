@@ -220,7 +220,7 @@ void RegisterSet(const KernelSet& set) {
     Register(fmt::format("subtract/{}/{}", name, count),
              [&set, count](benchmark::State& s) {
                Elements(s, count, 3, [&](auto* a, auto* b, auto*, auto* d) {
-                 benchmark::DoNotOptimize(set.subtract(a, b, count, d));
+                 benchmark::DoNotOptimize(set.subtract(a, 1, b, count, d));
                });
              });
     // 1.5 floats for each element: float32 on one side, bfloat16 on the other.

@@ -227,6 +227,12 @@ void GemmBFloat16(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
   }
 }
 
+bool HasFastBFloat16() {
+  // oneDNN numbers its instruction sets as sets of bits.
+  constexpr auto kBit = static_cast<unsigned>(dnnl_cpu_isa_avx512_core_bf16);
+  return (static_cast<unsigned>(dnnl_get_effective_cpu_isa()) & kBit) == kBit;
+}
+
 void LinearBatch(std::span<const LinearJob> jobs, Precision precision) {
   struct Task {
     size_t job;

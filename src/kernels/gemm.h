@@ -34,6 +34,9 @@ void GemmBFloat16(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
                   const BFloat16* a, int64_t lda, const BFloat16* b,
                   int64_t ldb, float* c, int64_t ldc);
 
+// Does the CPU multiply bfloat16 faster than float32 (AVX-512 BF16 or AMX)?
+bool HasFastBFloat16();
+
 // A linear layer without bias: y[t, r] = sum_c w[r, c] x[t, c], x [tokens,
 // w.cols] and y [tokens, w.rows] without gaps. With kYes, by the transpose:
 // y[t, c] = sum_r w[r, c] x[t, r].

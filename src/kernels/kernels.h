@@ -81,9 +81,10 @@ struct KernelSet {
   void (*adam)(const AdamStep& step, const float* gradient, int64_t count,
                float* value, float* first_moment, float* second_moment);
 
-  // e[j] = a[j] - b[j] for j < count; returns the sum of e[j]^2. e may be a or
-  // b.
-  double (*subtract)(const float* a, const float* b, int64_t count, float* e);
+  // e[j] = a[j] - scale * b[j] for j < count; returns the sum of e[j]^2. e may
+  // be a or b.
+  double (*subtract)(const float* a, float scale, const float* b, int64_t count,
+                     float* e);
 
   // Conversions, rounding to nearest even.
   void (*to_bfloat16)(const float* x, int64_t count, BFloat16* y);

@@ -129,10 +129,11 @@ void Adam(const AdamStep& step, const float* gradient, int64_t count,
   }
 }
 
-double Subtract(const float* a, const float* b, int64_t count, float* e) {
+double Subtract(const float* a, float scale, const float* b, int64_t count,
+                float* e) {
   double sum = 0;
   for (int64_t j = 0; j < count; ++j) {
-    const float difference = a[j] - b[j];
+    const float difference = a[j] - scale * b[j];
     e[j] = difference;
     sum += static_cast<double>(difference) * difference;
   }

@@ -438,17 +438,19 @@ void Adam(const AdamStep& step, const float* gradient, int64_t count,
   });
 }
 
-double Subtract(const float* a, const float* b, int64_t count, float* e) {
+double Subtract(const float* a, float scale, const float* b, int64_t count,
+                float* e) {
+  const V scales = hn::Set(kFloats, scale);
   double total = 0;
   for (int64_t j = 0; j < count; j += kSquaresBlock) {
     V sum = hn::Zero(kFloats);
-    ForEachVector(std::min(kSquaresBlock, count - j),
-                  [&, a = a + j, b = b + j, e = e + j](auto io, int64_t k)
-                      HWY_ATTR {
-                        const V d = hn::Sub(io.Load(a + k), io.Load(b + k));
-                        io.Store(d, e + k);
-                        sum = hn::MulAdd(d, d, sum);
-                      });
+    ForEachVector(
+        std::min(kSquaresBlock, count - j),
+        [&, a = a + j, b = b + j, e = e + j](auto io, int64_t k) HWY_ATTR {
+          const V d = hn::NegMulAdd(scales, io.Load(b + k), io.Load(a + k));
+          io.Store(d, e + k);
+          sum = hn::MulAdd(d, d, sum);
+        });
     total += Sum(sum);
   }
   return total;

@@ -486,7 +486,7 @@ TEST_P(KernelsTest, Subtract) {
       const Floats a = Random(size, shift);
       const Floats b = Random(size, shift);
       Floats e(size, shift);
-      const double squares = k_.subtract(a.data(), b.data(), size, e.data());
+      const double squares = k_.subtract(a.data(), 1, b.data(), size, e.data());
       double sum = 0;
       for (int64_t j = 0; j < size; ++j) {
         ASSERT_EQ(e[j], a[j] - b[j]);
@@ -496,10 +496,19 @@ TEST_P(KernelsTest, Subtract) {
       ASSERT_NEAR(squares, sum, kEps * std::min<double>(size, 1024) * sum);
       Floats in_a = Shifted(a, shift);
       Floats in_b = Shifted(b, shift);
-      EXPECT_EQ(k_.subtract(in_a.data(), b.data(), size, in_a.data()), squares);
-      EXPECT_EQ(k_.subtract(a.data(), in_b.data(), size, in_b.data()), squares);
+      EXPECT_EQ(k_.subtract(in_a.data(), 1, b.data(), size, in_a.data()),
+                squares);
+      EXPECT_EQ(k_.subtract(a.data(), 1, in_b.data(), size, in_b.data()),
+                squares);
       EXPECT_TRUE(in_a == e);
       EXPECT_TRUE(in_b == e);
+      // With a scale: to the rounding of the product, which may be fused.
+      constexpr float kScale = 3.7f;
+      k_.subtract(a.data(), kScale, b.data(), size, e.data());
+      for (int64_t j = 0; j < size; ++j) {
+        const float product = kScale * b[j];
+        ASSERT_NEAR(e[j], a[j] - product, 1e-7f * std::fabs(product) + 1e-7f);
+      }
     }
   }
 }

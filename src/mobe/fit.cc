@@ -99,10 +99,10 @@ FitError MeasureDifference(const FitTarget& target, const BuildFn& build) {
     thread_local Buffer<float> product;
     product.Resize(target.matrix_size());
     build(e, product.data());
-    errors[e] = Kernels().subtract(product.data(), target.matrix(e),
+    errors[e] = Kernels().subtract(product.data(), 1, target.matrix(e),
                                    target.matrix_size(), product.data());
     std::fill(product.begin(), product.end(), 0.0f);
-    norms[e] = Kernels().subtract(target.matrix(e), product.data(),
+    norms[e] = Kernels().subtract(target.matrix(e), 1, product.data(),
                                   target.matrix_size(), product.data());
   });
   FitError result;
@@ -143,7 +143,7 @@ void MixBases(const float* alpha, const float* bases, int64_t experts,
 }
 
 void MixBackward(const float* alpha, const float* bases, const float* d_mix,
-                 int64_t experts, int64_t num_bases, int64_t size,
+                 int64_t experts, int64_t num_bases, int64_t size, float beta,
                  float* d_bases, float* d_alpha) {
   // Each range adds to alpha's gradient; the parts are summed in their order.
   const int64_t ranges = (size + kMixGrain - 1) / kMixGrain;
@@ -151,7 +151,7 @@ void MixBackward(const float* alpha, const float* bases, const float* d_mix,
   ParallelRanges(size, kMixGrain, [&](int64_t begin, int64_t end) {
     const int64_t count = end - begin;
     Gemm(Trans::kYes, Trans::kNo, num_bases, count, experts, alpha, num_bases,
-         d_mix + begin, size, 0.0f, d_bases + begin, size);
+         d_mix + begin, size, beta, d_bases + begin, size);
     Gemm(Trans::kNo, Trans::kYes, experts, num_bases, count, d_mix + begin,
          size, bases + begin, size, 0.0f,
          parts.data() + begin / kMixGrain * experts * num_bases, num_bases);

@@ -152,8 +152,9 @@ void SolveA(const FitTarget& target, Factors* factors);
 void MixBases(const float* alpha, const float* bases, int64_t experts,
               int64_t num_bases, int64_t size, float* mix);
 // The transpose of MixBases: gradients to bases and alpha from that to mix.
+// d_bases is added to beta times what it holds.
 void MixBackward(const float* alpha, const float* bases, const float* d_mix,
-                 int64_t experts, int64_t num_bases, int64_t size,
+                 int64_t experts, int64_t num_bases, int64_t size, float beta,
                  float* d_bases, float* d_alpha);
 
 // Adam's state for one array of parameters.

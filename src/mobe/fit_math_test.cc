@@ -62,7 +62,7 @@ TEST(MixTest, MixBackwardIsTheGradient) {
   Buffer<float> d_bases(kBases * kSize);
   Buffer<float> d_alpha(kExperts * kBases);
   internal::MixBackward(alpha.data(), bases.data(), weight.data(), kExperts,
-                        kBases, kSize, d_bases.data(), d_alpha.data());
+                        kBases, kSize, 0.0f, d_bases.data(), d_alpha.data());
   const auto loss = [&](int64_t first, int64_t last) {
     double sum = 0;
     for (int64_t e = 0; e < kExperts; ++e) {

@@ -152,9 +152,9 @@ Factors FitReference(const FitTarget& target, const FitOptions& options,
       Kernels().activate(options.activation, mix_e, basis_size, active.data());
       Gemm(Trans::kNo, Trans::kNo, rows, cols, rank, a_e, rank, active.data(),
            cols, 0.0f, error.data(), cols);
-      losses[e] =
-          Kernels().subtract(error.data(), half.scaled.data() + e * rows * cols,
-                             rows * cols, error.data());
+      losses[e] = Kernels().subtract(error.data(), 1,
+                                     half.scaled.data() + e * rows * cols,
+                                     rows * cols, error.data());
       for (float& value : error) value *= gradient_scale;
       Gemm(Trans::kNo, Trans::kYes, rows, rank, cols, error.data(), cols,
            active.data(), cols, 0.0f, d_a.data() + e * rows * rank, rank);
@@ -168,7 +168,7 @@ Factors FitReference(const FitTarget& target, const FitOptions& options,
     loss /= static_cast<double>(target.weights.size());
 
     MixBackward(alpha.data(), state.bases.data(), mix.data(), n, m, basis_size,
-                d_bases.data(), d_alpha.data());
+                0.0f, d_bases.data(), d_alpha.data());
     for (int64_t e = 0; e < n; ++e) {
       SoftmaxBackward(alpha.data() + e * m, m, d_alpha.data() + e * m);
     }

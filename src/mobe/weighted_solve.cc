@@ -171,7 +171,7 @@ double MeasureWeighted(const FitTarget& target, const Factors& factors) {
     ExpertMoment(target, e, &moment);
     product.Resize(target.matrix_size());
     BuildExpert(factors, e, target.rows, target.cols, &mix, product.data());
-    Kernels().subtract(product.data(), target.matrix(e), target.matrix_size(),
+    Kernels().subtract(product.data(), 1, target.matrix(e), target.matrix_size(),
                        product.data());
     const double weight =
         target.importance.size() == 0 ? 1.0 : target.importance[e];

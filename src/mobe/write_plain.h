@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "base/stop.h"
 #include "io/checkpoint_writer.h"
 #include "mobe/open_model.h"
 

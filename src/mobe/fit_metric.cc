@@ -1,0 +1,272 @@
+#include "mobe/fit_metric.h"
+
+#include <cblas.h>
+#include <lapacke.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <type_traits>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "kernels/kernels.h"
+
+namespace mobe::internal {
+namespace {
+
+// Experts that one pass looks at, others each time where there are more, and
+// the weight of a look in the means. The metric must be accurate and fresh: on
+// the bundled model (32 experts) a look at 8 of them each pass, or at all each
+// fourth pass, took twice the passes to the same error.
+constexpr int64_t kLook = 32;
+constexpr float kRenew = 0.3f;
+// Damping: of bases and ranks relative to the mean of the diagonal, of columns
+// absolute (P is a projection where there is no moment, and has a mean diagonal
+// of at most 1 with one).
+constexpr double kDamping = 0.03;
+constexpr double kColumnDamping = 0.1;
+
+constexpr int64_t kGrain = 64;  // rows of a product that run together
+
+double MeanDiagonal(int64_t size, const Buffer<float>& matrix) {
+  double trace = 0;
+  for (int64_t k = 0; k < size; ++k) trace += matrix[k * size + k];
+  return trace / static_cast<double>(size);
+}
+
+// matrix = (matrix + damping I)^-1 for a symmetric matrix [size, size].
+void InvertDamped(int64_t size, double damping, Buffer<float>* matrix) {
+  for (int64_t k = 0; k < size; ++k) {
+    (*matrix)[k * size + k] += static_cast<float>(damping);
+  }
+  const int order = static_cast<int>(size);
+  int info =
+      LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'L', order, matrix->data(), order);
+  if (info == 0) {
+    info = LAPACKE_spotri_work(LAPACK_COL_MAJOR, 'L', order, matrix->data(),
+                               order);
+  }
+  if (info != 0) {
+    Fail(ErrorKind::kInternal, "the metric of the fit is singular ({})", info);
+  }
+  // LAPACK's lower triangle is the upper one here.
+  for (int64_t r = 1; r < size; ++r) {
+    for (int64_t c = 0; c < r; ++c) {
+      (*matrix)[r * size + c] = (*matrix)[c * size + r];
+    }
+  }
+}
+
+// c = a op(b), all [size, size].
+void MultiplySquare(int64_t size, Trans trans_b, const Buffer<float>& a,
+                    const Buffer<float>& b, Buffer<float>* c) {
+  ParallelRanges(size, kGrain, [&](int64_t begin, int64_t end) {
+    Gemm(Trans::kNo, trans_b, end - begin, size, size, a.data() + begin * size,
+         size, b.data(), size, 0.0f, c->data() + begin * size, size);
+  });
+}
+
+// mean = (1 - kRenew) mean + kRenew (new), where rows(begin, end, out) gives
+// rows of the new one; all of it at the first time.
+template <class RowsFn>
+void Fade(int64_t size, bool first, const RowsFn& rows, Buffer<float>* mean) {
+  const float renew = first ? 1.0f : kRenew;
+  ParallelRanges(size, kGrain, [&](int64_t begin, int64_t end) {
+    Buffer<float> fresh((end - begin) * size);
+    rows(begin, end, fresh.data());
+    float* old = mean->data() + begin * size;
+    for (int64_t i = 0; i < fresh.size(); ++i) {
+      old[i] = first ? fresh[i] : (1 - renew) * old[i] + renew * fresh[i];
+    }
+  });
+}
+
+}  // namespace
+
+FitMetric::FitMetric(const FitTarget& target, const FitOptions& options,
+                     Precision precision, const Buffer<float>& root)
+    : target_(target),
+      num_bases_(options.num_bases),
+      rank_(options.rank),
+      precision_(precision),
+      root_(root),
+      stride_((target.experts + kLook - 1) / kLook),
+      seen_((target.experts + stride_ - 1) / stride_) {
+  const int64_t slots = static_cast<int64_t>(seen_.size());
+  const int64_t size = slots * rank_ * target.cols;
+  precision == Precision::kBFloat16 ? spaces_half_.Resize(size)
+                                    : spaces_.Resize(size);
+  slopes_.Resize(slots * rank_ * rank_);
+  ranks_.size = rank_;
+  columns_.size = target.cols;
+  for (Factor* factor : {&ranks_, &columns_}) {
+    factor->mean.Resize(factor->size * factor->size);
+  }
+}
+
+void FitMetric::Begin(int64_t pass) {
+  pass_ = pass;
+  std::fill(seen_.begin(), seen_.end(), 0.0f);
+}
+
+bool FitMetric::Wants(int64_t expert) const {
+  return (expert + pass_) % stride_ == 0;
+}
+
+void FitMetric::Add(int64_t expert, float importance, Activation activation,
+                    const float* mix, const float* y, const float* factor,
+                    const float* a) {
+  const int64_t slot = expert / stride_;
+  const int64_t cols = target_.cols;
+  const int64_t size = rank_ * cols;
+  seen_[static_cast<size_t>(slot)] = importance;
+  thread_local Buffer<float> work;
+  thread_local Buffer<float> square;
+  work.Resize(size);
+  square.Resize(rank_ * rank_);
+
+  // In column-major order Y is its transpose [cols, rank], and Q^T = Y^T L^-T.
+  float* q = precision_ == Precision::kBFloat16 ? work.data()
+                                                : spaces_.data() + slot * size;
+  std::copy_n(y, size, q);
+  cblas_strsm(CblasColMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit,
+              static_cast<int>(cols), static_cast<int>(rank_),
+              std::sqrt(importance), factor, static_cast<int>(rank_), q,
+              static_cast<int>(cols));
+  if (precision_ == Precision::kBFloat16) {
+    Kernels().to_bfloat16(q, size, spaces_half_.data() + slot * size);
+  }
+
+  std::fill(work.begin(), work.end(), 1.0f);
+  Kernels().activate_backward(activation, mix, work.data(), size, work.data());
+  Gemm(Trans::kNo, Trans::kYes, rank_, rank_, cols, work.data(), cols,
+       work.data(), cols, 0.0f, square.data(), rank_);
+  float* slopes = slopes_.data() + slot * rank_ * rank_;
+  Gemm(Trans::kYes, Trans::kNo, rank_, rank_, target_.rows, a, rank_, a, rank_,
+       0.0f, slopes, rank_);
+  const float scale = importance / static_cast<float>(cols);
+  for (int64_t i = 0; i < rank_ * rank_; ++i) slopes[i] *= scale * square[i];
+}
+
+void FitMetric::End() {
+  const float total = std::accumulate(seen_.begin(), seen_.end(), 0.0f);
+  if (total == 0) return;
+  const auto slots = static_cast<int64_t>(seen_.size());
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    if (seen_[static_cast<size_t>(slot)] > 0) continue;
+    // No expert of this slot was seen.
+    const auto clear = [&](auto* stack, int64_t size) {
+      if (stack->size() == 0) return;
+      std::fill_n(stack->data() + slot * size, size,
+                  std::decay_t<decltype((*stack)[0])>{});
+    };
+    clear(&spaces_, rank_ * columns_.size);
+    clear(&spaces_half_, rank_ * columns_.size);
+    clear(&slopes_, rank_ * rank_);
+  }
+  FadeColumns(total);
+  FadeRanks(total);
+}
+
+// Renews the mean of P, or without a moment of I - Q^T Q.
+void FitMetric::FadeColumns(float total) {
+  const int64_t cols = columns_.size;
+  const int64_t height = static_cast<int64_t>(seen_.size()) * rank_;
+  const auto rows = [&](int64_t begin, int64_t end, float* out) {
+    if (precision_ == Precision::kBFloat16) {
+      const BFloat16* q = spaces_half_.data();
+      GemmBFloat16(Trans::kYes, Trans::kNo, end - begin, cols, height,
+                   q + begin, cols, q, cols, out, cols);
+    } else {
+      const float* q = spaces_.data();
+      Gemm(Trans::kYes, Trans::kNo, end - begin, cols, height, q + begin, cols,
+           q, cols, 0.0f, out, cols);
+    }
+    for (int64_t i = 0; i < (end - begin) * cols; ++i) out[i] /= -total;
+    for (int64_t k = begin; k < end; ++k) out[(k - begin) * cols + k] += 1;
+  };
+  Fade(cols, pass_ == 1, rows, &columns_.mean);
+  if (root_.size() == 0) {
+    Invert(kColumnDamping, columns_.mean, &columns_);
+    return;
+  }
+  Buffer<float> half(cols * cols);
+  Buffer<float> projected(cols * cols);
+  MultiplySquare(cols, Trans::kNo, root_, columns_.mean, &half);
+  MultiplySquare(cols, Trans::kYes, half, root_, &projected);
+  Invert(kColumnDamping, projected, &columns_);
+}
+
+void FitMetric::FadeRanks(float total) {
+  const int64_t size = rank_ * rank_;
+  const auto rows = [&](int64_t begin, int64_t end, float* out) {
+    const int64_t count = (end - begin) * rank_;
+    std::fill_n(out, count, 0.0f);
+    for (size_t slot = 0; slot < seen_.size(); ++slot) {
+      cblas_saxpy(
+          static_cast<int>(count), 1 / total,
+          slopes_.data() + static_cast<int64_t>(slot) * size + begin * rank_, 1,
+          out, 1);
+    }
+  };
+  Fade(rank_, pass_ == 1, rows, &ranks_.mean);
+  Invert(std::max(kDamping * MeanDiagonal(rank_, ranks_.mean), 1e-30),
+         ranks_.mean, &ranks_);
+}
+
+void FitMetric::Invert(double damping, const Buffer<float>& matrix,
+                       Factor* factor) const {
+  factor->inverse.CopyFrom(matrix);
+  InvertDamped(factor->size, damping, &factor->inverse);
+  if (precision_ == Precision::kFloat32) return;
+  factor->inverse_half.Resize(factor->inverse.size());
+  Kernels().to_bfloat16(factor->inverse.data(), factor->inverse.size(),
+                        factor->inverse_half.data());
+}
+
+void FitMetric::Apply(const Buffer<float>& alpha,
+                      Buffer<float>* gradient) const {
+  const int64_t m = num_bases_;
+  const int64_t cols = target_.cols;
+  const int64_t size = rank_ * cols;
+  Buffer<float> bases(m * m);
+  Gemm(Trans::kYes, Trans::kNo, m, m, target_.experts, alpha.data(), m,
+       alpha.data(), m, 0.0f, bases.data(), m);
+  InvertDamped(m, std::max(kDamping * MeanDiagonal(m, bases), 1e-30), &bases);
+  constexpr int64_t kMixGrain = 8192;
+  ParallelRanges(size, kMixGrain, [&](int64_t begin, int64_t end) {
+    thread_local Buffer<float> old;
+    const int64_t count = end - begin;
+    old.Resize(m * count);
+    for (int64_t i = 0; i < m; ++i) {
+      std::copy_n(gradient->data() + i * size + begin, count,
+                  old.data() + i * count);
+    }
+    Gemm(Trans::kNo, Trans::kNo, m, count, m, bases.data(), m, old.data(),
+         count, 0.0f, gradient->data() + begin, size);
+  });
+  ParallelFor(m, [&](int64_t i) {
+    thread_local Buffer<float> between;
+    thread_local Buffer<BFloat16> half;
+    float* d = gradient->data() + i * size;
+    between.Resize(size);
+    if (precision_ == Precision::kFloat32) {
+      Gemm(Trans::kNo, Trans::kNo, rank_, cols, rank_, ranks_.inverse.data(),
+           rank_, d, cols, 0.0f, between.data(), cols);
+      Gemm(Trans::kNo, Trans::kNo, rank_, cols, cols, between.data(), cols,
+           columns_.inverse.data(), cols, 0.0f, d, cols);
+      return;
+    }
+    half.Resize(size);
+    Kernels().to_bfloat16(d, size, half.data());
+    GemmBFloat16(Trans::kNo, Trans::kNo, rank_, cols, rank_,
+                 ranks_.inverse_half.data(), rank_, half.data(), cols,
+                 between.data(), cols);
+    Kernels().to_bfloat16(between.data(), size, half.data());
+    GemmBFloat16(Trans::kNo, Trans::kNo, rank_, cols, cols, half.data(), cols,
+                 columns_.inverse_half.data(), cols, d, cols);
+  });
+}
+
+}  // namespace mobe::internal

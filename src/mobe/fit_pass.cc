@@ -1,0 +1,268 @@
+#include "mobe/fit_pass.h"
+
+#include <cblas.h>
+#include <lapacke.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "kernels/kernels.h"
+
+namespace mobe::internal {
+namespace {
+
+// Ridge of the normal equations, relative to the mean of their diagonal.
+constexpr double kRidge = 1e-6;
+// Added to the moment's diagonal, whose mean is 1: a direction that the text
+// did not take counts a little.
+constexpr float kFloor = 0.01f;
+constexpr int64_t kGrain = 1 << 16;
+
+// Experts whose mix is in memory at a time. Depends on the target alone, as
+// everything that decides the order of sums must. An eighth of the experts adds
+// an eighth of the target to memory and reads the bases eight times a pass,
+// which costs a few percent.
+int64_t ChunkOf(int64_t experts) {
+  return std::min(experts, std::max<int64_t>((experts + 7) / 8, 16));
+}
+
+// A matrix that enters a product: in float32, and in bfloat16 if the product is
+// to run in that.
+struct Operand {
+  const float* full = nullptr;
+  const BFloat16* half = nullptr;
+  int64_t cols = 0;
+};
+
+Operand Round(Precision precision, const Buffer<float>& x, int64_t cols,
+              Buffer<BFloat16>* half) {
+  if (precision == Precision::kFloat32) return {x.data(), nullptr, cols};
+  half->Resize(x.size());
+  Kernels().to_bfloat16(x.data(), x.size(), half->data());
+  return {x.data(), half->data(), cols};
+}
+
+void Multiply(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
+              const Operand& a, const Operand& b, float* c) {
+  if (a.half != nullptr) {
+    GemmBFloat16(trans_a, trans_b, m, n, k, a.half, a.cols, b.half, b.cols, c,
+                 n);
+  } else {
+    Gemm(trans_a, trans_b, m, n, k, a.full, a.cols, b.full, b.cols, 0.0f, c, n);
+  }
+}
+
+// H, lower triangular, with H H^T = moment + kFloor I.
+Buffer<float> CholeskyOf(int64_t size, const Buffer<float>& moment) {
+  Buffer<float> root;
+  root.CopyFrom(moment);
+  for (int64_t k = 0; k < size; ++k) root[k * size + k] += kFloor;
+  const int order = static_cast<int>(size);
+  // Row-major lower is column-major upper.
+  const int info =
+      LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'U', order, root.data(), order);
+  if (info != 0) {
+    Fail(ErrorKind::kUserInput,
+         "the second moment of the experts' input is not positive definite "
+         "({}); calibrate again",
+         info);
+  }
+  for (int64_t row = 0; row < size; ++row) {
+    std::fill_n(root.data() + row * size + row + 1, size - row - 1, 0.0f);
+  }
+  return root;
+}
+
+void ToBFloat16(const Buffer<float>& x, Buffer<BFloat16>* half) {
+  half->Resize(x.size());
+  ParallelRanges(x.size(), kGrain, [&](int64_t begin, int64_t end) {
+    Kernels().to_bfloat16(x.data() + begin, end - begin, half->data() + begin);
+  });
+}
+
+double Dot(const float* x, const float* y, int64_t count) {
+  double sum = 0;
+  for (int64_t begin = 0; begin < count; begin += kGrain) {
+    sum += cblas_sdot(static_cast<int>(std::min(kGrain, count - begin)),
+                      x + begin, 1, y + begin, 1);
+  }
+  return sum;
+}
+
+}  // namespace
+
+FitPass::FitPass(const FitTarget& target, const FitOptions& options,
+                 Precision widest)
+    : target_(target),
+      num_bases_(options.num_bases),
+      rank_(options.rank),
+      basis_size_(options.rank * target.cols),
+      chunk_(ChunkOf(target.experts)),
+      inverse_scale_(static_cast<float>(1 / target.scale)),
+      norms_(target.experts),
+      mix_(chunk_ * basis_size_),
+      scratch_(Threads()) {
+  openblas_set_num_threads(1);  // experts run in parallel instead
+  for (Scratch& s : scratch_) {
+    s.active.Resize(basis_size_);
+    s.gram.Resize(rank_ * rank_);
+    s.error.Resize(target.matrix_size());
+    if (target.moment.size() > 0) s.weighted.Resize(basis_size_);
+  }
+  WeighTarget(widest);
+}
+
+void FitPass::WeighTarget(Precision widest) {
+  const int64_t size = target_.matrix_size();
+  const int64_t cols = target_.cols;
+  const bool moment = target_.moment.size() > 0;
+  if (moment) {
+    root_ = CholeskyOf(cols, target_.moment);
+    weighted_.Resize(target_.experts * size);
+  }
+  ParallelFor(target_.experts, [&](int64_t e) {
+    const float* v = target_.matrix(e);
+    if (moment) {
+      Gemm(Trans::kNo, Trans::kNo, target_.rows, cols, cols, v, cols,
+           root_.data(), cols, 0.0f, weighted_.data() + e * size, cols);
+      v = weighted_.data() + e * size;
+    }
+    norms_[e] = Dot(v, v, size) / (target_.scale * target_.scale);
+  });
+  if (widest == Precision::kFloat32) return;
+  ToBFloat16(moment ? weighted_ : target_.weights, &half_);
+  if (moment) ToBFloat16(root_, &root_half_);
+}
+
+double FitPass::Solve(Precision precision, Factors* factors) {
+  return Run(precision, factors, nullptr, nullptr, nullptr);
+}
+
+double FitPass::SolveAndDifferentiate(Precision precision, Factors* factors,
+                                      float* d_bases, float* d_alpha,
+                                      FitMetric* metric) {
+  return Run(precision, factors, d_bases, d_alpha, metric);
+}
+
+double FitPass::Run(Precision precision, Factors* factors, float* d_bases,
+                    float* d_alpha, FitMetric* metric) {
+  std::vector<double> losses(target_.experts);
+  for (int64_t first = 0; first < target_.experts; first += chunk_) {
+    const int64_t count = std::min(chunk_, target_.experts - first);
+    const float* alpha = factors->alpha.data() + first * num_bases_;
+    MixBases(alpha, factors->bases.data(), count, num_bases_, basis_size_,
+             mix_.data());
+    ParallelFor(count, [&](int64_t i) {
+      losses[first + i] =
+          RunExpert(precision, first + i, mix_.data() + i * basis_size_,
+                    factors, metric, &scratch_[ThreadIndex()]);
+    });
+    if (d_bases == nullptr) continue;
+    MixBackward(alpha, factors->bases.data(), mix_.data(), count, num_bases_,
+                basis_size_, first == 0 ? 0.0f : 1.0f, d_bases,
+                d_alpha + first * num_bases_);
+  }
+  return std::accumulate(losses.begin(), losses.end(), 0.0) /
+         static_cast<double>(target_.weights.size());
+}
+
+// Returns the squared error. With a metric, which stands for wanting the
+// gradient, overwrites the mix by the gradient to it.
+double FitPass::RunExpert(Precision precision, int64_t expert, float* mix,
+                          Factors* factors, FitMetric* metric,
+                          Scratch* s) const {
+  const int64_t rows = target_.rows;
+  const int64_t cols = target_.cols;
+  const int64_t size = target_.matrix_size();
+  const bool moment = target_.moment.size() > 0;
+  const float importance =
+      target_.importance.size() > 0 ? target_.importance[expert] : 1.0f;
+  float* a = factors->a.data() + expert * rows * rank_;
+
+  Kernels().activate(factors->activation, mix, basis_size_, s->active.data());
+  Operand y = Round(precision, s->active, cols, &s->active_half);
+  Operand root;
+  if (moment) {
+    root = {root_.data(),
+            precision == Precision::kBFloat16 ? root_half_.data() : nullptr,
+            cols};
+    Multiply(Trans::kNo, Trans::kNo, rank_, cols, cols, y, root,
+             s->weighted.data());
+    y = Round(precision, s->weighted, cols, &s->weighted_half);
+  }
+  const float* target =
+      moment ? weighted_.data() + expert * size : target_.matrix(expert);
+  const Operand v = {target,
+                     precision == Precision::kBFloat16
+                         ? half_.data() + expert * size
+                         : nullptr,
+                     cols};
+  Multiply(Trans::kNo, Trans::kYes, rank_, rank_, cols, y, y, s->gram.data());
+  Multiply(Trans::kNo, Trans::kYes, rows, rank_, cols, v, y, a);
+  const double loss = importance * SolveA(expert, s, a);
+  if (metric == nullptr) return loss;
+
+  if (metric->Wants(expert)) {
+    metric->Add(expert, importance, factors->activation, mix, y.full,
+                s->gram.data(), a);
+  }
+  Operand rounded_a = {a, nullptr, rank_};
+  if (precision == Precision::kBFloat16) {
+    s->a_half.Resize(rows * rank_);
+    Kernels().to_bfloat16(a, rows * rank_, s->a_half.data());
+    rounded_a.half = s->a_half.data();
+  }
+  Multiply(Trans::kNo, Trans::kNo, rows, cols, rank_, rounded_a, y,
+           s->error.data());
+  Kernels().subtract(s->error.data(), inverse_scale_, target, size,
+                     s->error.data());
+  const Operand error = Round(precision, s->error, cols, &s->error_half);
+  Buffer<float>& d_y = moment ? s->weighted : s->active;
+  Multiply(Trans::kYes, Trans::kNo, rank_, cols, rows, rounded_a, error,
+           d_y.data());
+  if (moment) {
+    Multiply(Trans::kNo, Trans::kYes, rank_, cols, cols,
+             Round(precision, d_y, cols, &s->weighted_half), root,
+             s->active.data());
+  }
+  if (importance != 1.0f) {
+    cblas_sscal(static_cast<int>(basis_size_), importance, s->active.data(), 1);
+  }
+  Kernels().activate_backward(factors->activation, mix, s->active.data(),
+                              basis_size_, mix);
+  return loss;
+}
+
+// Replaces V Y^T in `a` by A, and Y Y^T in the scratch by its Cholesky factor
+// L. Returns the squared error, which at the best A is |V|^2 - |L^-1 Y V^T|^2.
+double FitPass::SolveA(int64_t expert, Scratch* s, float* a) const {
+  double trace = 0;
+  for (int64_t k = 0; k < rank_; ++k) trace += s->gram[k * rank_ + k];
+  const auto ridge = static_cast<float>(
+      std::max(kRidge * trace / static_cast<double>(rank_), 1e-30));
+  for (int64_t k = 0; k < rank_; ++k) s->gram[k * rank_ + k] += ridge;
+  const int64_t count = target_.rows * rank_;
+  for (int64_t i = 0; i < count; ++i) a[i] *= inverse_scale_;
+  // Row-major upper is column-major lower, and row-major A is column-major
+  // A^T, so L L^T A^T = Y V^T is solved in place.
+  const int rank = static_cast<int>(rank_);
+  const int rows = static_cast<int>(target_.rows);
+  const int info =
+      LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'L', rank, s->gram.data(), rank);
+  if (info != 0) {
+    Fail(ErrorKind::kInternal,
+         "the normal equations of expert {} can't be solved ({}); try "
+         "another --seed",
+         expert, info);
+  }
+  cblas_strsm(CblasColMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit,
+              rank, rows, 1.0f, s->gram.data(), rank, a, rank);
+  const double explained = Dot(a, a, count);
+  cblas_strsm(CblasColMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit,
+              rank, rows, 1.0f, s->gram.data(), rank, a, rank);
+  return std::max(norms_[expert] - explained, 0.0);
+}
+
+}  // namespace mobe::internal
