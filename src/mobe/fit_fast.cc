@@ -38,7 +38,10 @@ constexpr float kAlphaNoise = 0.3f;
 // nothing but that.
 constexpr double kAstray = 1.3;
 constexpr double kRounding = 1e-5;
+constexpr double kTie = 1.001;
 constexpr double kShrink = 0.7;
+// Products of fewer multiplications gain nothing by bfloat16.
+constexpr int64_t kSmallProduct = 1 << 20;
 // Share of the passes, the last ones, that multiply in float32 in any case.
 constexpr double kPolish = 0.1;
 
@@ -54,11 +57,13 @@ Factors Start(const FitTarget& target, const FitOptions& options) {
   const int64_t m = options.num_bases;
   factors.alpha.Resize(target.experts * m);
   std::mt19937_64 random(options.seed);
-  std::normal_distribution<float> normal(0.0f, kAlphaNoise);
+  // With a basis for each expert one-hot is the answer.
+  const float noise = m < target.experts ? kAlphaNoise : 0.0f;
+  std::normal_distribution<float> normal(0.0f, 1.0f);
   for (int64_t e = 0; e < target.experts; ++e) {
     for (int64_t i = 0; i < m; ++i) {
       factors.alpha[e * m + i] =
-          (i == svd.group[e] ? 1.0f : 0.0f) + normal(random);
+          (i == svd.group[e] ? 1.0f : 0.0f) + noise * normal(random);
     }
   }
   factors.a.Resize(target.experts * target.rows * options.rank);
@@ -123,8 +128,9 @@ void Move(double step, const Buffer<float>& direction, Buffer<float>* velocity,
 Factors FitFast(const FitTarget& target, const FitOptions& options,
                 const PassFn& on_pass) {
   Factors factors = Start(target, options);
+  const bool large = target.matrix_size() * options.rank >= kSmallProduct;
   const Precision fastest =
-      HasFastBFloat16() ? Precision::kBFloat16 : Precision::kFloat32;
+      large && HasFastBFloat16() ? Precision::kBFloat16 : Precision::kFloat32;
   FitPass pass_of(target, options, fastest);
   FitMetric metric(target, options, fastest, pass_of.root());
   Adam adam_alpha(factors.alpha.size());
@@ -170,8 +176,10 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
     adam_alpha.Step(since_restart, kAlphaRate * shrink * cosine, d_alpha.data(),
                     factors.alpha.data());
   }
-  // The last step was not measured yet.
-  if (!(pass_of.Solve(Precision::kFloat32, &factors) < best.loss)) {
+  // The last step was not measured yet. The best state went through bfloat16,
+  // so that a tie is for the last one.
+  const double last = pass_of.Solve(Precision::kFloat32, &factors);
+  if (!(last < kTie * best.loss + kRounding)) {
     best.Restore(&factors);
   }
   // Once more for what will be stored: A makes up for most of the rounding.

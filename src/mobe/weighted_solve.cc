@@ -171,8 +171,8 @@ double MeasureWeighted(const FitTarget& target, const Factors& factors) {
     ExpertMoment(target, e, &moment);
     product.Resize(target.matrix_size());
     BuildExpert(factors, e, target.rows, target.cols, &mix, product.data());
-    Kernels().subtract(product.data(), 1, target.matrix(e), target.matrix_size(),
-                       product.data());
+    Kernels().subtract(product.data(), 1, target.matrix(e),
+                       target.matrix_size(), product.data());
     const double weight =
         target.importance.size() == 0 ? 1.0 : target.importance[e];
     errors[static_cast<size_t>(e)] =

@@ -12,8 +12,7 @@ namespace fs = std::filesystem;
 
 void WritePlain(const OpenedModel& model, const std::filesystem::path& out,
                 int64_t shard_bytes, const ComputeFn& compute,
-                const ProgressFn& progress,
-                const WritePlainOptions& options) {
+                const ProgressFn& progress, const WritePlainOptions& options) {
   std::vector<TensorDecl> tensors;
   std::unordered_map<std::string, TensorSpec> specs;
   for (const TensorSpec& spec : ListTensors(*model.family, model.config)) {
