@@ -36,8 +36,13 @@ def sizes(model, threads):
     factors = n * p * p + m * p * d + n * m
     saved = model["layers"] * KINDS * (n * p * d - factors)
     return {
-        # As in PlanCompression (src/mobe/compress_plan.cc).
-        "memory": 4 * p * d * (2 * n + 4 * m + 3 * threads),
+        # As FitBytes in src/mobe/compress_plan.cc.
+        "memory": n * (6 * p * d + 4 * p * p)
+        + 4 * max((n + 7) // 8, 16) * p * d
+        + 14 * m * p * d
+        + 16 * (2 * p * d + 4 * p * p)
+        + 10 * d * d
+        + threads * 16 * p * d,
         "job_in": n * p * d * model["stored"],
         "job_out": factors * OUT_BYTES,
         "model": model["total"] * model["stored"],

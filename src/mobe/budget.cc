@@ -81,11 +81,15 @@ FitOperations OperationsOf(const FitShape& shape, Solver solver) {
   }
   // N N^T, W N^T; Cholesky and both triangular solves.
   const double solve =
-      n * (r * r * d + 2 * p * r * d + r * r * r / 3 + 2 * r * r * p);
-  // A N, A^T error; the metric and its use (fit_fast.cc).
-  result.pass += solve + 4 * n * p * r * d + 2 * n * p * r * r +
-                 2 * m * m * r * d + 2 * m * r * r * d;
-  result.fixed += solve + 2 * n * m * r * d;
+      n * (2 * r * r * d + 2 * p * r * d + r * r * r / 3 + 2 * r * r * p);
+  // A N, A^T error.
+  result.pass += solve + 4 * n * p * r * d;
+  // The metric (fit_metric.h): what it sees of some experts, and its use.
+  const double seen = std::min(n, 16.0);
+  result.pass += seen * (2 * r * d * d + 3 * r * r * d + 2 * p * r * r) +
+                 d * d * d + r * r * r + 2 * m * m * r * d + 2 * m * r * r * d +
+                 2 * m * r * d * d;
+  result.fixed += 2 * (solve + 2 * n * m * r * d);
   return result;
 }
 

@@ -116,13 +116,22 @@ void CheckShape(const ModelConfig& config, const CompressOptions& options,
   }
 }
 
-// Target and mix for every expert; bases, their gradient and Adam's moments;
-// scratch of each thread.
+// Of the fast solver; the reference one takes more. What a thread holds besides
+// is small.
 int64_t FitBytes(const ModelConfig& config, const FactorShape& shape) {
+  const int64_t n = config.num_experts;
   const int64_t target = config.expert_size * config.hidden_size;
-  const int64_t mix = shape.rank * config.hidden_size;
-  return 4 * (config.num_experts * (target + mix) + 4 * shape.num_bases * mix +
-              int64_t{3} * Threads() * target);
+  const int64_t basis = shape.rank * config.hidden_size;
+  const int64_t square = config.hidden_size * config.hidden_size;
+  const int64_t threads = Threads();
+  // The target in both precisions, A, and the mix of a chunk (fit_pass.h).
+  int64_t bytes = n * (6 * target + 4 * config.expert_size * shape.rank) +
+                  4 * std::max<int64_t>((n + 7) / 8, 16) * basis;
+  // Bases, gradient, velocity; the best bases in bfloat16.
+  bytes += 14 * shape.num_bases * basis;
+  // The metric: experts seen, the factor of columns.
+  bytes += 16 * (2 * basis + 4 * shape.rank * shape.rank) + 10 * square;
+  return bytes + threads * (10 * basis + 6 * target);
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ constexpr double kShrink = 0.7;
 // Products of fewer multiplications gain nothing by bfloat16.
 constexpr int64_t kSmallProduct = 1 << 20;
 // Share of the passes, the last ones, that multiply in float32 in any case.
-constexpr double kPolish = 0.1;
+constexpr double kPolish = 0.03;
 
 Factors Start(const FitTarget& target, const FitOptions& options) {
   Factors factors;
