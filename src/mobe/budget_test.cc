@@ -20,24 +20,24 @@ TEST(BudgetTest, PassesAndTimesApart) {
               [] { ParseTime("500"); });
 }
 
-// Qwen3-30B's gate. By hand: 6 n m r d + n r^2 d + 2 n p r d + n r^3 / 3 +
-// 2 n r^2 p + 4 n p r d + 2 n p r^2 + 2 m^2 r d + 2 m r^2 d.
+// Qwen3-30B's gate. By hand, in n p r d: products 8, solving 0.875, mixing 0.25,
+// metric: 16 experts 1.14, its inverses 0.06, its use 1.85.
 TEST(BudgetTest, OperationsOfAPass) {
   const FitShape shape{128, 768, 2048, 768, 32};
   const double nprd = 128.0 * 768 * 768 * 2048;
   const double pass = OperationsOf(shape, Solver::kFast).pass;
-  EXPECT_GT(pass, 7 * nprd);
-  EXPECT_LT(pass, 10 * nprd);
+  EXPECT_NEAR(pass / nprd, 12.17, 0.02);
   // Of the reference: three products, and mixing in three.
   EXPECT_DOUBLE_EQ(OperationsOf(shape, Solver::kReference).pass,
                    6 * nprd + 6.0 * 128 * 32 * 768 * 2048);
-  // But for the mixing and the metric, linear in the number of experts.
+  // But for the mixing and the metric, which sees as many experts, linear in
+  // their number.
   FitShape half = shape;
   half.experts /= 2;
   half.num_bases /= 2;
   const double part = OperationsOf(half, Solver::kFast).pass / pass;
-  EXPECT_LT(part, 0.5);
-  EXPECT_GT(part, 0.47);
+  EXPECT_GT(part, 0.5);
+  EXPECT_LT(part, 0.55);
   EXPECT_DOUBLE_EQ(OperationsOf(half, Solver::kReference).fixed * 2,
                    OperationsOf(shape, Solver::kReference).fixed);
 }
