@@ -39,16 +39,22 @@ double MeanDiagonal(int64_t size, const Buffer<float>& matrix) {
   return trace / static_cast<double>(size);
 }
 
-// matrix = (matrix + damping I)^-1 for a symmetric matrix [size, size].
-void InvertDamped(int64_t size, double damping, Buffer<float>* matrix) {
-  for (int64_t k = 0; k < size; ++k) {
-    (*matrix)[k * size + k] += static_cast<float>(damping);
-  }
+// inverse = (matrix + damping I)^-1 for a symmetric matrix [size, size]. What
+// rounding made indefinite is damped ten times more, until it is not.
+void InvertDamped(int64_t size, double damping, const Buffer<float>& matrix,
+                  Buffer<float>* inverse) {
   const int order = static_cast<int>(size);
-  int info =
-      LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'L', order, matrix->data(), order);
-  if (info == 0) {
-    info = LAPACKE_spotri_work(LAPACK_COL_MAJOR, 'L', order, matrix->data(),
+  constexpr int kTries = 8;
+  int info = 1;
+  for (int i = 0; i < kTries && info != 0; ++i, damping *= 10) {
+    inverse->CopyFrom(matrix);
+    for (int64_t k = 0; k < size; ++k) {
+      (*inverse)[k * size + k] += static_cast<float>(damping);
+    }
+    info = LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'L', order, inverse->data(),
+                               order);
+    if (info != 0) continue;
+    info = LAPACKE_spotri_work(LAPACK_COL_MAJOR, 'L', order, inverse->data(),
                                order);
   }
   if (info != 0) {
@@ -57,7 +63,7 @@ void InvertDamped(int64_t size, double damping, Buffer<float>* matrix) {
   // LAPACK's lower triangle is the upper one here.
   for (int64_t r = 1; r < size; ++r) {
     for (int64_t c = 0; c < r; ++c) {
-      (*matrix)[r * size + c] = (*matrix)[c * size + r];
+      (*inverse)[r * size + c] = (*inverse)[c * size + r];
     }
   }
 }
@@ -196,9 +202,16 @@ void FitMetric::FadeColumns(float total) {
     Invert(kColumnDamping, columns_.mean, &columns_);
     return;
   }
+  // In bfloat16 the projection is off by less than 1%, which H may blow up.
+  constexpr float kProjectionFloor = 0.01f;
+  Buffer<float> projection;
+  projection.CopyFrom(columns_.mean);
+  for (int64_t k = 0; k < cols; ++k) {
+    projection[k * cols + k] += kProjectionFloor;
+  }
   Buffer<float> half(cols * cols);
   Buffer<float> projected(cols * cols);
-  MultiplySquare(cols, Trans::kNo, root_, columns_.mean, &half);
+  MultiplySquare(cols, Trans::kNo, root_, projection, &half);
   MultiplySquare(cols, Trans::kYes, half, root_, &projected);
   Invert(kColumnDamping, projected, &columns_);
 }
@@ -222,8 +235,7 @@ void FitMetric::FadeRanks(float total) {
 
 void FitMetric::Invert(double damping, const Buffer<float>& matrix,
                        Factor* factor) const {
-  factor->inverse.CopyFrom(matrix);
-  InvertDamped(factor->size, damping, &factor->inverse);
+  InvertDamped(factor->size, damping, matrix, &factor->inverse);
   if (precision_ == Precision::kFloat32) return;
   factor->inverse_half.Resize(factor->inverse.size());
   Kernels().to_bfloat16(factor->inverse.data(), factor->inverse.size(),
@@ -235,10 +247,12 @@ void FitMetric::Apply(const Buffer<float>& alpha,
   const int64_t m = num_bases_;
   const int64_t cols = target_.cols;
   const int64_t size = rank_ * cols;
-  Buffer<float> bases(m * m);
+  Buffer<float> gram(m * m);
+  Buffer<float> bases;
   Gemm(Trans::kYes, Trans::kNo, m, m, target_.experts, alpha.data(), m,
-       alpha.data(), m, 0.0f, bases.data(), m);
-  InvertDamped(m, std::max(kDamping * MeanDiagonal(m, bases), 1e-30), &bases);
+       alpha.data(), m, 0.0f, gram.data(), m);
+  InvertDamped(m, std::max(kDamping * MeanDiagonal(m, gram), 1e-30), gram,
+               &bases);
   constexpr int64_t kMixGrain = 8192;
   ParallelRanges(size, kMixGrain, [&](int64_t begin, int64_t end) {
     thread_local Buffer<float> old;
