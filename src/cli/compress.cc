@@ -15,8 +15,8 @@
 #include "cli/calibrate_options.h"
 #include "cli/command.h"
 #include "cli/commands.h"
-#include "mobe/compress_baseline.h"
 #include "cli/stop_signals.h"
+#include "mobe/compress_baseline.h"
 #include "mobe/crew.h"
 #include "mobe/estimate.h"
 #include "mobe/journal.h"
@@ -208,8 +208,9 @@ void RunBaseline(const Arguments& arguments, const CommonOptions& common,
   if (!arguments.budget.empty() || !arguments.passes.empty() ||
       !arguments.time.empty() || !arguments.start.empty() ||
       !arguments.trace.empty() || !arguments.shard.empty()) {
-    Fail(ErrorKind::kUserInput,
-         "--passes, --time, --start, --trace and --shard go with --method mobe");
+    Fail(
+        ErrorKind::kUserInput,
+        "--passes, --time, --start, --trace and --shard go with --method mobe");
   }
   const double start = MonotonicSeconds();
   const Baseline& baseline = *FindBaseline(arguments.method);

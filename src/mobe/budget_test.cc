@@ -20,8 +20,8 @@ TEST(BudgetTest, PassesAndTimesApart) {
               [] { ParseTime("500"); });
 }
 
-// Qwen3-30B's gate. By hand, in n p r d: products 8, solving 0.875, mixing 0.25,
-// metric: 16 experts 1.14, its inverses 0.06, its use 1.85.
+// Qwen3-30B's gate. By hand, in n p r d: products 8, solving 0.875, mixing
+// 0.25, metric: 16 experts 1.14, its inverses 0.06, its use 1.85.
 TEST(BudgetTest, OperationsOfAPass) {
   const FitShape shape{128, 768, 2048, 768, 32};
   const double nprd = 128.0 * 768 * 768 * 2048;
