@@ -208,9 +208,9 @@ void RunBaseline(const Arguments& arguments, const CommonOptions& common,
   if (!arguments.budget.empty() || !arguments.passes.empty() ||
       !arguments.time.empty() || !arguments.start.empty() ||
       !arguments.trace.empty() || !arguments.shard.empty()) {
-    Fail(
-        ErrorKind::kUserInput,
-        "--passes, --time, --start, --trace and --shard go with --method mobe");
+    Fail(ErrorKind::kUserInput,
+         "--budget, --passes, --time, --start, --trace and --shard go with "
+         "--method mobe");
   }
   const double start = MonotonicSeconds();
   const Baseline& baseline = *FindBaseline(arguments.method);

@@ -4,7 +4,6 @@
 #include <lapacke.h>
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <type_traits>
 
@@ -125,13 +124,12 @@ bool FitMetric::Wants(int64_t expert) const {
   return pass_ % kEvery == 0 && (expert + pass_ / kEvery) % stride_ == 0;
 }
 
-void FitMetric::Add(int64_t expert, float importance, Activation activation,
-                    const float* mix, const float* y, const float* factor,
-                    const float* a) {
+void FitMetric::Add(int64_t expert, Activation activation, const float* mix,
+                    const float* y, const float* factor, const float* a) {
   const int64_t slot = expert / stride_;
   const int64_t cols = target_.cols;
   const int64_t size = rank_ * cols;
-  seen_[static_cast<size_t>(slot)] = importance;
+  seen_[static_cast<size_t>(slot)] = 1;
   thread_local Buffer<float> work;
   thread_local Buffer<float> square;
   work.Resize(size);
@@ -142,9 +140,8 @@ void FitMetric::Add(int64_t expert, float importance, Activation activation,
                                                 : spaces_.data() + slot * size;
   std::copy_n(y, size, q);
   cblas_strsm(CblasColMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit,
-              static_cast<int>(cols), static_cast<int>(rank_),
-              std::sqrt(importance), factor, static_cast<int>(rank_), q,
-              static_cast<int>(cols));
+              static_cast<int>(cols), static_cast<int>(rank_), 1.0f, factor,
+              static_cast<int>(rank_), q, static_cast<int>(cols));
   if (precision_ == Precision::kBFloat16) {
     Kernels().to_bfloat16(q, size, spaces_half_.data() + slot * size);
   }
@@ -156,7 +153,7 @@ void FitMetric::Add(int64_t expert, float importance, Activation activation,
   float* slopes = slopes_.data() + slot * rank_ * rank_;
   Gemm(Trans::kYes, Trans::kNo, rank_, rank_, target_.rows, a, rank_, a, rank_,
        0.0f, slopes, rank_);
-  const float scale = importance / static_cast<float>(cols);
+  const float scale = 1 / static_cast<float>(cols);
   for (int64_t i = 0; i < rank_ * rank_; ++i) slopes[i] *= scale * square[i];
 }
 

@@ -38,9 +38,8 @@ class FitMetric {
   // cols], the Cholesky factor L of Y Y^T [rank, rank] (column-major, lower)
   // and A [rows, rank]. May be called from several threads.
   bool Wants(int64_t expert) const;
-  void Add(int64_t expert, float importance, Activation activation,
-           const float* mix, const float* y, const float* factor,
-           const float* a);
+  void Add(int64_t expert, Activation activation, const float* mix,
+           const float* y, const float* factor, const float* a);
 
   // gradient [num_bases, rank, cols] becomes H^-1 gradient.
   void Apply(const Buffer<float>& alpha, Buffer<float>* gradient) const;
@@ -65,9 +64,8 @@ class FitMetric {
   const Buffer<float>& root_;  // H; empty: the identity
   const int64_t stride_;       // between the experts seen in one pass
   int64_t pass_ = 0;
-  // Slots for the experts seen in one pass: their importance (0: none), Q =
-  // L^-1 Y times its root, so that P = H (I - Q^T Q) H^T, and importance times
-  // A^T A * F.
+  // Slots for the experts seen in one pass: 1 if there is one, else 0; Q = L^-1
+  // Y, so that P = H (I - Q^T Q) H^T; and A^T A * F.
   std::vector<float> seen_;
   Buffer<float> spaces_;          // [slots, rank, cols], or
   Buffer<BFloat16> spaces_half_;  // the same

@@ -16,8 +16,9 @@ namespace {
 // Ridge of the normal equations, relative to the mean of their diagonal.
 constexpr double kRidge = 1e-6;
 // Added to the moment's diagonal, whose mean is 1. Bases serve all experts and
-// whatever they read, so that the moment of a text must not rule them: 0.01 in
-// place of 3 doubles the KL divergence after A's last solve (weighted_solve.h).
+// whatever they read, so that the moment of a text must not rule them. For the
+// same reason experts count alike here, whatever their share of the text's
+// tokens. The last solve for A (weighted_solve.h) is what follows the text.
 constexpr float kFloor = 3.0f;
 constexpr int64_t kGrain = 1 << 16;
 
@@ -178,8 +179,6 @@ double FitPass::RunExpert(Precision precision, int64_t expert, float* mix,
   const int64_t cols = target_.cols;
   const int64_t size = target_.matrix_size();
   const bool moment = target_.moment.size() > 0;
-  const float importance =
-      target_.importance.size() > 0 ? target_.importance[expert] : 1.0f;
   float* a = factors->a.data() + expert * rows * rank_;
 
   Kernels().activate(factors->activation, mix, basis_size_, s->active.data());
@@ -202,12 +201,11 @@ double FitPass::RunExpert(Precision precision, int64_t expert, float* mix,
                      cols};
   Multiply(Trans::kNo, Trans::kYes, rank_, rank_, cols, y, y, s->gram.data());
   Multiply(Trans::kNo, Trans::kYes, rows, rank_, cols, v, y, a);
-  const double loss = importance * SolveA(expert, s, a);
+  const double loss = SolveA(expert, s, a);
   if (metric == nullptr) return loss;
 
   if (metric->Wants(expert)) {
-    metric->Add(expert, importance, factors->activation, mix, y.full,
-                s->gram.data(), a);
+    metric->Add(expert, factors->activation, mix, y.full, s->gram.data(), a);
   }
   Operand rounded_a = {a, nullptr, rank_};
   if (precision == Precision::kBFloat16) {
@@ -227,9 +225,6 @@ double FitPass::RunExpert(Precision precision, int64_t expert, float* mix,
     Multiply(Trans::kNo, Trans::kYes, rank_, cols, cols,
              Round(precision, d_y, cols, &s->weighted_half), root,
              s->active.data());
-  }
-  if (importance != 1.0f) {
-    cblas_sscal(static_cast<int>(basis_size_), importance, s->active.data(), 1);
   }
   Kernels().activate_backward(factors->activation, mix, s->active.data(),
                               basis_size_, mix);

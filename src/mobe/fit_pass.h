@@ -34,8 +34,7 @@ class FitPass {
   // H [cols, cols], lower triangular; empty: the identity.
   const Buffer<float>& root() const { return root_; }
 
-  // Solves for factors->a and returns the mean squared error of W / scale,
-  // weighted by moment and importance.
+  // Solves for factors->a and returns the mean squared error of V / scale.
   double Solve(Precision precision, Factors* factors);
 
   // The same, and the gradient of half the squared error to bases and alpha.

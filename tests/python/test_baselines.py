@@ -67,5 +67,5 @@ def test_refuses_options_of_the_fit(mobe, models, tmp_path):
     original = models / "mini-qwen3-moe"
     options = ["--method", "svd", "--budget", 5]
     message = mobe("compress", original, tmp_path / "out", *options, code=1)
-    assert "--budget, --start, --trace and --shard go with --method mobe" in message
+    assert "--budget, --passes, --time, --start, --trace and --shard go with" in message
     assert not (tmp_path / "out").exists()
