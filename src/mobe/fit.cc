@@ -46,9 +46,6 @@ void CheckOptions(const FitTarget& target, const FitOptions& options) {
   }
 }
 
-// Columns that one task mixes: with 128 experts, 4 MB of float32.
-constexpr int64_t kMixGrain = 8192;
-
 }  // namespace
 
 std::optional<Solver> SolverFromName(std::string_view name) {
@@ -147,14 +144,16 @@ void MixBackward(const float* alpha, const float* bases, const float* d_mix,
                  float* d_bases, float* d_alpha) {
   // Each range adds to alpha's gradient; the parts are summed in their order.
   const int64_t ranges = (size + kMixGrain - 1) / kMixGrain;
-  Buffer<float> parts(ranges * experts * num_bases);
+  thread_local Buffer<float> memory;  // of the calling thread
+  memory.Resize(ranges * experts * num_bases);
+  float* parts = memory.data();
   ParallelRanges(size, kMixGrain, [&](int64_t begin, int64_t end) {
     const int64_t count = end - begin;
     Gemm(Trans::kYes, Trans::kNo, num_bases, count, experts, alpha, num_bases,
          d_mix + begin, size, beta, d_bases + begin, size);
     Gemm(Trans::kNo, Trans::kYes, experts, num_bases, count, d_mix + begin,
          size, bases + begin, size, 0.0f,
-         parts.data() + begin / kMixGrain * experts * num_bases, num_bases);
+         parts + begin / kMixGrain * experts * num_bases, num_bases);
   });
   for (int64_t i = 0; i < experts * num_bases; ++i) {
     double sum = 0;

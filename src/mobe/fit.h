@@ -147,6 +147,8 @@ void ApplyVariants(const FitTarget& target, const FitOptions& options,
 // The best A for given bases and alpha (a ridge of 1e-6 keeps it defined).
 void SolveA(const FitTarget& target, Factors* factors);
 
+// Columns that one task of a mix takes: with 128 experts, 4 MB of float32.
+inline constexpr int64_t kMixGrain = 8192;
 // mix[e] = sum_i alpha[e, i] bases[i] for all experts: [experts, size] from
 // [experts, num_bases] and [num_bases, size]. Parallel over columns.
 void MixBases(const float* alpha, const float* bases, int64_t experts,

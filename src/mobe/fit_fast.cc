@@ -131,7 +131,7 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
   const bool large = target.matrix_size() * options.rank >= kSmallProduct;
   const Precision fastest =
       large && HasFastBFloat16() ? Precision::kBFloat16 : Precision::kFloat32;
-  FitPass pass_of(target, options, fastest);
+  FitPass pass_of(target, options);
   FitMetric metric(target, options, fastest, pass_of.root());
   Adam adam_alpha(factors.alpha.size());
   Buffer<float> d_alpha(factors.alpha.size());

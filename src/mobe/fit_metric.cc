@@ -80,13 +80,13 @@ void MultiplySquare(int64_t size, Trans trans_b, const Buffer<float>& a,
 // rows of the new one; all of it at the first time.
 template <class RowsFn>
 void Fade(int64_t size, bool first, const RowsFn& rows, Buffer<float>* mean) {
-  const float renew = first ? 1.0f : kRenew;
   ParallelRanges(size, kGrain, [&](int64_t begin, int64_t end) {
-    Buffer<float> fresh((end - begin) * size);
+    thread_local Buffer<float> fresh;
+    fresh.Resize((end - begin) * size);
     rows(begin, end, fresh.data());
     float* old = mean->data() + begin * size;
     for (int64_t i = 0; i < fresh.size(); ++i) {
-      old[i] = first ? fresh[i] : (1 - renew) * old[i] + renew * fresh[i];
+      old[i] = first ? fresh[i] : (1 - kRenew) * old[i] + kRenew * fresh[i];
     }
   });
 }
@@ -177,20 +177,20 @@ void FitMetric::End() {
   FadeRanks(total);
 }
 
+// Q of all slots, as one matrix, without its first columns.
+Operand FitMetric::Spaces(int64_t first_col) const {
+  const bool half = precision_ == Precision::kBFloat16;
+  return {half ? nullptr : spaces_.data() + first_col,
+          half ? spaces_half_.data() + first_col : nullptr, columns_.size};
+}
+
 // Renews the mean of P, or without a moment of I - Q^T Q.
 void FitMetric::FadeColumns(float total) {
   const int64_t cols = columns_.size;
   const int64_t height = static_cast<int64_t>(seen_.size()) * rank_;
   const auto rows = [&](int64_t begin, int64_t end, float* out) {
-    if (precision_ == Precision::kBFloat16) {
-      const BFloat16* q = spaces_half_.data();
-      GemmBFloat16(Trans::kYes, Trans::kNo, end - begin, cols, height,
-                   q + begin, cols, q, cols, out, cols);
-    } else {
-      const float* q = spaces_.data();
-      Gemm(Trans::kYes, Trans::kNo, end - begin, cols, height, q + begin, cols,
-           q, cols, 0.0f, out, cols);
-    }
+    Multiply(Trans::kYes, Trans::kNo, end - begin, cols, height, Spaces(begin),
+             Spaces(0), out);
     for (int64_t i = 0; i < (end - begin) * cols; ++i) out[i] /= -total;
     for (int64_t k = begin; k < end; ++k) out[(k - begin) * cols + k] += 1;
   };
@@ -201,16 +201,14 @@ void FitMetric::FadeColumns(float total) {
   }
   // In bfloat16 the projection is off by less than 1%, which H may blow up.
   constexpr float kProjectionFloor = 0.01f;
-  Buffer<float> projection;
-  projection.CopyFrom(columns_.mean);
+  projection_.CopyFrom(columns_.mean);
   for (int64_t k = 0; k < cols; ++k) {
-    projection[k * cols + k] += kProjectionFloor;
+    projection_[k * cols + k] += kProjectionFloor;
   }
-  Buffer<float> half(cols * cols);
-  Buffer<float> projected(cols * cols);
-  MultiplySquare(cols, Trans::kNo, root_, projection, &half);
-  MultiplySquare(cols, Trans::kYes, half, root_, &projected);
-  Invert(kColumnDamping, projected, &columns_);
+  between_.Resize(cols * cols);
+  MultiplySquare(cols, Trans::kNo, root_, projection_, &between_);
+  MultiplySquare(cols, Trans::kYes, between_, root_, &projection_);
+  Invert(kColumnDamping, projection_, &columns_);
 }
 
 void FitMetric::FadeRanks(float total) {
@@ -233,24 +231,20 @@ void FitMetric::FadeRanks(float total) {
 void FitMetric::Invert(double damping, const Buffer<float>& matrix,
                        Factor* factor) const {
   InvertDamped(factor->size, damping, matrix, &factor->inverse);
-  if (precision_ == Precision::kFloat32) return;
-  factor->inverse_half.Resize(factor->inverse.size());
-  Kernels().to_bfloat16(factor->inverse.data(), factor->inverse.size(),
-                        factor->inverse_half.data());
+  factor->operand = Round(precision_, factor->inverse.data(),
+                          factor->inverse.size(), factor->size,
+                          &factor->inverse_half);
 }
 
-void FitMetric::Apply(const Buffer<float>& alpha,
-                      Buffer<float>* gradient) const {
+void FitMetric::Apply(const Buffer<float>& alpha, Buffer<float>* gradient) {
   const int64_t m = num_bases_;
   const int64_t cols = target_.cols;
   const int64_t size = rank_ * cols;
-  Buffer<float> gram(m * m);
-  Buffer<float> bases;
+  bases_.mean.Resize(m * m);
   Gemm(Trans::kYes, Trans::kNo, m, m, target_.experts, alpha.data(), m,
-       alpha.data(), m, 0.0f, gram.data(), m);
-  InvertDamped(m, std::max(kDamping * MeanDiagonal(m, gram), 1e-30), gram,
-               &bases);
-  constexpr int64_t kMixGrain = 8192;
+       alpha.data(), m, 0.0f, bases_.mean.data(), m);
+  InvertDamped(m, std::max(kDamping * MeanDiagonal(m, bases_.mean), 1e-30),
+               bases_.mean, &bases_.inverse);
   ParallelRanges(size, kMixGrain, [&](int64_t begin, int64_t end) {
     thread_local Buffer<float> old;
     const int64_t count = end - begin;
@@ -259,29 +253,19 @@ void FitMetric::Apply(const Buffer<float>& alpha,
       std::copy_n(gradient->data() + i * size + begin, count,
                   old.data() + i * count);
     }
-    Gemm(Trans::kNo, Trans::kNo, m, count, m, bases.data(), m, old.data(),
-         count, 0.0f, gradient->data() + begin, size);
+    Gemm(Trans::kNo, Trans::kNo, m, count, m, bases_.inverse.data(), m,
+         old.data(), count, 0.0f, gradient->data() + begin, size);
   });
   ParallelFor(m, [&](int64_t i) {
     thread_local Buffer<float> between;
     thread_local Buffer<BFloat16> half;
     float* d = gradient->data() + i * size;
     between.Resize(size);
-    if (precision_ == Precision::kFloat32) {
-      Gemm(Trans::kNo, Trans::kNo, rank_, cols, rank_, ranks_.inverse.data(),
-           rank_, d, cols, 0.0f, between.data(), cols);
-      Gemm(Trans::kNo, Trans::kNo, rank_, cols, cols, between.data(), cols,
-           columns_.inverse.data(), cols, 0.0f, d, cols);
-      return;
-    }
-    half.Resize(size);
-    Kernels().to_bfloat16(d, size, half.data());
-    GemmBFloat16(Trans::kNo, Trans::kNo, rank_, cols, rank_,
-                 ranks_.inverse_half.data(), rank_, half.data(), cols,
-                 between.data(), cols);
-    Kernels().to_bfloat16(between.data(), size, half.data());
-    GemmBFloat16(Trans::kNo, Trans::kNo, rank_, cols, cols, half.data(), cols,
-                 columns_.inverse_half.data(), cols, d, cols);
+    Multiply(Trans::kNo, Trans::kNo, rank_, cols, rank_, ranks_.operand,
+             Round(precision_, d, size, cols, &half), between.data());
+    Multiply(Trans::kNo, Trans::kNo, rank_, cols, cols,
+             Round(precision_, between.data(), size, cols, &half),
+             columns_.operand, d);
   });
 }
 

@@ -22,6 +22,7 @@
 #include "base/matrix.h"
 #include "kernels/gemm.h"
 #include "mobe/fit.h"
+#include "mobe/fit_product.h"
 
 namespace mobe::internal {
 
@@ -42,7 +43,7 @@ class FitMetric {
            const float* y, const float* factor, const float* a);
 
   // gradient [num_bases, rank, cols] becomes H^-1 gradient.
-  void Apply(const Buffer<float>& alpha, Buffer<float>* gradient) const;
+  void Apply(const Buffer<float>& alpha, Buffer<float>* gradient);
 
  private:
   // A mean over experts, and the inverse of it, damped.
@@ -51,7 +52,9 @@ class FitMetric {
     Buffer<float> mean;     // [size, size]
     Buffer<float> inverse;  // the same
     Buffer<BFloat16> inverse_half;
+    Operand operand;  // the inverse
   };
+  Operand Spaces(int64_t first_col) const;
   void FadeColumns(float total);
   void FadeRanks(float total);
   void Invert(double damping, const Buffer<float>& matrix,
@@ -70,8 +73,11 @@ class FitMetric {
   Buffer<float> spaces_;          // [slots, rank, cols], or
   Buffer<BFloat16> spaces_half_;  // the same
   Buffer<float> slopes_;          // [slots, rank, rank]
+  Factor bases_;
   Factor ranks_;
   Factor columns_;
+  Buffer<float> projection_;  // [cols, cols]: of a moment, and
+  Buffer<float> between_;     // the same
 };
 
 }  // namespace mobe::internal

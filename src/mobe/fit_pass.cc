@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/kernels.h"
+#include "mobe/fit_product.h"
 
 namespace mobe::internal {
 namespace {
@@ -28,32 +29,6 @@ constexpr int64_t kGrain = 1 << 16;
 // which costs a few percent.
 int64_t ChunkOf(int64_t experts) {
   return std::min(experts, std::max<int64_t>((experts + 7) / 8, 16));
-}
-
-// A matrix that enters a product: in float32, and in bfloat16 if the product is
-// to run in that.
-struct Operand {
-  const float* full = nullptr;
-  const BFloat16* half = nullptr;
-  int64_t cols = 0;
-};
-
-Operand Round(Precision precision, const Buffer<float>& x, int64_t cols,
-              Buffer<BFloat16>* half) {
-  if (precision == Precision::kFloat32) return {x.data(), nullptr, cols};
-  half->Resize(x.size());
-  Kernels().to_bfloat16(x.data(), x.size(), half->data());
-  return {x.data(), half->data(), cols};
-}
-
-void Multiply(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
-              const Operand& a, const Operand& b, float* c) {
-  if (a.half != nullptr) {
-    GemmBFloat16(trans_a, trans_b, m, n, k, a.half, a.cols, b.half, b.cols, c,
-                 n);
-  } else {
-    Gemm(trans_a, trans_b, m, n, k, a.full, a.cols, b.full, b.cols, 0.0f, c, n);
-  }
 }
 
 // H, lower triangular, with H H^T = moment + kFloor I.
@@ -77,13 +52,6 @@ Buffer<float> CholeskyOf(int64_t size, const Buffer<float>& moment) {
   return root;
 }
 
-void ToBFloat16(const Buffer<float>& x, Buffer<BFloat16>* half) {
-  half->Resize(x.size());
-  ParallelRanges(x.size(), kGrain, [&](int64_t begin, int64_t end) {
-    Kernels().to_bfloat16(x.data() + begin, end - begin, half->data() + begin);
-  });
-}
-
 double Dot(const float* x, const float* y, int64_t count) {
   double sum = 0;
   for (int64_t begin = 0; begin < count; begin += kGrain) {
@@ -95,8 +63,7 @@ double Dot(const float* x, const float* y, int64_t count) {
 
 }  // namespace
 
-FitPass::FitPass(const FitTarget& target, const FitOptions& options,
-                 Precision widest)
+FitPass::FitPass(const FitTarget& target, const FitOptions& options)
     : target_(target),
       num_bases_(options.num_bases),
       rank_(options.rank),
@@ -104,6 +71,7 @@ FitPass::FitPass(const FitTarget& target, const FitOptions& options,
       chunk_(ChunkOf(target.experts)),
       inverse_scale_(static_cast<float>(1 / target.scale)),
       norms_(target.experts),
+      losses_(target.experts),
       mix_(chunk_ * basis_size_),
       scratch_(Threads()) {
   openblas_set_num_threads(1);  // experts run in parallel instead
@@ -113,15 +81,17 @@ FitPass::FitPass(const FitTarget& target, const FitOptions& options,
     s.error.Resize(target.matrix_size());
     if (target.moment.size() > 0) s.weighted.Resize(basis_size_);
   }
-  WeighTarget(widest);
+  WeighTarget();
 }
 
-void FitPass::WeighTarget(Precision widest) {
+void FitPass::WeighTarget() {
   const int64_t size = target_.matrix_size();
   const int64_t cols = target_.cols;
   const bool moment = target_.moment.size() > 0;
   if (moment) {
     root_ = CholeskyOf(cols, target_.moment);
+    root_half_.Resize(root_.size());
+    Kernels().to_bfloat16(root_.data(), root_.size(), root_half_.data());
     weighted_.Resize(target_.experts * size);
   }
   ParallelFor(target_.experts, [&](int64_t e) {
@@ -133,9 +103,6 @@ void FitPass::WeighTarget(Precision widest) {
     }
     norms_[e] = Dot(v, v, size) / (target_.scale * target_.scale);
   });
-  if (widest == Precision::kFloat32) return;
-  ToBFloat16(moment ? weighted_ : target_.weights, &half_);
-  if (moment) ToBFloat16(root_, &root_half_);
 }
 
 double FitPass::Solve(Precision precision, Factors* factors) {
@@ -150,14 +117,13 @@ double FitPass::SolveAndDifferentiate(Precision precision, Factors* factors,
 
 double FitPass::Run(Precision precision, Factors* factors, float* d_bases,
                     float* d_alpha, FitMetric* metric) {
-  std::vector<double> losses(target_.experts);
   for (int64_t first = 0; first < target_.experts; first += chunk_) {
     const int64_t count = std::min(chunk_, target_.experts - first);
     const float* alpha = factors->alpha.data() + first * num_bases_;
     MixBases(alpha, factors->bases.data(), count, num_bases_, basis_size_,
              mix_.data());
     ParallelFor(count, [&](int64_t i) {
-      losses[first + i] =
+      losses_[first + i] =
           RunExpert(precision, first + i, mix_.data() + i * basis_size_,
                     factors, metric, &scratch_[ThreadIndex()]);
     });
@@ -166,7 +132,7 @@ double FitPass::Run(Precision precision, Factors* factors, float* d_bases,
                 basis_size_, first == 0 ? 0.0f : 1.0f, d_bases,
                 d_alpha + first * num_bases_);
   }
-  return std::accumulate(losses.begin(), losses.end(), 0.0) /
+  return std::accumulate(losses_.begin(), losses_.end(), 0.0) /
          static_cast<double>(target_.weights.size());
 }
 
@@ -182,7 +148,8 @@ double FitPass::RunExpert(Precision precision, int64_t expert, float* mix,
   float* a = factors->a.data() + expert * rows * rank_;
 
   Kernels().activate(factors->activation, mix, basis_size_, s->active.data());
-  Operand y = Round(precision, s->active, cols, &s->active_half);
+  Operand y = Round(precision, s->active.data(), basis_size_, cols,
+                    &s->active_half);
   Operand root;
   if (moment) {
     root = {root_.data(),
@@ -190,15 +157,14 @@ double FitPass::RunExpert(Precision precision, int64_t expert, float* mix,
             cols};
     Multiply(Trans::kNo, Trans::kNo, rank_, cols, cols, y, root,
              s->weighted.data());
-    y = Round(precision, s->weighted, cols, &s->weighted_half);
+    y = Round(precision, s->weighted.data(), basis_size_, cols,
+              &s->weighted_half);
   }
   const float* target =
       moment ? weighted_.data() + expert * size : target_.matrix(expert);
-  const Operand v = {target,
-                     precision == Precision::kBFloat16
-                         ? half_.data() + expert * size
-                         : nullptr,
-                     cols};
+  // Rounded anew each time: that costs less than a hundredth of the products,
+  // and keeping it would cost half of the target's memory.
+  const Operand v = Round(precision, target, size, cols, &s->error_half);
   Multiply(Trans::kNo, Trans::kYes, rank_, rank_, cols, y, y, s->gram.data());
   Multiply(Trans::kNo, Trans::kYes, rows, rank_, cols, v, y, a);
   const double loss = SolveA(expert, s, a);
@@ -207,24 +173,21 @@ double FitPass::RunExpert(Precision precision, int64_t expert, float* mix,
   if (metric->Wants(expert)) {
     metric->Add(expert, factors->activation, mix, y.full, s->gram.data(), a);
   }
-  Operand rounded_a = {a, nullptr, rank_};
-  if (precision == Precision::kBFloat16) {
-    s->a_half.Resize(rows * rank_);
-    Kernels().to_bfloat16(a, rows * rank_, s->a_half.data());
-    rounded_a.half = s->a_half.data();
-  }
+  const Operand rounded_a =
+      Round(precision, a, rows * rank_, rank_, &s->a_half);
   Multiply(Trans::kNo, Trans::kNo, rows, cols, rank_, rounded_a, y,
            s->error.data());
   Kernels().subtract(s->error.data(), inverse_scale_, target, size,
                      s->error.data());
-  const Operand error = Round(precision, s->error, cols, &s->error_half);
+  const Operand error =
+      Round(precision, s->error.data(), size, cols, &s->error_half);
   Buffer<float>& d_y = moment ? s->weighted : s->active;
   Multiply(Trans::kYes, Trans::kNo, rank_, cols, rows, rounded_a, error,
            d_y.data());
   if (moment) {
     Multiply(Trans::kNo, Trans::kYes, rank_, cols, cols,
-             Round(precision, d_y, cols, &s->weighted_half), root,
-             s->active.data());
+             Round(precision, d_y.data(), basis_size_, cols, &s->weighted_half),
+             root, s->active.data());
   }
   Kernels().activate_backward(factors->activation, mix, s->active.data(),
                               basis_size_, mix);

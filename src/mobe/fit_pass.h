@@ -28,8 +28,7 @@ namespace mobe::internal {
 
 class FitPass {
  public:
-  // `widest`: whether any pass will run in bfloat16.
-  FitPass(const FitTarget& target, const FitOptions& options, Precision widest);
+  FitPass(const FitTarget& target, const FitOptions& options);
 
   // H [cols, cols], lower triangular; empty: the identity.
   const Buffer<float>& root() const { return root_; }
@@ -53,7 +52,7 @@ class FitPass {
     Buffer<BFloat16> active_half;
     Buffer<BFloat16> weighted_half;
     Buffer<BFloat16> a_half;  // [rows, rank]
-    Buffer<BFloat16> error_half;
+    Buffer<BFloat16> error_half;  // V before E
   };
 
   double Run(Precision precision, Factors* factors, float* d_bases,
@@ -61,7 +60,7 @@ class FitPass {
   double RunExpert(Precision precision, int64_t expert, float* mix,
                    Factors* factors, FitMetric* metric, Scratch* scratch) const;
   double SolveA(int64_t expert, Scratch* scratch, float* a) const;
-  void WeighTarget(Precision widest);
+  void WeighTarget();
 
   const FitTarget& target_;
   const int64_t num_bases_;
@@ -72,8 +71,8 @@ class FitPass {
   std::vector<double> norms_;   // |V_e|^2 / scale^2
   Buffer<float> root_;          // H
   Buffer<float> weighted_;      // V, with a moment
-  Buffer<BFloat16> half_;       // V, if products run in bfloat16
-  Buffer<BFloat16> root_half_;  // H, the same
+  Buffer<BFloat16> root_half_;  // H in bfloat16
+  std::vector<double> losses_;  // [experts] of the pass
   Buffer<float> mix_;  // [chunk, rank, cols]: the mix, then its gradient
   std::vector<Scratch> scratch_;
 };

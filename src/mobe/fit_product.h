@@ -1,0 +1,41 @@
+// Matrix products of the fast solver, in the precision that a pass runs in:
+// float32, or bfloat16 with float32 sums. Serial: experts run in parallel.
+#pragma once
+
+#include <cstdint>
+
+#include "base/matrix.h"
+#include "kernels/gemm.h"
+#include "kernels/kernels.h"
+
+namespace mobe::internal {
+
+// A row-major matrix that enters a product. With `half` the product runs in
+// bfloat16, and `full` may be null.
+struct Operand {
+  const float* full = nullptr;
+  const BFloat16* half = nullptr;
+  int64_t cols = 0;
+};
+
+// x [size / cols, cols], rounded into `half` where `precision` says so.
+inline Operand Round(Precision precision, const float* x, int64_t size,
+                     int64_t cols, Buffer<BFloat16>* half) {
+  if (precision == Precision::kFloat32) return {x, nullptr, cols};
+  half->Resize(size);
+  Kernels().to_bfloat16(x, size, half->data());
+  return {x, half->data(), cols};
+}
+
+// c [m, n] = op(a) op(b), as in gemm.h; both operands in the same precision.
+inline void Multiply(Trans trans_a, Trans trans_b, int64_t m, int64_t n,
+                     int64_t k, const Operand& a, const Operand& b, float* c) {
+  if (a.half != nullptr) {
+    GemmBFloat16(trans_a, trans_b, m, n, k, a.half, a.cols, b.half, b.cols, c,
+                 n);
+  } else {
+    Gemm(trans_a, trans_b, m, n, k, a.full, a.cols, b.full, b.cols, 0.0f, c, n);
+  }
+}
+
+}  // namespace mobe::internal
