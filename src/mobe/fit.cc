@@ -151,16 +151,20 @@ void MixBackward(const float* alpha, const float* bases, const float* d_mix,
     const int64_t count = end - begin;
     Gemm(Trans::kYes, Trans::kNo, num_bases, count, experts, alpha, num_bases,
          d_mix + begin, size, beta, d_bases + begin, size);
-    Gemm(Trans::kNo, Trans::kYes, experts, num_bases, count, d_mix + begin,
-         size, bases + begin, size, 0.0f,
-         parts + begin / kMixGrain * experts * num_bases, num_bases);
+    // Transposed: oneDNN multiplies two to three times faster with the fewer
+    // rows first, whose stride is no friend of the cache.
+    Gemm(Trans::kNo, Trans::kYes, num_bases, experts, count, bases + begin,
+         size, d_mix + begin, size, 0.0f,
+         parts + begin / kMixGrain * experts * num_bases, experts);
   });
-  for (int64_t i = 0; i < experts * num_bases; ++i) {
-    double sum = 0;
-    for (int64_t range = 0; range < ranges; ++range) {
-      sum += parts[range * experts * num_bases + i];
+  for (int64_t e = 0; e < experts; ++e) {
+    for (int64_t i = 0; i < num_bases; ++i) {
+      double sum = 0;
+      for (int64_t range = 0; range < ranges; ++range) {
+        sum += parts[(range * num_bases + i) * experts + e];
+      }
+      d_alpha[e * num_bases + i] = static_cast<float>(sum);
     }
-    d_alpha[i] = static_cast<float>(sum);
   }
 }
 

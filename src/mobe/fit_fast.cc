@@ -66,7 +66,6 @@ Factors Start(const FitTarget& target, const FitOptions& options) {
           (i == svd.group[e] ? 1.0f : 0.0f) + noise * normal(random);
     }
   }
-  factors.a.Resize(target.experts * target.rows * options.rank);
   return factors;
 }
 
@@ -147,7 +146,7 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
     const Precision precision =
         done < 1 - kPolish ? fastest : Precision::kFloat32;
     metric.Begin(pass);
-    const double loss = pass_of.SolveAndDifferentiate(
+    const double loss = pass_of.Differentiate(
         precision, &factors, d_bases.data(), d_alpha.data(), &metric);
     if (pass == 1 && !std::isfinite(loss)) {
       Fail(ErrorKind::kUnsupported,

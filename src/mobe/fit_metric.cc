@@ -151,8 +151,8 @@ void FitMetric::Add(int64_t expert, Activation activation, const float* mix,
   Gemm(Trans::kNo, Trans::kYes, rank_, rank_, cols, work.data(), cols,
        work.data(), cols, 0.0f, square.data(), rank_);
   float* slopes = slopes_.data() + slot * rank_ * rank_;
-  Gemm(Trans::kYes, Trans::kNo, rank_, rank_, target_.rows, a, rank_, a, rank_,
-       0.0f, slopes, rank_);
+  Gemm(Trans::kNo, Trans::kYes, rank_, rank_, target_.rows, a, target_.rows, a,
+       target_.rows, 0.0f, slopes, rank_);
   const float scale = 1 / static_cast<float>(cols);
   for (int64_t i = 0; i < rank_ * rank_; ++i) slopes[i] *= scale * square[i];
 }

@@ -37,7 +37,7 @@ class FitMetric {
 
   // During it: whether to see this expert, and if so its mix M and Y [rank,
   // cols], the Cholesky factor L of Y Y^T [rank, rank] (column-major, lower)
-  // and A [rows, rank]. May be called from several threads.
+  // and A^T [rank, rows]. May be called from several threads.
   bool Wants(int64_t expert) const;
   void Add(int64_t expert, Activation activation, const float* mix,
            const float* y, const float* factor, const float* a);

@@ -33,14 +33,13 @@ class FitPass {
   // H [cols, cols], lower triangular; empty: the identity.
   const Buffer<float>& root() const { return root_; }
 
-  // Solves for factors->a and returns the mean squared error of V / scale.
+  // Solves for factors->a [experts, rows, rank] and returns the mean squared error of V / scale.
   double Solve(Precision precision, Factors* factors);
 
-  // The same, and the gradient of half the squared error to bases and alpha.
-  // `metric` sees the experts that it wants.
-  double SolveAndDifferentiate(Precision precision, Factors* factors,
-                               float* d_bases, float* d_alpha,
-                               FitMetric* metric);
+  // The same error, and the gradient of half the squared error to bases and
+  // alpha; A is not kept. `metric` sees the experts that it wants.
+  double Differentiate(Precision precision, Factors* factors, float* d_bases,
+                       float* d_alpha, FitMetric* metric);
 
  private:
   // Working memory of one thread.
@@ -48,10 +47,11 @@ class FitPass {
     Buffer<float> active;    // N, later the gradient to it [rank, cols]
     Buffer<float> weighted;  // Y, with a moment; then a gradient [rank, cols]
     Buffer<float> gram;      // Y Y^T, then its factor L [rank, rank]
+    Buffer<float> a;         // A^T [rank, rows]
     Buffer<float> error;     // E [rows, cols]
     Buffer<BFloat16> active_half;
     Buffer<BFloat16> weighted_half;
-    Buffer<BFloat16> a_half;  // [rows, rank]
+    Buffer<BFloat16> a_half;
     Buffer<BFloat16> error_half;  // V before E
   };
 
@@ -59,7 +59,7 @@ class FitPass {
              float* d_alpha, FitMetric* metric);
   double RunExpert(Precision precision, int64_t expert, float* mix,
                    Factors* factors, FitMetric* metric, Scratch* scratch) const;
-  double SolveA(int64_t expert, Scratch* scratch, float* a) const;
+  double SolveA(int64_t expert, Scratch* scratch) const;
   void WeighTarget();
 
   const FitTarget& target_;
