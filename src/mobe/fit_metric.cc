@@ -1,13 +1,11 @@
 #include "mobe/fit_metric.h"
 
 #include <cblas.h>
-#include <lapacke.h>
 
 #include <algorithm>
 #include <numeric>
 #include <type_traits>
 
-#include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/kernels.h"
 
@@ -32,41 +30,6 @@ constexpr double kColumnDamping = 0.1;
 
 constexpr int64_t kGrain = 64;  // rows of a product that run together
 
-double MeanDiagonal(int64_t size, const Buffer<float>& matrix) {
-  double trace = 0;
-  for (int64_t k = 0; k < size; ++k) trace += matrix[k * size + k];
-  return trace / static_cast<double>(size);
-}
-
-// inverse = (matrix + damping I)^-1 for a symmetric matrix [size, size]. What
-// rounding made indefinite is damped ten times more, until it is not.
-void InvertDamped(int64_t size, double damping, const Buffer<float>& matrix,
-                  Buffer<float>* inverse) {
-  const int order = static_cast<int>(size);
-  constexpr int kTries = 8;
-  int info = 1;
-  for (int i = 0; i < kTries && info != 0; ++i, damping *= 10) {
-    inverse->CopyFrom(matrix);
-    for (int64_t k = 0; k < size; ++k) {
-      (*inverse)[k * size + k] += static_cast<float>(damping);
-    }
-    info = LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'L', order, inverse->data(),
-                               order);
-    if (info != 0) continue;
-    info = LAPACKE_spotri_work(LAPACK_COL_MAJOR, 'L', order, inverse->data(),
-                               order);
-  }
-  if (info != 0) {
-    Fail(ErrorKind::kInternal, "the metric of the fit is singular ({})", info);
-  }
-  // LAPACK's lower triangle is the upper one here.
-  for (int64_t r = 1; r < size; ++r) {
-    for (int64_t c = 0; c < r; ++c) {
-      (*inverse)[r * size + c] = (*inverse)[c * size + r];
-    }
-  }
-}
-
 // c = a op(b), all [size, size].
 void MultiplySquare(int64_t size, Trans trans_b, const Buffer<float>& a,
                     const Buffer<float>& b, Buffer<float>* c) {
@@ -76,17 +39,22 @@ void MultiplySquare(int64_t size, Trans trans_b, const Buffer<float>& a,
   });
 }
 
-// mean = (1 - kRenew) mean + kRenew (new), where rows(begin, end, out) gives
-// rows of the new one; all of it at the first time.
+// mean = (1 - kRenew) mean + kRenew (new) for symmetric matrices, of which only
+// the upper triangle is kept; all of it new at the first time. rows(begin, end,
+// out) gives rows of the new one from column `begin` on.
 template <class RowsFn>
 void Fade(int64_t size, bool first, const RowsFn& rows, Buffer<float>* mean) {
   ParallelRanges(size, kGrain, [&](int64_t begin, int64_t end) {
     thread_local Buffer<float> fresh;
-    fresh.Resize((end - begin) * size);
+    const int64_t width = size - begin;
+    fresh.Resize((end - begin) * width);
     rows(begin, end, fresh.data());
-    float* old = mean->data() + begin * size;
-    for (int64_t i = 0; i < fresh.size(); ++i) {
-      old[i] = first ? fresh[i] : (1 - kRenew) * old[i] + kRenew * fresh[i];
+    for (int64_t row = begin; row < end; ++row) {
+      const float* from = fresh.data() + (row - begin) * width;
+      float* old = mean->data() + row * size + begin;
+      for (int64_t i = 0; i < width; ++i) {
+        old[i] = first ? from[i] : (1 - kRenew) * old[i] + kRenew * from[i];
+      }
     }
   });
 }
@@ -132,6 +100,7 @@ void FitMetric::Add(int64_t expert, Activation activation, const float* mix,
   seen_[static_cast<size_t>(slot)] = 1;
   thread_local Buffer<float> work;
   thread_local Buffer<float> square;
+  thread_local Buffer<BFloat16> half;
   work.Resize(size);
   square.Resize(rank_ * rank_);
 
@@ -146,15 +115,20 @@ void FitMetric::Add(int64_t expert, Activation activation, const float* mix,
     Kernels().to_bfloat16(q, size, spaces_half_.data() + slot * size);
   }
 
+  float* slopes = slopes_.data() + slot * rank_ * rank_;
+  MultiplyBySelf(
+      rank_, Round(precision_, a, rank_ * target_.rows, target_.rows, &half),
+      slopes);
   std::fill(work.begin(), work.end(), 1.0f);
   Kernels().activate_backward(activation, mix, work.data(), size, work.data());
-  Gemm(Trans::kNo, Trans::kYes, rank_, rank_, cols, work.data(), cols,
-       work.data(), cols, 0.0f, square.data(), rank_);
-  float* slopes = slopes_.data() + slot * rank_ * rank_;
-  Gemm(Trans::kNo, Trans::kYes, rank_, rank_, target_.rows, a, target_.rows, a,
-       target_.rows, 0.0f, slopes, rank_);
+  MultiplyBySelf(rank_, Round(precision_, work.data(), size, cols, &half),
+                 square.data());
   const float scale = 1 / static_cast<float>(cols);
-  for (int64_t i = 0; i < rank_ * rank_; ++i) slopes[i] *= scale * square[i];
+  for (int64_t r = 0; r < rank_; ++r) {
+    for (int64_t i = r * rank_ + r; i < (r + 1) * rank_; ++i) {
+      slopes[i] *= scale * square[i];
+    }
+  }
 }
 
 void FitMetric::End() {
@@ -177,11 +151,9 @@ void FitMetric::End() {
   FadeRanks(total);
 }
 
-// Q of all slots, as one matrix, without its first columns.
-Operand FitMetric::Spaces(int64_t first_col) const {
-  const bool half = precision_ == Precision::kBFloat16;
-  return {half ? nullptr : spaces_.data() + first_col,
-          half ? spaces_half_.data() + first_col : nullptr, columns_.size};
+// Q of all slots, as one matrix.
+Operand FitMetric::Spaces() const {
+  return {spaces_.data(), spaces_half_.data(), columns_.size};
 }
 
 // Renews the mean of P, or without a moment of I - Q^T Q.
@@ -189,10 +161,11 @@ void FitMetric::FadeColumns(float total) {
   const int64_t cols = columns_.size;
   const int64_t height = static_cast<int64_t>(seen_.size()) * rank_;
   const auto rows = [&](int64_t begin, int64_t end, float* out) {
-    Multiply(Trans::kYes, Trans::kNo, end - begin, cols, height, Spaces(begin),
-             Spaces(0), out);
-    for (int64_t i = 0; i < (end - begin) * cols; ++i) out[i] /= -total;
-    for (int64_t k = begin; k < end; ++k) out[(k - begin) * cols + k] += 1;
+    const int64_t width = cols - begin;
+    const Operand q = Spaces().From(begin);
+    Multiply(Trans::kYes, Trans::kNo, end - begin, width, height, q, q, out);
+    for (int64_t i = 0; i < (end - begin) * width; ++i) out[i] /= -total;
+    for (int64_t k = 0; k < end - begin; ++k) out[k * width + k] += 1;
   };
   Fade(cols, pass_ == 1, rows, &columns_.mean);
   if (root_.size() == 0) {
@@ -201,9 +174,13 @@ void FitMetric::FadeColumns(float total) {
   }
   // In bfloat16 the projection is off by less than 1%, which H may blow up.
   constexpr float kProjectionFloor = 0.01f;
-  projection_.CopyFrom(columns_.mean);
-  for (int64_t k = 0; k < cols; ++k) {
-    projection_[k * cols + k] += kProjectionFloor;
+  projection_.Resize(cols * cols);
+  for (int64_t r = 0; r < cols; ++r) {
+    for (int64_t c = r; c < cols; ++c) {
+      projection_[r * cols + c] = columns_.mean[r * cols + c];
+      projection_[c * cols + r] = columns_.mean[r * cols + c];
+    }
+    projection_[r * cols + r] += kProjectionFloor;
   }
   between_.Resize(cols * cols);
   MultiplySquare(cols, Trans::kNo, root_, projection_, &between_);
@@ -214,13 +191,15 @@ void FitMetric::FadeColumns(float total) {
 void FitMetric::FadeRanks(float total) {
   const int64_t size = rank_ * rank_;
   const auto rows = [&](int64_t begin, int64_t end, float* out) {
-    const int64_t count = (end - begin) * rank_;
-    std::fill_n(out, count, 0.0f);
+    const int64_t width = rank_ - begin;
+    std::fill_n(out, (end - begin) * width, 0.0f);
     for (size_t slot = 0; slot < seen_.size(); ++slot) {
-      cblas_saxpy(
-          static_cast<int>(count), 1 / total,
-          slopes_.data() + static_cast<int64_t>(slot) * size + begin * rank_, 1,
-          out, 1);
+      const float* from =
+          slopes_.data() + static_cast<int64_t>(slot) * size + begin;
+      for (int64_t row = begin; row < end; ++row) {
+        cblas_saxpy(static_cast<int>(width), 1 / total, from + row * rank_, 1,
+                    out + (row - begin) * width, 1);
+      }
     }
   };
   Fade(rank_, pass_ == 1, rows, &ranks_.mean);
@@ -229,8 +208,8 @@ void FitMetric::FadeRanks(float total) {
 }
 
 void FitMetric::Invert(double damping, const Buffer<float>& matrix,
-                       Factor* factor) const {
-  InvertDamped(factor->size, damping, matrix, &factor->inverse);
+                       Factor* factor) {
+  InvertDamped(factor->size, damping, matrix, &scratch_, &factor->inverse);
   factor->operand = Round(precision_, factor->inverse.data(),
                           factor->inverse.size(), factor->size,
                           &factor->inverse_half);
@@ -244,7 +223,7 @@ void FitMetric::Apply(const Buffer<float>& alpha, Buffer<float>* gradient) {
   Gemm(Trans::kYes, Trans::kNo, m, m, target_.experts, alpha.data(), m,
        alpha.data(), m, 0.0f, bases_.mean.data(), m);
   InvertDamped(m, std::max(kDamping * MeanDiagonal(m, bases_.mean), 1e-30),
-               bases_.mean, &bases_.inverse);
+               bases_.mean, &scratch_, &bases_.inverse);
   ParallelRanges(size, kMixGrain, [&](int64_t begin, int64_t end) {
     thread_local Buffer<float> old;
     const int64_t count = end - begin;

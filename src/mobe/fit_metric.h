@@ -23,6 +23,7 @@
 #include "kernels/gemm.h"
 #include "mobe/fit.h"
 #include "mobe/fit_product.h"
+#include "mobe/inverse.h"
 
 namespace mobe::internal {
 
@@ -49,16 +50,15 @@ class FitMetric {
   // A mean over experts, and the inverse of it, damped.
   struct Factor {
     int64_t size = 0;
-    Buffer<float> mean;     // [size, size]
-    Buffer<float> inverse;  // the same
+    Buffer<float> mean;     // [size, size], the upper triangle
+    Buffer<float> inverse;  // [size, size]
     Buffer<BFloat16> inverse_half;
     Operand operand;  // the inverse
   };
-  Operand Spaces(int64_t first_col) const;
+  Operand Spaces() const;
   void FadeColumns(float total);
   void FadeRanks(float total);
-  void Invert(double damping, const Buffer<float>& matrix,
-              Factor* factor) const;
+  void Invert(double damping, const Buffer<float>& matrix, Factor* factor);
 
   const FitTarget& target_;
   const int64_t num_bases_;
@@ -78,6 +78,7 @@ class FitMetric {
   Factor columns_;
   Buffer<float> projection_;  // [cols, cols]: of a moment, and
   Buffer<float> between_;     // the same
+  InverseScratch scratch_;
 };
 
 }  // namespace mobe::internal

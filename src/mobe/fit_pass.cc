@@ -10,6 +10,7 @@
 #include "base/parallel.h"
 #include "kernels/kernels.h"
 #include "mobe/fit_product.h"
+#include "mobe/inverse.h"
 
 namespace mobe::internal {
 namespace {
@@ -165,7 +166,7 @@ double FitPass::RunExpert(Precision precision, int64_t expert, float* mix,
   // Rounded anew each time: that costs less than a hundredth of the products,
   // and keeping it would cost half of the target's memory.
   const Operand v = Round(precision, target, size, cols, &s->error_half);
-  Multiply(Trans::kNo, Trans::kYes, rank_, rank_, cols, y, y, s->gram.data());
+  MultiplyBySelf(rank_, y, s->gram.data());
   Multiply(Trans::kNo, Trans::kYes, rank_, rows, cols, y, v, s->a.data());
   const double loss = SolveA(expert, s);
   if (metric == nullptr) {
@@ -200,10 +201,8 @@ double FitPass::RunExpert(Precision precision, int64_t expert, float* mix,
 // Replaces Y V^T in s->a by A^T, and Y Y^T in s->gram by its Cholesky factor L.
 // Returns the squared error, which at the best A is |V|^2 - |V Y^T L^-T|^2.
 double FitPass::SolveA(int64_t expert, Scratch* s) const {
-  double trace = 0;
-  for (int64_t k = 0; k < rank_; ++k) trace += s->gram[k * rank_ + k];
   const auto ridge = static_cast<float>(
-      std::max(kRidge * trace / static_cast<double>(rank_), 1e-30));
+      std::max(kRidge * MeanDiagonal(rank_, s->gram), 1e-30));
   for (int64_t k = 0; k < rank_; ++k) s->gram[k * rank_ + k] += ridge;
   const int64_t count = target_.rows * rank_;
   float* a = s->a.data();

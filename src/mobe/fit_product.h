@@ -2,6 +2,7 @@
 // float32, or bfloat16 with float32 sums. Serial: experts run in parallel.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "base/matrix.h"
@@ -16,6 +17,12 @@ struct Operand {
   const float* full = nullptr;
   const BFloat16* half = nullptr;
   int64_t cols = 0;
+
+  // Without its first elements.
+  Operand From(int64_t element) const {
+    return {full == nullptr ? nullptr : full + element,
+            half == nullptr ? nullptr : half + element, cols};
+  }
 };
 
 // x [size / cols, cols], rounded into `half` where `precision` says so.
@@ -29,12 +36,29 @@ inline Operand Round(Precision precision, const float* x, int64_t size,
 
 // c [m, n] = op(a) op(b), as in gemm.h; both operands in the same precision.
 inline void Multiply(Trans trans_a, Trans trans_b, int64_t m, int64_t n,
-                     int64_t k, const Operand& a, const Operand& b, float* c) {
+                     int64_t k, const Operand& a, const Operand& b, float* c,
+                     int64_t ldc) {
   if (a.half != nullptr) {
     GemmBFloat16(trans_a, trans_b, m, n, k, a.half, a.cols, b.half, b.cols, c,
-                 n);
+                 ldc);
   } else {
-    Gemm(trans_a, trans_b, m, n, k, a.full, a.cols, b.full, b.cols, 0.0f, c, n);
+    Gemm(trans_a, trans_b, m, n, k, a.full, a.cols, b.full, b.cols, 0.0f, c,
+         ldc);
+  }
+}
+inline void Multiply(Trans trans_a, Trans trans_b, int64_t m, int64_t n,
+                     int64_t k, const Operand& a, const Operand& b, float* c) {
+  Multiply(trans_a, trans_b, m, n, k, a, b, c, n);
+}
+
+// c [m, m] = a a^T for a [m, a.cols]: the upper triangle, and what of the lower
+// one lies in the same blocks. That saves up to half of the product.
+inline void MultiplyBySelf(int64_t m, const Operand& a, float* c) {
+  constexpr int64_t kBlock = 192;
+  for (int64_t begin = 0; begin < m; begin += kBlock) {
+    const Operand rows = a.From(begin * a.cols);
+    Multiply(Trans::kNo, Trans::kYes, std::min(kBlock, m - begin), m - begin,
+             a.cols, rows, rows, c + begin * m + begin, m);
   }
 }
 
