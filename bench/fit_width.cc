@@ -78,7 +78,8 @@ void Run(const FitShape& shape, int64_t passes) {
   }
   const double each =
       (times.back() - times.front()) / static_cast<double>(times.size() - 1);
-  const double operations = OperationsOf(shape, Solver::kFast).pass / each;
+  const FitParts parts = OperationsOf(shape, Solver::kFast);
+  const double operations = (parts.pass + parts.look) / each;
   const auto target_bytes = static_cast<double>(target.weights.size() * 4);
   fmt::print(
       "{} experts of {} x {}, {} bases, {} threads\n"

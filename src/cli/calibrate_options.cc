@@ -75,7 +75,9 @@ Calibration ToCalibration(const CalibrateOptions& options,
           [ids, tokens, &model](const std::filesystem::path& file,
                                 const ProgressFn& progress) {
             CollectMoments(model, tokens, file, progress);
-          }};
+          },
+          [ids, tokens, &model] { return ProbeMoments(model, tokens); },
+          MomentsBytes(model.config, static_cast<int64_t>(ids->size()))};
 }
 
 }  // namespace mobe

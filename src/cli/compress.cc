@@ -166,7 +166,7 @@ void PrintEstimate(const CompressPlan& plan, const Estimate& estimate) {
       bytes(estimate.disk_bytes), bytes(estimate.free_bytes),
       estimate.operations, estimate.passes, FormatDuration(estimate.seconds),
       probe.passes, probe.experts, first.layer, first.kind->name,
-      probe.seconds);
+      probe.probe_seconds);
 }
 
 Json MatricesJson(const CompressReport& report) {

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "base/progress.h"
+#include "mobe/fit_metric.h"
 
 namespace mobe {
 namespace {
@@ -27,10 +28,6 @@ Budget ReadBudget(const std::string& text) {
   if (unit == "h") return {0, value * 3600};
   const bool whole = unit.empty() && value >= 1 && value == std::floor(value);
   return {whole ? static_cast<int64_t>(value) : 0, 0};
-}
-
-double Operations(const FitOperations& operations, int64_t passes) {
-  return operations.fixed + operations.pass * static_cast<double>(passes);
 }
 
 FitShape Smaller(FitShape shape, const ProbeSize& size) {
@@ -60,13 +57,18 @@ Budget ParseTime(const std::string& text) {
   Fail(ErrorKind::kUserInput, "--time {}: expected {}", text, kTimeForm);
 }
 
-FitOperations OperationsOf(const FitShape& shape, Solver solver) {
+double FitParts::Total(int64_t passes) const {
+  return fixed + pass * static_cast<double>(passes) +
+         look * static_cast<double>(internal::FitMetric::Looks(passes));
+}
+
+FitParts OperationsOf(const FitShape& shape, Solver solver) {
   const auto n = static_cast<double>(shape.experts);
   const auto p = static_cast<double>(shape.rows);
   const auto d = static_cast<double>(shape.cols);
   const auto r = static_cast<double>(shape.rank);
   const auto m = static_cast<double>(shape.num_bases);
-  FitOperations result;
+  FitParts result;
   // R-SVD of each group (Golub and Van Loan, Matrix Computations, table of the
   // SVD's costs): 6 a b^2 + 20 b^3 for a >= b.
   const double height = n / m * p;
@@ -80,16 +82,26 @@ FitOperations OperationsOf(const FitShape& shape, Solver solver) {
     return result;
   }
   // N N^T, W N^T; Cholesky and both triangular solves.
-  const double solve =
-      n * (2 * r * r * d + 2 * p * r * d + r * r * r / 3 + 2 * r * r * p);
+  double solve =
+      n * (r * r * d + 2 * p * r * d + r * r * r / 3 + 2 * r * r * p);
+  if (shape.pairs > 0) solve += 2 * n * r * d * d;  // N H
   // A N, A^T error.
   result.pass += solve + 4 * n * p * r * d;
-  // The metric (fit_metric.h): what it sees of some experts, and its use.
-  const double seen = std::min(n, 16.0);
-  result.pass += seen * (2 * r * d * d + 3 * r * r * d + 2 * p * r * r) +
-                 d * d * d + r * r * r + 2 * m * m * r * d + 2 * m * r * r * d +
-                 2 * m * r * d * d;
+  // The metric (fit_metric.h): its use, and what it sees of some experts.
+  result.pass += 2 * m * m * r * d + 2 * m * r * r * d + 2 * m * r * d * d;
+  const double seen = std::min(n, static_cast<double>(internal::kLook));
+  result.look =
+      seen * (r * d * d + 2 * r * r * d + p * r * r) + d * d * d + r * r * r;
   result.fixed += 2 * (solve + 2 * n * m * r * d);
+  if (shape.pairs > 0) {
+    result.pass += 2 * n * r * d * d;  // the gradient times H^T
+    result.look += 4 * d * d * d;      // H P H^T
+    // W H; then the last solve (weighted_solve.h): each expert's moment, N and
+    // W by it.
+    result.fixed += 2 * n * p * d * d +
+                    static_cast<double>(shape.pairs) * d * d +
+                    n * (2 * r * d * d + 4 * p * r * d);
+  }
   return result;
 }
 
@@ -104,22 +116,21 @@ ProbeSize ProbeSizeOf(const FitShape& shape, Solver solver, int64_t threads) {
   // share groups and experts among them.
   const auto too_large = [&] {
     const FitShape part = Smaller(shape, size);
-    return Operations(OperationsOf(part, solver), kFewest) > limit;
+    return OperationsOf(part, solver).Total(kFewest) > limit;
   };
   while (size.num_bases > threads && too_large()) {
     size.num_bases = std::max(size.num_bases / 2, threads);
     size.experts = shape.experts * size.num_bases / shape.num_bases;
   }
-  const double pass = OperationsOf(Smaller(shape, size), solver).pass;
+  const FitParts part = OperationsOf(Smaller(shape, size), solver);
   size.passes = static_cast<int64_t>(std::clamp(
-      limit / pass, static_cast<double>(kFewest), static_cast<double>(kMost)));
+      limit / (part.pass + part.look), static_cast<double>(kFewest), static_cast<double>(kMost)));
   return size;
 }
 
-FitCost ProbeFit(const FitTarget& target, const FitOptions& options,
+FitCost ProbeFit(const FitTarget& target, const FitShape& shape,
+                 const FitOptions& options,
                  const std::function<void()>& on_pass) {
-  const FitShape shape{target.experts, target.rows, target.cols, options.rank,
-                       options.num_bases};
   ProbeSize size = ProbeSizeOf(shape, options.solver, Threads());
   if (options.start != nullptr) {  // it is for all
     size.experts = shape.experts;
@@ -135,6 +146,7 @@ FitCost ProbeFit(const FitTarget& target, const FitOptions& options,
     part.weights.Resize(part.experts * part.matrix_size());
     std::memcpy(part.weights.data(), target.weights.data(),
                 part.weights.size() * sizeof(float));
+    part.moment.CopyFrom(target.moment);
   }
   const FitTarget& probed = whole ? target : part;
   FitOptions few = options;
@@ -153,25 +165,34 @@ FitCost ProbeFit(const FitTarget& target, const FitOptions& options,
   MeasureFit(probed, factors);
   const double seconds = MonotonicSeconds() - start;
 
-  const FitOperations all = OperationsOf(shape, options.solver);
-  const FitOperations done = OperationsOf(Smaller(shape, size), options.solver);
+  // The passes of a probe are among those that look.
+  const FitParts all = OperationsOf(shape, options.solver);
+  const FitParts done = OperationsOf(Smaller(shape, size), options.solver);
   const double each = (last - first) / static_cast<double>(size.passes - 1);
   const double fixed =
       std::max(seconds - each * static_cast<double>(size.passes), 0.0);
+  const double rate = each / (done.pass + done.look);
   FitCost cost;
-  cost.pass_seconds = each * all.pass / done.pass;
-  cost.fixed_seconds = fixed * all.fixed / done.fixed;
+  cost.seconds = {fixed * all.fixed / done.fixed, rate * all.pass,
+                  rate * all.look};
   cost.passes = size.passes;
   cost.experts = size.experts;
-  cost.seconds = seconds;
+  cost.probe_seconds = seconds;
   return cost;
 }
 
 int64_t PassesWithin(double seconds, const FitCost& cost, double units) {
-  const double left = seconds / units - cost.fixed_seconds;
-  constexpr double kMost = 1e9;  // as many as can be asked for
-  const double passes = left / std::max(cost.pass_seconds, 1e-9);
-  return static_cast<int64_t>(std::clamp(passes, 1.0, kMost));
+  int64_t few = 1;
+  int64_t many = 1'000'000'000;  // as many as can be asked for
+  while (few < many) {
+    const int64_t middle = few + (many - few + 1) / 2;
+    if (units * cost.seconds.Total(middle) <= seconds) {
+      few = middle;
+    } else {
+      many = middle - 1;
+    }
+  }
+  return few;
 }
 
 }  // namespace mobe

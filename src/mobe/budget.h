@@ -29,25 +29,32 @@ struct FitShape {
   int64_t cols = 0;
   int64_t rank = 0;
   int64_t num_bases = 0;
+  // Calibrated: pairs of a token and an expert that reads it. 0: it is not.
+  int64_t pairs = 0;
+};
+
+// What a fit takes, of operations or of seconds: once, for each pass, and more
+// for each look of the fast solver's metric (fit_metric.h).
+struct FitParts {
+  double fixed = 0;
+  double pass = 0;
+  double look = 0;
+
+  double Total(int64_t passes) const;
 };
 
 // Floating-point operations (an addition or a multiplication each) of matrix
-// products and decompositions; the rest is less than a hundredth.
-struct FitOperations {
-  double fixed = 0;  // start and last solve
-  double pass = 0;
-};
-FitOperations OperationsOf(const FitShape& shape, Solver solver);
+// products and decompositions; the rest is less than a hundredth. Of a product
+// of a matrix by itself, half.
+FitParts OperationsOf(const FitShape& shape, Solver solver);
 
 // Time of one fit, from a few passes.
 struct FitCost {
-  double pass_seconds = 0;
-  // All the rest: start, last solve, measuring.
-  double fixed_seconds = 0;
+  FitParts seconds;
   // What it was measured from.
   int64_t passes = 0;
   int64_t experts = 0;
-  double seconds = 0;
+  double probe_seconds = 0;
 };
 
 // The part of a fit that a probe does: about as many operations as take a few
@@ -59,9 +66,11 @@ struct ProbeSize {
 };
 ProbeSize ProbeSizeOf(const FitShape& shape, Solver solver, int64_t threads);
 
-// Measures on the first experts of `target`, and scales by operations. Calls
-// `on_pass` after each pass; what it throws ends the probe.
-FitCost ProbeFit(const FitTarget& target, const FitOptions& options,
+// Measures on the first experts of `target`, and scales by operations; `shape`
+// is of the whole fit. Calls `on_pass` after each pass; what it throws ends the
+// probe.
+FitCost ProbeFit(const FitTarget& target, const FitShape& shape,
+                 const FitOptions& options,
                  const std::function<void()>& on_pass);
 
 // The largest number of passes (at least 1) that fits into that many seconds

@@ -20,26 +20,41 @@ TEST(BudgetTest, PassesAndTimesApart) {
               [] { ParseTime("500"); });
 }
 
-// Qwen3-30B's gate. By hand, in n p r d: products 8, solving 0.875, mixing
-// 0.25, metric: 16 experts 1.14, its inverses 0.06, its use 1.85.
+// Qwen3-30B's gate. By hand, in n p r d: products 7, solving 0.875, mixing
+// 0.25, the metric's use 1.0 (m / n of 2 m / p, 2 and 2 d / p); a look at 16
+// experts: 0.125 of d / p, 2 and p / d, and inverses 0.06.
 TEST(BudgetTest, OperationsOfAPass) {
   const FitShape shape{128, 768, 2048, 768, 32};
   const double nprd = 128.0 * 768 * 768 * 2048;
-  const double pass = OperationsOf(shape, Solver::kFast).pass;
-  EXPECT_NEAR(pass / nprd, 12.17, 0.02);
+  const FitParts parts = OperationsOf(shape, Solver::kFast);
+  EXPECT_NEAR(parts.pass / nprd, 7 + 0.875 + 0.25 + 0.021 + 0.5 + 1.333, 0.01);
+  EXPECT_NEAR(parts.look / nprd, 0.125 * (2.667 + 2 + 0.375) + 0.0585, 0.01);
   // Of the reference: three products, and mixing in three.
-  EXPECT_DOUBLE_EQ(OperationsOf(shape, Solver::kReference).pass,
-                   6 * nprd + 6.0 * 128 * 32 * 768 * 2048);
-  // But for the mixing and the metric, which sees as many experts, linear in
-  // their number.
+  const FitParts reference = OperationsOf(shape, Solver::kReference);
+  EXPECT_DOUBLE_EQ(reference.pass, 6 * nprd + 6.0 * 128 * 32 * 768 * 2048);
+  EXPECT_EQ(reference.look, 0);
+  // Linear in the number of experts, but for bases and the metric's.
   FitShape half = shape;
   half.experts /= 2;
   half.num_bases /= 2;
-  const double part = OperationsOf(half, Solver::kFast).pass / pass;
-  EXPECT_GT(part, 0.5);
-  EXPECT_LT(part, 0.55);
+  const FitParts part = OperationsOf(half, Solver::kFast);
+  EXPECT_NEAR(part.pass / parts.pass, 0.5, 0.02);
+  EXPECT_EQ(part.look, parts.look);
   EXPECT_DOUBLE_EQ(OperationsOf(half, Solver::kReference).fixed * 2,
-                   OperationsOf(shape, Solver::kReference).fixed);
+                   reference.fixed);
+  // Calibrated: N and the gradient go through H.
+  FitShape weighed = shape;
+  weighed.pairs = 65536 * 8;
+  EXPECT_NEAR((OperationsOf(weighed, Solver::kFast).pass - parts.pass) / nprd,
+              4 * 2048.0 / 768, 1e-6);
+}
+
+// A look at each of the first 350 passes, then at every fourth.
+TEST(BudgetTest, PartsAddUp) {
+  const FitParts parts{100, 10, 1};
+  EXPECT_DOUBLE_EQ(parts.Total(0), 100);
+  EXPECT_DOUBLE_EQ(parts.Total(350), 100 + 350 * 11);
+  EXPECT_DOUBLE_EQ(parts.Total(1000), 100 + 10000 + 350 + 163);
 }
 
 TEST(BudgetTest, SmallFitsAreProbedWhole) {
@@ -64,13 +79,13 @@ TEST(BudgetTest, LargeFitsAreProbedInPart) {
 
 TEST(BudgetTest, TimeBecomesPasses) {
   FitCost cost;
-  cost.pass_seconds = 0.5;
-  cost.fixed_seconds = 3;
-  EXPECT_EQ(PassesWithin(12 * (3 + 0.5 * 100), cost, 12), 100);
-  EXPECT_EQ(PassesWithin(12 * (3 + 0.5 * 100) - 1, cost, 12), 99);
+  cost.seconds = {3, 0.5, 0.25};
+  EXPECT_EQ(PassesWithin(12 * (3 + 0.75 * 100), cost, 12), 100);
+  EXPECT_EQ(PassesWithin(12 * (3 + 0.75 * 100) - 1, cost, 12), 99);
+  EXPECT_EQ(PassesWithin(12 * cost.seconds.Total(1000), cost, 12), 1000);
   EXPECT_EQ(PassesWithin(20, cost, 12), 1);  // not even the start fits
   EXPECT_EQ(PassesWithin(-5, cost, 12), 1);
-  cost.pass_seconds = 0;  // below the clock's resolution
+  cost.seconds = {3, 0, 0};  // below the clock's resolution
   EXPECT_EQ(PassesWithin(100, cost, 1), 1'000'000'000);
 }
 
@@ -89,15 +104,16 @@ TEST(BudgetTest, ProbeMeasuresTheWholeFit) {
   options.num_bases = 2;
   options.rank = 8;
   int calls = 0;
-  const FitCost cost = ProbeFit(target, options, [&] { ++calls; });
+  const FitShape shape{4, 8, 16, 8, 2};
+  const FitCost cost = ProbeFit(target, shape, options, [&] { ++calls; });
   EXPECT_EQ(cost.passes, 100);
   EXPECT_EQ(cost.experts, 4);
   EXPECT_EQ(calls, 100);
-  EXPECT_GT(cost.pass_seconds, 0);
-  EXPECT_GE(cost.fixed_seconds + 100 * cost.pass_seconds,
-            cost.seconds * (1 - 1e-9));
+  EXPECT_GT(cost.seconds.pass, 0);
+  EXPECT_GT(cost.seconds.look, 0);
+  EXPECT_GE(cost.seconds.Total(100), cost.probe_seconds * (1 - 1e-9));
   struct Enough {};
-  EXPECT_THROW(ProbeFit(target, options, [] { throw Enough(); }), Enough);
+  EXPECT_THROW(ProbeFit(target, shape, options, [] { throw Enough(); }), Enough);
 }
 
 }  // namespace

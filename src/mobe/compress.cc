@@ -31,9 +31,6 @@ namespace fs = std::filesystem;
 namespace {
 
 // What the calibration found; written once, before the first fit.
-fs::path MomentsPath(const fs::path& out) {
-  return out / Journal::kFolder / "moments.safetensors";
-}
 
 // The start of one matrix from a file of starts.
 Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
@@ -121,7 +118,7 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
             const fs::path& path, const PassFn& on_pass) {
   FitTarget target = LoadTarget(model, job.layer, *job.kind);
   if (plan.options.calibration) {
-    LoadMoments(MomentsPath(out), job.layer, &target);
+    LoadMoments(internal::MomentsPath(out), job.layer, &target);
   }
   for (int64_t e = 0; e < model.config.num_experts; ++e) {
     model.checkpoint.Evict(model.At(job.kind->expert, job.layer, e));
@@ -303,9 +300,15 @@ Json OptionsJson(const CompressPlan& plan) {
           {"calibrate", options.calibration ? options.calibration->hash : ""}};
 }
 
+fs::path MomentsPath(const fs::path& out) {
+  return out / Journal::kFolder / "moments.safetensors";
+}
+
 std::vector<double> CostsOf(const CompressPlan& plan) {
   std::vector<double> costs;
-  for (const FactorJob& job : plan.jobs) costs.push_back(job.cost);
+  for (const FactorJob& job : plan.jobs) {
+    costs.push_back(OperationsOf(job.fit, plan.options.solver).pass);
+  }
   return costs;
 }
 
@@ -381,11 +384,12 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
     journal.SetNote("checked", true);
   }
   // Other ranks wait for their first job, so for this too.
-  if (plan.options.calibration && !fs::exists(MomentsPath(out))) {
-    plan.options.calibration->collect(MomentsPath(out),
-                                      [&](const ProgressEvent& event) {
-                                        progress({0, event.what, ""});
-                                      });
+  const fs::path moments = internal::MomentsPath(out);
+  if (plan.options.calibration && !fs::exists(moments)) {
+    plan.options.calibration->collect(moments, [&](const ProgressEvent& event) {
+      check_stop();
+      progress({0, event.what, ""});
+    });
   }
 
   // One process goes by layers: then few factors wait for their shard.

@@ -32,6 +32,9 @@ struct Calibration {
   // Writes the file of mobe/moments_file.h, whole or not at all.
   std::function<void(const std::filesystem::path& file, const ProgressFn&)>
       collect;
+  // Seconds that it will take, from one layer and a few tokens.
+  std::function<double()> probe = {};
+  int64_t bytes = 0;  // of the file
 };
 
 struct CompressOptions {
@@ -67,10 +70,7 @@ struct CompressOptions {
 struct FactorJob : FactorShape {
   // Bases, alpha, and A of each expert, as they will be stored.
   std::vector<TensorDecl> tensors;
-
-  // Multiplications of one pass, but for a constant: n p r d. What orders the
-  // queue, since all jobs have the same passes.
-  double cost = 0;
+  FitShape fit;
 
   DType dtype() const { return tensors.front().dtype; }
 };
@@ -156,7 +156,11 @@ StartedFit StartOf(const CompressPlan& plan, const FactorJob& job,
                    const FitTarget& target);
 // What a job must be continued with.
 Json OptionsJson(const CompressPlan& plan);
+// Operations of one pass of each job: what orders the queue, since all have the
+// same passes.
 std::vector<double> CostsOf(const CompressPlan& plan);
+// Where an unfinished job keeps what it has read of its text.
+std::filesystem::path MomentsPath(const std::filesystem::path& out);
 // The tensors of the model that one of these jobs replaces.
 std::vector<const TensorView*> InputsOf(const OpenedModel& model,
                                         const std::vector<FactorJob>& jobs);

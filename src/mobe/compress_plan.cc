@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "mobe/compress.h"
+#include "mobe/fit_metric.h"
+#include "mobe/fit_pass.h"
 
 namespace mobe {
 namespace {
@@ -36,20 +38,24 @@ DType StoredDType(const OpenedModel& model, const TensorSpec& spec) {
   return DTypeSize(dtype) < 2 ? DType::kBF16 : dtype;
 }
 
-double CostOf(const ModelConfig& config, const FactorShape& shape) {
-  return static_cast<double>(config.num_experts) *
-         static_cast<double>(config.expert_size) *
-         static_cast<double>(config.hidden_size) *
-         static_cast<double>(shape.rank);
+FitShape FitShapeOf(const ModelConfig& config, const CompressOptions& options,
+                    const FactorShape& shape) {
+  FitShape fit{config.num_experts, config.expert_size, config.hidden_size,
+               shape.rank, shape.num_bases};
+  if (options.calibration) {
+    fit.pairs = options.calibration->tokens * config.experts_per_token;
+  }
+  return fit;
 }
 
 // The specs of each job's tensors follow one another; bases come first.
 std::vector<FactorJob> ListJobs(const OpenedModel& model,
                                 const std::vector<TensorSpec>& specs,
+                                const CompressOptions& options,
                                 const MobeFormat& format) {
   std::vector<FactorJob> jobs;
   for (const FactorShape& shape : format.factors) {
-    jobs.push_back({shape, {}, CostOf(model.config, shape)});
+    jobs.push_back({shape, {}, FitShapeOf(model.config, options, shape)});
   }
   for (const TensorSpec& spec : specs) {
     for (FactorJob& job : jobs) {
@@ -116,22 +122,30 @@ void CheckShape(const ModelConfig& config, const CompressOptions& options,
   }
 }
 
-// Of the fast solver; the reference one takes more. What a thread holds besides
-// is small.
-int64_t FitBytes(const ModelConfig& config, const FactorShape& shape) {
-  const int64_t n = config.num_experts;
-  const int64_t target = config.expert_size * config.hidden_size;
-  const int64_t basis = shape.rank * config.hidden_size;
-  const int64_t square = config.hidden_size * config.hidden_size;
+// Of the fast solver; the reference one takes more.
+int64_t FitBytes(const FitShape& s) {
+  using internal::kLook;
+  const int64_t target = s.rows * s.cols;
+  const int64_t basis = s.rank * s.cols;
+  const int64_t ranks = s.rank * s.rank;
+  const int64_t square = s.cols * s.cols;
   const int64_t threads = Threads();
-  // The target in both precisions, A, and the mix of a chunk (fit_pass.h).
-  int64_t bytes = n * (6 * target + 4 * config.expert_size * shape.rank) +
-                  4 * std::max<int64_t>((n + 7) / 8, 16) * basis;
+  // The target; the mix of a chunk; A, at the end.
+  int64_t bytes = 4 * (s.experts * target +
+                       internal::ChunkOf(s.experts) * basis +
+                       s.experts * s.rows * s.rank);
   // Bases, gradient, velocity; the best bases in bfloat16.
-  bytes += 14 * shape.num_bases * basis;
+  bytes += 14 * s.num_bases * basis;
   // The metric: experts seen, the factor of columns.
-  bytes += 16 * (2 * basis + 4 * shape.rank * shape.rank) + 10 * square;
-  return bytes + threads * (10 * basis + 6 * target);
+  bytes += kLook * (2 * basis + 4 * ranks) + 18 * square;
+  // What one thread works on (FitPass::Scratch).
+  bytes += threads * (10 * basis + 6 * target + 6 * s.rank * s.rows);
+  if (s.pairs > 0) {
+    // The weighed target; the layer's moment, its root, H P H^T, and three
+    // matrices of that size in each thread.
+    bytes += 4 * s.experts * target + 4 * square * (5 + 3 * threads);
+  }
+  return bytes;
 }
 
 }  // namespace
@@ -200,13 +214,12 @@ CompressPlan PlanCompression(const OpenedModel& model,
   plan.format.factors = std::move(shapes);
   for (const FactorShape& shape : plan.format.factors) {
     CheckShape(config, options, shape);
-    plan.fit_bytes = std::max(plan.fit_bytes, FitBytes(config, shape));
   }
 
   std::vector<TensorDecl> tensors;
   std::unordered_set<std::string> listed;
   const auto specs = ListTensors(*model.family, config, plan.format);
-  plan.jobs = ListJobs(model, specs, plan.format);
+  plan.jobs = ListJobs(model, specs, options, plan.format);
   for (const TensorSpec& spec : specs) {
     tensors.push_back({spec.name, StoredDType(model, spec), spec.shape});
     listed.insert(spec.name);
@@ -219,12 +232,11 @@ CompressPlan PlanCompression(const OpenedModel& model,
   plan.bytes_in = model.checkpoint.bytes();
   plan.shards = PlanShards(tensors, options.shard_bytes);
   plan.ratios = RatiosOf(CountParts(specs), CountParts(model.tensors));
-  if (options.calibration) {
-    // The inputs in bfloat16; the layer's moment, and three matrices of its
-    // size in each thread.
-    const int64_t moment = config.hidden_size * config.hidden_size;
-    plan.fit_bytes += 2 * options.calibration->tokens * config.hidden_size +
-                      4 * moment * (1 + int64_t{3} * Threads());
+  for (const FactorJob& job : plan.jobs) {
+    plan.fit_bytes = std::max(plan.fit_bytes, FitBytes(job.fit));
+  }
+  if (options.calibration) {  // the inputs of one layer, in bfloat16
+    plan.fit_bytes += 2 * options.calibration->tokens * config.hidden_size;
   }
   return plan;
 }

@@ -16,16 +16,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-FitShape ShapeOf(const OpenedModel& model, const CompressPlan& plan) {
-  const FactorJob& first = plan.jobs.front();
-  return {model.config.num_experts, model.config.expert_size,
-          model.config.hidden_size, first.rank, first.num_bases};
-}
-
 int64_t BytesOf(const FactorJob& job) {
   int64_t bytes = 0;
   for (const TensorDecl& tensor : job.tensors) bytes += tensor.bytes();
   return bytes;
+}
+
+// Stands for the moment of a text, which is not known yet: as much work.
+Buffer<float> Identity(int64_t size) {
+  Buffer<float> identity(size * size);
+  std::fill(identity.begin(), identity.end(), 0.0f);
+  for (int64_t k = 0; k < size; ++k) identity[k * size + k] = 1;
+  return identity;
 }
 
 // The wanted jobs that no earlier run has finished.
@@ -44,9 +46,8 @@ std::vector<bool> UnfinishedJobs(const CompressPlan& plan,
 }  // namespace
 
 double JobSpeed::Seconds(int64_t passes) const {
-  return read_seconds + write_seconds +
-         units * (first.fixed_seconds +
-                  first.pass_seconds * static_cast<double>(passes));
+  return read_seconds + text_seconds + write_seconds +
+         units * first.seconds.Total(passes);
 }
 
 std::vector<bool> WantedJobs(const CompressPlan& plan) {
@@ -65,9 +66,10 @@ JobSpeed MeasureSpeed(const OpenedModel& model, const CompressPlan& plan,
   JobSpeed speed;
   const FactorJob& first = plan.jobs.front();
   const std::vector<bool> jobs = UnfinishedJobs(plan, out);
+  const std::vector<double> costs = internal::CostsOf(plan);
   std::vector<double> units;
   for (size_t i = 0; i < jobs.size(); ++i) {
-    if (jobs[i]) units.push_back(plan.jobs[i].cost / first.cost);
+    if (jobs[i]) units.push_back(costs[i] / costs.front());
   }
   speed.units = Makespan(units, workers);
 
@@ -98,18 +100,24 @@ JobSpeed MeasureSpeed(const OpenedModel& model, const CompressPlan& plan,
   speed.write_seconds = write * (speed.units + shards);
 
   start = MonotonicSeconds();
-  const FitTarget target = LoadTarget(model, first.layer, *first.kind);
+  FitTarget target = LoadTarget(model, first.layer, *first.kind);
   const double load = MonotonicSeconds() - start;
   for (const TensorView* tensor : inputs) model.checkpoint.Evict(*tensor);
   const internal::StartedFit fit = internal::StartOf(plan, first, target);
-  speed.first = ProbeFit(target, fit.options, on_pass);
-  speed.first.fixed_seconds += load;
+  if (plan.options.calibration) {
+    target.moment = Identity(target.cols);
+    if (!fs::exists(internal::MomentsPath(out))) {
+      speed.text_seconds = plan.options.calibration->probe();
+    }
+  }
+  speed.first = ProbeFit(target, first.fit, fit.options, on_pass);
+  speed.first.seconds.fixed += load;
   return speed;
 }
 
 int64_t PassesOf(const Budget& budget, const JobSpeed& speed, double spent) {
   if (budget.seconds == 0) return budget.passes;
-  return PassesWithin(budget.seconds - spent - speed.write_seconds, speed.first,
+  return PassesWithin(budget.seconds - spent - speed.text_seconds - speed.write_seconds, speed.first,
                       std::max(speed.units, 1e-9));
 }
 
@@ -128,7 +136,9 @@ int64_t DiskBytes(const OpenedModel& model, const CompressPlan& plan,
     if (wanted[i]) share += bytes;
     tensors += static_cast<int64_t>(plan.jobs[i].tensors.size());
   }
-  if (plan.options.share) return share + kSlack + tensors * kHeader;
+  const int64_t text =
+      plan.options.calibration ? plan.options.calibration->bytes : 0;
+  if (plan.options.share) return share + text + kSlack + tensors * kHeader;
 
   // As the queue gives them; with others, one under way at each.
   JobQueue queue(workers > 1 ? internal::CostsOf(plan)
@@ -151,7 +161,7 @@ int64_t DiskBytes(const OpenedModel& model, const CompressPlan& plan,
     if (weights || !entry.is_regular_file(broken_link)) continue;
     bytes += static_cast<int64_t>(entry.file_size(broken_link));
   }
-  return bytes + kSlack;
+  return bytes + text + kSlack;
 }
 
 Estimate EstimateCompression(const OpenedModel& model, const CompressPlan& plan,
@@ -185,19 +195,16 @@ Estimate EstimateCompression(const OpenedModel& model, const CompressPlan& plan,
   estimate.passes = !note.is_null()
                         ? note.get<int64_t>()
                         : PassesOf(plan.options.budget, speed,
-                                   speed.read_seconds + speed.first.seconds);
+                                   speed.read_seconds + speed.first.probe_seconds);
   estimate.seconds = speed.Seconds(estimate.passes);
-  if (plan.options.budget.seconds > 0) estimate.seconds += speed.first.seconds;
+  if (plan.options.budget.seconds > 0) estimate.seconds += speed.first.probe_seconds;
 
-  const FitOperations operations =
-      OperationsOf(ShapeOf(model, plan), plan.options.solver);
   const std::vector<bool> wanted = WantedJobs(plan);
   for (size_t i = 0; i < plan.jobs.size(); ++i) {
     if (!wanted[i]) continue;
     estimate.operations +=
-        (operations.fixed +
-         operations.pass * static_cast<double>(estimate.passes)) *
-        plan.jobs[i].cost / plan.jobs.front().cost;
+        OperationsOf(plan.jobs[i].fit, plan.options.solver)
+            .Total(estimate.passes);
   }
   return estimate;
 }

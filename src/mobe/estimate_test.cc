@@ -21,12 +21,14 @@ TEST(MakespanTest, IsOfTheLastWorker) {
 
 TEST(JobSpeedTest, AddsUp) {
   JobSpeed speed;
-  speed.first.pass_seconds = 2;
-  speed.first.fixed_seconds = 10;
+  speed.first.seconds = {10, 2, 0};
   speed.units = 3;
   speed.read_seconds = 5;
   speed.write_seconds = 7;
   EXPECT_DOUBLE_EQ(speed.Seconds(100), 5 + 7 + 3 * (10 + 200));
+  JobSpeed calibrated = speed;
+  calibrated.text_seconds = 4;
+  EXPECT_DOUBLE_EQ(calibrated.Seconds(100), speed.Seconds(100) + 4);
   EXPECT_EQ(PassesOf({40, 0}, speed, 1e9), 40);
   // 20 s are spent, 7 will be by writing.
   EXPECT_EQ(PassesOf({0, 20 + 7 + 3 * (10 + 200)}, speed, 20), 100);

@@ -12,13 +12,10 @@
 namespace mobe::internal {
 namespace {
 
-// Experts that one look takes in, others each time where there are more. There
-// is a look at each of the first kSettled passes, then at each kEvery-th; a
-// look has weight kRenew in the means. The metric must be accurate and fresh
-// while bases move far: on the bundled model (32 experts) looks at 8 experts,
-// or every fourth pass from the start, take twice the passes to the same error;
-// looks at 32 gain nothing.
-constexpr int64_t kLook = 16;
+// There is a look at each of the first kSettled passes, then at each kEvery-th;
+// a look has weight kRenew in the means. While bases move far the metric must be
+// fresh: on the bundled model looks at every fourth pass from the start take
+// twice the passes to the same error.
 constexpr int64_t kSettled = 350;
 constexpr int64_t kEvery = 4;
 constexpr float kRenew = 0.3f;
@@ -80,6 +77,11 @@ FitMetric::FitMetric(const FitTarget& target, const FitOptions& options,
   for (Factor* factor : {&ranks_, &columns_}) {
     factor->mean.Resize(factor->size * factor->size);
   }
+}
+
+int64_t FitMetric::Looks(int64_t passes) {
+  const int64_t settled = std::min(passes, kSettled);
+  return settled + passes / kEvery - settled / kEvery;
 }
 
 void FitMetric::Begin(int64_t pass) {

@@ -24,14 +24,6 @@ constexpr double kRidge = 1e-6;
 constexpr float kFloor = 3.0f;
 constexpr int64_t kGrain = 1 << 16;
 
-// Experts whose mix is in memory at a time. Depends on the target alone, as
-// everything that decides the order of sums must. An eighth of the experts adds
-// an eighth of the target to memory and reads the bases eight times a pass,
-// which costs a few percent.
-int64_t ChunkOf(int64_t experts) {
-  return std::min(experts, std::max<int64_t>((experts + 7) / 8, 16));
-}
-
 // H, lower triangular, with H H^T = moment + kFloor I.
 Buffer<float> CholeskyOf(int64_t size, const Buffer<float>& moment) {
   Buffer<float> root;

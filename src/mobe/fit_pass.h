@@ -16,6 +16,7 @@
 // Experts go through in chunks, so that the mix of only one chunk is in memory.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -25,6 +26,14 @@
 #include "mobe/fit_metric.h"
 
 namespace mobe::internal {
+
+// Experts whose mix is in memory at a time. Depends on the target alone, as
+// everything that decides the order of sums must. An eighth of the experts adds
+// an eighth of the target to memory and reads the bases eight times a pass,
+// which costs a few percent.
+inline int64_t ChunkOf(int64_t experts) {
+  return std::min(experts, std::max<int64_t>((experts + 7) / 8, 16));
+}
 
 class FitPass {
  public:

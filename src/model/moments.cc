@@ -326,4 +326,46 @@ void CollectMoments(const OpenedModel& model, const CalibrationTokens& tokens,
   writer.Commit();
 }
 
+double ProbeMoments(const OpenedModel& model, const CalibrationTokens& tokens) {
+  Check(model, tokens);
+  const ModelConfig& c = model.config;
+  int64_t layer = 0;
+  while (layer < c.num_layers && !c.IsMoeLayer(layer)) ++layer;
+  if (layer == c.num_layers) return 0;
+  const auto seconds = [&](int64_t windows) {
+    const auto count =
+        std::min(tokens.ids.size(),
+                 static_cast<size_t>(windows * tokens.context));
+    Collector collector(model, {tokens.ids.first(count), tokens.context});
+    LayerMoments moments(c);
+    moments.write_inputs = [](std::span<const std::byte>) {};
+    const double start = MonotonicSeconds();
+    collector.RunLayer(layer, &moments, [](double) {});
+    return MonotonicSeconds() - start;
+  };
+  // The first one brings code and pages in. Of two sizes: what each token
+  // costs, and what the layer does.
+  constexpr int64_t kFew = 2;
+  constexpr int64_t kMore = 6;
+  seconds(kFew);
+  const double few = seconds(kFew);
+  const double more = seconds(kMore);
+  const auto windows = static_cast<double>(tokens.ids.size()) /
+                       static_cast<double>(tokens.context);
+  if (windows <= static_cast<double>(kMore)) {
+    return more * static_cast<double>(c.num_layers);
+  }
+  const double each = std::max(more - few, 0.0) / (kMore - kFew);
+  return static_cast<double>(c.num_layers) *
+         (more + each * (windows - static_cast<double>(kMore)));
+}
+
+int64_t MomentsBytes(const ModelConfig& config, int64_t tokens) {
+  int64_t bytes = 0;
+  for (const TensorDecl& tensor : Declare(config, tokens)) {
+    bytes += tensor.bytes();
+  }
+  return bytes;
+}
+
 }  // namespace mobe

@@ -37,4 +37,12 @@ void CollectMoments(const OpenedModel& model, const CalibrationTokens& tokens,
                     const std::filesystem::path& file,
                     const ProgressFn& progress);
 
+// Seconds that it will take, measured on one layer with experts and a few
+// windows; none is an input of the next layer, so that routing is not as it
+// will be. 0 when no layer has experts.
+double ProbeMoments(const OpenedModel& model, const CalibrationTokens& tokens);
+
+// Of that file's tensors.
+int64_t MomentsBytes(const ModelConfig& config, int64_t tokens);
+
 }  // namespace mobe
