@@ -8,6 +8,11 @@ threads and take turns, so that both see the same noise. On a busy machine take
 --threads 1: threads that wait for one another are slowed down by ten times, not
 by their share, and torch's more than mobe's.
 
+With --text both finished models are compared with the original on it, too: the
+published factors of its best state, looked at every 200 passes as in its script,
+are written in the native format, in bfloat16, and mobe runs both. That needs all
+layers to mean anything.
+
 Times: of torch, reading the weights, the SVDs and the passes, without starting
 Python; of mobe, the whole program up to its last pass. Errors are mean squared
 errors of W / std, their mean over the matrices: of torch, the best of all passes
@@ -26,10 +31,12 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROGRAM = os.environ.get("MOBE", REPOSITORY / "build/release/mobe")
-BUDGETS = (100, 200, 300, 500, 700, 1000, 1500, 2000)
+BUDGETS = "300,500,700,1000,1250,1500,2000"
+KEEP_EVERY = 200
 ACTIVATIONS = {"silu": torch.nn.functional.silu, "tanh": torch.tanh}
 
 
@@ -57,6 +64,8 @@ class Published:
         weights = read_experts(folder, layer, kind).half()
         experts, rows, cols = weights.shape
         self.activation = ACTIVATIONS[activation]
+        self.layer, self.kind = layer, kind
+        self.std = weights.std().float()
         self.target = (weights / weights.std()).float()
         a, bases = [], []
         for group in weights.float().chunk(num_bases):
@@ -68,7 +77,8 @@ class Published:
         self.bases = torch.stack(bases).requires_grad_()
         self.logits = logits.requires_grad_()
         self.adam = torch.optim.Adam([self.a, self.bases, self.logits], lr=0.07)
-        self.best = float("inf")
+        self.best = self.best_kept = float("inf")
+        self.passes = 0
         self.seconds = time.monotonic() - start
 
     def run(self, passes):
@@ -79,6 +89,10 @@ class Published:
             product = self.a @ self.activation(mixed)
             loss = torch.nn.functional.mse_loss(product, self.target)
             self.best = min(self.best, loss.item())
+            self.passes += 1
+            if self.passes % KEEP_EVERY == 0 and loss.item() < self.best_kept:
+                self.best_kept = loss.item()
+                self.kept = self.factors()
             self.adam.zero_grad()
             loss.backward()
             self.adam.step()
@@ -87,11 +101,40 @@ class Published:
         return seconds
 
 
-def run_mobe(arguments, passes):
-    """Seconds and error of a fit of that many passes."""
+    def factors(self):
+        """By the names of the native format, as copies."""
+        prefix = f"model.layers.{self.layer}.mlp"
+        named = {
+            f"{prefix}.B_{self.kind}": self.bases,
+            f"{prefix}.W_{self.kind}": self.logits.softmax(1),
+        }
+        for expert, a in enumerate(self.a):
+            named[f"{prefix}.experts.{expert}.{self.kind}_proj.weight"] = a * self.std
+        return {name: t.detach().bfloat16() for name, t in named.items()}
+
+
+def replace_tensors(folder, tensors):
+    """Puts these in the place of those of the same names."""
+    for shard in folder.glob("*.safetensors"):
+        all_tensors = load_file(shard)
+        for name in all_tensors.keys() & tensors.keys():
+            assert all_tensors[name].shape == tensors[name].shape, name
+            all_tensors[name] = tensors[name]
+        save_file(all_tensors, shard)
+
+
+def divergence(arguments, out):
+    command = [PROGRAM, "compare", arguments.model, out, arguments.text, "--json"]
+    command += ["--max-tokens", 16384, "--context", 512, "--quiet"]
+    done = subprocess.run([*map(str, command)], check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)["kld_mean"]
+
+
+def run_mobe(arguments, passes, then=None):
+    """Seconds and error of a fit of that many passes; then(folder) of the result."""
     with tempfile.TemporaryDirectory(prefix="mobe_bench_") as folder:
-        trace = Path(folder, "trace.csv")
-        command = [PROGRAM, "compress", arguments.model, Path(folder, "out")]
+        trace, out = Path(folder, "trace.csv"), Path(folder, "out")
+        command = [PROGRAM, "compress", arguments.model, out]
         command += ["--layers", arguments.layers, "--bases", arguments.bases]
         command += ["--activation", arguments.activation, "--budget", passes]
         command += ["--threads", arguments.threads, "--trace", trace]
@@ -99,6 +142,8 @@ def run_mobe(arguments, passes):
         done = subprocess.run([*map(str, command)], check=True, stdout=subprocess.PIPE)
         with open(trace, newline="") as file:
             rows = list(csv.DictReader(file))
+        if then:
+            then(out)
     report = json.loads(done.stdout)
     assert len(rows) == passes * len(report["matrices"])
     return float(rows[-1]["seconds"]), report["mse_scaled_mean"]
@@ -115,11 +160,21 @@ def measure(arguments):
     ]
     scan = {}
     speeds = []  # mobe's passes in the time of one published one, by turn
-    for turn, budget in enumerate(BUDGETS, 1):
-        done = arguments.passes * (turn - 1) // len(BUDGETS)
-        passes = arguments.passes * turn // len(BUDGETS) - done
+    kl = {}
+
+    def compare(out):
+        kl["mobe"] = divergence(arguments, out)
+        factors = {n: t for matrix in published for n, t in matrix.kept.items()}
+        replace_tensors(out, factors)
+        kl["reference"] = divergence(arguments, out)
+
+    turns = len(arguments.budgets)
+    for turn, budget in enumerate(arguments.budgets, 1):
+        done = arguments.passes * (turn - 1) // turns
+        passes = arguments.passes * turn // turns - done
         published_seconds = sum(matrix.run(passes) for matrix in published)
-        scan[budget] = run_mobe(arguments, budget)
+        last = compare if arguments.text and turn == turns else None
+        scan[budget] = run_mobe(arguments, budget, last)
         speeds.append(published_seconds / passes / (scan[budget][0] / budget))
     seconds = sum(matrix.seconds for matrix in published)
     best = statistics.mean(matrix.best for matrix in published)
@@ -147,6 +202,8 @@ def measure(arguments):
             seconds / scan[reached[0]][0] if reached else None
         ),
         "error_ratio": tenth_error / best,
+        # With --text, of mobe's largest budget.
+        **({"kl": kl, "kl_ratio": kl["mobe"] / kl["reference"]} if kl else {}),
     }
 
 
@@ -161,6 +218,9 @@ def print_table(result):
     reached = "not reached" if speedup is None else f"{speedup:.1f} times sooner"
     print(f"the published algorithm's error: {reached}")
     print(f"error in a tenth of its time: {result['error_ratio']:.3f} of its error")
+    if "kl" in result:
+        ours, published = result["kl"]["mobe"], result["kl"]["reference"]
+        print(f"KL divergence: {ours:.6f} against {published:.6f}")
 
 
 def main():
@@ -171,11 +231,15 @@ def main():
     add("--bases", type=int, default=8, help="must divide the number of experts")
     add("--activation", choices=ACTIVATIONS, default="silu")
     add("--passes", type=int, default=4000, help="of the published algorithm")
+    add("--budgets", default=BUDGETS, help="passes of mobe, ascending")
+    add("--text", type=Path, help="to compare the models on, with --layers of all")
     add("--threads", type=int, default=2)
     add("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    if arguments.passes < len(BUDGETS):
-        parser.error(f"--passes: expected {len(BUDGETS)} or more")
+    arguments.budgets = [int(budget) for budget in arguments.budgets.split(",")]
+    least = KEEP_EVERY if arguments.text else len(arguments.budgets)
+    if arguments.passes < least:
+        parser.error(f"--passes: expected {least} or more")
     result = measure(arguments)
     if arguments.json:
         print(json.dumps(result, indent=2))
