@@ -23,9 +23,11 @@ std::vector<int32_t> RandomTokens(int64_t count, int64_t vocab_size) {
   return ids;
 }
 
+}  // namespace
+
 std::vector<int32_t> ReadTokens(const CalibrateOptions& options,
                                 const OpenedModel& model) {
-  if (options.file == "random") {
+  if (options.file.empty() || options.file == "random") {
     return RandomTokens(options.max_tokens, model.config.vocab_size);
   }
   EvalText text =
@@ -35,8 +37,6 @@ std::vector<int32_t> ReadTokens(const CalibrateOptions& options,
   }
   return std::move(text.tokens);
 }
-
-}  // namespace
 
 std::vector<CLI::Option*> AddTokenOptions(CLI::App* command,
                                           const std::string& max_tokens,

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "cli/command.h"
 #include "mobe/compress.h"
@@ -23,6 +24,10 @@ std::vector<CLI::Option*> AddTokenOptions(CLI::App* command,
 
 // Adds --calibrate, --calibrate-tokens and --calibrate-context.
 void AddCalibrateOptions(CLI::App* command, CalibrateOptions* options);
+
+// Those of the options, or of `random` without any. Fails as ToCalibration.
+std::vector<int32_t> ReadTokens(const CalibrateOptions& options,
+                                const OpenedModel& model);
 
 // Reads the text with the model's tokenizer. `model` must outlive the result.
 // Fails with kUserInput when there are no tokens in it.

@@ -15,6 +15,8 @@
 #include "cli/calibrate_options.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/make_plan.h"
+#include "cli/print_plan.h"
 #include "cli/stop_signals.h"
 #include "mobe/compress_baseline.h"
 #include "mobe/crew.h"
@@ -27,7 +29,8 @@ namespace {
 struct Arguments {
   std::string model;
   std::string out;
-  std::string kinds = "gate,up";
+  std::string kinds;
+  std::string split = "even";
   int64_t bases = 0;
   double ratio = 0;
   int64_t rank = 0;
@@ -93,9 +96,19 @@ CompressOptions OptionsOf(const Arguments& arguments,
   CompressOptions options;
   if (arguments.bases != 0) options.num_bases = arguments.bases;
   if (arguments.ratio != 0) options.ratio = arguments.ratio;
-  options.kinds = ParseKinds(arguments.kinds);
   if (arguments.rank != 0) options.rank = arguments.rank;
   options.basis_rank = arguments.basis_rank;
+  const bool automatic = arguments.split == "auto";
+  if (automatic) options.split = Split::kAuto;
+  if (automatic && (options.num_bases || options.rank ||
+                    options.basis_rank != 0 || arguments.method != "mobe")) {
+    Fail(ErrorKind::kUserInput,
+         "--split auto chooses bases and ranks of --method mobe: leave out "
+         "--bases, --rank, --basis-rank and --method, or the split");
+  }
+  options.kinds = ParseKinds(!arguments.kinds.empty() ? arguments.kinds
+                             : automatic              ? "gate,up,down"
+                                                      : "gate,up");
   options.max_alphas = arguments.alphas;
   options.activation = *ActivationFromName(arguments.activation);
   options.solver = *SolverFromName(arguments.solver);
@@ -111,62 +124,6 @@ CompressOptions OptionsOf(const Arguments& arguments,
   }
   options.shard_bytes = static_cast<int64_t>(arguments.shard_gigabytes * 1e9);
   return options;
-}
-
-Json PlanJson(const CompressPlan& plan) {
-  Json json = DescribeFormat(plan.format);
-  json.erase("matrices");  // the key of what is said of each matrix
-  json["alphas"] = plan.options.max_alphas;
-  json["ratio_experts"] = plan.ratios.experts;
-  json["ratio_model"] = plan.ratios.model;
-  json["bytes_in"] = plan.bytes_in;
-  json["bytes_out"] = plan.bytes_out;
-  return json;
-}
-
-void PrintPlan(const CompressPlan& plan) {
-  fmt::print(
-      "{}{}\n"
-      "expert weights kept: {:.1f}%   whole model: {:.1f}%\n"
-      "bytes: {} in, {} out in {} file{}\n"
-      "memory of the fit: {}\n",
-      SummarizeFormat(plan.format),
-      plan.options.max_alphas == 0
-          ? ""
-          : fmt::format(", at most {} for an expert", plan.options.max_alphas),
-      100 * plan.ratios.experts, 100 * plan.ratios.model,
-      FormatBytes(static_cast<double>(plan.bytes_in)),
-      FormatBytes(static_cast<double>(plan.bytes_out)), plan.shards.size(),
-      plan.shards.size() == 1 ? "" : "s",
-      FormatBytes(static_cast<double>(plan.fit_bytes)));
-}
-
-Json EstimateJson(const Estimate& estimate) {
-  return {{"seconds_expected", estimate.seconds},
-          {"passes", estimate.passes},
-          {"operations", estimate.operations},
-          {"peak_memory_bytes", estimate.peak_memory_bytes},
-          {"disk_bytes", estimate.disk_bytes},
-          {"disk_free_bytes", estimate.free_bytes}};
-}
-
-void PrintEstimate(const CompressPlan& plan, const Estimate& estimate) {
-  const auto bytes = [](int64_t count) {
-    return FormatBytes(static_cast<double>(count));
-  };
-  const FitCost& probe = estimate.speed.first;
-  const FactorJob& first = plan.jobs.front();
-  fmt::print(
-      "peak memory: {} (fit {}, mapped pages {}, program {})\n"
-      "disk: {} at most, {} free\n"
-      "operations: {:.3g} in {} passes of each matrix\n"
-      "time: {} ({} passes of {} experts of layer {} {}, {:.2g} s, measured)\n",
-      bytes(estimate.peak_memory_bytes), bytes(plan.fit_bytes),
-      bytes(estimate.mapped_bytes), bytes(estimate.process_bytes),
-      bytes(estimate.disk_bytes), bytes(estimate.free_bytes),
-      estimate.operations, estimate.passes, FormatDuration(estimate.seconds),
-      probe.passes, probe.experts, first.layer, first.kind->name,
-      probe.probe_seconds);
 }
 
 Json MatricesJson(const CompressReport& report) {
@@ -254,8 +211,16 @@ void RunFirst(const Arguments& arguments,
   const OpenedModel model = OpenModel(arguments.model);
   CompressOptions options = OptionsOf(arguments, model);
   options.arguments = recipe;
+  options.started = start;
   if (!arguments.dry_run) options.stop = StopOnSignals();
-  const CompressPlan plan = PlanCompression(model, options);
+  CompressPlan plan;
+  {
+    ProgressBar bar(stderr, common.quiet);
+    plan = MakePlan(model, options, arguments.calibrate, arguments.out,
+                    arguments.dry_run ? KeepMoments::kNo : KeepMoments::kYes,
+                    bar.AsFunction(), ranks);
+  }
+  const double split_seconds = MonotonicSeconds() - start;
   if (arguments.method != "mobe") {
     RunBaseline(arguments, common, model, plan);
     return;
@@ -277,9 +242,14 @@ void RunFirst(const Arguments& arguments,
     if (common.json) {
       Json json = PlanJson(plan);
       json.update(EstimateJson(estimate));
+      if (options.split == Split::kAuto) json["split_seconds"] = split_seconds;
       PrintJson(json);
     } else {
       PrintEstimate(plan, estimate);
+      if (options.split == Split::kAuto) {
+        fmt::print("besides: {} to choose the split, as it took now\n",
+                   FormatDuration(split_seconds));
+      }
     }
     return;
   }
@@ -336,7 +306,7 @@ void Run(const Arguments& arguments, const std::vector<std::string>& recipe,
       const OpenedModel model = OpenModel(arguments.model);
       CompressOptions options = OptionsOf(arguments, model);
       options.stop = StopOnSignals();
-      const CompressPlan plan = PlanCompression(model, options);
+      const CompressPlan plan = ReceivePlan(model, options, ranks.get());
       HelpCompress(model, plan, arguments.out, ranks.get());
     });
     return;
@@ -363,10 +333,9 @@ std::vector<std::string> RecipeOf(const CLI::App& recipe) {
 // The options that make the model what it is: all that a merge has to know.
 // What is not one of them is added in AddCompress.
 void AddRecipe(CLI::App* recipe, Arguments* arguments) {
-  recipe
-      ->add_option("--kinds", arguments->kinds,
-                   "matrices to factor: some of gate,up,down")
-      ->capture_default_str();
+  recipe->add_option("--kinds", arguments->kinds,
+                     "matrices to factor: some of gate,up,down (default: "
+                     "gate,up; all with --split auto)");
   auto* bases =
       recipe
           ->add_option("--bases", arguments->bases,
@@ -386,6 +355,12 @@ void AddRecipe(CLI::App* recipe, Arguments* arguments) {
                    "store each basis as a product of this rank (default: "
                    "whole)")
       ->check(CLI::PositiveNumber);
+  recipe
+      ->add_option("--split", arguments->split,
+                   "of the ratio over layers and kinds: even, or auto, by what "
+                   "an error of each does to the predictions")
+      ->check(CLI::IsMember({"even", "auto"}))
+      ->capture_default_str();
   recipe
       ->add_option("--alphas", arguments->alphas,
                    "bases that one expert may use (default: all)")
@@ -445,7 +420,7 @@ void RunMerge(const std::string& folder, const std::string& out,
   const OpenedModel model = OpenModel(folder);
   CompressOptions options = OptionsOf(arguments, model);
   options.stop = StopOnSignals();
-  const CompressPlan plan = PlanCompression(model, options);
+  const CompressPlan plan = PlanOfPart(model, options, parts.front());
   if (!common.json) {
     PrintPlan(plan);
     std::fflush(stdout);  // before the progress on stderr

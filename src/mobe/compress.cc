@@ -30,8 +30,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// What the calibration found; written once, before the first fit.
-
 // The start of one matrix from a file of starts.
 Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
                   const FitTarget& target) {
@@ -118,7 +116,7 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
             const fs::path& path, const PassFn& on_pass) {
   FitTarget target = LoadTarget(model, job.layer, *job.kind);
   if (plan.options.calibration) {
-    LoadMoments(internal::MomentsPath(out), job.layer, &target);
+    LoadMoments(internal::MomentsPath(out), job.layer, *job.kind, &target);
   }
   for (int64_t e = 0; e < model.config.num_experts; ++e) {
     model.checkpoint.Evict(model.At(job.kind->expert, job.layer, e));
@@ -267,6 +265,23 @@ class Results {
 
 }  // namespace
 
+void EnsureMoments(const Calibration& calibration, const fs::path& out,
+                   const ProgressFn& progress) {
+  const fs::path path = internal::MomentsPath(out);
+  if (fs::exists(path)) {
+    // Those of a choice that was stopped before its job began may be others.
+    const SafetensorsFile file(path);
+    const auto hash = file.metadata().find("hash");
+    if (hash != file.metadata().end() && hash->second == calibration.hash) {
+      return;
+    }
+  }
+  MakeFolder(path.parent_path());
+  calibration.collect(path, [&](const ProgressEvent& event) {
+    progress({0, event.what, ""});
+  });
+}
+
 namespace internal {
 
 StartedFit StartOf(const CompressPlan& plan, const FactorJob& job,
@@ -282,22 +297,25 @@ StartedFit StartOf(const CompressPlan& plan, const FactorJob& job,
 Json OptionsJson(const CompressPlan& plan) {
   const CompressOptions& options = plan.options;
   const Json format = DescribeFormat(plan.format);
-  return {{"mobe", MOBE_VERSION},
-          {"num_B", format.at("num_bases")},
-          {"rank", format.at("rank")},
-          {"basis_rank", format.at("basis_rank")},
-          {"alphas", options.max_alphas},
-          {"activation", format.at("activation")},
-          {"layers", format.at("layers")},
-          {"matrices", format.at("matrices")},
-          {"shapes", format.at("factors")},
-          {"solver", SolverName(options.solver)},
-          {"passes", options.budget.passes},
-          {"seconds", options.budget.seconds},
-          {"seed", options.seed},
-          {"shard_bytes", options.shard_bytes},
-          {"start", options.start.empty() ? "" : HashFile(options.start)},
-          {"calibrate", options.calibration ? options.calibration->hash : ""}};
+  return {
+      {"mobe", MOBE_VERSION},
+      {"num_B", format.at("num_bases")},
+      {"rank", format.at("rank")},
+      {"basis_rank", format.at("basis_rank")},
+      {"alphas", options.max_alphas},
+      {"activation", format.at("activation")},
+      {"layers", format.at("layers")},
+      {"matrices", format.at("matrices")},
+      {"shapes", format.at("factors")},
+      {"split", SplitName(options.split)},
+      {"ratio", options.split == Split::kAuto ? Json(options.ratio) : Json()},
+      {"solver", SolverName(options.solver)},
+      {"passes", options.budget.passes},
+      {"seconds", options.budget.seconds},
+      {"seed", options.seed},
+      {"shard_bytes", options.shard_bytes},
+      {"start", options.start.empty() ? "" : HashFile(options.start)},
+      {"calibrate", options.calibration ? options.calibration->hash : ""}};
 }
 
 fs::path MomentsPath(const fs::path& out) {
@@ -357,7 +375,8 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
                                     const fs::path& out,
                                     const ProgressFn& progress,
                                     const TraceFn& trace, Ranks* ranks) {
-  const double started = MonotonicSeconds();
+  const double started =
+      plan.options.started > 0 ? plan.options.started : MonotonicSeconds();
   const auto check_stop = [&] {
     if (plan.options.stop && plan.options.stop()) throw StopWork();
   };
@@ -384,12 +403,12 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
     journal.SetNote("checked", true);
   }
   // Other ranks wait for their first job, so for this too.
-  const fs::path moments = internal::MomentsPath(out);
-  if (plan.options.calibration && !fs::exists(moments)) {
-    plan.options.calibration->collect(moments, [&](const ProgressEvent& event) {
-      check_stop();
-      progress({0, event.what, ""});
-    });
+  if (plan.options.calibration) {
+    EnsureMoments(*plan.options.calibration, out,
+                  [&](const ProgressEvent& event) {
+                    check_stop();
+                    progress(event);
+                  });
   }
 
   // One process goes by layers: then few factors wait for their shard.

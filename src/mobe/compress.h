@@ -37,6 +37,15 @@ struct Calibration {
   int64_t bytes = 0;  // of the file
 };
 
+// Who chooses shapes for a ratio.
+enum class Split {
+  kEven,  // the same for every kind and layer that is factored
+  kAuto,  // by what an error of each does to the predictions (split.h)
+};
+inline const char* SplitName(Split split) {
+  return split == Split::kEven ? "even" : "auto";
+}
+
 struct CompressOptions {
   std::vector<const MatrixKind*> kinds = {&kGateKind, &kUpKind};
   std::optional<int64_t> num_bases;  // one of these two
@@ -44,12 +53,15 @@ struct CompressOptions {
   std::optional<int64_t> rank;       // of A; default: the expert size
   int64_t basis_rank = 0;            // of low-rank bases; 0: whole ones
   int64_t max_alphas = 0;  // bases that one expert may use; 0: all of them
+  Split split = Split::kEven;
   Activation activation = Activation::kSilu;
   int64_t first_layer = 0;  // of the layers to factor, inclusive
   int64_t last_layer = INT64_MAX;
   uint64_t seed = 0;
   Solver solver = Solver::kFast;
   Budget budget{500, 0};
+  // When a time budget began to run (MonotonicSeconds); 0: with Compress.
+  double started = 0;
   int64_t shard_bytes = int64_t{5} * 1000 * 1000 * 1000;
   // A safetensors file of starts for the reference solver, in the reference's
   // names (model_layers_{i}_mlp_{kind}_proj.A_params, B_params, w_params).
@@ -88,6 +100,13 @@ struct CompressPlan {
   int64_t fit_bytes = 0;
 };
 
+// Fails with kUserInput where options contradict each other or the model,
+// whatever the shapes; PlanCompression calls it.
+void CheckOptions(const OpenedModel& model, const CompressOptions& options);
+// The layers with experts that the options name. Fails with kUserInput when
+// there is none.
+std::vector<int64_t> LayersToFactor(const ModelConfig& config,
+                                    const CompressOptions& options);
 // What the options alone make of the model: the same shape for every kind and
 // layer that they name. Fails with kUserInput when they don't fit the model.
 std::vector<FactorShape> UniformShapes(const ModelConfig& config,
@@ -143,6 +162,12 @@ CompressReport Merge(const OpenedModel& model, const CompressPlan& plan,
                      const std::vector<std::filesystem::path>& parts,
                      const std::filesystem::path& out,
                      const ProgressFn& progress);
+
+// Writes what the calibration finds to where the job in `out` keeps it, unless
+// it is there: before the first fit, or before shapes are chosen.
+void EnsureMoments(const Calibration& calibration,
+                   const std::filesystem::path& out,
+                   const ProgressFn& progress);
 
 namespace internal {
 

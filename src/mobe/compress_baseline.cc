@@ -71,7 +71,9 @@ CompressReport CompressByBaseline(const OpenedModel& model,
   Buffer<float> product;
   const auto run = [&](const FactorJob& job) {
     FitTarget target = LoadTarget(model, job.layer, *job.kind);
-    if (plan.options.calibration) LoadMoments(moments, job.layer, &target);
+    if (plan.options.calibration) {
+      LoadMoments(moments, job.layer, *job.kind, &target);
+    }
     product = baseline.fit(target, shape.num_bases,
                            RankForBudget(baseline, shape, BudgetOf(job)),
                            job.dtype());

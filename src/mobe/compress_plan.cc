@@ -12,24 +12,6 @@
 namespace mobe {
 namespace {
 
-std::vector<int64_t> LayersToFactor(const ModelConfig& config,
-                                    const CompressOptions& options) {
-  std::vector<int64_t> layers;
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    if (config.IsMoeLayer(layer) && layer >= options.first_layer &&
-        layer <= options.last_layer) {
-      layers.push_back(layer);
-    }
-  }
-  if (layers.empty()) {
-    Fail(ErrorKind::kUserInput,
-         "no layer to factor: the model has layers 0 to {}, and none of those "
-         "asked for has experts",
-         config.num_layers - 1);
-  }
-  return layers;
-}
-
 // F8 and the like are written as bf16; anything else keeps its dtype.
 DType StoredDType(const OpenedModel& model, const TensorSpec& spec) {
   const MatrixKind* kind = KindOf(spec.role);
@@ -66,6 +48,8 @@ std::vector<FactorJob> ListJobs(const OpenedModel& model,
   return jobs;
 }
 
+}  // namespace
+
 void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
   if (model.mobe) {
     Fail(ErrorKind::kUserInput,
@@ -88,6 +72,8 @@ void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
          "text");
   }
 }
+
+namespace {
 
 void CheckRanks(const ModelConfig& config, const FactorShape& shape) {
   const int64_t widest = std::min(config.expert_size, config.hidden_size);
@@ -149,6 +135,24 @@ int64_t FitBytes(const FitShape& s) {
 }
 
 }  // namespace
+
+std::vector<int64_t> LayersToFactor(const ModelConfig& config,
+                                    const CompressOptions& options) {
+  std::vector<int64_t> layers;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (config.IsMoeLayer(layer) && layer >= options.first_layer &&
+        layer <= options.last_layer) {
+      layers.push_back(layer);
+    }
+  }
+  if (layers.empty()) {
+    Fail(ErrorKind::kUserInput,
+         "no layer to factor: the model has layers 0 to {}, and none of those "
+         "asked for has experts",
+         config.num_layers - 1);
+  }
+  return layers;
+}
 
 Share ParseShare(const std::string& text) {
   Share share;

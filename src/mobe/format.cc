@@ -84,7 +84,8 @@ MobeFormat ReadUniform(const ConfigReader& reader, const Checkpoint& checkpoint,
   return format;
 }
 
-// Of version 2: a table.
+}  // namespace
+
 MobeFormat ReadTable(const ConfigReader& reader, const ModelConfig& config) {
   MobeFormat format;
   format.activation = ReadActivation(reader);
@@ -132,6 +133,8 @@ MobeFormat ReadTable(const ConfigReader& reader, const ModelConfig& config) {
             });
   return format;
 }
+
+namespace {
 
 MobeFormat ReadFormat(const ConfigReader& top, const Checkpoint& checkpoint,
                       const ModelConfig& config) {

@@ -110,6 +110,10 @@ std::string AlphaName(int64_t layer, const MatrixKind& kind);
 std::optional<MobeFormat> DetectFormat(const Checkpoint& checkpoint,
                                        const ModelConfig& config);
 
+// A format from an object with "activation" and "factors", as config.json has
+// it in version 2. Fails with kCorruptFile where it does not fit the model.
+MobeFormat ReadTable(const ConfigReader& reader, const ModelConfig& config);
+
 // The tensors of a model of this format, layer by layer.
 std::vector<TensorSpec> ListTensors(const Family& family,
                                     const ModelConfig& config,

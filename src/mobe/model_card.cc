@@ -146,7 +146,8 @@ std::string Errors(const Recipe& recipe) {
 std::string Options(const Recipe& recipe) {
   std::string text;
   for (const auto& [name, value] : recipe.options.items()) {
-    if (value.is_structured() || value == "" || name == "mobe") continue;
+    const bool empty = value.is_null() || value == "";
+    if (value.is_structured() || empty || name == "mobe") continue;
     if (!text.empty()) text += ", ";
     text += fmt::format(
         "{} {}", Plain(name),

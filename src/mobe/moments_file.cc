@@ -79,7 +79,8 @@ std::string MomentsName(int64_t layer, const char* what) {
 }
 
 void LoadMoments(const std::filesystem::path& path, int64_t layer,
-                 FitTarget* target) {
+                 const MatrixKind& kind, FitTarget* target) {
+  if (kind.transposed) return;
   const SafetensorsFile file(path);
   const int64_t n = target->experts;
   const int64_t d = target->cols;

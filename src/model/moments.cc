@@ -10,17 +10,11 @@
 #include "base/hash.h"
 #include "base/parallel.h"
 #include "mobe/moments_file.h"
-#include "model/attention.h"
-#include "model/experts.h"
-#include "model/norm_rope.h"
-#include "model/weights.h"
+#include "model/layer_run.h"
 
 namespace mobe {
 namespace {
 
-// Tokens that pass through a step together: bounds scratch memory and the
-// length of float32 sums.
-constexpr int64_t kChunk = 1024;
 // Rows of a moment that one task sums.
 constexpr int64_t kRowGrain = 64;
 
@@ -89,95 +83,56 @@ struct LayerMoments {
         importance(static_cast<size_t>(c.num_experts), 0.0) {}
 };
 
+// Takes hidden states [tokens, hidden] through the layers.
 class Collector {
  public:
   Collector(const OpenedModel& model, const CalibrationTokens& tokens)
       : model_(model),
         config_(model.config),
-        ids_(tokens.ids),
-        context_(tokens.context),
-        layer_config_(LayerConfig(model.config)),
-        cache_(layer_config_,
-               std::min(context_, static_cast<int64_t>(ids_.size()))),
-        rope_(config_.head_dim, config_.rope_theta),
-        hidden_(count() * config_.hidden_size) {
-    const TensorView& embedding = model.At(Role::kEmbedding);
-    const int64_t row = config_.hidden_size * DTypeSize(embedding.dtype);
-    for (int64_t t = 0; t < count(); ++t) {
-      LoadAsFloats(embedding.dtype, embedding.data.data() + ids_[t] * row,
-                   config_.hidden_size, State(t));
-    }
-    model.checkpoint.Evict(embedding);
+        count_(static_cast<int64_t>(tokens.ids.size())),
+        context_(std::min(tokens.context, count_)),
+        run_(model, context_),
+        hidden_(count_ * config_.hidden_size) {
+    run_.Embed(tokens.ids, hidden_.data());
   }
 
-  int64_t count() const { return static_cast<int64_t>(ids_.size()); }
+  int64_t count() const { return count_; }
 
-  // Takes the hidden states through one layer. `moments` may be null.
+  // `moments` may be null.
   void RunLayer(int64_t layer, LayerMoments* moments,
                 const std::function<void(double)>& progress) {
     const Weights weights = LoadOneLayer(model_, layer);
     const LayerWeights& w = weights.layers.front();
-    for (int64_t begin = 0; begin < count(); begin += context_) {
-      RunAttention(w, begin, std::min(begin + context_, count()));
-      progress(0.5 * static_cast<double>(begin) / static_cast<double>(count()));
+    const auto all = static_cast<double>(count_);
+    for (int64_t begin = 0; begin < count_; begin += context_) {
+      run_.AddAttention(w, State(begin), std::min(context_, count_ - begin));
+      progress(0.5 * static_cast<double>(begin) / all);
     }
     // Not window by window: experts are fast on many tokens.
-    for (int64_t begin = 0; begin < count(); begin += kChunk) {
-      RunExperts(w, layer, begin, std::min(begin + kChunk, count()), moments);
-      progress(0.5 +
-               0.5 * static_cast<double>(begin) / static_cast<double>(count()));
+    constexpr int64_t kChunk = LayerRun::kChunk;
+    for (int64_t begin = 0; begin < count_; begin += kChunk) {
+      const int64_t tokens = std::min(kChunk, count_ - begin);
+      run_.AddMlp(w, layer, State(begin), tokens);
+      if (moments != nullptr) Add(tokens, moments);
+      progress(0.5 + 0.5 * static_cast<double>(begin) / all);
     }
-    for (const TensorSpec& spec : model_.tensors) {
-      if (spec.layer != layer) continue;
-      model_.checkpoint.Evict(model_.checkpoint.At(spec.name));
-    }
+    run_.Evict(layer);
   }
 
  private:
-  // The cache holds one layer, the one that runs.
-  static ModelConfig LayerConfig(const ModelConfig& config) {
-    ModelConfig one = config;
-    one.num_layers = 1;
-    return one;
-  }
-
   float* State(int64_t token) {
     return hidden_.data() + token * config_.hidden_size;
   }
 
-  void RunAttention(const LayerWeights& w, int64_t first, int64_t last) {
-    cache_.Truncate(0);
-    for (int64_t begin = first; begin < last; begin += kChunk) {
-      const int64_t tokens = std::min(kChunk, last - begin);
-      const int64_t size = tokens * config_.hidden_size;
-      normed_.Resize(size);
-      attended_.Resize(size);
-      rope_.Prepare(cache_.length(), tokens);
-      RmsNorm(w.attention.norm, config_.rms_norm_eps, State(begin), tokens,
-              normed_.data());
-      Attend(layer_config_, w.attention, rope_, Precision::kFloat32, 0,
-             normed_.data(), tokens, &cache_, &attention_, attended_.data());
-      cache_.Append(tokens);
-      float* state = State(begin);
-      for (int64_t i = 0; i < size; ++i) state[i] += attended_[i];
-    }
-  }
-
-  void RunExperts(const LayerWeights& w, int64_t layer, int64_t begin,
-                  int64_t end, LayerMoments* moments) {
-    const int64_t tokens = end - begin;
-    normed_.Resize(tokens * config_.hidden_size);
-    RmsNorm(w.mlp_norm, config_.rms_norm_eps, State(begin), tokens,
-            normed_.data());
-    RunMlp(config_, w, Precision::kFloat32, layer, normed_.data(), tokens,
-           nullptr, &mlp_, State(begin));
-    if (moments == nullptr) return;
-    moments->input.Add(normed_.data(), tokens);
-    rounded_.Resize(normed_.size());
-    Kernels().to_bfloat16(normed_.data(), normed_.size(), rounded_.data());
+  void Add(int64_t tokens, LayerMoments* moments) {
+    const Buffer<float>& normed = run_.normed();
+    const MlpScratch& mlp = run_.mlp();
+    moments->input.Add(normed.data(), tokens);
+    rounded_.Resize(normed.size());
+    Kernels().to_bfloat16(normed.data(), normed.size(), rounded_.data());
     moments->write_inputs(BytesOf(rounded_));
     // Each pair's input of down, times its routing weight.
-    const Routing& routing = mlp_.routing;
+    const Routing& routing = mlp.routing;
     moments->picks.insert(moments->picks.end(), routing.experts.begin(),
                           routing.experts.end());
     moments->pick_weights.insert(moments->pick_weights.end(),
@@ -191,9 +146,9 @@ class Collector {
       const float weight = routing.weights[k];
       moments->importance[static_cast<size_t>(routing.experts[k])] +=
           static_cast<double>(weight) * weight;
-      const int64_t at = mlp_.pair_of[i] * size;
+      const int64_t at = mlp.pair_of[i] * size;
       for (int64_t j = at; j < at + size; ++j) {
-        inner_[j] = weight * mlp_.gate[j];
+        inner_[j] = weight * mlp.gate[j];
       }
     }
     moments->inner.Add(inner_.data(), pairs);
@@ -201,16 +156,12 @@ class Collector {
 
   const OpenedModel& model_;
   const ModelConfig& config_;
-  const std::span<const int32_t> ids_;
+  const int64_t count_;
   const int64_t context_;
-  const ModelConfig layer_config_;
-  KvCache cache_;
-  RopeTable rope_;
-  Buffer<float> hidden_;  // [tokens, hidden]: the residual stream
-  Buffer<float> normed_, attended_, inner_;
+  LayerRun run_;
+  Buffer<float> hidden_;
+  Buffer<float> inner_;
   Buffer<BFloat16> rounded_;
-  AttentionScratch attention_;
-  MlpScratch mlp_;
 };
 
 // In the order in which they are written.
@@ -244,26 +195,6 @@ void Write(const OpenedModel& model, const std::string& name,
   writer->Append(name, BytesOf(values));
 }
 
-void Check(const OpenedModel& model, const CalibrationTokens& tokens) {
-  const std::string folder = model.checkpoint.folder().string();
-  const ModelConfig& c = model.config;
-  if (tokens.ids.empty()) {
-    Fail(ErrorKind::kUserInput, "{}: no tokens to calibrate on", folder);
-  }
-  if (tokens.context < 1 || tokens.context > c.max_positions) {
-    Fail(ErrorKind::kUserInput,
-         "{}: a calibration context of {}, expected 1 to {}", folder,
-         tokens.context, c.max_positions);
-  }
-  for (const int32_t id : tokens.ids) {
-    if (id >= 0 && id < c.vocab_size) continue;
-    Fail(ErrorKind::kUserInput,
-         "{}: token id {} of the calibration is not in the vocabulary of {} "
-         "tokens",
-         folder, id, c.vocab_size);
-  }
-}
-
 }  // namespace
 
 std::string CalibrationTokens::Hash() const {
@@ -275,7 +206,7 @@ std::string CalibrationTokens::Hash() const {
 void CollectMoments(const OpenedModel& model, const CalibrationTokens& tokens,
                     const std::filesystem::path& file,
                     const ProgressFn& progress) {
-  Check(model, tokens);
+  CheckTokens(model, tokens.ids, tokens.context);
   const ModelConfig& c = model.config;
   std::vector<TensorDecl> tensors =
       Declare(c, static_cast<int64_t>(tokens.ids.size()));

@@ -182,7 +182,7 @@ TEST(MomentsTest, TargetsGetThemScaled) {
   target.experts = 16;
   target.rows = 32;
   target.cols = 64;
-  LoadMoments(path, 1, &target);
+  LoadMoments(path, 1, kGateKind, &target);
   double trace = 0;
   for (int64_t k = 0; k < 64; ++k) trace += target.moment[k * 65];
   EXPECT_NEAR(trace, 64, 1e-3);
@@ -200,12 +200,20 @@ TEST(MomentsTest, TargetsGetThemScaled) {
   ASSERT_EQ(target.inputs.starts.size(), 17u);
   EXPECT_EQ(target.inputs.starts.back(),
             static_cast<int64_t>(target.inputs.tokens.size()));
+  // Of down the columns are outputs, which the input's moment says nothing of.
+  FitTarget down;
+  down.experts = 16;
+  down.rows = 32;
+  down.cols = 64;
+  LoadMoments(path, 1, kDownKind, &down);
+  EXPECT_EQ(down.moment.size(), 0);
+  EXPECT_TRUE(down.inputs.empty());
   target.cols = 32;
   ExpectError(ErrorKind::kCorruptFile, "no calibration of this model",
-              [&] { LoadMoments(path, 1, &target); });
+              [&] { LoadMoments(path, 1, kGateKind, &target); });
   target.cols = 64;
   ExpectError(ErrorKind::kMissing, "model.layers.0.moment",
-              [&] { LoadMoments(path, 0, &target); });
+              [&] { LoadMoments(path, 0, kGateKind, &target); });
 }
 
 }  // namespace

@@ -125,15 +125,19 @@ LayerWeights LoadLayer(const OpenedModel& model, int64_t layer, Loader* load) {
   return w;
 }
 
+void LoadEnds(const OpenedModel& model, Loader* load, Weights* weights) {
+  weights->embedding = load->Matrix(Role::kEmbedding);
+  weights->output = model.config.tie_embeddings ? weights->embedding
+                                                : load->Matrix(Role::kOutput);
+  weights->final_norm = load->Vector(Role::kFinalNorm);
+}
+
 }  // namespace
 
 Weights LoadWeights(const OpenedModel& model, const LoadOptions& options) {
   Weights weights;
   Loader load(model, &weights);
-  weights.embedding = load.Matrix(Role::kEmbedding);
-  weights.output = model.config.tie_embeddings ? weights.embedding
-                                               : load.Matrix(Role::kOutput);
-  weights.final_norm = load.Vector(Role::kFinalNorm);
+  LoadEnds(model, &load, &weights);
   for (int64_t layer = 0; layer < model.config.num_layers; ++layer) {
     weights.layers.push_back(LoadLayer(model, layer, &load));
   }
@@ -145,6 +149,13 @@ Weights LoadOneLayer(const OpenedModel& model, int64_t layer) {
   Weights weights;
   Loader load(model, &weights);
   weights.layers.push_back(LoadLayer(model, layer, &load));
+  return weights;
+}
+
+Weights LoadHead(const OpenedModel& model) {
+  Weights weights;
+  Loader load(model, &weights);
+  LoadEnds(model, &load, &weights);
   return weights;
 }
 

@@ -97,6 +97,8 @@ Weights LoadWeights(const OpenedModel& model, const LoadOptions& options);
 // One layer alone, as `layers[0]`, for running a model a layer at a time.
 // Embedding, output and final norm are left out, factored experts as they are.
 Weights LoadOneLayer(const OpenedModel& model, int64_t layer);
+// Embedding, output and final norm alone, without layers.
+Weights LoadHead(const OpenedModel& model);
 
 // Bytes of distinct weights that a step of one token reads: all but the
 // embedding, with experts_per_token experts in each layer and the bases once.

@@ -104,6 +104,14 @@ def test_ranks_change_no_byte(ranks, one, model, tmp_path):
     assert not (out / ".mobe").exists()
 
 
+def test_ranks_take_the_split_that_rank_0_chose(mobe, data, tmp_path):
+    split = "--ratio 0.7 --split auto --passes 3 --calibrate random".split()
+    args = (data / "models/qwen3_moe", *split, "--calibrate-tokens", 100)
+    mobe("compress", args[0], tmp_path / "one", *args[1:], "--threads", 1)
+    finish(start(3, "compress", args[0], tmp_path / "out", *args[1:]))
+    assert contents(tmp_path / "out") == contents(tmp_path / "one")
+
+
 def test_shares_on_separate_disks(mobe, one, model, tmp_path):
     parts = [tmp_path / f"part{i}" for i in range(3)]
     done = []

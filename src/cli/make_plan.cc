@@ -1,0 +1,135 @@
+#include "cli/make_plan.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "eval/damage.h"
+#include "io/checkpoint_writer.h"
+#include "mobe/crew.h"
+#include "mobe/journal.h"
+#include "mobe/split.h"
+
+namespace mobe {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Of the text, or at random, for the damage: it is a mean over tokens, and
+// each layer and kind runs them anew. Their sampling error, a tenth or less,
+// changes no shape by more than a step.
+constexpr int64_t kTokens = 512;
+
+Json TableOf(const CompressPlan& plan) {
+  const Json format = DescribeFormat(plan.format);
+  return {{"activation", format.at("activation")},
+          {"factors", format.at("factors")}};
+}
+
+CompressPlan PlanOfTable(const OpenedModel& model,
+                         const CompressOptions& options, const Json& table,
+                         const std::string& source) {
+  const ConfigReader reader(table, source);
+  return PlanCompression(model, options,
+                         ReadTable(reader, model.config).factors);
+}
+
+// The shapes of the job in `out`, if there is one.
+std::optional<Json> TableOfJob(const fs::path& out) {
+  if (!fs::exists(out / Journal::kFolder / "job.json")) return std::nullopt;
+  const Json options = ReadJob(out).value("options", Json::object());
+  return Json{{"activation", options.value("activation", "silu")},
+              {"factors", options.value("shapes", Json())}};
+}
+
+// A folder that is removed at the end, unless the path is empty.
+struct Temporary {
+  explicit Temporary(fs::path folder) : path(std::move(folder)) {}
+  Temporary(const Temporary&) = delete;
+  Temporary& operator=(const Temporary&) = delete;
+  ~Temporary() {
+    std::error_code ignored;
+    if (!path.empty()) fs::remove_all(path, ignored);
+  }
+  fs::path path;
+};
+
+std::vector<FactorShape> Choose(const OpenedModel& model,
+                                const CompressOptions& options,
+                                const CalibrateOptions& calibrate,
+                                const fs::path& out, KeepMoments keep,
+                                const ProgressFn& progress) {
+  const fs::path ours = fs::exists(out) ? out / Journal::kFolder : out;
+  const bool remove = keep == KeepMoments::kNo && !fs::exists(ours);
+  const Temporary temporary(remove ? ours : fs::path());
+  fs::path moments;
+  if (options.calibration) {
+    EnsureMoments(*options.calibration, out, [&](const ProgressEvent& event) {
+      if (options.stop && options.stop()) {
+        throw Stopped(
+            "stopped while calibrating, which begins anew; run the same "
+            "command");
+      }
+      progress(event);
+    });
+    moments = internal::MomentsPath(out);
+  }
+  CalibrateOptions some = calibrate;
+  some.max_tokens = std::min(some.max_tokens, kTokens);
+  some.context = std::min({some.context, kTokens, model.config.max_positions});
+  const std::vector<int32_t> ids = ReadTokens(some, model);
+  const DamageFn damage = [&](const std::vector<LayerKind>& matrices,
+                              const ReplaceFn& replace,
+                              const ProgressFn& report) {
+    return MeasureDamage(model, {ids, some.context}, matrices, replace, report);
+  };
+  return ChooseShapes(model, options, moments, damage, progress);
+}
+
+}  // namespace
+
+CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
+                      const CalibrateOptions& calibrate, const fs::path& out,
+                      KeepMoments keep, const ProgressFn& progress,
+                      Ranks* ranks) {
+  if (options.split == Split::kEven) return PlanCompression(model, options);
+  const std::optional<Json> table = TableOfJob(out);
+  if (!table) {
+    CheckOutputFolder(out, {Journal::kFolder});  // not after all the work
+    CheckOptions(model, options);
+  }
+  CompressPlan plan = table ? PlanOfTable(model, options, *table, out.string())
+                            : PlanCompression(model, options,
+                                              Choose(model, options, calibrate,
+                                                     out, keep, progress));
+  for (int rank = 1; ranks != nullptr && rank < ranks->size(); ++rank) {
+    ranks->Send(rank, {{"shapes", TableOf(plan)}});
+  }
+  return plan;
+}
+
+CompressPlan ReceivePlan(const OpenedModel& model,
+                         const CompressOptions& options, Ranks* ranks) {
+  if (options.split == Split::kEven) return PlanCompression(model, options);
+  while (!ranks->ended()) {
+    const std::optional<Message> message = ranks->Receive(1);
+    if (!message || !message->body.contains("shapes")) continue;
+    return PlanOfTable(model, options, message->body["shapes"], "rank 0");
+  }
+  throw StopWork();
+}
+
+CompressPlan PlanOfPart(const OpenedModel& model,
+                        const CompressOptions& options, const fs::path& part) {
+  if (options.split == Split::kEven) return PlanCompression(model, options);
+  const std::optional<Json> table = TableOfJob(part);
+  if (!table) {
+    Fail(ErrorKind::kUserInput,
+         "{}: not a part (compress --shard i/N makes one)", part.string());
+  }
+  return PlanOfTable(model, options, *table, part.string());
+}
+
+}  // namespace mobe

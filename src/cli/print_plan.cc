@@ -1,0 +1,105 @@
+#include "cli/print_plan.h"
+
+#include <fmt/core.h>
+
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+
+namespace mobe {
+
+Json PlanJson(const CompressPlan& plan) {
+  Json json = DescribeFormat(plan.format);
+  json.erase("matrices");  // the key of what is said of each matrix
+  json["alphas"] = plan.options.max_alphas;
+  json["ratio_experts"] = plan.ratios.experts;
+  json["ratio_model"] = plan.ratios.model;
+  json["bytes_in"] = plan.bytes_in;
+  json["bytes_out"] = plan.bytes_out;
+  return json;
+}
+
+namespace {
+
+// A line for each run of layers with the same shapes: bases x rank.
+void PrintShapes(const CompressPlan& plan) {
+  const MobeFormat& format = plan.format;
+  const auto line = [&](int64_t layer) {
+    std::string text;
+    for (const MatrixKind* kind : plan.options.kinds) {
+      const FactorShape* shape = format.Find(layer, *kind);
+      text += fmt::format(
+          "  {} {:9}", kind->name,
+          shape == nullptr
+              ? "whole"
+              : fmt::format("{} x {}", shape->num_bases, shape->rank));
+    }
+    text.erase(text.find_last_not_of(' ') + 1);
+    return text;
+  };
+  const std::vector<int64_t> layers = format.Layers();
+  fmt::print("bases x rank of each layer:\n");
+  for (size_t first = 0, next = 0; first < layers.size(); first = next) {
+    const std::string text = line(layers[first]);
+    for (next = first + 1; next < layers.size(); ++next) {
+      if (line(layers[next]) != text) break;
+    }
+    const int64_t last = layers[next - 1];
+    fmt::print("  {:8}{}\n",
+               layers[first] == last
+                   ? fmt::format("{}", last)
+                   : fmt::format("{}-{}", layers[first], last),
+               text);
+  }
+}
+
+}  // namespace
+
+void PrintPlan(const CompressPlan& plan) {
+  fmt::print(
+      "{}{}\n"
+      "expert weights kept: {:.1f}%   whole model: {:.1f}%\n"
+      "bytes: {} in, {} out in {} file{}\n"
+      "memory of the fit: {}\n",
+      SummarizeFormat(plan.format),
+      plan.options.max_alphas == 0
+          ? ""
+          : fmt::format(", at most {} for an expert", plan.options.max_alphas),
+      100 * plan.ratios.experts, 100 * plan.ratios.model,
+      FormatBytes(static_cast<double>(plan.bytes_in)),
+      FormatBytes(static_cast<double>(plan.bytes_out)), plan.shards.size(),
+      plan.shards.size() == 1 ? "" : "s",
+      FormatBytes(static_cast<double>(plan.fit_bytes)));
+  if (plan.options.split == Split::kAuto) PrintShapes(plan);
+}
+
+Json EstimateJson(const Estimate& estimate) {
+  return {{"seconds_expected", estimate.seconds},
+          {"passes", estimate.passes},
+          {"operations", estimate.operations},
+          {"peak_memory_bytes", estimate.peak_memory_bytes},
+          {"disk_bytes", estimate.disk_bytes},
+          {"disk_free_bytes", estimate.free_bytes}};
+}
+
+void PrintEstimate(const CompressPlan& plan, const Estimate& estimate) {
+  const auto bytes = [](int64_t count) {
+    return FormatBytes(static_cast<double>(count));
+  };
+  const FitCost& probe = estimate.speed.first;
+  const FactorJob& first = plan.jobs.front();
+  fmt::print(
+      "peak memory: {} (fit {}, mapped pages {}, program {})\n"
+      "disk: {} at most, {} free\n"
+      "operations: {:.3g} in {} passes of each matrix\n"
+      "time: {} ({} passes of {} experts of layer {} {}, {:.2g} s, measured)\n",
+      bytes(estimate.peak_memory_bytes), bytes(plan.fit_bytes),
+      bytes(estimate.mapped_bytes), bytes(estimate.process_bytes),
+      bytes(estimate.disk_bytes), bytes(estimate.free_bytes),
+      estimate.operations, estimate.passes, FormatDuration(estimate.seconds),
+      probe.passes, probe.experts, first.layer, first.kind->name,
+      probe.probe_seconds);
+}
+
+}  // namespace mobe

@@ -1,0 +1,16 @@
+// What compress and merge say of a plan, in words and as JSON.
+#pragma once
+
+#include "base/json.h"
+#include "mobe/compress.h"
+#include "mobe/estimate.h"
+
+namespace mobe {
+
+Json PlanJson(const CompressPlan& plan);
+void PrintPlan(const CompressPlan& plan);
+
+Json EstimateJson(const Estimate& estimate);
+void PrintEstimate(const CompressPlan& plan, const Estimate& estimate);
+
+}  // namespace mobe
