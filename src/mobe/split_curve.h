@@ -27,11 +27,12 @@ class ErrorCurve {
   // larger rank first.
   static std::vector<CurvePoint> Probes(int64_t experts, int64_t width);
 
-  // Of the probes with their errors. Where one does not fall from probe to probe
-  // (the fits are short) it is lowered until the curve falls everywhere.
+  // Of the probes with their errors. Where one does not fall from probe to
+  // probe (the fits are short) it is lowered until the curve falls everywhere.
   explicit ErrorCurve(std::vector<CurvePoint> probes);
 
-  // In (0, 1], never rising with either argument, for ranks from half the width.
+  // In (0, 1], never rising with either argument, for ranks from half the
+  // width.
   double At(int64_t num_bases, int64_t rank) const;
 
  private:
