@@ -16,7 +16,10 @@ struct Stopped {};
 
 class CalibrateTest : public testing::Test {
  protected:
-  CompressOptions Options(const std::string& hash = "a text") {
+  std::string Hash() const { return CalibrationTokens{ids_, 16}.Hash(); }
+
+  CompressOptions Options() { return Options(Hash()); }
+  CompressOptions Options(const std::string& hash) {
     CompressOptions options = QuickOptions(2);
     options.calibration =
         Calibration{static_cast<int64_t>(ids_.size()), hash,
@@ -70,10 +73,10 @@ TEST_F(CalibrateTest, AStoppedJobContinuesWithItsMoments) {
                Stopped);
   EXPECT_EQ(collected_, 2);
   ExpectError(ErrorKind::kUserInput,
-              "another option (calibrate: \"a text\", now \"another\")",
+              "another option (calibrate: \"" + Hash() + "\", now \"another\")",
               [&] { Run(Options("another"), "stopped"); });
   ExpectError(ErrorKind::kUserInput,
-              "another option (calibrate: \"a text\", now \"\")",
+              "another option (calibrate: \"" + Hash() + "\", now \"\")",
               [&] { Run(QuickOptions(2), "stopped"); });
   Run(Options(), "stopped");
   EXPECT_EQ(collected_, 2);

@@ -258,7 +258,7 @@ void CollectMoments(const OpenedModel& model, const CalibrationTokens& tokens,
 }
 
 double ProbeMoments(const OpenedModel& model, const CalibrationTokens& tokens) {
-  Check(model, tokens);
+  CheckTokens(model, tokens.ids, tokens.context);
   const ModelConfig& c = model.config;
   int64_t layer = 0;
   while (layer < c.num_layers && !c.IsMoeLayer(layer)) ++layer;
