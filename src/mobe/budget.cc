@@ -123,8 +123,9 @@ ProbeSize ProbeSizeOf(const FitShape& shape, Solver solver, int64_t threads) {
     size.experts = shape.experts * size.num_bases / shape.num_bases;
   }
   const FitParts part = OperationsOf(Smaller(shape, size), solver);
-  size.passes = static_cast<int64_t>(std::clamp(
-      limit / (part.pass + part.look), static_cast<double>(kFewest), static_cast<double>(kMost)));
+  size.passes = static_cast<int64_t>(std::clamp(limit / (part.pass + part.look),
+                                                static_cast<double>(kFewest),
+                                                static_cast<double>(kMost)));
   return size;
 }
 

@@ -113,7 +113,8 @@ TEST(BudgetTest, ProbeMeasuresTheWholeFit) {
   EXPECT_GT(cost.seconds.look, 0);
   EXPECT_GE(cost.seconds.Total(100), cost.probe_seconds * (1 - 1e-9));
   struct Enough {};
-  EXPECT_THROW(ProbeFit(target, shape, options, [] { throw Enough(); }), Enough);
+  EXPECT_THROW(ProbeFit(target, shape, options, [] { throw Enough(); }),
+               Enough);
 }
 
 }  // namespace

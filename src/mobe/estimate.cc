@@ -117,8 +117,9 @@ JobSpeed MeasureSpeed(const OpenedModel& model, const CompressPlan& plan,
 
 int64_t PassesOf(const Budget& budget, const JobSpeed& speed, double spent) {
   if (budget.seconds == 0) return budget.passes;
-  return PassesWithin(budget.seconds - spent - speed.text_seconds - speed.write_seconds, speed.first,
-                      std::max(speed.units, 1e-9));
+  return PassesWithin(
+      budget.seconds - spent - speed.text_seconds - speed.write_seconds,
+      speed.first, std::max(speed.units, 1e-9));
 }
 
 int64_t DiskBytes(const OpenedModel& model, const CompressPlan& plan,
@@ -192,19 +193,20 @@ Estimate EstimateCompression(const OpenedModel& model, const CompressPlan& plan,
   estimate.peak_memory_bytes = estimate.process_bytes + formula;
   const JobSpeed& speed = estimate.speed;
   const Json note = ReadNote(out, "passes");
-  estimate.passes = !note.is_null()
-                        ? note.get<int64_t>()
-                        : PassesOf(plan.options.budget, speed,
-                                   speed.read_seconds + speed.first.probe_seconds);
+  estimate.passes =
+      !note.is_null()
+          ? note.get<int64_t>()
+          : PassesOf(plan.options.budget, speed,
+                     speed.read_seconds + speed.first.probe_seconds);
   estimate.seconds = speed.Seconds(estimate.passes);
-  if (plan.options.budget.seconds > 0) estimate.seconds += speed.first.probe_seconds;
+  if (plan.options.budget.seconds > 0)
+    estimate.seconds += speed.first.probe_seconds;
 
   const std::vector<bool> wanted = WantedJobs(plan);
   for (size_t i = 0; i < plan.jobs.size(); ++i) {
     if (!wanted[i]) continue;
-    estimate.operations +=
-        OperationsOf(plan.jobs[i].fit, plan.options.solver)
-            .Total(estimate.passes);
+    estimate.operations += OperationsOf(plan.jobs[i].fit, plan.options.solver)
+                               .Total(estimate.passes);
   }
   return estimate;
 }

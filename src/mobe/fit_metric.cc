@@ -8,13 +8,14 @@
 
 #include "base/parallel.h"
 #include "kernels/kernels.h"
+#include "mobe/diagonal.h"
 
 namespace mobe::internal {
 namespace {
 
 // There is a look at each of the first kSettled passes, then at each kEvery-th;
-// a look has weight kRenew in the means. While bases move far the metric must be
-// fresh: on the bundled model looks at every fourth pass from the start take
+// a look has weight kRenew in the means. While bases move far the metric must
+// be fresh: on the bundled model looks at every fourth pass from the start take
 // twice the passes to the same error.
 constexpr int64_t kSettled = 350;
 constexpr int64_t kEvery = 4;
@@ -205,16 +206,16 @@ void FitMetric::FadeRanks(float total) {
     }
   };
   Fade(rank_, pass_ == 1, rows, &ranks_.mean);
-  Invert(std::max(kDamping * MeanDiagonal(rank_, ranks_.mean), 1e-30),
+  Invert(std::max(kDamping * MeanDiagonal(rank_, ranks_.mean.data()), 1e-30),
          ranks_.mean, &ranks_);
 }
 
 void FitMetric::Invert(double damping, const Buffer<float>& matrix,
                        Factor* factor) {
   InvertDamped(factor->size, damping, matrix, &scratch_, &factor->inverse);
-  factor->operand = Round(precision_, factor->inverse.data(),
-                          factor->inverse.size(), factor->size,
-                          &factor->inverse_half);
+  factor->operand =
+      Round(precision_, factor->inverse.data(), factor->inverse.size(),
+            factor->size, &factor->inverse_half);
 }
 
 void FitMetric::Apply(const Buffer<float>& alpha, Buffer<float>* gradient) {
@@ -224,7 +225,8 @@ void FitMetric::Apply(const Buffer<float>& alpha, Buffer<float>* gradient) {
   bases_.mean.Resize(m * m);
   Gemm(Trans::kYes, Trans::kNo, m, m, target_.experts, alpha.data(), m,
        alpha.data(), m, 0.0f, bases_.mean.data(), m);
-  InvertDamped(m, std::max(kDamping * MeanDiagonal(m, bases_.mean), 1e-30),
+  InvertDamped(m,
+               std::max(kDamping * MeanDiagonal(m, bases_.mean.data()), 1e-30),
                bases_.mean, &scratch_, &bases_.inverse);
   ParallelRanges(size, kMixGrain, [&](int64_t begin, int64_t end) {
     thread_local Buffer<float> old;

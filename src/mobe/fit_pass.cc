@@ -9,14 +9,12 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/kernels.h"
+#include "mobe/diagonal.h"
 #include "mobe/fit_product.h"
-#include "mobe/inverse.h"
 
 namespace mobe::internal {
 namespace {
 
-// Ridge of the normal equations, relative to the mean of their diagonal.
-constexpr double kRidge = 1e-6;
 // Added to the moment's diagonal, whose mean is 1. Bases serve all experts and
 // whatever they read, so that the moment of a text must not rule them. For the
 // same reason experts count alike here, whatever their share of the text's
@@ -28,7 +26,7 @@ constexpr int64_t kGrain = 1 << 16;
 Buffer<float> CholeskyOf(int64_t size, const Buffer<float>& moment) {
   Buffer<float> root;
   root.CopyFrom(moment);
-  for (int64_t k = 0; k < size; ++k) root[k * size + k] += kFloor;
+  AddToDiagonal(size, kFloor, root.data());
   const int order = static_cast<int>(size);
   // Row-major lower is column-major upper.
   const int info =
@@ -141,8 +139,8 @@ double FitPass::RunExpert(Precision precision, int64_t expert, float* mix,
   const int64_t size = target_.matrix_size();
   const bool moment = target_.moment.size() > 0;
   Kernels().activate(factors->activation, mix, basis_size_, s->active.data());
-  Operand y = Round(precision, s->active.data(), basis_size_, cols,
-                    &s->active_half);
+  Operand y =
+      Round(precision, s->active.data(), basis_size_, cols, &s->active_half);
   Operand root;
   if (moment) {
     root = {root_.data(),
@@ -193,9 +191,7 @@ double FitPass::RunExpert(Precision precision, int64_t expert, float* mix,
 // Replaces Y V^T in s->a by A^T, and Y Y^T in s->gram by its Cholesky factor L.
 // Returns the squared error, which at the best A is |V|^2 - |V Y^T L^-T|^2.
 double FitPass::SolveA(int64_t expert, Scratch* s) const {
-  const auto ridge = static_cast<float>(
-      std::max(kRidge * MeanDiagonal(rank_, s->gram), 1e-30));
-  for (int64_t k = 0; k < rank_; ++k) s->gram[k * rank_ + k] += ridge;
+  AddRidge(rank_, s->gram.data());
   const int64_t count = target_.rows * rank_;
   float* a = s->a.data();
   for (int64_t i = 0; i < count; ++i) a[i] *= inverse_scale_;

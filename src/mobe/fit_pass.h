@@ -42,7 +42,8 @@ class FitPass {
   // H [cols, cols], lower triangular; empty: the identity.
   const Buffer<float>& root() const { return root_; }
 
-  // Solves for factors->a [experts, rows, rank] and returns the mean squared error of V / scale.
+  // Solves for factors->a [experts, rows, rank] and returns the mean squared
+  // error of V / scale.
   double Solve(Precision precision, Factors* factors);
 
   // The same error, and the gradient of half the squared error to bases and

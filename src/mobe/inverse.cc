@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/gemm.h"
+#include "mobe/diagonal.h"
 
 namespace mobe::internal {
 namespace {
@@ -19,21 +20,13 @@ constexpr int64_t kGrain = 64;  // rows that run together
 bool Factor(int64_t size, double damping, const Buffer<float>& matrix,
             Buffer<float>* factor) {
   factor->CopyFrom(matrix);
-  for (int64_t k = 0; k < size; ++k) {
-    (*factor)[k * size + k] += static_cast<float>(damping);
-  }
+  AddToDiagonal(size, static_cast<float>(damping), factor->data());
   const int order = static_cast<int>(size);
   return LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'L', order, factor->data(),
                              order) == 0;
 }
 
 }  // namespace
-
-double MeanDiagonal(int64_t size, const Buffer<float>& matrix) {
-  double trace = 0;
-  for (int64_t k = 0; k < size; ++k) trace += matrix[k * size + k];
-  return trace / static_cast<double>(size);
-}
 
 void InvertDamped(int64_t size, double damping, const Buffer<float>& matrix,
                   InverseScratch* scratch, Buffer<float>* inverse) {

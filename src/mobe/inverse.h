@@ -8,9 +8,6 @@
 
 namespace mobe::internal {
 
-// The mean of the diagonal of a matrix [size, size].
-double MeanDiagonal(int64_t size, const Buffer<float>& matrix);
-
 // Working memory of InvertDamped; keep it to allocate nothing.
 struct InverseScratch {
   Buffer<float> factor;  // [size, size]: L, the Cholesky factor, and

@@ -51,14 +51,10 @@ class Prober {
 
   // The matrices that a short fit makes. Keeps its error.
   Buffer<BFloat16> Replace(int64_t layer, const MatrixKind& kind) {
-    FitTarget target = Load(layer, kind);
-    const CurvePoint probe = LayerProbe(model_.config);
-    const bool calibrated = !moments_.empty();
-    if (calibrated) LoadMoments(moments_, layer, kind, &target);
-    Factors factors = RunFit(target, probe, kLayerPasses);
-    // As the curve's: before A serves the text.
+    const FitTarget target = Load(layer, kind);
+    const Factors factors =
+        RunFit(target, LayerProbe(model_.config), kLayerPasses);
     errors_[{layer, kind.name}] = Error(target, factors);
-    if (calibrated) SolveWeightedA(target, &factors);
     Buffer<BFloat16> matrices(target.weights.size());
     ParallelFor(target.experts, [&](int64_t e) {
       thread_local Buffer<float> scratch, product, turned;
@@ -97,6 +93,7 @@ class Prober {
  private:
   FitTarget Load(int64_t layer, const MatrixKind& kind) const {
     FitTarget target = LoadTarget(model_, layer, kind);
+    if (!moments_.empty()) LoadMoments(moments_, layer, kind, &target);
     for (int64_t e = 0; e < target.experts; ++e) {
       model_.checkpoint.Evict(model_.At(kind.expert, layer, e));
     }
@@ -120,7 +117,9 @@ class Prober {
     });
   }
 
+  // Squared and relative, in the norm that the fit serves.
   static double Error(const FitTarget& target, const Factors& factors) {
+    if (target.moment.size() > 0) return MeasureWeighted(target, factors);
     const double relative = MeasureFit(target, factors).relative;
     return relative * relative;
   }
@@ -151,7 +150,7 @@ std::vector<SplitChoice> ListChoices(const ModelConfig& config,
     last_rank = rank;
     FactorShape shape;
     shape.rank = rank;
-    for (shape.num_bases = std::max<int64_t>(options.max_alphas, 1);
+    for (shape.num_bases = std::max(options.max_alphas, curve.LeastBases());
          shape.num_bases <= most; ++shape.num_bases) {
       const int64_t size = FactorsSize(config, shape);
       if (size >= whole) break;

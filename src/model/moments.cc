@@ -264,9 +264,8 @@ double ProbeMoments(const OpenedModel& model, const CalibrationTokens& tokens) {
   while (layer < c.num_layers && !c.IsMoeLayer(layer)) ++layer;
   if (layer == c.num_layers) return 0;
   const auto seconds = [&](int64_t windows) {
-    const auto count =
-        std::min(tokens.ids.size(),
-                 static_cast<size_t>(windows * tokens.context));
+    const auto count = std::min(tokens.ids.size(),
+                                static_cast<size_t>(windows * tokens.context));
     Collector collector(model, {tokens.ids.first(count), tokens.context});
     LayerMoments moments(c);
     moments.write_inputs = [](std::span<const std::byte>) {};
