@@ -34,11 +34,13 @@ void CheckOriginal(const OpenedModel& model, const OpenedModel& original) {
   }
 }
 
-// LAPACK and the charts want numbers.
+// LAPACK and the charts want numbers of bases, whole or low-rank, and alpha.
 void CheckFactors(const OpenedModel& model, int64_t layer,
                   const MatrixKind& kind) {
-  for (const Role role : {kind.bases, kind.alpha}) {
-    const TensorView& tensor = model.At(role, layer);
+  for (const TensorSpec& spec : model.tensors) {
+    const bool shared = kind.Has(spec.role) && spec.role != kind.expert;
+    if (spec.layer != layer || !shared) continue;
+    const TensorView& tensor = model.checkpoint.At(spec.name);
     if (FirstNotFinite(tensor) < 0) continue;
     Fail(ErrorKind::kCorruptFile,
          "{}: tensor {} holds values that are not finite; compress the model "

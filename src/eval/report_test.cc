@@ -92,6 +92,50 @@ TEST(ReportTest, WithoutARecipe) {
   EXPECT_LE(data.matrices[0].bases_used, 4);
 }
 
+// Down, sparse alpha and bases stored as two factors: all that a report shows.
+TEST(ReportTest, Variants) {
+  TempFolder out;
+  CompressOptions options = QuickOptions(4);
+  options.kinds = {&kGateKind, &kDownKind};
+  options.basis_rank = 3;
+  options.max_alphas = 2;
+  RunCompress(SmallModel(), options, out.path());
+  const OpenedModel original = OpenModel(SmallModel());
+  const ReportData data =
+      GatherReport(OpenModel(out.path()), &original, kNoProgress);
+  ASSERT_EQ(data.matrices.size(), 4u);
+  for (const FactoredMatrix& matrix : data.matrices) {
+    EXPECT_LE(matrix.bases_used, 2 + 1e-6);
+    // 4 bases of rank 3 span no more than 12 dimensions.
+    ASSERT_EQ(matrix.bases.size(), 64u);
+    EXPECT_NEAR(matrix.bases[11], 1, 1e-5);
+    EXPECT_LT(matrix.bases[2], 0.99);
+  }
+  EXPECT_THAT(ReportPage(data), HasSubstr("down"));
+}
+
+// The factors of a basis are looked at, too.
+TEST(ReportTest, RefusesLowRankBasesThatAreNotFinite) {
+  TempFolder out;
+  CompressOptions options = QuickOptions(4);
+  options.basis_rank = 3;
+  RunCompress(SmallModel(), options, out.path());
+  const std::string name = LeftName(1, kGateKind);
+  for (const auto& entry : std::filesystem::directory_iterator(out.path())) {
+    if (entry.path().extension() != ".safetensors") continue;
+    auto tensors = ReadTensors(entry.path());
+    for (LooseTensor& tensor : tensors) {
+      if (tensor.name != name) continue;
+      const float bad = std::nanf("");
+      StoreFloats(&bad, 1, tensor.dtype, tensor.data.data());
+    }
+    WriteTensors(entry.path(), tensors);
+  }
+  ExpectError(ErrorKind::kCorruptFile, name + " holds values that are not", [&] {
+    GatherReport(OpenModel(out.path()), nullptr, kNoProgress);
+  });
+}
+
 TEST(ReportTest, Refusals) {
   const OpenedModel plain = OpenModel(SmallModel());
   const OpenedModel model = OpenModel(Fixture("models/qwen3_mobe"));
