@@ -200,16 +200,10 @@ std::vector<FactorShape> UniformShapes(const ModelConfig& config,
   return shapes;
 }
 
-CompressPlan PlanCompression(const OpenedModel& model,
-                             const CompressOptions& options) {
-  CheckOptions(model, options);
-  return PlanCompression(model, options, UniformShapes(model.config, options));
-}
+namespace {
 
-CompressPlan PlanCompression(const OpenedModel& model,
-                             const CompressOptions& options,
-                             std::vector<FactorShape> shapes) {
-  CheckOptions(model, options);
+CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
+                      std::vector<FactorShape> shapes) {
   if (shapes.empty()) Fail(ErrorKind::kUserInput, "no matrix to factor");
   const ModelConfig& config = model.config;
   CompressPlan plan;
@@ -243,6 +237,21 @@ CompressPlan PlanCompression(const OpenedModel& model,
     plan.fit_bytes += 2 * options.calibration->tokens * config.hidden_size;
   }
   return plan;
+}
+
+}  // namespace
+
+CompressPlan PlanCompression(const OpenedModel& model,
+                             const CompressOptions& options) {
+  CheckOptions(model, options);
+  return MakePlan(model, options, UniformShapes(model.config, options));
+}
+
+CompressPlan PlanCompression(const OpenedModel& model,
+                             const CompressOptions& options,
+                             std::vector<FactorShape> shapes) {
+  CheckOptions(model, options);
+  return MakePlan(model, options, std::move(shapes));
 }
 
 }  // namespace mobe

@@ -72,11 +72,7 @@ Factors Fit(const FitTarget& target, const FitOptions& options,
 void BuildExpert(const Factors& factors, int64_t expert, int64_t rows,
                  int64_t cols, Buffer<float>* scratch, float* product) {
   const int64_t rank = factors.rank;
-  scratch->Resize(rank * cols);
-  const BasesView bases{DType::kF32, factors.bases.data(), factors.num_bases,
-                        rank, cols};
-  Kernels().basis_mix(bases, factors.alpha.data() + expert * factors.num_bases,
-                      0, rank * cols, factors.activation, scratch->data());
+  internal::MixExpert(factors, expert, cols, scratch);
   Gemm(Trans::kNo, Trans::kNo, rows, cols, rank,
        factors.a.data() + expert * rows * rank, rank, scratch->data(), cols,
        0.0f, product, cols);
@@ -130,6 +126,15 @@ void RoundTo(DType dtype, Buffer<float>* values) {
 }
 
 namespace internal {
+
+void MixExpert(const Factors& factors, int64_t expert, int64_t cols,
+               Buffer<float>* mix) {
+  const BasesView bases{DType::kF32, factors.bases.data(), factors.num_bases,
+                        factors.rank, cols};
+  mix->Resize(factors.rank * cols);
+  Kernels().basis_mix(bases, factors.alpha.data() + expert * factors.num_bases,
+                      0, mix->size(), factors.activation, mix->data());
+}
 
 void MixBases(const float* alpha, const float* bases, int64_t experts,
               int64_t num_bases, int64_t size, float* mix) {

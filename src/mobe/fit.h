@@ -147,6 +147,10 @@ void ApplyVariants(const FitTarget& target, const FitOptions& options,
 // The best A for given bases and alpha (a ridge of 1e-6 keeps it defined).
 void SolveA(const FitTarget& target, Factors* factors);
 
+// N_e = f(sum_i alpha_ei B_i) of one expert; `mix` is resized to [rank, cols].
+void MixExpert(const Factors& factors, int64_t expert, int64_t cols,
+               Buffer<float>* mix);
+
 // Columns that one task of a mix takes: with 128 experts, 4 MB of float32.
 inline constexpr int64_t kMixGrain = 8192;
 // mix[e] = sum_i alpha[e, i] bases[i] for all experts: [experts, size] from

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
 #include <random>
 #include <vector>
 
@@ -18,56 +17,13 @@ constexpr int64_t kExperts = 8;
 constexpr int64_t kRows = 6;
 constexpr int64_t kCols = 24;
 
-void Fill(Buffer<float>* values, std::mt19937_64* random, float scale) {
-  std::normal_distribution<float> normal(0, scale);
-  for (float& value : *values) value = normal(*random);
-}
-
-FitTarget EmptyTarget() {
-  FitTarget target;
-  target.experts = kExperts;
-  target.rows = kRows;
-  target.cols = kCols;
-  target.weights.Resize(kExperts * kRows * kCols);
-  return target;
-}
-
-void SetScale(FitTarget* target) {
-  double squares = 0;
-  for (const float w : target->weights) squares += w * w;
-  target->scale =
-      std::sqrt(squares / static_cast<double>(target->weights.size()));
-}
-
-FitTarget RandomTarget() {
-  FitTarget target = EmptyTarget();
-  std::mt19937_64 random(1);
-  Fill(&target.weights, &random, 0.02f);
-  SetScale(&target);
-  return target;
-}
+FitTarget NoiseTarget() { return RandomTarget(kExperts, kRows, kCols); }
 
 // A target that is exactly A f(alpha B) with `num_bases` bases.
 FitTarget ExactTarget(Activation activation, int64_t num_bases) {
-  Factors factors;
-  factors.num_bases = num_bases;
-  factors.rank = kRows;
-  factors.activation = activation;
-  factors.a.Resize(kExperts * kRows * kRows);
-  factors.bases.Resize(num_bases * kRows * kCols);
-  factors.alpha.Resize(kExperts * num_bases);
-  std::mt19937_64 random(2);
-  Fill(&factors.a, &random, 0.02f);
-  Fill(&factors.bases, &random, 1);
-  Fill(&factors.alpha, &random, 1);
-  FitTarget target = EmptyTarget();
-  Buffer<float> scratch;
-  for (int64_t e = 0; e < kExperts; ++e) {
-    BuildExpert(factors, e, kRows, kCols, &scratch,
-                target.weights.data() + e * target.matrix_size());
-  }
-  SetScale(&target);
-  return target;
+  return TargetOf(
+      RandomFactors(activation, kExperts, kRows, kCols, num_bases, 2), kExperts,
+      kRows, kCols);
 }
 
 FitOptions Options(Solver solver, int64_t num_bases, int64_t passes) {
@@ -88,11 +44,6 @@ Factors Solve(const FitTarget& target, const FitOptions& options,
     losses->push_back(loss);
     EXPECT_EQ(losses->size(), static_cast<size_t>(pass));
   });
-}
-
-bool SameBytes(const Buffer<float>& a, const Buffer<float>& b) {
-  return a.size() == b.size() &&
-         std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 class FitTest : public ::testing::Test {
@@ -129,7 +80,7 @@ TEST_F(FitTest, OptionsThatCannotBe) {
        "rank 25 does not fit expert matrices of 6 x 24"},
       {2, kRows, 0, ErrorKind::kUserInput, "the number of passes is 0"},
   };
-  const FitTarget target = RandomTarget();
+  const FitTarget target = NoiseTarget();
   for (const Case& c : cases) {
     SCOPED_TRACE(c.message);
     FitOptions options = Options(Solver::kFast, c.num_bases, c.passes);
@@ -151,7 +102,7 @@ TEST_F(FitTest, RecoversWhatHasFewBases) {
         return MeasureFit(target, Solve(target, options)).relative;
       };
       const double exact = error(ExactTarget(activation, num_bases));
-      EXPECT_LT(exact, 0.55 * error(RandomTarget()));
+      EXPECT_LT(exact, 0.55 * error(NoiseTarget()));
       if (num_bases > 1) continue;
       EXPECT_LT(exact, activation == Activation::kIdentity ? 1e-4 : 0.15);
     }
@@ -159,7 +110,7 @@ TEST_F(FitTest, RecoversWhatHasFewBases) {
 }
 
 TEST_F(FitTest, ABasisForEachExpertIsEnough) {
-  const FitTarget target = RandomTarget();
+  const FitTarget target = NoiseTarget();
   for (const Solver solver : kSolvers) {
     for (const Activation activation : kActivations) {
       FitOptions options = Options(solver, kExperts, 400);
@@ -172,7 +123,7 @@ TEST_F(FitTest, ABasisForEachExpertIsEnough) {
 }
 
 TEST_F(FitTest, TargetOfZeros) {
-  FitTarget target = EmptyTarget();
+  FitTarget target = EmptyTarget(kExperts, kRows, kCols);
   std::fill(target.weights.begin(), target.weights.end(), 0.0f);
   for (const Solver solver : kSolvers) {
     for (const Activation activation : kActivations) {
@@ -189,7 +140,7 @@ TEST_F(FitTest, TargetOfZeros) {
 
 // Near the end of float32 sums overflow: an error, or factors of their shapes.
 TEST_F(FitTest, HugeWeights) {
-  FitTarget target = RandomTarget();
+  FitTarget target = NoiseTarget();
   for (float& w : target.weights) w = std::copysign(3e38f, w);
   target.scale = 3e38;
   for (const Solver solver : kSolvers) {
@@ -206,14 +157,7 @@ TEST_F(FitTest, HugeWeights) {
 
 // Large enough that every loop has several pieces.
 TEST_F(FitTest, ThreadsDoNotMatter) {
-  FitTarget target;
-  target.experts = 4;
-  target.rows = 64;
-  target.cols = 160;
-  target.weights.Resize(4 * 64 * 160);
-  std::mt19937_64 random(1);
-  Fill(&target.weights, &random, 0.02f);
-  SetScale(&target);
+  const FitTarget target = RandomTarget(4, 64, 160);
   for (const Solver solver : kSolvers) {
     FitOptions options = Options(solver, 2, 5);
     options.rank = target.rows;
@@ -221,26 +165,26 @@ TEST_F(FitTest, ThreadsDoNotMatter) {
     const Factors one = Solve(target, options);
     SetThreads(2);
     const Factors two = Solve(target, options);
-    EXPECT_TRUE(SameBytes(one.a, two.a)) << SolverName(solver);
-    EXPECT_TRUE(SameBytes(one.bases, two.bases)) << SolverName(solver);
-    EXPECT_TRUE(SameBytes(one.alpha, two.alpha)) << SolverName(solver);
+    EXPECT_TRUE(Same(one.a, two.a)) << SolverName(solver);
+    EXPECT_TRUE(Same(one.bases, two.bases)) << SolverName(solver);
+    EXPECT_TRUE(Same(one.alpha, two.alpha)) << SolverName(solver);
   }
 }
 
 TEST_F(FitTest, SeedMatters) {
-  const FitTarget target = RandomTarget();
+  const FitTarget target = NoiseTarget();
   FitOptions options = Options(Solver::kFast, 3, 5);
   const Factors first = Solve(target, options);
   const Factors again = Solve(target, options);
   options.seed = 1;
   const Factors other = Solve(target, options);
-  EXPECT_TRUE(SameBytes(first.alpha, again.alpha));
-  EXPECT_TRUE(SameBytes(first.a, again.a));
-  EXPECT_FALSE(SameBytes(first.alpha, other.alpha));
+  EXPECT_TRUE(Same(first.alpha, again.alpha));
+  EXPECT_TRUE(Same(first.a, again.a));
+  EXPECT_FALSE(Same(first.alpha, other.alpha));
 }
 
 TEST_F(FitTest, ReportsEachPassAndGetsBetter) {
-  const FitTarget target = RandomTarget();
+  const FitTarget target = NoiseTarget();
   for (const Solver solver : kSolvers) {
     std::vector<double> losses;
     const Factors factors = Solve(target, Options(solver, 3, 200), &losses);
@@ -254,7 +198,7 @@ TEST_F(FitTest, ReportsEachPassAndGetsBetter) {
 
 // W / scale differs, so nothing else may.
 TEST_F(FitTest, ScaleOfTheWeightsIsFoldedIntoA) {
-  FitTarget target = RandomTarget();
+  FitTarget target = NoiseTarget();
   const Factors before = Solve(target, Options(Solver::kFast, 3, 10));
   for (float& w : target.weights) w *= 1024;
   target.scale *= 1024;
@@ -268,7 +212,7 @@ TEST_F(FitTest, ScaleOfTheWeightsIsFoldedIntoA) {
 // A is the best there is for the stored bases and alpha, in every dtype: the
 // residual is orthogonal to N, and with it to any change of A.
 TEST_F(FitTest, AIsOptimalForTheStoredBases) {
-  const FitTarget target = RandomTarget();
+  const FitTarget target = NoiseTarget();
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     FitOptions options = Options(Solver::kFast, 3, 20);
     options.stored = dtype;
@@ -278,7 +222,7 @@ TEST_F(FitTest, AIsOptimalForTheStoredBases) {
       Buffer<float> rounded(part->size());
       std::copy(part->begin(), part->end(), rounded.begin());
       RoundTo(dtype, &rounded);
-      EXPECT_TRUE(SameBytes(*part, rounded)) << DTypeName(dtype);
+      EXPECT_TRUE(Same(*part, rounded)) << DTypeName(dtype);
     }
     std::mt19937_64 random(3);
     for (int64_t i = 0; i < factors.a.size(); i += 7) {

@@ -12,22 +12,16 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/gemm.h"
+#include "mobe/diagonal.h"
 #include "mobe/fit.h"
 
 namespace mobe {
 namespace {
 
-// Of normal equations, relative to the mean of their diagonal.
-constexpr double kRidge = 1e-6;
-
 // Solves G x = b for `count` right sides, G symmetric [size, size], b [count,
 // size] row-major, in place; G is destroyed.
 void SolveSymmetric(int64_t size, float* gram, int64_t count, float* b) {
-  double trace = 0;
-  for (int64_t k = 0; k < size; ++k) trace += gram[k * size + k];
-  const auto ridge = static_cast<float>(
-      std::max(kRidge * trace / static_cast<double>(size), 1e-30));
-  for (int64_t k = 0; k < size; ++k) gram[k * size + k] += ridge;
+  AddRidge(size, gram);
   const int order = static_cast<int>(size);
   const int info =
       LAPACKE_sposv_work(LAPACK_COL_MAJOR, 'L', order, static_cast<int>(count),
@@ -167,13 +161,10 @@ namespace internal {
 void SolveA(const FitTarget& target, Factors* factors) {
   const int64_t rank = factors->rank;
   const int64_t cols = target.cols;
-  const BasesView bases{DType::kF32, factors->bases.data(), factors->num_bases,
-                        rank, cols};
   ParallelFor(target.experts, [&](int64_t e) {
-    Buffer<float> active(rank * cols);
+    Buffer<float> active;
     Buffer<float> gram(rank * rank);
-    Kernels().basis_mix(bases, factors->alpha.data() + e * factors->num_bases,
-                        0, active.size(), factors->activation, active.data());
+    MixExpert(*factors, e, cols, &active);
     float* a = factors->a.data() + e * target.rows * rank;
     // A^T's columns are A's rows, so G A^T = N W^T is solved in place.
     Gemm(Trans::kNo, Trans::kYes, rank, rank, cols, active.data(), cols,

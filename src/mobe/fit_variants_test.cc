@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <random>
 
 #include "mobe/fit.h"
@@ -20,43 +19,12 @@ constexpr int64_t kRows = 6;
 constexpr int64_t kCols = 24;
 constexpr int64_t kBases = 4;
 
-void Fill(Buffer<float>* values, uint64_t seed, float scale = 1) {
-  std::mt19937_64 random(seed);
-  std::normal_distribution<float> normal(0, scale);
-  for (float& value : *values) value = normal(random);
+Factors SomeFactors(Activation activation) {
+  return RandomFactors(activation, kExperts, kRows, kCols, kBases, 1);
 }
 
-Factors RandomFactors(Activation activation) {
-  Factors factors;
-  factors.num_bases = kBases;
-  factors.rank = kRows;
-  factors.activation = activation;
-  factors.a.Resize(kExperts * kRows * kRows);
-  factors.bases.Resize(kBases * kRows * kCols);
-  factors.alpha.Resize(kExperts * kBases);
-  Fill(&factors.a, 1, 0.02f);
-  Fill(&factors.bases, 2);
-  Fill(&factors.alpha, 3);
-  return factors;
-}
-
-// What the factors stand for.
 FitTarget TargetOf(const Factors& factors) {
-  FitTarget target;
-  target.experts = kExperts;
-  target.rows = kRows;
-  target.cols = kCols;
-  target.weights.Resize(kExperts * target.matrix_size());
-  Buffer<float> scratch;
-  for (int64_t e = 0; e < kExperts; ++e) {
-    BuildExpert(factors, e, kRows, kCols, &scratch,
-                target.weights.data() + e * target.matrix_size());
-  }
-  double squares = 0;
-  for (const float w : target.weights) squares += w * w;
-  target.scale =
-      std::sqrt(squares / static_cast<double>(target.weights.size()));
-  return target;
+  return mobe::TargetOf(factors, kExperts, kRows, kCols);
 }
 
 FitOptions Options(int64_t basis_rank, int64_t max_alphas) {
@@ -70,10 +38,6 @@ FitOptions Options(int64_t basis_rank, int64_t max_alphas) {
   return options;
 }
 
-bool Same(const Buffer<float>& a, const Buffer<float>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end());
-}
-
 class FitVariantsTest : public ::testing::Test {
   const OneThread one_thread_;
 };
@@ -81,7 +45,7 @@ class FitVariantsTest : public ::testing::Test {
 TEST_F(FitVariantsTest, SolveAFindsA) {
   for (const Activation f :
        {Activation::kSilu, Activation::kTanh, Activation::kIdentity}) {
-    Factors factors = RandomFactors(f);
+    Factors factors = SomeFactors(f);
     const FitTarget target = TargetOf(factors);
     std::fill(factors.a.begin(), factors.a.end(), 0.0f);
     SolveA(target, &factors);
@@ -90,10 +54,10 @@ TEST_F(FitVariantsTest, SolveAFindsA) {
 }
 
 TEST_F(FitVariantsTest, NothingAskedNothingDone) {
-  const Factors before = RandomFactors(Activation::kSilu);
-  const FitTarget target = TargetOf(RandomFactors(Activation::kTanh));
+  const Factors before = SomeFactors(Activation::kSilu);
+  const FitTarget target = TargetOf(SomeFactors(Activation::kTanh));
   for (const int64_t max_alphas : {int64_t{0}, kBases}) {
-    Factors factors = RandomFactors(Activation::kSilu);
+    Factors factors = SomeFactors(Activation::kSilu);
     ApplyVariants(target, Options(0, max_alphas), &factors);
     EXPECT_TRUE(Same(factors.a, before.a));
     EXPECT_TRUE(Same(factors.bases, before.bases));
@@ -106,12 +70,13 @@ TEST_F(FitVariantsTest, NothingAskedNothingDone) {
 // Bases that have that rank already come out as they are.
 TEST_F(FitVariantsTest, LowRankBasesAreKept) {
   constexpr int64_t kRank = 2;
-  Factors factors = RandomFactors(Activation::kTanh);
+  Factors factors = SomeFactors(Activation::kTanh);
   factors.basis_rank = kRank;
   factors.bases_left.Resize(kBases * kRows * kRank);
   factors.bases_right.Resize(kBases * kRank * kCols);
-  Fill(&factors.bases_left, 4);
-  Fill(&factors.bases_right, 5);
+  std::mt19937_64 random(4);
+  Fill(&random, 1, &factors.bases_left);
+  Fill(&random, 1, &factors.bases_right);
   MultiplyBases(kCols, &factors);
   const FitTarget target = TargetOf(factors);
   Buffer<float> bases;
@@ -122,7 +87,7 @@ TEST_F(FitVariantsTest, LowRankBasesAreKept) {
   }
   EXPECT_LT(MeasureFit(target, factors).relative, 1e-4);
   // At full rank any bases do.
-  factors = RandomFactors(Activation::kTanh);
+  factors = SomeFactors(Activation::kTanh);
   const FitTarget other = TargetOf(factors);
   ApplyVariants(other, Options(kRows, 0), &factors);
   EXPECT_LT(MeasureFit(other, factors).relative, 1e-4);
@@ -131,14 +96,14 @@ TEST_F(FitVariantsTest, LowRankBasesAreKept) {
 // More rank is never worse, and what is cut is the smallest part: for a basis
 // with singular values 2 and 1, one of rank 1 is off by 1.
 TEST_F(FitVariantsTest, LowRankBasesAreTheNearest) {
-  Factors factors = RandomFactors(Activation::kIdentity);
+  Factors factors = SomeFactors(Activation::kIdentity);
   std::fill(factors.bases.begin(), factors.bases.end(), 0.0f);
   for (int64_t i = 0; i < kBases; ++i) {
     float* basis = factors.bases.data() + i * kRows * kCols;
     basis[i] = 2;              // row 0
     basis[kCols + i + 1] = 1;  // row 1
   }
-  ApplyVariants(TargetOf(RandomFactors(Activation::kIdentity)), Options(1, 0),
+  ApplyVariants(TargetOf(SomeFactors(Activation::kIdentity)), Options(1, 0),
                 &factors);
   for (int64_t i = 0; i < kBases; ++i) {
     const float* basis = factors.bases.data() + i * kRows * kCols;
@@ -153,7 +118,7 @@ TEST_F(FitVariantsTest, LowRankBasesAreTheNearest) {
 TEST_F(FitVariantsTest, SparseAlphaIsTheNearest) {
   constexpr int64_t kKept = 2;
   constexpr int64_t kSize = kRows * kCols;
-  Factors factors = RandomFactors(Activation::kSilu);
+  Factors factors = SomeFactors(Activation::kSilu);
   for (int64_t e = 0; e < kExperts; ++e) {
     const float alpha[kBases] = {0.1f, -1, 0.5f, 0.01f};
     std::copy_n(alpha, kBases, factors.alpha.data() + e * kBases);
@@ -191,7 +156,7 @@ TEST_F(FitVariantsTest, SparseAlphaIsTheNearest) {
 TEST_F(FitVariantsTest, RoundsBeforeTheLastSolve) {
   FitOptions options = Options(3, 2);
   options.stored = DType::kBF16;
-  const FitTarget target = TargetOf(RandomFactors(Activation::kSilu));
+  const FitTarget target = TargetOf(SomeFactors(Activation::kSilu));
   const Factors factors = Fit(target, options, [](int64_t, int64_t, double) {});
   EXPECT_EQ(factors.bases_left.size(), kBases * kRows * 3);
   EXPECT_EQ(factors.bases_right.size(), kBases * 3 * kCols);
@@ -211,7 +176,7 @@ TEST_F(FitVariantsTest, RoundsBeforeTheLastSolve) {
 }
 
 TEST_F(FitVariantsTest, BothSolversAndTwoThreads) {
-  const FitTarget target = TargetOf(RandomFactors(Activation::kSilu));
+  const FitTarget target = TargetOf(SomeFactors(Activation::kSilu));
   for (const Solver solver : {Solver::kFast, Solver::kReference}) {
     FitOptions options = Options(3, 2);
     options.solver = solver;
@@ -234,7 +199,7 @@ TEST_F(FitVariantsTest, BothSolversAndTwoThreads) {
 }
 
 TEST_F(FitVariantsTest, ExpertsOfZeros) {
-  FitTarget target = TargetOf(RandomFactors(Activation::kSilu));
+  FitTarget target = TargetOf(SomeFactors(Activation::kSilu));
   std::fill(target.weights.begin(), target.weights.end(), 0.0f);
   target.scale = 1;
   const Factors factors =
@@ -243,7 +208,7 @@ TEST_F(FitVariantsTest, ExpertsOfZeros) {
 }
 
 TEST_F(FitVariantsTest, OptionsThatCannotBe) {
-  const FitTarget target = TargetOf(RandomFactors(Activation::kSilu));
+  const FitTarget target = TargetOf(SomeFactors(Activation::kSilu));
   const auto expect = [&](const FitOptions& options, const char* message) {
     ExpectError(ErrorKind::kUserInput, message,
                 [&] { Fit(target, options, [](int64_t, int64_t, double) {}); });

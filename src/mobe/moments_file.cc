@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "io/safetensors.h"
+#include "mobe/diagonal.h"
 
 namespace mobe {
 namespace {
@@ -34,18 +35,6 @@ Buffer<T> Read(const SafetensorsFile& file, const std::string& name,
   Buffer<T> values(tensor.elements());
   std::memcpy(values.data(), tensor.data.data(), tensor.data.size());
   return values;
-}
-
-// Divides by the mean of every `stride`th value. All zero stays.
-void ScaleToMeanOne(int64_t stride, Buffer<float>* values) {
-  double sum = 0;
-  int64_t count = 0;
-  for (int64_t i = 0; i < values->size(); i += stride, ++count) {
-    sum += (*values)[i];
-  }
-  if (!(sum > 0)) return;
-  const auto factor = static_cast<float>(static_cast<double>(count) / sum);
-  for (float& value : *values) value *= factor;
 }
 
 // The pairs of `picks` and `weights` [tokens, picks], sorted by expert.

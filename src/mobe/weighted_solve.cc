@@ -9,13 +9,11 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/gemm.h"
+#include "mobe/diagonal.h"
 
 namespace mobe {
 namespace {
 
-// Ridge of the normal equations, relative to the mean of their diagonal. They
-// are solved in double: S spans more orders of magnitude than float32 has.
-constexpr double kRidge = 1e-6;
 // Share of the layer's moment in an expert's own: few tokens may have chosen
 // it.
 constexpr float kShared = 0.1f;
@@ -25,23 +23,13 @@ constexpr float kFloor = 0.01f;
 // Pairs that are summed in float32 at a time.
 constexpr int64_t kChunk = 1024;
 
-// Scales a matrix [size, size] to a mean diagonal of 1; false when it is zero.
-bool Normalise(int64_t size, float* s) {
-  double trace = 0;
-  for (int64_t k = 0; k < size; ++k) trace += s[k * size + k];
-  if (!(trace > 0)) return false;
-  const auto factor = static_cast<float>(static_cast<double>(size) / trace);
-  for (int64_t i = 0; i < size * size; ++i) s[i] *= factor;
-  return true;
-}
-
 // An expert's moment without the floor.
 void MixMoments(const FitTarget& target, int64_t expert, Buffer<float>* s) {
   const int64_t d = target.cols;
   if (target.moment.size() == 0) {
     s->Resize(d * d);
     std::fill(s->begin(), s->end(), 0.0f);
-    for (int64_t k = 0; k < d; ++k) (*s)[k * d + k] = 1;
+    AddToDiagonal(d, 1.0f, s->data());
     return;
   }
   s->CopyFrom(target.moment);
@@ -65,7 +53,7 @@ void MixMoments(const FitTarget& target, int64_t expert, Buffer<float>* s) {
     Gemm(Trans::kYes, Trans::kNo, d, d, count, x.data(), d, x.data(), d, 1.0f,
          own.data(), d);
   }
-  if (!Normalise(d, own.data())) return;  // no token chose it
+  if (!ScaleToMeanOne(d + 1, &own)) return;  // no token chose it
   for (int64_t i = 0; i < d * d; ++i) {
     (*s)[i] = kShared * (*s)[i] + (1 - kShared) * own[i];
   }
@@ -85,12 +73,8 @@ void MixTimesMoment(const FitTarget& target, const Factors& factors,
   const int64_t rank = factors.rank;
   const int64_t cols = target.cols;
   ExpertMoment(target, expert, &s->moment);
-  s->mix.Resize(rank * cols);
+  internal::MixExpert(factors, expert, cols, &s->mix);
   s->mix_s.Resize(rank * cols);
-  const BasesView bases{DType::kF32, factors.bases.data(), factors.num_bases,
-                        rank, cols};
-  Kernels().basis_mix(bases, factors.alpha.data() + expert * factors.num_bases,
-                      0, rank * cols, factors.activation, s->mix.data());
   Gemm(Trans::kNo, Trans::kNo, rank, cols, cols, s->mix.data(), cols,
        s->moment.data(), cols, 0.0f, s->mix_s.data(), cols);
 }
@@ -107,15 +91,12 @@ void SolveExpert(const FitTarget& target, int64_t expert, Factors* factors,
        s->mix.data(), cols, 0.0f, s->gram.data(), rank);
   Gemm(Trans::kNo, Trans::kYes, rows, rank, cols, target.matrix(expert), cols,
        s->mix_s.data(), cols, 0.0f, s->cross.data(), rank);
+  // In double: S spans more orders of magnitude than float32 has.
   s->gram64.Resize(rank * rank);
   s->cross64.Resize(rows * rank);
   std::copy(s->gram.begin(), s->gram.end(), s->gram64.begin());
   std::copy(s->cross.begin(), s->cross.end(), s->cross64.begin());
-  double trace = 0;
-  for (int64_t k = 0; k < rank; ++k) trace += s->gram64[k * rank + k];
-  const double ridge =
-      std::max(kRidge * trace / static_cast<double>(rank), 1e-30);
-  for (int64_t k = 0; k < rank; ++k) s->gram64[k * rank + k] += ridge;
+  AddRidge(rank, s->gram64.data());
   // Row-major A is column-major A^T: G A^T = (W S N^T)^T is solved in place.
   const int info = LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', static_cast<int>(rank),
                                  static_cast<int>(rows), s->gram64.data(),
@@ -151,7 +132,7 @@ double Weigh(const FitTarget& target, const float* m, const Buffer<float>& s,
 void ExpertMoment(const FitTarget& target, int64_t expert, Buffer<float>* s) {
   const int64_t d = target.cols;
   MixMoments(target, expert, s);
-  for (int64_t k = 0; k < d; ++k) (*s)[k * (d + 1)] += kFloor;
+  AddToDiagonal(d, kFloor, s->data());
 }
 
 void SolveWeightedA(const FitTarget& target, Factors* factors) {

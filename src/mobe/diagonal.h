@@ -1,0 +1,54 @@
+// Diagonals of square matrices: what keeps normal equations solvable, and what
+// moments are scaled by.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "base/matrix.h"
+
+namespace mobe {
+
+template <class T>
+double Trace(int64_t size, const T* matrix) {
+  double trace = 0;
+  for (int64_t k = 0; k < size; ++k) trace += matrix[k * (size + 1)];
+  return trace;
+}
+
+template <class T>
+double MeanDiagonal(int64_t size, const T* matrix) {
+  return Trace(size, matrix) / static_cast<double>(size);
+}
+
+template <class T>
+void AddToDiagonal(int64_t size, T value, T* matrix) {
+  for (int64_t k = 0; k < size; ++k) matrix[k * (size + 1)] += value;
+}
+
+// Makes normal equations definite: adds a millionth of the mean of their
+// diagonal to it, or a little where that is zero.
+template <class T>
+void AddRidge(int64_t size, T* gram) {
+  constexpr double kRidge = 1e-6;
+  constexpr double kLeast = 1e-30;
+  const double ridge = kRidge * Trace(size, gram) / static_cast<double>(size);
+  AddToDiagonal(size, static_cast<T>(std::max(ridge, kLeast)), gram);
+}
+
+// Divides by the mean of every `stride`th value; of a square matrix' size plus
+// 1, that is the mean of its diagonal. False, and nothing done, where it is not
+// positive.
+inline bool ScaleToMeanOne(int64_t stride, Buffer<float>* values) {
+  double sum = 0;
+  int64_t count = 0;
+  for (int64_t i = 0; i < values->size(); i += stride, ++count) {
+    sum += (*values)[i];
+  }
+  if (!(sum > 0)) return false;
+  const auto factor = static_cast<float>(static_cast<double>(count) / sum);
+  for (float& value : *values) value *= factor;
+  return true;
+}
+
+}  // namespace mobe
