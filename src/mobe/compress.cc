@@ -22,7 +22,6 @@
 #include "mobe/moments_file.h"
 #include "mobe/recipe.h"
 #include "mobe/tensors.h"
-#include "mobe/weighted_solve.h"
 
 namespace mobe {
 
@@ -130,7 +129,6 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
     on_pass(pass, all, mse);
   };
   Factors factors = Fit(target, options, traced);
-  if (plan.options.calibration) SolveWeightedA(target, &factors);
   RoundFactors(options.stored, target.cols, &factors);
   const FitError error = MeasureFit(target, factors);
   if (!std::isfinite(error.scaled_mse)) {

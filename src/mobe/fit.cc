@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/gemm.h"
+#include "mobe/weighted_solve.h"
 
 namespace mobe {
 namespace {
@@ -62,10 +63,18 @@ const char* SolverName(Solver solver) {
 Factors Fit(const FitTarget& target, const FitOptions& options,
             const PassFn& on_pass) {
   CheckOptions(target, options);
-  Factors factors = options.solver == Solver::kFast
-                        ? internal::FitFast(target, options, on_pass)
-                        : internal::FitReference(target, options, on_pass);
-  internal::ApplyVariants(target, options, &factors);
+  const bool fast = options.solver == Solver::kFast;
+  Factors factors = fast ? internal::FitFast(target, options, on_pass)
+                         : internal::FitReference(target, options, on_pass);
+  const bool changed = internal::ApplyVariants(target, options, &factors);
+  // The published algorithm has an A of its own.
+  if (!fast && !changed) return factors;
+  RoundShared(options.stored, target.cols, &factors);
+  if (target.moment.size() > 0) {
+    SolveWeightedA(target, &factors);
+  } else {
+    internal::SolveA(target, &factors);
+  }
   return factors;
 }
 

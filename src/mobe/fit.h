@@ -115,6 +115,8 @@ void BuildExpert(const Factors& factors, int64_t expert, int64_t rows,
 
 // Rounds values to `dtype` and back: what a reader of the file will see.
 void RoundTo(DType dtype, Buffer<float>* values);
+// The same for what experts share: bases, whole or as their factors, and alpha.
+void RoundShared(DType dtype, int64_t cols, Factors* factors);
 // The same for all that is stored of the factors.
 void RoundFactors(DType dtype, int64_t cols, Factors* factors);
 
@@ -135,16 +137,26 @@ enum class WantA { kNo, kYes };
 SvdStart GroupedSvd(const float* weights, int64_t experts, int64_t rows,
                     int64_t cols, int64_t num_bases, int64_t rank, WantA want);
 
+// Of the fast solver's factors, A is that of an earlier pass: solve for it.
 Factors FitFast(const FitTarget& target, const FitOptions& options,
                 const PassFn& on_pass);
 Factors FitReference(const FitTarget& target, const FitOptions& options,
                      const PassFn& on_pass);
 
-// Brings fitted factors into the form that basis_rank and max_alphas ask for,
-// and solves for A again. Does nothing when neither does.
-void ApplyVariants(const FitTarget& target, const FitOptions& options,
+// B [rank, cols] = U [rank, kept] V [kept, cols], nearly: the truncated SVD, both
+// with the roots of the singular values.
+void SplitBasis(const float* basis, int64_t rank, int64_t cols, int64_t kept,
+                float* left, float* right);
+// Keeps the `kept` largest |alpha_i| |B_i| of each expert and moves them to
+// where their mix is nearest to what it was. The others become 0.
+void SparsifyAlpha(int64_t experts, int64_t cols, int64_t kept,
                    Factors* factors);
-// The best A for given bases and alpha (a ridge of 1e-6 keeps it defined).
+// Brings bases and alpha into the form that basis_rank and max_alphas ask for.
+// Does nothing, and returns false, when neither does.
+bool ApplyVariants(const FitTarget& target, const FitOptions& options,
+                   Factors* factors);
+// The best A for given bases and alpha (a ridge of 1e-6 keeps it defined), all
+// inputs alike.
 void SolveA(const FitTarget& target, Factors* factors);
 
 // N_e = f(sum_i alpha_ei B_i) of one expert; `mix` is resized to [rank, cols].

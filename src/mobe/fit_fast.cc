@@ -181,12 +181,6 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
   if (!(last < kTie * best.loss + kRounding)) {
     best.Restore(&factors);
   }
-  // Once more for what will be stored: A makes up for most of the rounding.
-  RoundTo(options.stored, &factors.bases);
-  RoundTo(options.stored, &factors.alpha);
-  pass_of.Solve(Precision::kFloat32, &factors);
-  const auto scale = static_cast<float>(target.scale);
-  for (float& a : factors.a) a *= scale;
   return factors;
 }
 

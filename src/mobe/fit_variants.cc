@@ -1,6 +1,7 @@
-// Low-rank bases and sparse alpha, made from an ordinary fit: what is cut off
-// is cut in the least squares sense of the bases and of each expert's mix, and
-// A, solved for again, makes up for part of it.
+// Low-rank bases and sparse alpha: what is cut off is cut in the least squares
+// sense of the bases and of each expert's mix. The fast solver does so on its
+// way (fit_project.h), so that nothing but rounding is left for the end; the
+// reference one knows of neither, and is cut once.
 #include <cblas.h>
 #include <lapacke.h>
 
@@ -31,52 +32,6 @@ void SolveSymmetric(int64_t size, float* gram, int64_t count, float* b) {
          "normal equations of the fit can't be solved ({}); try another --seed",
          info);
   }
-}
-
-// B = U V nearly, both with the roots of the singular values.
-void SplitBasis(const float* basis, int64_t rank, int64_t cols, int64_t kept,
-                float* left, float* right) {
-  // Column-major LAPACK sees the transpose, B^T = V^T S U^T: what it calls U
-  // has the rows of our V in its columns.
-  Buffer<float> b(rank * cols);
-  std::copy_n(basis, b.size(), b.data());
-  Buffer<float> s(rank);
-  Buffer<float> v(rank * cols);
-  Buffer<float> u(rank * rank);
-  const int info = LAPACKE_sgesdd(
-      LAPACK_COL_MAJOR, 'S', static_cast<int>(cols), static_cast<int>(rank),
-      b.data(), static_cast<int>(cols), s.data(), v.data(),
-      static_cast<int>(cols), u.data(), static_cast<int>(rank));
-  if (info != 0) {
-    Fail(ErrorKind::kInternal, "the SVD of a basis failed ({})", info);
-  }
-  for (int64_t k = 0; k < kept; ++k) {
-    const float root = std::sqrt(s[k]);
-    for (int64_t row = 0; row < rank; ++row) {
-      left[row * kept + k] = root * u[row * rank + k];
-    }
-    for (int64_t j = 0; j < cols; ++j) {
-      right[k * cols + j] = root * v[k * cols + j];
-    }
-  }
-}
-
-void TruncateBases(const FitTarget& target, const FitOptions& options,
-                   Factors* factors) {
-  const int64_t m = factors->num_bases;
-  const int64_t rank = factors->rank;
-  const int64_t k = options.basis_rank;
-  factors->basis_rank = k;
-  factors->bases_left.Resize(m * rank * k);
-  factors->bases_right.Resize(m * k * target.cols);
-  ParallelFor(m, [&](int64_t i) {
-    SplitBasis(factors->bases.data() + i * rank * target.cols, rank,
-               target.cols, k, factors->bases_left.data() + i * rank * k,
-               factors->bases_right.data() + i * k * target.cols);
-  });
-  RoundTo(options.stored, &factors->bases_left);
-  RoundTo(options.stored, &factors->bases_right);
-  MultiplyBases(target.cols, factors);
 }
 
 // Keeps the `kept` largest |alpha_i| |B_i| of one expert and moves them to
@@ -111,24 +66,6 @@ void Sparsify(const std::vector<double>& gram, int64_t m, int64_t kept,
   }
 }
 
-void SparsifyAlpha(const FitTarget& target, const FitOptions& options,
-                   Factors* factors) {
-  const int64_t m = factors->num_bases;
-  const int64_t size = factors->rank * target.cols;
-  std::vector<double> gram(m * m);
-  ParallelFor(m, [&](int64_t i) {
-    for (int64_t j = 0; j < m; ++j) {
-      gram[i * m + j] =
-          cblas_dsdot(static_cast<int>(size), factors->bases.data() + i * size,
-                      1, factors->bases.data() + j * size, 1);
-    }
-  });
-  ParallelFor(target.experts, [&](int64_t e) {
-    Sparsify(gram, m, options.max_alphas, factors->alpha.data() + e * m);
-  });
-  RoundTo(options.stored, &factors->alpha);
-}
-
 }  // namespace
 
 void MultiplyBases(int64_t cols, Factors* factors) {
@@ -144,8 +81,7 @@ void MultiplyBases(int64_t cols, Factors* factors) {
   });
 }
 
-void RoundFactors(DType dtype, int64_t cols, Factors* factors) {
-  RoundTo(dtype, &factors->a);
+void RoundShared(DType dtype, int64_t cols, Factors* factors) {
   RoundTo(dtype, &factors->alpha);
   if (factors->basis_rank == 0) {
     RoundTo(dtype, &factors->bases);
@@ -156,9 +92,59 @@ void RoundFactors(DType dtype, int64_t cols, Factors* factors) {
   }
 }
 
+void RoundFactors(DType dtype, int64_t cols, Factors* factors) {
+  RoundTo(dtype, &factors->a);
+  RoundShared(dtype, cols, factors);
+}
+
 namespace internal {
 
+void SplitBasis(const float* basis, int64_t rank, int64_t cols, int64_t kept,
+                float* left, float* right) {
+  // Column-major LAPACK sees the transpose, B^T = V^T S U^T: what it calls U
+  // has the rows of our V in its columns.
+  Buffer<float> b(rank * cols);
+  std::copy_n(basis, b.size(), b.data());
+  Buffer<float> s(rank);
+  Buffer<float> v(rank * cols);
+  Buffer<float> u(rank * rank);
+  const int info = LAPACKE_sgesdd(
+      LAPACK_COL_MAJOR, 'S', static_cast<int>(cols), static_cast<int>(rank),
+      b.data(), static_cast<int>(cols), s.data(), v.data(),
+      static_cast<int>(cols), u.data(), static_cast<int>(rank));
+  if (info != 0) {
+    Fail(ErrorKind::kInternal, "the SVD of a basis failed ({})", info);
+  }
+  for (int64_t k = 0; k < kept; ++k) {
+    const float root = std::sqrt(s[k]);
+    for (int64_t row = 0; row < rank; ++row) {
+      left[row * kept + k] = root * u[row * rank + k];
+    }
+    for (int64_t j = 0; j < cols; ++j) {
+      right[k * cols + j] = root * v[k * cols + j];
+    }
+  }
+}
+
+void SparsifyAlpha(int64_t experts, int64_t cols, int64_t kept,
+                   Factors* factors) {
+  const int64_t m = factors->num_bases;
+  const int64_t size = factors->rank * cols;
+  std::vector<double> gram(m * m);
+  ParallelFor(m, [&](int64_t i) {
+    for (int64_t j = 0; j < m; ++j) {
+      gram[i * m + j] =
+          cblas_dsdot(static_cast<int>(size), factors->bases.data() + i * size,
+                      1, factors->bases.data() + j * size, 1);
+    }
+  });
+  ParallelFor(experts, [&](int64_t e) {
+    Sparsify(gram, m, kept, factors->alpha.data() + e * m);
+  });
+}
+
 void SolveA(const FitTarget& target, Factors* factors) {
+  openblas_set_num_threads(1);  // experts run in parallel instead
   const int64_t rank = factors->rank;
   const int64_t cols = target.cols;
   ParallelFor(target.experts, [&](int64_t e) {
@@ -175,15 +161,35 @@ void SolveA(const FitTarget& target, Factors* factors) {
   });
 }
 
-void ApplyVariants(const FitTarget& target, const FitOptions& options,
+namespace {
+
+void TruncateBases(int64_t cols, int64_t k, Factors* factors) {
+  const int64_t m = factors->num_bases;
+  const int64_t rank = factors->rank;
+  factors->basis_rank = k;
+  factors->bases_left.Resize(m * rank * k);
+  factors->bases_right.Resize(m * k * cols);
+  ParallelFor(m, [&](int64_t i) {
+    SplitBasis(factors->bases.data() + i * rank * cols, rank,
+               cols, k, factors->bases_left.data() + i * rank * k,
+               factors->bases_right.data() + i * k * cols);
+  });
+  MultiplyBases(cols, factors);
+}
+
+}  // namespace
+
+bool ApplyVariants(const FitTarget& target, const FitOptions& options,
                    Factors* factors) {
   const bool sparse =
       options.max_alphas != 0 && options.max_alphas < options.num_bases;
-  if (options.basis_rank == 0 && !sparse) return;
+  if (options.basis_rank == 0 && !sparse) return false;
   openblas_set_num_threads(1);  // bases and experts run in parallel instead
-  if (options.basis_rank != 0) TruncateBases(target, options, factors);
-  if (sparse) SparsifyAlpha(target, options, factors);
-  SolveA(target, factors);
+  if (options.basis_rank != 0) TruncateBases(target.cols, options.basis_rank, factors);
+  if (sparse) {
+    SparsifyAlpha(target.experts, target.cols, options.max_alphas, factors);
+  }
+  return true;
 }
 
 }  // namespace internal
