@@ -8,7 +8,8 @@
 // times the Newton step converge fastest, at the edge of stability; when the
 // error jumps, the best state is restored and the step made smaller. Alpha is
 // free (the format stores it as used, so it needs no softmax), starts dense
-// (one-hot is a saddle) and is stepped by Adam. docs/fit.md has what was tried
+// (one-hot is a saddle) and is stepped by Adam. Low-rank bases and sparse alpha
+// are projected on their form (fit_project.h). docs/fit.md has what was tried
 // and what it gave.
 #include <algorithm>
 #include <cmath>
@@ -22,6 +23,7 @@
 #include "mobe/fit.h"
 #include "mobe/fit_metric.h"
 #include "mobe/fit_pass.h"
+#include "mobe/fit_project.h"
 
 namespace mobe::internal {
 namespace {
@@ -76,6 +78,8 @@ struct Best {
   Buffer<BFloat16> bases;
   Buffer<float> alpha;
 
+  // Any state will be better.
+  void Forget() { loss = std::numeric_limits<double>::infinity(); }
   void Save(double now, const Factors& factors) {
     loss = now;
     alpha.CopyFrom(factors.alpha);
@@ -138,6 +142,7 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
   Buffer<float> velocity(factors.bases.size());
   std::fill(velocity.begin(), velocity.end(), 0.0f);
   Best best;
+  Projection projection(target, options);
   double shrink = 1;
   int64_t since_restart = 0;
   for (int64_t pass = 1; pass <= options.passes; ++pass) {
@@ -166,6 +171,7 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
       continue;
     }
     metric.End();
+    projection.Tangent(&d_bases);
     metric.Apply(factors.alpha, &d_bases);
     ++since_restart;
     const double cosine = 0.5 * (1 + std::cos(std::numbers::pi * done));
@@ -174,6 +180,7 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
     Move(kStep * shrink * warm * cosine, d_bases, &velocity, &factors.bases);
     adam_alpha.Step(since_restart, kAlphaRate * shrink * cosine, d_alpha.data(),
                     factors.alpha.data());
+    if (projection.Apply(done, &factors)) best.Forget();
   }
   // The last step was not measured yet. The best state went through bfloat16,
   // so that a tie is for the last one.
