@@ -131,9 +131,9 @@ TEST(ReportTest, RefusesLowRankBasesThatAreNotFinite) {
     }
     WriteTensors(entry.path(), tensors);
   }
-  ExpectError(ErrorKind::kCorruptFile, name + " holds values that are not", [&] {
-    GatherReport(OpenModel(out.path()), nullptr, kNoProgress);
-  });
+  ExpectError(
+      ErrorKind::kCorruptFile, name + " holds values that are not",
+      [&] { GatherReport(OpenModel(out.path()), nullptr, kNoProgress); });
 }
 
 TEST(ReportTest, Refusals) {

@@ -143,8 +143,8 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
 Factors FitReference(const FitTarget& target, const FitOptions& options,
                      const PassFn& on_pass);
 
-// B [rank, cols] = U [rank, kept] V [kept, cols], nearly: the truncated SVD, both
-// with the roots of the singular values.
+// B [rank, cols] = U [rank, kept] V [kept, cols], nearly: the truncated SVD,
+// both with the roots of the singular values.
 void SplitBasis(const float* basis, int64_t rank, int64_t cols, int64_t kept,
                 float* left, float* right);
 // Keeps the `kept` largest |alpha_i| |B_i| of each expert and moves them to

@@ -43,8 +43,8 @@ class Projection {
   const int64_t rank_;
   const int64_t last_alphas_;  // what the form is at the end
   const int64_t last_basis_rank_;
-  int64_t alphas_;      // and what it is now; num_bases_: no limit
-  int64_t basis_rank_;  // the same, rank_
+  int64_t alphas_;          // and what it is now; num_bases_: no limit
+  int64_t basis_rank_;      // the same, rank_
   std::vector<bool> used_;  // [experts, num_bases], when sparse
   // With orthonormal rows: U^T [num_bases, basis_rank, rank] and V [num_bases,
   // basis_rank, cols].

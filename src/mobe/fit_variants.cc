@@ -170,8 +170,8 @@ void TruncateBases(int64_t cols, int64_t k, Factors* factors) {
   factors->bases_left.Resize(m * rank * k);
   factors->bases_right.Resize(m * k * cols);
   ParallelFor(m, [&](int64_t i) {
-    SplitBasis(factors->bases.data() + i * rank * cols, rank,
-               cols, k, factors->bases_left.data() + i * rank * k,
+    SplitBasis(factors->bases.data() + i * rank * cols, rank, cols, k,
+               factors->bases_left.data() + i * rank * k,
                factors->bases_right.data() + i * k * cols);
   });
   MultiplyBases(cols, factors);
@@ -185,7 +185,8 @@ bool ApplyVariants(const FitTarget& target, const FitOptions& options,
       options.max_alphas != 0 && options.max_alphas < options.num_bases;
   if (options.basis_rank == 0 && !sparse) return false;
   openblas_set_num_threads(1);  // bases and experts run in parallel instead
-  if (options.basis_rank != 0) TruncateBases(target.cols, options.basis_rank, factors);
+  if (options.basis_rank != 0)
+    TruncateBases(target.cols, options.basis_rank, factors);
   if (sparse) {
     SparsifyAlpha(target.experts, target.cols, options.max_alphas, factors);
   }
