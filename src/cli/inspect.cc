@@ -1,9 +1,12 @@
 // mobe inspect MODEL
 #include <fmt/core.h>
 
+#include <cmath>
+
 #include "cli/command.h"
 #include "cli/commands.h"
 #include "mobe/open_model.h"
+#include "mobe/operations.h"
 #include "mobe/recipe.h"
 #include "mobe/sizes.h"
 
@@ -18,6 +21,7 @@ void Run(const std::string& folder, const CommonOptions& common) {
   const PartSizes stored = CountParts(model.tensors);
   const PartSizes plain = CountParts(ListTensors(*model.family, config));
   const Ratios ratios = RatiosOf(stored, plain);
+  const Operations operations = CountOperations(model);
   int64_t moe_layers = 0;
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     moe_layers += config.IsMoeLayer(layer) ? 1 : 0;
@@ -34,6 +38,9 @@ void Run(const std::string& folder, const CommonOptions& common) {
                  {"bytes", model.checkpoint.bytes()},
                  {"ratio_experts", ratios.experts},
                  {"ratio_model", ratios.model},
+                 {"operations_per_token",
+                  {{"built", std::llround(operations.built)},
+                   {"fused", std::llround(operations.fused)}}},
                  {"mobe", nullptr},
                  {"recipe", nullptr}};
     if (recipe) {
@@ -63,6 +70,12 @@ void Run(const std::string& folder, const CommonOptions& common) {
   }
   fmt::print("  {:10} {:>16} parameters, {}\n", "total", stored.total(),
              FormatBytes(static_cast<double>(model.checkpoint.bytes())));
+  fmt::print(
+      "  a token takes {:.3g} million multiplications in its experts{}\n",
+      operations.built / 1e6,
+      model.mobe
+          ? fmt::format(" built, {:.3g} million fused", operations.fused / 1e6)
+          : "");
   if (model.mobe) {
     fmt::print("MoBE: {}\n", SummarizeFormat(*model.mobe));
     fmt::print("expert weights kept: {:.1f}%   whole model: {:.1f}%\n",

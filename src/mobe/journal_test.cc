@@ -68,6 +68,19 @@ TEST(JournalTest, InterruptedOftenGivesTheSameBytes) {
   EXPECT_EQ(Contents(folder / "often"), Contents(folder / "whole"));
 }
 
+TEST(JournalTest, InterruptedVariantsGiveTheSameBytes) {
+  CompressOptions options = InSmallShards();
+  options.kinds = {&kGateKind, &kDownKind};
+  options.basis_rank = 3;
+  options.max_alphas = 2;
+  options.budget = {12, 0};
+  TempFolder folder;
+  RunCompress(SmallModel(), options, folder / "whole");
+  while (RunAtMost(17, SmallModel(), options, folder / "often")) {
+  }
+  EXPECT_EQ(Contents(folder / "often"), Contents(folder / "whole"));
+}
+
 // Factors stay on the disk only until the last shard that holds some of them is
 // written: never those of all matrices at once.
 TEST(JournalTest, DropsFactorsThatAreWritten) {

@@ -1,0 +1,69 @@
+#include "mobe/operations.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace mobe {
+namespace {
+
+// How many experts use each basis.
+std::vector<int64_t> CountUsers(const TensorView& alpha) {
+  const int64_t num_bases = alpha.shape[1];
+  std::vector<int64_t> users(static_cast<size_t>(num_bases));
+  for (int64_t i = 0; i < alpha.elements(); ++i) {
+    if (LoadAsFloat(alpha.dtype, alpha.data.data(), i) != 0) {
+      ++users[static_cast<size_t>(i % num_bases)];
+    }
+  }
+  return users;
+}
+
+// Of `experts`, of which `users` are marked, `picks` are drawn: the chance that
+// one of them is marked.
+double ChanceOfAny(int64_t experts, int64_t users, int64_t picks) {
+  double none = 1;
+  for (int64_t i = 0; i < picks; ++i) {
+    const auto unmarked = static_cast<double>(experts - users - i);
+    none *= std::max(unmarked, 0.0) / static_cast<double>(experts - i);
+  }
+  return 1 - none;
+}
+
+double CountFused(const OpenedModel& model, const FactorShape& shape) {
+  const ModelConfig& config = model.config;
+  const auto picks = static_cast<double>(config.experts_per_token);
+  const auto experts = static_cast<double>(config.num_experts);
+  const auto rows = static_cast<double>(config.expert_size);
+  const auto cols = static_cast<double>(config.hidden_size);
+  const auto rank = static_cast<double>(shape.rank);
+  double mixed = 0;  // alphas of the chosen experts
+  double used = 0;   // bases
+  for (const int64_t users :
+       CountUsers(model.At(shape.kind->alpha, shape.layer))) {
+    mixed += picks * static_cast<double>(users) / experts;
+    used += ChanceOfAny(config.num_experts, users, config.experts_per_token);
+  }
+  return picks * rank * (rows + cols) + mixed * rank * cols +
+         used * rank * static_cast<double>(shape.basis_rank) * cols;
+}
+
+}  // namespace
+
+Operations CountOperations(const OpenedModel& model) {
+  const ModelConfig& config = model.config;
+  const double plain = static_cast<double>(config.experts_per_token) *
+                       static_cast<double>(config.expert_size) *
+                       static_cast<double>(config.hidden_size);
+  Operations operations;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (!config.IsMoeLayer(layer)) continue;
+    for (const MatrixKind& kind : kMatrixKinds) {
+      const FactorShape* shape = model.Factored(layer, kind);
+      operations.built += plain;
+      operations.fused += shape == nullptr ? plain : CountFused(model, *shape);
+    }
+  }
+  return operations;
+}
+
+}  // namespace mobe
