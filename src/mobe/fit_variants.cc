@@ -147,6 +147,7 @@ void SolveA(const FitTarget& target, Factors* factors) {
   openblas_set_num_threads(1);  // experts run in parallel instead
   const int64_t rank = factors->rank;
   const int64_t cols = target.cols;
+  factors->a.Resize(target.experts * target.rows * rank);
   ParallelFor(target.experts, [&](int64_t e) {
     Buffer<float> active;
     Buffer<float> gram(rank * rank);

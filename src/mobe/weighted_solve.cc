@@ -137,6 +137,7 @@ void ExpertMoment(const FitTarget& target, int64_t expert, Buffer<float>* s) {
 
 void SolveWeightedA(const FitTarget& target, Factors* factors) {
   openblas_set_num_threads(1);  // experts run in parallel instead
+  factors->a.Resize(target.experts * target.rows * factors->rank);
   std::vector<Scratch> scratch(static_cast<size_t>(Threads()));
   ParallelFor(target.experts, [&](int64_t e) {
     SolveExpert(target, e, factors,
