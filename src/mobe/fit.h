@@ -137,8 +137,8 @@ enum class WantA { kNo, kYes };
 SvdStart GroupedSvd(const float* weights, int64_t experts, int64_t rows,
                     int64_t cols, int64_t num_bases, int64_t rank, WantA want);
 
-// Of the fast solver's factors, A is not for bases and alpha as they are stored:
-// solve for it.
+// Of the fast solver's factors, A is not for bases and alpha as they are
+// stored: solve for it.
 Factors FitFast(const FitTarget& target, const FitOptions& options,
                 const PassFn& on_pass);
 Factors FitReference(const FitTarget& target, const FitOptions& options,
