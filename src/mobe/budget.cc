@@ -68,6 +68,7 @@ FitParts OperationsOf(const FitShape& shape, Solver solver) {
   const auto d = static_cast<double>(shape.cols);
   const auto r = static_cast<double>(shape.rank);
   const auto m = static_cast<double>(shape.num_bases);
+  const auto k = static_cast<double>(shape.basis_rank);
   FitParts result;
   // R-SVD of each group (Golub and Van Loan, Matrix Computations, table of the
   // SVD's costs): 6 a b^2 + 20 b^3 for a >= b.
@@ -89,6 +90,7 @@ FitParts OperationsOf(const FitShape& shape, Solver solver) {
   result.pass += solve + 4 * n * p * r * d;
   // The metric (fit_metric.h): its use, and what it sees of some experts.
   result.pass += 2 * m * m * r * d + 2 * m * r * r * d + 2 * m * r * d * d;
+  result.pass += 8 * m * r * d * k;  // low-rank bases (fit_project.h)
   const double seen = std::min(n, static_cast<double>(internal::kLook));
   result.look =
       seen * (r * d * d + 2 * r * r * d + p * r * r) + d * d * d + r * r * r;

@@ -29,6 +29,7 @@ struct FitShape {
   int64_t cols = 0;
   int64_t rank = 0;
   int64_t num_bases = 0;
+  int64_t basis_rank = 0;  // 0: whole bases
   // Calibrated: pairs of a token and an expert that reads it. 0: it is not.
   int64_t pairs = 0;
 };

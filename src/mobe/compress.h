@@ -171,14 +171,6 @@ void EnsureMoments(const Calibration& calibration,
 
 namespace internal {
 
-// The options of one job's fit, but for its passes, and the start that they
-// point to, if one was given.
-struct StartedFit {
-  FitOptions options;
-  std::unique_ptr<Factors> start;
-};
-StartedFit StartOf(const CompressPlan& plan, const FactorJob& job,
-                   const FitTarget& target);
 // What a job must be continued with.
 Json OptionsJson(const CompressPlan& plan);
 // Operations of one pass of each job: what orders the queue, since all have the

@@ -23,7 +23,7 @@ DType StoredDType(const OpenedModel& model, const TensorSpec& spec) {
 FitShape FitShapeOf(const ModelConfig& config, const CompressOptions& options,
                     const FactorShape& shape) {
   FitShape fit{config.num_experts, config.expert_size, config.hidden_size,
-               shape.rank, shape.num_bases};
+               shape.rank,         shape.num_bases,    shape.basis_rank};
   if (options.calibration) {
     fit.pairs = options.calibration->tokens * config.experts_per_token;
   }
@@ -116,12 +116,13 @@ int64_t FitBytes(const FitShape& s) {
   const int64_t ranks = s.rank * s.rank;
   const int64_t square = s.cols * s.cols;
   const int64_t threads = Threads();
-  // The target; the mix of a chunk; A, at the end.
-  int64_t bytes =
-      4 * (s.experts * target + internal::ChunkOf(s.experts) * basis +
-           s.experts * s.rows * s.rank);
-  // Bases, gradient, velocity; the best bases in bfloat16.
-  bytes += 14 * s.num_bases * basis;
+  // During passes: the mix of a chunk; bases, gradient, velocity, and the best
+  // bases in bfloat16; low-rank ones' factors. After them: bases and A.
+  const int64_t passes = 4 * internal::ChunkOf(s.experts) * basis +
+                         14 * s.num_bases * basis +
+                         4 * s.num_bases * s.basis_rank * (s.rank + s.cols);
+  const int64_t end = 4 * (s.num_bases * basis + s.experts * s.rows * s.rank);
+  int64_t bytes = 4 * s.experts * target + std::max(passes, end);
   // The metric: experts seen, the factor of columns.
   bytes += kLook * (2 * basis + 4 * ranks) + 18 * square;
   // What one thread works on (FitPass::Scratch).

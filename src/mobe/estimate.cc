@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "mobe/compress_job.h"
 #include "mobe/compress_shards.h"
 #include "mobe/journal.h"
 #include "mobe/tensors.h"

@@ -152,7 +152,7 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
         done < 1 - kPolish ? fastest : Precision::kFloat32;
     metric.Begin(pass);
     const double loss = pass_of.Differentiate(
-        precision, &factors, d_bases.data(), d_alpha.data(), &metric);
+        precision, factors, d_bases.data(), d_alpha.data(), &metric);
     if (pass == 1 && !std::isfinite(loss)) {
       Fail(ErrorKind::kUnsupported,
            "the fit overflows float32 at its start: the weights are too large "
@@ -184,7 +184,7 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
   }
   // The last step was not measured yet. The best state went through bfloat16,
   // so that a tie is for the last one.
-  const double last = pass_of.Solve(Precision::kFloat32, &factors);
+  const double last = pass_of.Measure(Precision::kFloat32, factors);
   if (!(last < kTie * best.loss + kRounding)) {
     best.Restore(&factors);
   }

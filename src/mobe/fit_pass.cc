@@ -97,31 +97,30 @@ void FitPass::WeighTarget() {
   });
 }
 
-double FitPass::Solve(Precision precision, Factors* factors) {
-  factors->a.Resize(target_.experts * target_.rows * rank_);
+double FitPass::Measure(Precision precision, const Factors& factors) {
   return Run(precision, factors, nullptr, nullptr, nullptr);
 }
 
-double FitPass::Differentiate(Precision precision, Factors* factors,
+double FitPass::Differentiate(Precision precision, const Factors& factors,
                               float* d_bases, float* d_alpha,
                               FitMetric* metric) {
   return Run(precision, factors, d_bases, d_alpha, metric);
 }
 
-double FitPass::Run(Precision precision, Factors* factors, float* d_bases,
+double FitPass::Run(Precision precision, const Factors& factors, float* d_bases,
                     float* d_alpha, FitMetric* metric) {
   for (int64_t first = 0; first < target_.experts; first += chunk_) {
     const int64_t count = std::min(chunk_, target_.experts - first);
-    const float* alpha = factors->alpha.data() + first * num_bases_;
-    MixBases(alpha, factors->bases.data(), count, num_bases_, basis_size_,
+    const float* alpha = factors.alpha.data() + first * num_bases_;
+    MixBases(alpha, factors.bases.data(), count, num_bases_, basis_size_,
              mix_.data());
     ParallelFor(count, [&](int64_t i) {
-      losses_[first + i] =
-          RunExpert(precision, first + i, mix_.data() + i * basis_size_,
-                    factors, metric, &scratch_[ThreadIndex()]);
+      losses_[first + i] = RunExpert(precision, factors.activation, first + i,
+                                     mix_.data() + i * basis_size_, metric,
+                                     &scratch_[ThreadIndex()]);
     });
     if (d_bases == nullptr) continue;
-    MixBackward(alpha, factors->bases.data(), mix_.data(), count, num_bases_,
+    MixBackward(alpha, factors.bases.data(), mix_.data(), count, num_bases_,
                 basis_size_, first == 0 ? 0.0f : 1.0f, d_bases,
                 d_alpha + first * num_bases_);
   }
@@ -131,14 +130,14 @@ double FitPass::Run(Precision precision, Factors* factors, float* d_bases,
 
 // Returns the squared error. With a metric, which stands for wanting the
 // gradient, overwrites the mix by the gradient to it.
-double FitPass::RunExpert(Precision precision, int64_t expert, float* mix,
-                          Factors* factors, FitMetric* metric,
+double FitPass::RunExpert(Precision precision, Activation activation,
+                          int64_t expert, float* mix, FitMetric* metric,
                           Scratch* s) const {
   const int64_t rows = target_.rows;
   const int64_t cols = target_.cols;
   const int64_t size = target_.matrix_size();
   const bool moment = target_.moment.size() > 0;
-  Kernels().activate(factors->activation, mix, basis_size_, s->active.data());
+  Kernels().activate(activation, mix, basis_size_, s->active.data());
   Operand y =
       Round(precision, s->active.data(), basis_size_, cols, &s->active_half);
   Operand root;
@@ -159,15 +158,10 @@ double FitPass::RunExpert(Precision precision, int64_t expert, float* mix,
   MultiplyBySelf(rank_, y, s->gram.data());
   Multiply(Trans::kNo, Trans::kYes, rank_, rows, cols, y, v, s->a.data());
   const double loss = SolveA(expert, s);
-  if (metric == nullptr) {
-    Transpose(s->a.data(), rank_, rows,
-              factors->a.data() + expert * rows * rank_);
-    return loss;
-  }
+  if (metric == nullptr) return loss;
 
   if (metric->Wants(expert)) {
-    metric->Add(expert, factors->activation, mix, y.full, s->gram.data(),
-                s->a.data());
+    metric->Add(expert, activation, mix, y.full, s->gram.data(), s->a.data());
   }
   const Operand a =
       Round(precision, s->a.data(), rank_ * rows, rows, &s->a_half);
@@ -183,8 +177,8 @@ double FitPass::RunExpert(Precision precision, int64_t expert, float* mix,
              Round(precision, d_y.data(), basis_size_, cols, &s->weighted_half),
              root, s->active.data());
   }
-  Kernels().activate_backward(factors->activation, mix, s->active.data(),
-                              basis_size_, mix);
+  Kernels().activate_backward(activation, mix, s->active.data(), basis_size_,
+                              mix);
   return loss;
 }
 

@@ -42,14 +42,13 @@ class FitPass {
   // H [cols, cols], lower triangular; empty: the identity.
   const Buffer<float>& root() const { return root_; }
 
-  // Solves for factors->a [experts, rows, rank] and returns the mean squared
-  // error of V / scale.
-  double Solve(Precision precision, Factors* factors);
+  // The mean squared error of V / scale, each expert at its best A.
+  double Measure(Precision precision, const Factors& factors);
 
-  // The same error, and the gradient of half the squared error to bases and
-  // alpha; A is not kept. `metric` sees the experts that it wants.
-  double Differentiate(Precision precision, Factors* factors, float* d_bases,
-                       float* d_alpha, FitMetric* metric);
+  // The same, and the gradient of half the squared error to bases and alpha.
+  // `metric` sees the experts that it wants.
+  double Differentiate(Precision precision, const Factors& factors,
+                       float* d_bases, float* d_alpha, FitMetric* metric);
 
  private:
   // Working memory of one thread.
@@ -65,10 +64,10 @@ class FitPass {
     Buffer<BFloat16> error_half;  // V before E
   };
 
-  double Run(Precision precision, Factors* factors, float* d_bases,
+  double Run(Precision precision, const Factors& factors, float* d_bases,
              float* d_alpha, FitMetric* metric);
-  double RunExpert(Precision precision, int64_t expert, float* mix,
-                   Factors* factors, FitMetric* metric, Scratch* scratch) const;
+  double RunExpert(Precision precision, Activation activation, int64_t expert,
+                   float* mix, FitMetric* metric, Scratch* scratch) const;
   double SolveA(int64_t expert, Scratch* scratch) const;
   void WeighTarget();
 

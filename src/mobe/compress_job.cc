@@ -1,0 +1,134 @@
+#include "mobe/compress_job.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "io/safetensors.h"
+#include "kernels/kernels.h"
+#include "mobe/moments_file.h"
+#include "mobe/recipe.h"
+#include "mobe/tensors.h"
+
+namespace mobe::internal {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// The start of one matrix from a file of starts.
+Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
+                  const FitTarget& target) {
+  const auto read = [&](const char* what, const std::vector<int64_t>& shape) {
+    const std::string name =
+        fmt::format("model_layers_{}_mlp_{}_proj.{}_params", job.layer,
+                    job.kind->name, what);
+    const TensorView& tensor = file.At(name);
+    if (tensor.shape != shape || !IsFloat(tensor.dtype)) {
+      Fail(ErrorKind::kUserInput,
+           "{}: tensor {} does not fit the model and the number of bases",
+           file.file().path().string(), name);
+    }
+    Buffer<float> values(tensor.elements());
+    LoadAsFloats(tensor.dtype, tensor.data.data(), values.size(),
+                 values.data());
+    return values;
+  };
+  const int64_t m = job.num_bases;
+  const int64_t rank = job.rank;
+  Factors start;
+  start.a = read("A", {target.experts, target.rows, rank});
+  start.bases = read("B", {m, rank, target.cols});
+  start.alpha = read("w", {target.experts, m});
+  return start;
+}
+
+FitOptions FitOptionsOf(const CompressPlan& plan, const FactorJob& job) {
+  FitOptions options;
+  options.num_bases = job.num_bases;
+  options.rank = job.rank;
+  options.basis_rank = job.basis_rank;
+  options.max_alphas = plan.options.max_alphas;
+  options.activation = plan.format.activation;
+  options.solver = plan.options.solver;
+  options.seed = plan.options.seed;
+  options.stored = job.dtype();
+  return options;
+}
+
+void WriteFactors(const FactorJob& job, const Factors& factors,
+                  const fs::path& path) {
+  const std::pair<std::string, const float*> shared[] = {
+      {BasesName(job.layer, *job.kind), factors.bases.data()},
+      {LeftName(job.layer, *job.kind), factors.bases_left.data()},
+      {RightName(job.layer, *job.kind), factors.bases_right.data()},
+      {AlphaName(job.layer, *job.kind), factors.alpha.data()}};
+  SafetensorsWriter writer(path, job.tensors);
+  Buffer<std::byte> stored;
+  const float* a = factors.a.data();
+  for (const TensorDecl& tensor : job.tensors) {
+    const auto found = std::ranges::find(
+        shared, tensor.name, [](const auto& row) { return row.first; });
+    const float* values = found == std::end(shared) ? a : found->second;
+    if (values == a) a += tensor.elements();
+    stored.Resize(tensor.bytes());
+    StoreFloats(values, tensor.elements(), tensor.dtype, stored.data());
+    writer.Append(tensor.name,
+                  {stored.data(), static_cast<size_t>(stored.size())});
+  }
+  writer.Commit();
+}
+
+}  // namespace
+
+StartedFit StartOf(const CompressPlan& plan, const FactorJob& job,
+                   const FitTarget& target) {
+  StartedFit fit{FitOptionsOf(plan, job), nullptr};
+  if (plan.options.start.empty()) return fit;
+  fit.start = std::make_unique<Factors>(
+      ReadStart(SafetensorsFile(plan.options.start), job, target));
+  fit.options.start = fit.start.get();
+  return fit;
+}
+
+Json RunJob(const OpenedModel& model, const CompressPlan& plan,
+            const FactorJob& job, int64_t passes, const fs::path& out,
+            const fs::path& path, const PassFn& on_pass) {
+  FitTarget target = LoadTarget(model, job.layer, *job.kind);
+  if (plan.options.calibration) {
+    LoadMoments(MomentsPath(out), job.layer, *job.kind, &target);
+  }
+  for (int64_t e = 0; e < model.config.num_experts; ++e) {
+    model.checkpoint.Evict(model.At(job.kind->expert, job.layer, e));
+  }
+  const StartedFit fit = StartOf(plan, job, target);
+  FitOptions options = fit.options;
+  options.passes = passes;
+  std::vector<TracePoint> points;
+  const PassFn traced = [&](int64_t pass, int64_t all, double mse) {
+    if (IsTraced(pass, all)) points.push_back({pass, mse});
+    on_pass(pass, all, mse);
+  };
+  Factors factors = Fit(target, options, traced);
+  RoundFactors(options.stored, target.cols, &factors);
+  const FitError error = MeasureFit(target, factors);
+  if (!std::isfinite(error.scaled_mse)) {
+    Fail(ErrorKind::kInternal,
+         "layer {} {}: the fit did not stay finite; try another --seed",
+         job.layer, job.kind->name);
+  }
+  WriteFactors(job, factors, path);
+  return {{"kernels", Kernels().name},
+          {"trace", TraceJson(points)},
+          {"passes", options.passes},
+          {"mse_scaled", error.scaled_mse},
+          {"relative", error.relative},
+          {"worst_expert", error.worst_expert},
+          {"worst_expert_index", error.worst_expert_index}};
+}
+
+}  // namespace mobe::internal
