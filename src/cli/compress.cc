@@ -212,7 +212,7 @@ void RunFirst(const Arguments& arguments,
   CompressOptions options = OptionsOf(arguments, model);
   options.arguments = recipe;
   options.started = start;
-  if (!arguments.dry_run) options.stop = StopOnSignals();
+  options.stop = StopOnSignals();
   CompressPlan plan;
   {
     ProgressBar bar(stderr, common.quiet);

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/disk.h"
 #include "base/error.h"
 #include "eval/damage.h"
 #include "io/checkpoint_writer.h"
@@ -39,9 +40,11 @@ CompressPlan PlanOfTable(const OpenedModel& model,
 // The shapes of the job in `out`, if there is one.
 std::optional<Json> TableOfJob(const fs::path& out) {
   if (!fs::exists(out / Journal::kFolder / "job.json")) return std::nullopt;
-  const Json options = ReadJob(out).value("options", Json::object());
-  return Json{{"activation", options.value("activation", "silu")},
-              {"factors", options.value("shapes", Json())}};
+  const Json job = ReadJob(out);
+  const ConfigReader options(job.at("options"),
+                             (out / Journal::kFolder / "job.json").string());
+  return Json{{"activation", options.String("activation", "silu")},
+              {"factors", job.at("options").value("shapes", Json())}};
 }
 
 // A folder that is removed at the end, unless the path is empty.
@@ -85,7 +88,15 @@ std::vector<FactorShape> Choose(const OpenedModel& model,
                               const ProgressFn& report) {
     return MeasureDamage(model, {ids, some.context}, matrices, replace, report);
   };
-  return ChooseShapes(model, options, moments, damage, progress);
+  const ProgressFn watched = [&](const ProgressEvent& event) {
+    if (options.stop && options.stop()) {
+      throw Stopped(
+          "stopped while choosing the split, which begins anew; run the same "
+          "command");
+    }
+    progress(event);
+  };
+  return ChooseShapes(model, options, moments, damage, watched);
 }
 
 }  // namespace
@@ -99,6 +110,7 @@ CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
   if (!table) {
     CheckOutputFolder(out, {Journal::kFolder});  // not after all the work
     CheckOptions(model, options);
+    if (options.calibration) CheckDiskSpace(out, options.calibration->bytes);
   }
   CompressPlan plan = table ? PlanOfTable(model, options, *table, out.string())
                             : PlanCompression(model, options,

@@ -43,6 +43,7 @@ void PrintShapes(const CompressPlan& plan) {
   for (size_t first = 0, next = 0; first < layers.size(); first = next) {
     const std::string text = line(layers[first]);
     for (next = first + 1; next < layers.size(); ++next) {
+      if (layers[next] != layers[next - 1] + 1) break;  // whole ones between
       if (line(layers[next]) != text) break;
     }
     const int64_t last = layers[next - 1];

@@ -66,8 +66,8 @@ class DamageRun {
     run_.Evict(layer);
   }
 
-  // Of each copy but the model itself.
-  std::vector<double> Divergences() {
+  // Of each copy but the model itself. Calls progress(share done).
+  std::vector<double> Divergences(const std::function<void(double)>& progress) {
     const int64_t vocab = model_.config.vocab_size;
     const Weights head = LoadHead(model_);
     Buffer<float> normed(kLogitsRows * hidden_);
@@ -76,6 +76,7 @@ class DamageRun {
     std::vector<double> sums(static_cast<size_t>(copies_ - 1), 0.0);
     for (int64_t begin = 0; begin < tokens_; begin += kLogitsRows) {
       const int64_t rows = std::min(kLogitsRows, tokens_ - begin);
+      progress(static_cast<double>(begin) / static_cast<double>(tokens_));
       for (int64_t copy = 0; copy < copies_; ++copy) {
         float* to = logits[copy == 0 ? 0 : 1].data();
         RmsNorm(head.final_norm, model_.config.rms_norm_eps,
@@ -154,7 +155,9 @@ std::vector<double> MeasureDamage(const OpenedModel& model,
               fmt::format("sensitivity of layer {}", layer), ""});
     run.RunLayer(layer, kinds, replace);
   }
-  return run.Divergences();
+  return run.Divergences([&](double done) {
+    progress({done, "sensitivity, at the end", ""});
+  });
 }
 
 }  // namespace mobe

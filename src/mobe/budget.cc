@@ -30,6 +30,12 @@ Budget ReadBudget(const std::string& text) {
   return {whole ? static_cast<int64_t>(value) : 0, 0};
 }
 
+// Each expert's moment from the pairs that it read.
+double OperationsOfText(const FitShape& shape) {
+  const auto d = static_cast<double>(shape.cols);
+  return static_cast<double>(shape.pairs) * d * d;
+}
+
 FitShape Smaller(FitShape shape, const ProbeSize& size) {
   shape.experts = size.experts;
   shape.num_bases = size.num_bases;
@@ -100,8 +106,7 @@ FitParts OperationsOf(const FitShape& shape, Solver solver) {
     result.look += 4 * d * d * d;      // H P H^T
     // W H; then the last solve (weighted_solve.h): each expert's moment, N and
     // W by it.
-    result.fixed += 2 * n * p * d * d +
-                    static_cast<double>(shape.pairs) * d * d +
+    result.fixed += 2 * n * p * d * d + OperationsOfText(shape) +
                     n * (2 * r * d * d + 4 * p * r * d);
   }
   return result;
@@ -155,6 +160,7 @@ FitCost ProbeFit(const FitTarget& target, const FitShape& shape,
   FitOptions few = options;
   few.passes = size.passes;
   few.num_bases = size.num_bases;
+  few.max_alphas = std::min(few.max_alphas, few.num_bases);
 
   const double start = MonotonicSeconds();
   double first = start;
@@ -168,15 +174,19 @@ FitCost ProbeFit(const FitTarget& target, const FitShape& shape,
   MeasureFit(probed, factors);
   const double seconds = MonotonicSeconds() - start;
 
-  // The passes of a probe are among those that look.
-  const FitParts all = OperationsOf(shape, options.solver);
-  const FitParts done = OperationsOf(Smaller(shape, size), options.solver);
+  // The passes of a probe are among those that look. It has read no text: what
+  // the pairs cost at the end is as fast as the passes.
+  FitParts all = OperationsOf(shape, options.solver);
+  FitParts done = OperationsOf(Smaller(shape, size), options.solver);
+  const double text = OperationsOfText(shape);
+  all.fixed -= text;
+  done.fixed -= text;
   const double each = (last - first) / static_cast<double>(size.passes - 1);
   const double fixed =
       std::max(seconds - each * static_cast<double>(size.passes), 0.0);
   const double rate = each / (done.pass + done.look);
   FitCost cost;
-  cost.seconds = {fixed * all.fixed / done.fixed, rate * all.pass,
+  cost.seconds = {fixed * all.fixed / done.fixed + rate * text, rate * all.pass,
                   rate * all.look};
   cost.passes = size.passes;
   cost.experts = size.experts;

@@ -180,28 +180,41 @@ void EnsureMoments(const Calibration& calibration, const fs::path& out,
 
 namespace internal {
 
+// What a choice was asked for. Its result, the shapes, is read back from a job
+// that goes on, so that it can't tell that this was something else.
+std::string SplitOf(const CompressOptions& options) {
+  if (options.split == Split::kEven) return SplitName(options.split);
+  std::string kinds;
+  for (const MatrixKind* kind : options.kinds) {
+    kinds += fmt::format(" {}", kind->name);
+  }
+  return fmt::format("auto, ratio {},{} of layers from {}{}", options.ratio,
+                     kinds, options.first_layer,
+                     options.last_layer == INT64_MAX
+                         ? ""
+                         : fmt::format(" to {}", options.last_layer));
+}
+
 Json OptionsJson(const CompressPlan& plan) {
   const CompressOptions& options = plan.options;
   const Json format = DescribeFormat(plan.format);
-  return {
-      {"mobe", MOBE_VERSION},
-      {"num_B", format.at("num_bases")},
-      {"rank", format.at("rank")},
-      {"basis_rank", format.at("basis_rank")},
-      {"alphas", options.max_alphas},
-      {"activation", format.at("activation")},
-      {"layers", format.at("layers")},
-      {"matrices", format.at("matrices")},
-      {"shapes", format.at("factors")},
-      {"split", SplitName(options.split)},
-      {"ratio", options.split == Split::kAuto ? Json(options.ratio) : Json()},
-      {"solver", SolverName(options.solver)},
-      {"passes", options.budget.passes},
-      {"seconds", options.budget.seconds},
-      {"seed", options.seed},
-      {"shard_bytes", options.shard_bytes},
-      {"start", options.start.empty() ? "" : HashFile(options.start)},
-      {"calibrate", options.calibration ? options.calibration->hash : ""}};
+  return {{"mobe", MOBE_VERSION},
+          {"num_B", format.at("num_bases")},
+          {"rank", format.at("rank")},
+          {"basis_rank", format.at("basis_rank")},
+          {"alphas", options.max_alphas},
+          {"activation", format.at("activation")},
+          {"layers", format.at("layers")},
+          {"matrices", format.at("matrices")},
+          {"shapes", format.at("factors")},
+          {"split", SplitOf(options)},
+          {"solver", SolverName(options.solver)},
+          {"passes", options.budget.passes},
+          {"seconds", options.budget.seconds},
+          {"seed", options.seed},
+          {"shard_bytes", options.shard_bytes},
+          {"start", options.start.empty() ? "" : HashFile(options.start)},
+          {"calibrate", options.calibration ? options.calibration->hash : ""}};
 }
 
 fs::path MomentsPath(const fs::path& out) {

@@ -24,7 +24,8 @@ FitShape FitShapeOf(const ModelConfig& config, const CompressOptions& options,
                     const FactorShape& shape) {
   FitShape fit{config.num_experts, config.expert_size, config.hidden_size,
                shape.rank,         shape.num_bases,    shape.basis_rank};
-  if (options.calibration) {
+  // Down, on its transpose, is fitted without the text (moments_file.h).
+  if (options.calibration && !shape.kind->transposed) {
     fit.pairs = options.calibration->tokens * config.experts_per_token;
   }
   return fit;
@@ -70,6 +71,17 @@ void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
     Fail(ErrorKind::kUserInput,
          "--calibrate goes with --solver fast: the published algorithm uses no "
          "text");
+  }
+  if (options.calibration &&
+      std::ranges::all_of(options.kinds, &MatrixKind::transposed)) {
+    Fail(ErrorKind::kUserInput,
+         "--calibrate is of no use for --kinds down: the text weighs what gate "
+         "and up read");
+  }
+  if (options.split == Split::kAuto && options.solver != Solver::kFast) {
+    Fail(ErrorKind::kUserInput,
+         "--split auto goes with --solver fast: it chooses by that solver's "
+         "errors");
   }
 }
 
@@ -122,7 +134,15 @@ int64_t FitBytes(const FitShape& s) {
                          14 * s.num_bases * basis +
                          4 * s.num_bases * s.basis_rank * (s.rank + s.cols);
   const int64_t end = 4 * (s.num_bases * basis + s.experts * s.rows * s.rank);
-  int64_t bytes = 4 * s.experts * target + std::max(passes, end);
+  // Before them: bases, and for each SVD a group's matrices, their singular
+  // vectors twice, and what LAPACK works on.
+  const int64_t height = (s.experts + s.num_bases - 1) / s.num_bases * s.rows;
+  const int64_t least = std::min(height, s.cols);
+  const int64_t start =
+      4 * s.num_bases * basis +
+      4 * std::min(s.num_bases, threads) *
+          (height * s.cols + (height + s.cols) * least + 4 * least * least);
+  int64_t bytes = 4 * s.experts * target + std::max({start, passes, end});
   // The metric: experts seen, the factor of columns.
   bytes += kLook * (2 * basis + 4 * ranks) + 18 * square;
   // What one thread works on (FitPass::Scratch).

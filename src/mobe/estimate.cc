@@ -106,8 +106,10 @@ JobSpeed MeasureSpeed(const OpenedModel& model, const CompressPlan& plan,
   for (const TensorView* tensor : inputs) model.checkpoint.Evict(*tensor);
   const internal::StartedFit fit = internal::StartOf(plan, first, target);
   if (plan.options.calibration) {
-    target.moment = Identity(target.cols);
-    if (!fs::exists(internal::MomentsPath(out))) {
+    if (first.fit.pairs > 0) target.moment = Identity(target.cols);
+    // A choice of the split has run the text already.
+    if (plan.options.split == Split::kEven &&
+        !fs::exists(internal::MomentsPath(out))) {
       speed.text_seconds = plan.options.calibration->probe();
     }
   }
@@ -184,7 +186,13 @@ Estimate EstimateCompression(const OpenedModel& model, const CompressPlan& plan,
     }
     estimate.mapped_bytes = std::max(estimate.mapped_bytes, bytes);
   }
-  estimate.speed = MeasureSpeed(model, plan, out, workers, [] {});
+  const double started =
+      plan.options.started > 0 ? plan.options.started : MonotonicSeconds();
+  estimate.speed = MeasureSpeed(model, plan, out, workers, [&] {
+    if (plan.options.stop && plan.options.stop()) {
+      throw Stopped("stopped while measuring");
+    }
+  });
   // The probe has brought in the code of the libraries. What a small fit took
   // beyond its formula, buffers of the libraries say, was measured, too.
   const int64_t formula = estimate.mapped_bytes + plan.fit_bytes;
@@ -193,12 +201,12 @@ Estimate EstimateCompression(const OpenedModel& model, const CompressPlan& plan,
                PeakResidentBytes() - formula);
   estimate.peak_memory_bytes = estimate.process_bytes + formula;
   const JobSpeed& speed = estimate.speed;
+  // What a run will have spent, too, when it turns a time into passes.
+  const double spent = MonotonicSeconds() - started;
   const Json note = ReadNote(out, "passes");
-  estimate.passes =
-      !note.is_null()
-          ? note.get<int64_t>()
-          : PassesOf(plan.options.budget, speed,
-                     speed.read_seconds + speed.first.probe_seconds);
+  estimate.passes = !note.is_null() ? note.get<int64_t>()
+                                    : PassesOf(plan.options.budget, speed,
+                                               speed.read_seconds + spent);
   estimate.seconds = speed.Seconds(estimate.passes);
   if (plan.options.budget.seconds > 0)
     estimate.seconds += speed.first.probe_seconds;

@@ -107,11 +107,12 @@ TEST(EstimateTest, OnlyWhatIsLeft) {
   const TempFolder out;
   int64_t calls = 0;
   options.stop = [&] { return ++calls > 8; };
+  EXPECT_THROW(Compress(
+                   model, PlanCompression(model, options), out.path(),
+                   [](const ProgressEvent&) {}, nullptr),
+               Stopped);
+  options.stop = nullptr;
   const CompressPlan plan = PlanCompression(model, options);
-  EXPECT_THROW(
-      Compress(
-          model, plan, out.path(), [](const ProgressEvent&) {}, nullptr),
-      Stopped);
   const auto before = Contents(out.path());
   const Estimate rest = EstimateCompression(model, plan, out.path(), 1);
   EXPECT_LT(rest.speed.units, 4);

@@ -36,7 +36,8 @@ struct FitTarget {
   // mobe/moments_file.h fills them. Empty: the identity, and all 1.
   Buffer<float> moment;  // [cols, cols]: second moment of the input, mean of
                          // its diagonal 1
-  Buffer<float> importance;  // [experts]: share of the output, mean about 1
+  Buffer<float> importance;  // [experts]: share of the output, mean about 1;
+                             // in the fit all count alike
   RoutedInputs inputs;       // gives each expert a moment of its own
 
   int64_t matrix_size() const { return rows * cols; }
@@ -137,8 +138,8 @@ enum class WantA { kNo, kYes };
 SvdStart GroupedSvd(const float* weights, int64_t experts, int64_t rows,
                     int64_t cols, int64_t num_bases, int64_t rank, WantA want);
 
-// Of the fast solver's factors, A is not for bases and alpha as they are
-// stored: solve for it.
+// The fast solver gives no A, which is for bases and alpha as they are stored:
+// solve for it.
 Factors FitFast(const FitTarget& target, const FitOptions& options,
                 const PassFn& on_pass);
 Factors FitReference(const FitTarget& target, const FitOptions& options,

@@ -164,6 +164,7 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
       best.Save(loss, factors);
     } else if (!(loss < kAstray * best.loss + kRounding)) {  // also when NaN
       best.Restore(&factors);
+      projection.Follow(&factors);
       std::fill(velocity.begin(), velocity.end(), 0.0f);
       adam_alpha = Adam(factors.alpha.size());
       shrink *= kShrink;

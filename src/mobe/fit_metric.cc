@@ -22,7 +22,7 @@ constexpr int64_t kEvery = 4;
 constexpr float kRenew = 0.3f;
 // Damping: of bases and ranks relative to the mean of the diagonal, of columns
 // absolute (P is a projection where there is no moment, and has a mean diagonal
-// of at most 1 with one).
+// of at most 4 with one: 1, and fit_pass.cc's floor of 3).
 constexpr double kDamping = 0.03;
 constexpr double kColumnDamping = 0.1;
 

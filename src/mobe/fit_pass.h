@@ -9,11 +9,12 @@
 //
 // with W in units of its standard deviation, eps a millionth of the mean of Y_e
 // Y_e^T's diagonal, and H H^T the second moment of the input where the target
-// has one, else the identity. Four products of 2 n p r d operations (and two
-// with H). They run in bfloat16 with float32 sums where asked for, the rest in
-// float32. (The moment itself in place of H would save a product, but rounded
-// to bfloat16 it makes normal equations that are not positive definite.)
-// Experts go through in chunks, so that the mix of only one chunk is in memory.
+// has one, else the identity. Three products of 2 n p r d operations and half
+// of one of 2 n r r d (and two of 2 n r d d with H). They run in bfloat16 with
+// float32 sums where asked for, the rest in float32. (The moment itself in
+// place of H would save a product, but rounded to bfloat16 it makes normal
+// equations that are not positive definite.) Experts go through in chunks, so
+// that the mix of only one chunk is in memory.
 #pragma once
 
 #include <algorithm>

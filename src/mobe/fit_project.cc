@@ -78,13 +78,16 @@ void Projection::Tangent(Buffer<float>* d_bases) const {
   });
 }
 
+void Projection::Follow(Factors* factors) {
+  if (basis_rank_ == rank_) return;
+  ParallelFor(num_bases_, [&](int64_t i) {
+    Retract(i, factors->bases.data() + i * rank_ * cols_);
+  });
+}
+
 bool Projection::Apply(double done, Factors* factors) {
   const bool narrower = Narrow(done, factors);
-  if (basis_rank_ < rank_) {
-    ParallelFor(num_bases_, [&](int64_t i) {
-      Retract(i, factors->bases.data() + i * rank_ * cols_);
-    });
-  }
+  Follow(factors);
   for (size_t i = 0; i < used_.size(); ++i) {
     if (!used_[i]) factors->alpha[static_cast<int64_t>(i)] = 0;
   }

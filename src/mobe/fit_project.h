@@ -29,6 +29,9 @@ class Projection {
   // of the form. Before the metric, and with the bases that Apply left.
   void Tangent(Buffer<float>* d_bases) const;
 
+  // After other bases of the same form were put in their place.
+  void Follow(Factors* factors);
+
   // After the step of a pass; `done`, in [0, 1), is the share of passes before
   // it. True when the form became narrower: errors of before do not compare.
   bool Apply(double done, Factors* factors);

@@ -37,7 +37,7 @@ std::string MomentsName(int64_t layer, const char* what);
 // `layer`; leaves one of down as it is, since its columns are what down writes,
 // not what it reads. The moment is scaled to a mean diagonal of 1; importance
 // to a mean of 1, and then raised to kLeastImportance where it is less, so that
-// experts that the text did not use are fitted too. Fails with kMissing, naming
+// experts that the text did not use count too. Fails with kMissing, naming
 // file and tensor, when the file is of another model.
 inline constexpr float kLeastImportance = 0.05f;
 void LoadMoments(const std::filesystem::path& path, int64_t layer,

@@ -130,28 +130,63 @@ class Prober {
   std::map<std::pair<int64_t, std::string>, double> errors_;
 };
 
+int64_t RankAt(const ModelConfig& config, int64_t step) {
+  const double part = kLeastRank + (1 - kLeastRank) *
+                                       static_cast<double>(step) /
+                                       static_cast<double>(kRankSteps);
+  return std::max<int64_t>(
+      std::llround(part * static_cast<double>(WidthOf(config))), 1);
+}
+
+int64_t LeastBases(const ModelConfig& config, const CompressOptions& options) {
+  const auto probes = ErrorCurve::Probes(config.num_experts, WidthOf(config));
+  return std::max(options.max_alphas, probes.front().num_bases);
+}
+
+// Numbers that the factored kinds of all layers may take. Fails where sizes
+// alone tell that no choice gives the ratio: before anything is measured.
+int64_t BudgetOf(const ModelConfig& config, const CompressOptions& options,
+                 size_t layers) {
+  const int64_t whole = MatricesSize(config);
+  FactorShape smallest;
+  smallest.rank = RankAt(config, 0);
+  smallest.num_bases = LeastBases(config, options);
+  const auto factored = static_cast<int64_t>(options.kinds.size());
+  const int64_t least = std::min(whole, FactorsSize(config, smallest));
+  const auto kept =
+      static_cast<int64_t>(3 * static_cast<double>(whole) * options.ratio);
+  const int64_t each = kept - (3 - factored) * whole;
+  if (each < factored * least || each >= factored * whole) {
+    Fail(
+        ErrorKind::kUserInput,
+        "--ratio {}: with these kinds an automatic split needs at least {:.3f} "
+        "and less than 1",
+        options.ratio,
+        static_cast<double>((3 - factored) * whole + factored * least) /
+            static_cast<double>(3 * whole));
+  }
+  return static_cast<int64_t>(static_cast<double>(layers) *
+                              (3 * static_cast<double>(whole) * options.ratio -
+                               static_cast<double>((3 - factored) * whole)));
+}
+
 // All shapes that are smaller than the plain matrices, and these.
 std::vector<SplitChoice> ListChoices(const ModelConfig& config,
                                      const CompressOptions& options,
                                      const ErrorCurve& curve, double damage) {
   const int64_t whole = MatricesSize(config);
   std::vector<SplitChoice> choices = {{0, 0, whole, 0}};
-  const int64_t width = WidthOf(config);
   const auto most = std::max<int64_t>(
       std::llround(kMostBases * static_cast<double>(config.num_experts)), 1);
   int64_t last_rank = 0;
   for (int64_t step = 0; step <= kRankSteps; ++step) {
-    const double part = kLeastRank + (1 - kLeastRank) *
-                                         static_cast<double>(step) /
-                                         static_cast<double>(kRankSteps);
-    const auto rank =
-        std::max<int64_t>(std::llround(part * static_cast<double>(width)), 1);
+    const int64_t rank = RankAt(config, step);
     if (rank == last_rank) continue;
     last_rank = rank;
     FactorShape shape;
     shape.rank = rank;
-    for (shape.num_bases = std::max(options.max_alphas, curve.LeastBases());
-         shape.num_bases <= most; ++shape.num_bases) {
+    for (shape.num_bases = LeastBases(config, options); shape.num_bases <= most;
+         ++shape.num_bases) {
       const int64_t size = FactorsSize(config, shape);
       if (size >= whole) break;
       choices.push_back({shape.num_bases, rank, size,
@@ -177,6 +212,7 @@ std::vector<FactorShape> ChooseShapes(const OpenedModel& model,
       matrices.push_back({layer, &kind});
     }
   }
+  const int64_t budget = BudgetOf(config, options, layers.size());
   Prober prober(model, options, moments);
   const std::vector<double> damages = measure_damage(
       matrices,
@@ -202,23 +238,13 @@ std::vector<FactorShape> ChooseShapes(const OpenedModel& model,
     choices.push_back(
         ListChoices(config, options, curves.at(&kind), damages[i] / of_middle));
   }
-  const auto kept = static_cast<double>(3 * MatricesSize(config)) *
-                    static_cast<double>(layers.size()) * options.ratio;
-  const auto whole = static_cast<int64_t>(3 - options.kinds.size()) *
-                     MatricesSize(config) * static_cast<int64_t>(layers.size());
-  const std::vector<size_t> chosen =
-      AllocateSplit(choices, static_cast<int64_t>(kept) - whole);
+  const std::vector<size_t> chosen = AllocateSplit(choices, budget);
   std::vector<FactorShape> shapes;
   for (size_t i = 0; i < matrices.size(); ++i) {
     const SplitChoice& choice = choices[i][chosen[i]];
     if (choice.num_bases == 0) continue;
     shapes.push_back({matrices[i].layer, matrices[i].kind, choice.num_bases,
                       choice.rank, 0});
-  }
-  if (shapes.empty()) {
-    Fail(ErrorKind::kUserInput,
-         "ratio {}: everything fits as it is; choose a smaller --ratio",
-         options.ratio);
   }
   return shapes;
 }

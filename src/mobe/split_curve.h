@@ -31,12 +31,10 @@ class ErrorCurve {
   // probe (the fits are short) it is lowered until the curve falls everywhere.
   explicit ErrorCurve(std::vector<CurvePoint> probes);
 
-  // In (0, 1], never rising with either argument, for ranks from half the
-  // width.
+  // In (0, 1], never rising with either argument, for ranks from half the width
+  // and from the fewest bases of a probe: with fewer the error rises faster
+  // than a line tells, most of all that of calibrated fits.
   double At(int64_t num_bases, int64_t rank) const;
-  // The fewest bases of a probe. With fewer the error rises faster than a line
-  // tells, most of all that of calibrated fits.
-  int64_t LeastBases() const { return rows_.front().num_bases.front(); }
 
  private:
   struct Row {

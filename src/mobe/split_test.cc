@@ -239,9 +239,33 @@ TEST(ChooseShapesTest, TheSameOnAnyNumberOfThreads) {
   SetThreads(0);
 }
 
-TEST(ChooseShapesTest, NothingToFactor) {
-  ExpectError(ErrorKind::kUserInput, "ratio 1: everything fits as it is",
-              [] { Choose(1); });
+// By sizes alone, before anything is measured.
+TEST(ChooseShapesTest, RefusesImpossibleRatios) {
+  const OpenedModel model = OpenModel(SmallModel());
+  const auto choose = [&](CompressOptions options) {
+    ChooseShapes(
+        model, options, {},
+        [](const auto&, const auto&, const auto&) -> std::vector<double> {
+          throw std::logic_error("measured");
+        },
+        [](const ProgressEvent&) {});
+  };
+  CompressOptions options;
+  options.kinds = {&kGateKind, &kUpKind, &kDownKind};
+  for (const double ratio : {1.0, 0.1}) {
+    options.ratio = ratio;
+    ExpectError(ErrorKind::kUserInput,
+                fmt::format("--ratio {}: with these kinds an automatic split "
+                            "needs at least 0.",
+                            ratio),
+                [&] { choose(options); });
+  }
+  options.kinds = {&kGateKind};  // a third of the weights
+  options.ratio = 0.5;
+  ExpectError(ErrorKind::kUserInput, "needs at least 0.7",
+              [&] { choose(options); });
+  options.ratio = 0.9;
+  EXPECT_THROW(choose(options), std::logic_error);
 }
 
 TEST(ChooseShapesTest, Stops) {

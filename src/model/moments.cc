@@ -19,7 +19,7 @@ namespace {
 constexpr int64_t kRowGrain = 64;
 
 // The sum of x x^T over rows x, in double over chunks of rows. Only the part on
-// and above the diagonal's blocks is summed; Write mirrors it.
+// and above the diagonal's blocks is summed; Mean mirrors it.
 class MomentSum {
  public:
   explicit MomentSum(int64_t size)
