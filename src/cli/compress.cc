@@ -29,7 +29,7 @@ namespace {
 struct Arguments {
   std::string model;
   std::string out;
-  std::string kinds;
+  std::optional<std::string> kinds;
   std::string split = "even";
   int64_t bases = 0;
   double ratio = 0;
@@ -106,7 +106,7 @@ CompressOptions OptionsOf(const Arguments& arguments,
          "--split auto chooses bases and ranks of --method mobe: leave out "
          "--bases, --rank, --basis-rank and --method, or the split");
   }
-  options.kinds = ParseKinds(!arguments.kinds.empty() ? arguments.kinds
+  options.kinds = ParseKinds(arguments.kinds ? *arguments.kinds
                              : automatic              ? "gate,up,down"
                                                       : "gate,up");
   options.max_alphas = arguments.alphas;

@@ -15,7 +15,7 @@ PROGRAM = os.environ.get(
     "MOBE", Path(__file__).resolve().parents[2] / "build/release/mobe"
 )
 # Long enough to be stopped in the middle.
-RECIPE = "--passes 40 --layers 1-3 --shard-gb 0.01 --threads 1".split()
+RECIPE = "--passes 150 --layers 1-3 --shard-gb 0.01 --threads 1".split()
 
 
 @pytest.fixture(scope="module")

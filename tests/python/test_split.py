@@ -43,8 +43,7 @@ def test_within_the_ratio_and_told_everywhere(small, mobe, original, tmp_path):
     config = json.loads((out / "config.json").read_text())
     assert config["mobe"]["factors"] == report["factors"]
     recipe = json.loads((out / "recipe.json").read_text())
-    assert recipe["options"]["split"] == "auto"
-    assert recipe["options"]["ratio"] == 0.7
+    assert recipe["options"]["split"].startswith("auto, ratio 0.7")
     assert recipe["options"]["shapes"] == report["factors"]
     assert mobe("inspect", out, "--json")["mobe"]["factors"] == report["factors"]
     assert mobe("verify", out, "--against", original, "--json")["ok"]
@@ -115,10 +114,10 @@ def test_what_is_refused(small, mobe, original, tmp_path):
         assert "--split auto chooses bases and ranks" in said
     small_ratio = ["--ratio", 0.1, "--split", "auto"]
     said = mobe("compress", original, tmp_path / "x", *small_ratio, code=1)
-    assert "choose a larger --ratio" in said
+    assert "an automatic split needs at least 0.282" in said
     # A job that was begun keeps its ratio.
     part = tmp_path / "part"
     mobe("compress", original, part, *OPTIONS, "--shard", "0/2")
     other = ["--ratio", 0.8, "--split", "auto", "--passes", 20, "--shard", "0/2"]
     said = mobe("compress", original, part, *other, code=1)
-    assert "ratio: 0.7, now 0.8" in said
+    assert "ratio 0.8, gate up down of layers from 0" in said
