@@ -107,8 +107,8 @@ CompressOptions OptionsOf(const Arguments& arguments,
          "--bases, --rank, --basis-rank and --method, or the split");
   }
   options.kinds = ParseKinds(arguments.kinds ? *arguments.kinds
-                             : automatic              ? "gate,up,down"
-                                                      : "gate,up");
+                             : automatic     ? "gate,up,down"
+                                             : "gate,up");
   options.max_alphas = arguments.alphas;
   options.activation = *ActivationFromName(arguments.activation);
   options.solver = *SolverFromName(arguments.solver);
