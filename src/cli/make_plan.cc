@@ -88,15 +88,7 @@ std::vector<FactorShape> Choose(const OpenedModel& model,
                               const ProgressFn& report) {
     return MeasureDamage(model, {ids, some.context}, matrices, replace, report);
   };
-  const ProgressFn watched = [&](const ProgressEvent& event) {
-    if (options.stop && options.stop()) {
-      throw Stopped(
-          "stopped while choosing the split, which begins anew; run the same "
-          "command");
-    }
-    progress(event);
-  };
-  return ChooseShapes(model, options, moments, damage, watched);
+  return ChooseShapes(model, options, moments, damage, progress);
 }
 
 }  // namespace

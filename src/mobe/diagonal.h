@@ -26,6 +26,13 @@ void AddToDiagonal(int64_t size, T value, T* matrix) {
   for (int64_t k = 0; k < size; ++k) matrix[k * (size + 1)] += value;
 }
 
+// matrix [size, size] = I.
+inline void SetToIdentity(int64_t size, Buffer<float>* matrix) {
+  matrix->Resize(size * size);
+  std::fill(matrix->begin(), matrix->end(), 0.0f);
+  AddToDiagonal(size, 1.0f, matrix->data());
+}
+
 // Makes normal equations definite: adds a millionth of the mean of their
 // diagonal to it, or a little where that is zero.
 template <class T>

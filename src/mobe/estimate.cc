@@ -9,6 +9,7 @@
 #include "base/parallel.h"
 #include "mobe/compress_job.h"
 #include "mobe/compress_shards.h"
+#include "mobe/diagonal.h"
 #include "mobe/journal.h"
 #include "mobe/tensors.h"
 
@@ -21,14 +22,6 @@ int64_t BytesOf(const FactorJob& job) {
   int64_t bytes = 0;
   for (const TensorDecl& tensor : job.tensors) bytes += tensor.bytes();
   return bytes;
-}
-
-// Stands for the moment of a text, which is not known yet: as much work.
-Buffer<float> Identity(int64_t size) {
-  Buffer<float> identity(size * size);
-  std::fill(identity.begin(), identity.end(), 0.0f);
-  for (int64_t k = 0; k < size; ++k) identity[k * size + k] = 1;
-  return identity;
 }
 
 // The wanted jobs that no earlier run has finished.
@@ -106,7 +99,8 @@ JobSpeed MeasureSpeed(const OpenedModel& model, const CompressPlan& plan,
   for (const TensorView* tensor : inputs) model.checkpoint.Evict(*tensor);
   const internal::StartedFit fit = internal::StartOf(plan, first, target);
   if (plan.options.calibration) {
-    if (first.fit.pairs > 0) target.moment = Identity(target.cols);
+    // Stands for the moment of the text, which is not known yet: as much work.
+    if (first.fit.pairs > 0) SetToIdentity(target.cols, &target.moment);
     // A choice of the split has run the text already.
     if (plan.options.split == Split::kEven &&
         !fs::exists(internal::MomentsPath(out))) {
@@ -208,8 +202,9 @@ Estimate EstimateCompression(const OpenedModel& model, const CompressPlan& plan,
                                     : PassesOf(plan.options.budget, speed,
                                                speed.read_seconds + spent);
   estimate.seconds = speed.Seconds(estimate.passes);
-  if (plan.options.budget.seconds > 0)
+  if (plan.options.budget.seconds > 0) {
     estimate.seconds += speed.first.probe_seconds;
+  }
 
   const std::vector<bool> wanted = WantedJobs(plan);
   for (size_t i = 0; i < plan.jobs.size(); ++i) {

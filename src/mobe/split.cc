@@ -35,13 +35,21 @@ CurvePoint LayerProbe(const ModelConfig& config) {
 
 // Passes of each probe of the error curve, and of the short fit of each layer
 // and kind, whatever the budget: the solver's step rises for 20 passes, and
-// fits of less than that rank the shapes wrongly. For 6 layers it comes to a
-// ninth of 500 passes of each matrix, for 48 layers to a twentieth.
+// fits of less than that rank the shapes wrongly. For 6 layers it comes to an
+// eighth of 500 passes of each matrix, for 48 layers to a twentieth.
 constexpr int64_t kCurvePasses = 50;
 constexpr int64_t kLayerPasses = 16;
 // What a long fit makes of the error of a short one: error^1.1. Measured on the
 // bundled model, 500 passes to 50: 1.07 with 2 bases, 1.12 with 8.
 constexpr double kLonger = 1.1;
+
+void CheckStop(const CompressOptions& options) {
+  if (options.stop && options.stop()) {
+    throw Stopped(
+        "stopped while choosing the split, which begins anew; run the same "
+        "command");
+  }
+}
 
 class Prober {
  public:
@@ -108,13 +116,8 @@ class Prober {
     fit.activation = options_.activation;
     fit.seed = options_.seed;
     fit.passes = passes;
-    return Fit(target, fit, [&](int64_t, int64_t, double) {
-      if (options_.stop && options_.stop()) {
-        throw Stopped(
-            "stopped while choosing the split, which begins anew; run the "
-            "same command");
-      }
-    });
+    return Fit(target, fit,
+               [&](int64_t, int64_t, double) { CheckStop(options_); });
   }
 
   // Squared and relative, in the norm that the fit serves.
@@ -213,19 +216,23 @@ std::vector<FactorShape> ChooseShapes(const OpenedModel& model,
     }
   }
   const int64_t budget = BudgetOf(config, options, layers.size());
+  const ProgressFn watched = [&](const ProgressEvent& event) {
+    CheckStop(options);
+    progress(event);
+  };
   Prober prober(model, options, moments);
   const std::vector<double> damages = measure_damage(
       matrices,
       [&](int64_t layer, const MatrixKind& kind) {
         return prober.Replace(layer, kind);
       },
-      progress);
+      watched);
 
   const int64_t middle = layers[layers.size() / 2];
   std::map<const MatrixKind*, ErrorCurve> curves;
   for (const MatrixKind* kind : options.kinds) {
     const auto report = [&] {
-      progress({0, fmt::format("error curve of {}", kind->name), ""});
+      watched({0, fmt::format("error curve of {}", kind->name), ""});
     };
     curves.emplace(kind, prober.Curve(middle, *kind, report));
   }

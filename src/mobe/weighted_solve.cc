@@ -27,9 +27,7 @@ constexpr int64_t kChunk = 1024;
 void MixMoments(const FitTarget& target, int64_t expert, Buffer<float>* s) {
   const int64_t d = target.cols;
   if (target.moment.size() == 0) {
-    s->Resize(d * d);
-    std::fill(s->begin(), s->end(), 0.0f);
-    AddToDiagonal(d, 1.0f, s->data());
+    SetToIdentity(d, s);
     return;
   }
   s->CopyFrom(target.moment);
