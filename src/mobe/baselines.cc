@@ -118,7 +118,7 @@ Buffer<float> FitMolae(const FitTarget& target, int64_t num_bases, int64_t rank,
                        DType stored) {
   internal::SvdStart svd =
       internal::GroupedSvd(target.weights.data(), target.experts, target.rows,
-                           target.cols, num_bases, rank, internal::WantA::kYes);
+                           target.cols, num_bases, rank);
   RoundTo(stored, &svd.a);
   RoundTo(stored, &svd.bases);
   Buffer<float> product(target.experts * target.matrix_size());

@@ -126,17 +126,27 @@ void MultiplyBases(int64_t cols, Factors* factors);
 
 namespace internal {
 
-// The common start: experts in num_bases contiguous groups, the SVD of each
-// group's stacked matrices. Bases are the leading right singular vectors as
-// rows. With `a`, A of expert e is its rows of U S. group[e] is e's basis.
+// Both solvers start from experts in num_bases contiguous groups, as even as
+// can be, each of which gives one basis. The first expert of group `group`.
+inline int64_t GroupBegin(int64_t group, int64_t experts, int64_t num_bases) {
+  return group * experts / num_bases;
+}
+
+// The published start: the SVD of each group's stacked matrices. Bases are the
+// leading right singular vectors as rows, A of expert e is its rows of U S.
 struct SvdStart {
   Buffer<float> bases;         // [num_bases, rank, cols]
-  Buffer<float> a;             // [experts, rows, rank], when asked for
-  std::vector<int64_t> group;  // [experts]
+  Buffer<float> a;             // [experts, rows, rank]
+  std::vector<int64_t> group;  // [experts]: its basis
 };
-enum class WantA { kNo, kYes };
 SvdStart GroupedSvd(const float* weights, int64_t experts, int64_t rows,
-                    int64_t cols, int64_t num_bases, int64_t rank, WantA want);
+                    int64_t cols, int64_t num_bases, int64_t rank);
+
+// The fast solver's start: bases [num_bases, rank, cols] with orthonormal rows
+// that span nearly what the SVD's do, in no order (fit_spaces.cc). Fails with
+// kUnsupported when weights are too large for float32.
+Buffer<float> GroupedSpaces(const FitTarget& target, int64_t num_bases,
+                            int64_t rank, uint64_t seed);
 
 // The fast solver gives no A, which is for bases and alpha as they are stored:
 // solve for it.

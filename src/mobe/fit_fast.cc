@@ -29,11 +29,15 @@ namespace mobe::internal {
 namespace {
 
 // Steps of the bases, in Newton steps of the metric, and of alpha (Adam's
-// rate). Both follow a cosine to zero; the first kWarmup passes rise to it.
+// rate). Both follow a cosine to zero; the first passes rise to it.
 constexpr double kStep = 43;
 constexpr double kMomentum = 0.95;
 constexpr double kAlphaRate = 0.008;
-constexpr double kWarmup = 20;
+// Where the step is as large as it can be, the first passes decide whether the
+// fit goes astray: a long fit rises slowly, for an eighth of its passes.
+constexpr int64_t kLeastWarmup = 20;
+constexpr int64_t kMostWarmup = 60;
+constexpr int64_t kWarmupShare = 8;
 constexpr float kAlphaNoise = 0.3f;
 // A pass whose error exceeds the best one by this factor has gone astray. The
 // first passes may rise above their start by less. Errors below kRounding are
@@ -41,31 +45,32 @@ constexpr float kAlphaNoise = 0.3f;
 constexpr double kAstray = 1.3;
 constexpr double kRounding = 1e-5;
 constexpr double kTie = 1.001;
+// The step is shortened then, and recovers: what is too long at first is not
+// too long later.
 constexpr double kShrink = 0.7;
+constexpr double kRecovery = 1.005;
 // Products of fewer multiplications gain nothing by bfloat16.
 constexpr int64_t kSmallProduct = 1 << 20;
 // Share of the passes, the last ones, that multiply in float32 in any case.
 constexpr double kPolish = 0.03;
 
 Factors Start(const FitTarget& target, const FitOptions& options) {
+  const int64_t m = options.num_bases;
   Factors factors;
-  factors.num_bases = options.num_bases;
+  factors.num_bases = m;
   factors.rank = options.rank;
   factors.activation = options.activation;
-  SvdStart svd =
-      GroupedSvd(target.weights.data(), target.experts, target.rows,
-                 target.cols, options.num_bases, options.rank, WantA::kNo);
-  factors.bases = std::move(svd.bases);
-  const int64_t m = options.num_bases;
+  factors.bases = GroupedSpaces(target, m, options.rank, options.seed);
   factors.alpha.Resize(target.experts * m);
   std::mt19937_64 random(options.seed);
   // With a basis for each expert one-hot is the answer.
   const float noise = m < target.experts ? kAlphaNoise : 0.0f;
   std::normal_distribution<float> normal(0.0f, 1.0f);
-  for (int64_t e = 0; e < target.experts; ++e) {
-    for (int64_t i = 0; i < m; ++i) {
-      factors.alpha[e * m + i] =
-          (i == svd.group[e] ? 1.0f : 0.0f) + noise * normal(random);
+  for (float& value : factors.alpha) value = noise * normal(random);
+  for (int64_t group = 0; group < m; ++group) {
+    const int64_t end = GroupBegin(group + 1, target.experts, m);
+    for (int64_t e = GroupBegin(group, target.experts, m); e < end; ++e) {
+      factors.alpha[e * m + group] += 1;
     }
   }
   return factors;
@@ -143,6 +148,8 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
   std::fill(velocity.begin(), velocity.end(), 0.0f);
   Best best;
   Projection projection(target, options);
+  const auto warmup = static_cast<double>(std::clamp(
+      options.passes / kWarmupShare, kLeastWarmup, kMostWarmup));
   double shrink = 1;
   int64_t since_restart = 0;
   for (int64_t pass = 1; pass <= options.passes; ++pass) {
@@ -175,9 +182,10 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
     projection.Tangent(&d_bases);
     metric.Apply(factors.alpha, &d_bases);
     ++since_restart;
+    shrink = std::min(shrink * kRecovery, 1.0);
     const double cosine = 0.5 * (1 + std::cos(std::numbers::pi * done));
     const double warm =
-        std::min(1.0, static_cast<double>(since_restart) / kWarmup);
+        std::min(1.0, static_cast<double>(since_restart) / warmup);
     Move(kStep * shrink * warm * cosine, d_bases, &velocity, &factors.bases);
     adam_alpha.Step(since_restart, kAlphaRate * shrink * cosine, d_alpha.data(),
                     factors.alpha.data());

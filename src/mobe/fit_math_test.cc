@@ -246,7 +246,7 @@ TEST(GroupedSvdTest, BasesAreTheLeadingRightSingularVectors) {
   constexpr int64_t kGroups = 2;
   const internal::SvdStart start =
       internal::GroupedSvd(target.weights.data(), kExperts, kRows, kCols,
-                           kGroups, kRank, internal::WantA::kYes);
+                           kGroups, kRank);
   EXPECT_EQ(start.group, (std::vector<int64_t>{0, 0, 1, 1, 1}));
   for (int64_t group = 0; group < kGroups; ++group) {
     const float* basis = start.bases.data() + group * kRank * kCols;

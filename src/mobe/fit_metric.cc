@@ -17,14 +17,14 @@ namespace {
 // a look has weight kRenew in the means. While bases move far the metric must
 // be fresh: on the bundled model looks at every fourth pass from the start take
 // twice the passes to the same error.
-constexpr int64_t kSettled = 350;
+constexpr int64_t kSettled = 200;
 constexpr int64_t kEvery = 4;
 constexpr float kRenew = 0.3f;
 // Damping: of bases and ranks relative to the mean of the diagonal, of columns
 // absolute (P is a projection where there is no moment, and has a mean diagonal
 // of at most 4 with one: 1, and fit_pass.cc's floor of 3).
 constexpr double kDamping = 0.03;
-constexpr double kColumnDamping = 0.1;
+constexpr double kColumnDamping = 0.03;
 
 constexpr int64_t kGrain = 64;  // rows of a product that run together
 

@@ -83,7 +83,7 @@ std::map<int64_t, double> PrintedLosses(const char* file) {
 Factors PublishedStart(const FitTarget& target, const std::string& signs) {
   internal::SvdStart svd =
       internal::GroupedSvd(target.weights.data(), target.experts, target.rows,
-                           target.cols, 4, target.rows, internal::WantA::kYes);
+                           target.cols, 4, target.rows);
   Factors start;
   start.alpha.Resize(target.experts * 4);
   std::fill(start.alpha.begin(), start.alpha.end(), 0.0f);

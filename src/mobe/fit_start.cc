@@ -1,4 +1,4 @@
-// The start that both solvers share: grouped SVDs, as the reference does it.
+// The published start: grouped SVDs.
 #include <cblas.h>
 #include <lapacke.h>
 
@@ -30,15 +30,15 @@ void FixSign(float* v, int64_t v_size, float* u, int64_t u_size,
 }  // namespace
 
 SvdStart GroupedSvd(const float* weights, int64_t experts, int64_t rows,
-                    int64_t cols, int64_t num_bases, int64_t rank, WantA want) {
+                    int64_t cols, int64_t num_bases, int64_t rank) {
   openblas_set_num_threads(1);  // groups run in parallel instead
   SvdStart start;
   start.bases.Resize(num_bases * rank * cols);
   start.group.resize(experts);
-  if (want == WantA::kYes) start.a.Resize(experts * rows * rank);
+  start.a.Resize(experts * rows * rank);
   ParallelFor(num_bases, [&](int64_t g) {
-    const int64_t first = g * experts / num_bases;
-    const int64_t last = (g + 1) * experts / num_bases;
+    const int64_t first = GroupBegin(g, experts, num_bases);
+    const int64_t last = GroupBegin(g + 1, experts, num_bases);
     const int64_t height = (last - first) * rows;
     const int64_t kept = std::min(height, cols);
     // Column-major LAPACK sees the transpose W^T = V S U^T, so what it calls U
@@ -64,7 +64,6 @@ SvdStart GroupedSvd(const float* weights, int64_t experts, int64_t rows,
                 rank * cols * sizeof(float));
     for (int64_t e = first; e < last; ++e) {
       start.group[e] = g;
-      if (want == WantA::kNo) continue;
       for (int64_t row = 0; row < rows; ++row) {
         const float* u_row = u.data() + ((e - first) * rows + row) * kept;
         float* a_row = start.a.data() + (e * rows + row) * rank;

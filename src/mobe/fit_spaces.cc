@@ -1,0 +1,98 @@
+// The start of the fast solver: spaces that span most of each group of experts,
+// by subspace iteration from a random sketch (Halko, Martinsson and Tropp 2011,
+// algorithm 4.4, with one iteration). The fit ends as well from here as from
+// the groups' SVDs, of which it takes some matrix products in place of hours:
+// 2 a b^2 and more operations at a tenth of the speed, for a x b matrices. No
+// iteration at all ends 1% worse, more than one gains nothing (docs/fit.md).
+#include <cblas.h>
+#include <lapacke.h>
+
+#include <algorithm>
+#include <random>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "kernels/gemm.h"
+#include "mobe/diagonal.h"
+#include "mobe/fit.h"
+
+namespace mobe::internal {
+namespace {
+
+// Rows of a sketch that are nearly dependent come out short, not blown up.
+constexpr float kRidge = 1e-5f;
+
+// Signs at random: as good as normal numbers in a sketch, a bit each, and the
+// same with every standard library.
+void FillWithSigns(uint64_t seed, float magnitude, Buffer<float>* values) {
+  constexpr int64_t kBits = 64;
+  std::mt19937_64 random(seed);
+  uint64_t bits = 0;
+  for (int64_t i = 0; i < values->size(); ++i) {
+    if (i % kBits == 0) bits = random();
+    (*values)[i] = (bits & 1) != 0 ? magnitude : -magnitude;
+    bits >>= 1;
+  }
+}
+
+// Replaces z [rank, cols] by L^-1 z, L L^T = z z^T: rows of length 1 that span
+// the same, each orthogonal to those before it. False when numbers are too
+// large.
+bool Orthonormalise(int64_t rank, int64_t cols, Buffer<float>* gram, float* z) {
+  gram->Resize(rank * rank);
+  Gemm(Trans::kNo, Trans::kYes, rank, rank, cols, z, cols, z, cols, 0.0f,
+       gram->data(), rank);
+  const double ridge = kRidge * MeanDiagonal(rank, gram->data());
+  AddToDiagonal(rank, std::max(static_cast<float>(ridge), 1e-30f),
+                gram->data());
+  const int order = static_cast<int>(rank);
+  if (LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'L', order, gram->data(), order) !=
+      0) {
+    return false;
+  }
+  // In column-major order z is its transpose, and z^T L^-T is wanted.
+  cblas_strsm(CblasColMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit,
+              static_cast<int>(cols), order, 1.0f, gram->data(), order, z,
+              static_cast<int>(cols));
+  return true;
+}
+
+}  // namespace
+
+Buffer<float> GroupedSpaces(const FitTarget& target, int64_t num_bases,
+                            int64_t rank, uint64_t seed) {
+  openblas_set_num_threads(1);  // groups run in parallel instead
+  const int64_t cols = target.cols;
+  const auto unit = static_cast<float>(1 / target.scale);
+  Buffer<float> bases(num_bases * rank * cols);
+  ParallelFor(num_bases, [&](int64_t g) {
+    const int64_t first = GroupBegin(g, target.experts, num_bases);
+    const int64_t last = GroupBegin(g + 1, target.experts, num_bases);
+    const int64_t height = (last - first) * target.rows;
+    const float* stacked = target.matrix(first);  // [height, cols]
+    Buffer<float> sketch(rank * height);
+    Buffer<float> gram;
+    float* z = bases.data() + g * rank * cols;
+    // z = sketch W; then again with sketch = z W^T, that is z W^T W.
+    const auto span = [&] {
+      Gemm(Trans::kNo, Trans::kNo, rank, cols, height, sketch.data(), height,
+           stacked, cols, 0.0f, z, cols);
+      return Orthonormalise(rank, cols, &gram, z);
+    };
+    FillWithSigns(seed * 1'000'003 + static_cast<uint64_t>(g), unit, &sketch);
+    bool done = span();
+    Gemm(Trans::kNo, Trans::kYes, rank, height, cols, z, cols, stacked, cols,
+         0.0f, sketch.data(), height);
+    for (float& value : sketch) value *= unit;
+    done = done && span();
+    if (!done) {
+      Fail(ErrorKind::kUnsupported,
+           "the fit overflows float32 at its start: the weights are too large "
+           "(standard deviation {:.3g})",
+           target.scale);
+    }
+  });
+  return bases;
+}
+
+}  // namespace mobe::internal
