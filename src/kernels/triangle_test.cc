@@ -16,12 +16,12 @@ namespace {
 // the columns, which nobody may use.
 Floats RandomTriangle(int64_t n, int64_t stride, int64_t shift) {
   Floats t = Random((n - 1) * stride + n, shift);
+  const float diagonal = 1 + std::sqrt(static_cast<float>(n));
   for (int64_t k = 0; k < n; ++k) {
     for (int64_t i = 0; i < stride && k * stride + i < t.size(); ++i) {
       float& value = t[k * stride + i];
       if (i < k || i >= n) value = std::numeric_limits<float>::quiet_NaN();
-      if (i == k)
-        value = 1 + std::sqrt(static_cast<float>(n)) + std::abs(value);
+      if (i == k) value = diagonal + std::abs(value);
     }
   }
   return t;

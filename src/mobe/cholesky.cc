@@ -9,38 +9,38 @@ namespace mobe::internal {
 namespace {
 
 // Rows of a panel: all nearly alike, and of whole vectors.
-int64_t PanelOf(int64_t size) {
+int64_t PanelOf(int64_t n) {
   constexpr int64_t kUnit = 16;
-  const int64_t panels = (size + kMaxTriangle - 1) / kMaxTriangle;
+  const int64_t panels = (n + kMaxTriangle - 1) / kMaxTriangle;
   if (panels <= 1) return kMaxTriangle;
-  return ((size + panels - 1) / panels + kUnit - 1) / kUnit * kUnit;
+  return ((n + panels - 1) / panels + kUnit - 1) / kUnit * kUnit;
 }
 
 }  // namespace
 
-int64_t Cholesky(int64_t size, float* g, int64_t stride) {
-  const int64_t panel = PanelOf(size);
-  for (int64_t k = 0; k < size; k += panel) {
-    const int64_t rows = std::min(panel, size - k);
+int64_t Cholesky(int64_t n, float* g, int64_t stride) {
+  const int64_t panel = PanelOf(n);
+  for (int64_t k = 0; k < n; k += panel) {
+    const int64_t rows = std::min(panel, n - k);
     float* corner = g + k * stride + k;
     // The finished rows, from column k on.
     if (k > 0) {
-      GemmSubtract(Trans::kYes, Trans::kNo, rows, size - k, k, g + k, stride,
+      GemmSubtract(Trans::kYes, Trans::kNo, rows, n - k, k, g + k, stride,
                    g + k, stride, corner, stride);
     }
     const int64_t failed = Kernels().cholesky(rows, corner, stride);
     if (failed >= 0) return k + failed;
     Kernels().solve_triangle(rows, corner, stride, 1, corner + rows, stride,
-                             size - k - rows);
+                             n - k - rows);
   }
   return -1;
 }
 
-void SolveForward(int64_t size, const float* r, int64_t r_stride, float* x,
+void SolveForward(int64_t n, const float* r, int64_t r_stride, float* x,
                   int64_t x_stride, int64_t count) {
-  const int64_t panel = PanelOf(size);
-  for (int64_t k = 0; k < size; k += panel) {
-    const int64_t rows = std::min(panel, size - k);
+  const int64_t panel = PanelOf(n);
+  for (int64_t k = 0; k < n; k += panel) {
+    const int64_t rows = std::min(panel, n - k);
     float* now = x + k * x_stride;
     if (k > 0) {
       GemmSubtract(Trans::kYes, Trans::kNo, rows, count, k, r + k, r_stride, x,
@@ -51,15 +51,15 @@ void SolveForward(int64_t size, const float* r, int64_t r_stride, float* x,
   }
 }
 
-void SolveBackward(int64_t size, const float* r, int64_t r_stride, float* x,
+void SolveBackward(int64_t n, const float* r, int64_t r_stride, float* x,
                    int64_t x_stride, int64_t count) {
-  const int64_t panel = PanelOf(size);
-  for (int64_t end = size; end > 0; end -= panel) {
+  const int64_t panel = PanelOf(n);
+  for (int64_t end = n; end > 0; end -= panel) {
     const int64_t k = std::max<int64_t>(end - panel, 0);
     const int64_t rows = end - k;
     float* now = x + k * x_stride;
-    if (end < size) {
-      GemmSubtract(Trans::kNo, Trans::kNo, rows, count, size - end,
+    if (end < n) {
+      GemmSubtract(Trans::kNo, Trans::kNo, rows, count, n - end,
                    r + k * r_stride + end, r_stride, x + end * x_stride,
                    x_stride, now, x_stride);
     }

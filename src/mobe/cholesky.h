@@ -17,18 +17,18 @@
 
 namespace mobe::internal {
 
-// Replaces the upper triangle of g [size, size], rows `stride` apart, by that
-// of R. What is below the diagonal is neither needed nor kept. Returns the
-// index of the first pivot that is zero or negative, where it stops, or -1. NaN
-// passes, into R: a fit that overflows shows in its error.
-int64_t Cholesky(int64_t size, float* g, int64_t stride);
+// Replaces the upper triangle of g [n, n], rows `stride` apart, by that of R.
+// What is below the diagonal is neither needed nor kept. Returns the index of
+// the first pivot that is zero or negative, where it stops, or -1. NaN passes,
+// into R: a fit that overflows shows in its error.
+int64_t Cholesky(int64_t n, float* g, int64_t stride);
 
-// x [size, count], rows x_stride apart, becomes R^-T x, and R^-1 x. Of r [size,
-// size], rows r_stride apart, the upper triangle is read; its diagonal must not
-// have zeros.
-void SolveForward(int64_t size, const float* r, int64_t r_stride, float* x,
+// x [n, count], rows x_stride apart, becomes R^-T x, and R^-1 x. Of r [n, n],
+// rows r_stride apart, the upper triangle is read; its diagonal must not have
+// zeros.
+void SolveForward(int64_t n, const float* r, int64_t r_stride, float* x,
                   int64_t x_stride, int64_t count);
-void SolveBackward(int64_t size, const float* r, int64_t r_stride, float* x,
+void SolveBackward(int64_t n, const float* r, int64_t r_stride, float* x,
                    int64_t x_stride, int64_t count);
 
 }  // namespace mobe::internal

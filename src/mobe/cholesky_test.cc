@@ -51,8 +51,8 @@ Buffer<float> Definite(int64_t size, int64_t stride) {
       for (int64_t j = 0; j < kSquares; ++j) {
         sum.Add(factor[k * kSquares + j], factor[i * kSquares + j]);
       }
-      g[k * stride + i] =
-          static_cast<float>(sum.value + (i == k ? 0.1 * size : 0));
+      g[k * stride + i] = static_cast<float>(
+          sum.value + (i == k ? 0.1 * static_cast<double>(size) : 0));
     }
   }
   return g;
