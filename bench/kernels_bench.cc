@@ -135,6 +135,35 @@ void MixMatVec(benchmark::State& state, const KernelSet& set, Mix m) {
   Report(state, bytes.size(), 2 * (m.size() + m.rank * m.cols * m.tokens));
 }
 
+// A triangle of `n` solved for `count` right-hand sides. Its diagonal is 1 and
+// the rest small, so that values stay in range however often it is applied.
+void SolveTriangle(benchmark::State& state, const KernelSet& set, int64_t n,
+                   int64_t count) {
+  auto t = RandomFloats(n * n);
+  for (float& value : t) value *= 1e-6f;
+  for (int64_t k = 0; k < n; ++k) t[k * (n + 1)] = 1;
+  auto x = RandomFloats(n * count);
+  for (auto _ : state) {
+    set.solve_triangle(n, t.data(), n, 1, x.data(), count, count);
+    benchmark::ClobberMemory();
+  }
+  Report(state, 4 * (n * n / 2 + n * count), n * n * count);
+}
+
+// Of a matrix near the identity, copied anew each time.
+void Cholesky(benchmark::State& state, const KernelSet& set, int64_t n) {
+  auto g = RandomFloats(n * n);
+  for (float& value : g) value *= 1e-3f;
+  for (int64_t k = 0; k < n; ++k) g[k * (n + 1)] = 1;
+  Buffer<float> r;
+  for (auto _ : state) {
+    r.CopyFrom(g);
+    benchmark::DoNotOptimize(set.cholesky(n, r.data(), n));
+    benchmark::ClobberMemory();
+  }
+  Report(state, 4 * n * n / 2, n * n * n / 3);
+}
+
 // Functions of arrays: `streams` counts the floats read or written for each
 // element.
 void Elements(benchmark::State& state, int64_t count, int streams,
@@ -185,6 +214,12 @@ void RegisterSet(const KernelSet& set) {
     const Mix m = {DType::kBF16, 32, 768, 2048, tokens};
     Register(fmt::format("mix_mat_vec/{}/BF16/32x768x2048x{}", name, tokens),
              [&set, m](benchmark::State& s) { MixMatVec(s, set, m); });
+  }
+  for (const int64_t n : {int64_t{32}, int64_t{96}, kMaxTriangle}) {
+    Register(fmt::format("cholesky/{}/{}", name, n),
+             [&set, n](benchmark::State& s) { Cholesky(s, set, n); });
+    Register(fmt::format("solve_triangle/{}/{}x256", name, n),
+             [&set, n](benchmark::State& s) { SolveTriangle(s, set, n, 256); });
   }
   for (const int64_t count : {int64_t{4096}, int64_t{1} << 23}) {
     for (const Activation f : {Activation::kSilu, Activation::kTanh}) {

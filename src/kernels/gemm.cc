@@ -29,6 +29,17 @@ const dnnl::engine& Engine() {
   return engine;
 }
 
+// c = alpha op(a) op(b) + beta c.
+void ScaledGemm(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
+                float alpha, const float* a, int64_t lda, const float* b,
+                int64_t ldb, float beta, float* c, int64_t ldc) {
+  if (m == 0 || n == 0) return;
+  const auto status = dnnl_sgemm(trans_a == Trans::kYes ? 'T' : 'N',
+                                 trans_b == Trans::kYes ? 'T' : 'N', m, n, k,
+                                 alpha, a, lda, b, ldb, beta, c, ldc);
+  if (status != dnnl_success) FailDnnl("sgemm", status);
+}
+
 // oneDNN compiles a primitive for each shape; a thread keeps its own, because
 // concurrent executions of one primitive would share its scratchpad.
 class MatMulCache {
@@ -189,11 +200,13 @@ int GemmInstructions() {
 void Gemm(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
           const float* a, int64_t lda, const float* b, int64_t ldb, float beta,
           float* c, int64_t ldc) {
-  if (m == 0 || n == 0) return;
-  const auto status = dnnl_sgemm(trans_a == Trans::kYes ? 'T' : 'N',
-                                 trans_b == Trans::kYes ? 'T' : 'N', m, n, k,
-                                 1.0f, a, lda, b, ldb, beta, c, ldc);
-  if (status != dnnl_success) FailDnnl("sgemm", status);
+  ScaledGemm(trans_a, trans_b, m, n, k, 1.0f, a, lda, b, ldb, beta, c, ldc);
+}
+
+void GemmSubtract(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
+                  const float* a, int64_t lda, const float* b, int64_t ldb,
+                  float* c, int64_t ldc) {
+  ScaledGemm(trans_a, trans_b, m, n, k, -1.0f, a, lda, b, ldb, 1.0f, c, ldc);
 }
 
 void GemmBFloat16(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,

@@ -1,8 +1,9 @@
 // The GEMM seam: dense matrix products, by oneDNN.
 //
-// Gemm and GemmBFloat16 are serial when called inside ParallelFor, and that is
-// how the project calls them: who splits the work decides the order of every
-// sum, so results do not depend on the number of threads.
+// Gemm, GemmSubtract and GemmBFloat16 are serial when called inside
+// ParallelFor, and that is how the project calls them: who splits the work
+// decides the order of every sum, so results do not depend on the number of
+// threads.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +29,11 @@ enum class Trans { kNo, kYes };
 void Gemm(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
           const float* a, int64_t lda, const float* b, int64_t ldb, float beta,
           float* c, int64_t ldc);
+
+// c -= op(a) op(b), likewise.
+void GemmSubtract(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
+                  const float* a, int64_t lda, const float* b, int64_t ldb,
+                  float* c, int64_t ldc);
 
 // c = op(a) op(b), bfloat16 inputs, float32 sums and result.
 void GemmBFloat16(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,

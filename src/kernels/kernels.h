@@ -45,6 +45,10 @@ struct AdamStep {
   float denominator_scale = 1;
 };
 
+// The largest triangle that cholesky and solve_triangle take: their working
+// memory is on the stack. mobe/cholesky.h puts larger ones together.
+inline constexpr int64_t kMaxTriangle = 128;
+
 struct KernelSet {
   const char* name;
 
@@ -85,6 +89,22 @@ struct KernelSet {
   // be a or b.
   double (*subtract)(const float* a, float scale, const float* b, int64_t count,
                      float* e);
+
+  // Replaces the upper triangle of g [n, n], n <= kMaxTriangle, rows `stride`
+  // apart, by that of R, upper triangular, with R^T R = g:
+  //   r[k, i] = (g[k, i] - sum_{j<k} r[j, k] r[j, i]) / r[k, k].
+  // Neither reads nor writes what is below the diagonal. Returns the first k
+  // where r[k, k]^2 would be zero or negative, with g half done, or -1; NaN
+  // passes, into the result.
+  int64_t (*cholesky)(int64_t n, float* g, int64_t stride);
+  // x_k = (x_k - sum_{j<k} t[j, k] x_j) / t[k, k] for k = 0, ..., n - 1 in this
+  // order, n <= kMaxTriangle, with x_k the vector of `count` values at x +
+  // k x_stride and t[j, k] at t + j row_stride + k col_stride. That solves
+  // T^T X = X for upper triangular T; strides may be negative, so that from the
+  // last row and column backwards it solves with T itself.
+  void (*solve_triangle)(int64_t n, const float* t, int64_t row_stride,
+                         int64_t col_stride, float* x, int64_t x_stride,
+                         int64_t count);
 
   // Conversions, rounding to nearest even.
   void (*to_bfloat16)(const float* x, int64_t count, BFloat16* y);

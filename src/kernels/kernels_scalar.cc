@@ -140,6 +140,35 @@ double Subtract(const float* a, float scale, const float* b, int64_t count,
   return sum;
 }
 
+int64_t Cholesky(int64_t n, float* g, int64_t stride) {
+  for (int64_t k = 0; k < n; ++k) {
+    for (int64_t i = k; i < n; ++i) {
+      for (int64_t j = 0; j < k; ++j) {
+        g[k * stride + i] -= g[j * stride + k] * g[j * stride + i];
+      }
+    }
+    const float pivot = g[k * stride + k];
+    if (pivot <= 0) return k;
+    const float root = std::sqrt(pivot);
+    for (int64_t i = k; i < n; ++i) g[k * stride + i] /= root;
+  }
+  return -1;
+}
+
+void SolveTriangle(int64_t n, const float* t, int64_t row_stride,
+                   int64_t col_stride, float* x, int64_t x_stride,
+                   int64_t count) {
+  for (int64_t k = 0; k < n; ++k) {
+    const float* column = t + k * col_stride;
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t j = 0; j < k; ++j) {
+        x[k * x_stride + i] -= column[j * row_stride] * x[j * x_stride + i];
+      }
+      x[k * x_stride + i] /= column[k * row_stride];
+    }
+  }
+}
+
 void ToBFloat16s(const float* x, int64_t count, BFloat16* y) {
   for (int64_t j = 0; j < count; ++j) y[j] = ToBFloat16(x[j]);
 }
@@ -160,6 +189,8 @@ KernelSet ScalarKernels() {
           .swiglu = Swiglu,
           .adam = Adam,
           .subtract = Subtract,
+          .cholesky = Cholesky,
+          .solve_triangle = SolveTriangle,
           .to_bfloat16 = ToBFloat16s,
           .from_bfloat16 = FromBFloat16s};
 }

@@ -16,7 +16,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cstring>
 #include <string>
 #include <utility>
 
@@ -26,6 +25,8 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "hwy/contrib/math/math-inl.h"
+#include "kernels/triangle-inl.h"
+#include "kernels/vectors-inl.h"
 // clang-format on
 
 #ifndef MOBE_KERNELS_SIMD_SHARED
@@ -45,16 +46,6 @@ constexpr MakeKernelsFn kMakeKernels = nullptr;
 HWY_BEFORE_NAMESPACE();
 namespace mobe {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-using FloatTag = hn::ScalableTag<float>;
-using BitsTag = hn::Rebind<uint32_t, FloatTag>;
-using HalfBitsTag = hn::Rebind<uint16_t, FloatTag>;
-using V = hn::Vec<FloatTag>;
-constexpr FloatTag kFloats;
-constexpr BitsTag kBits;
-constexpr HalfBitsTag kHalfBits;
-constexpr int64_t kLanes = hn::MaxLanes(kFloats);
 
 // Accumulators of a product: rows by tokens. Besides them a block needs a
 // vector for each token and one for the weights; there are 16 registers before
@@ -83,60 +74,6 @@ constexpr int64_t kAheadBytes = 32 << 10;
 // Squares summed in float32 before they are added to a double.
 constexpr int64_t kSquaresBlock = 1024;
 
-// ---------------------------------------------------------------------------
-// Loads and stores of whole vectors, and of the first `count` lanes at an end.
-// Highway's masked loads may read past the end of an array (before AVX-512), so
-// ends go through a copy.
-
-struct Whole {
-  HWY_INLINE V Load(const float* p) const { return hn::LoadU(kFloats, p); }
-  HWY_INLINE V Load(const BFloat16* p) const {
-    const auto bits =
-        hn::LoadU(kHalfBits, reinterpret_cast<const uint16_t*>(p));
-    return hn::BitCast(kFloats, hn::ShiftLeft<16>(hn::PromoteTo(kBits, bits)));
-  }
-  HWY_INLINE void Store(V v, float* p) const { hn::StoreU(v, kFloats, p); }
-  // Rounds as ToBFloat16 does.
-  HWY_INLINE void Store(V v, BFloat16* p) const {
-    const auto bits = hn::BitCast(kBits, v);
-    const auto high = hn::ShiftRight<16>(bits);
-    const auto odd = hn::And(high, hn::Set(kBits, 1));
-    const auto rounded =
-        hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(kBits, 0x7fff))));
-    const auto quiet = hn::Or(high, hn::Set(kBits, 0x40));
-    const auto is_nan = hn::RebindMask(kBits, hn::IsNaN(v));
-    hn::StoreU(
-        hn::TruncateTo(kHalfBits, hn::IfThenElse(is_nan, quiet, rounded)),
-        kHalfBits, reinterpret_cast<uint16_t*>(p));
-  }
-};
-
-struct Part {
-  int64_t count;
-
-  // Lanes from `count` on are zero.
-  template <class T>
-  HWY_INLINE V Load(const T* p) const {
-    T lanes[kLanes] = {};
-    std::memcpy(lanes, p, static_cast<size_t>(count) * sizeof(T));
-    return Whole().Load(lanes);
-  }
-  template <class T>
-  HWY_INLINE void Store(V v, T* p) const {
-    T lanes[kLanes];
-    Whole().Store(v, lanes);
-    std::memcpy(p, lanes, static_cast<size_t>(count) * sizeof(T));
-  }
-};
-
-// Calls body(io, j) for every vector that starts at j; io loads and stores it.
-template <class Body>
-HWY_INLINE void ForEachVector(int64_t count, const Body& body) {
-  int64_t j = 0;
-  for (; j + kLanes <= count; j += kLanes) body(Whole(), j);
-  if (j < count) body(Part{count - j}, j);
-}
-
 // Asks for `count` values to be brought to the second-level cache; nothing
 // faults where there is no memory.
 template <class T>
@@ -144,8 +81,6 @@ HWY_INLINE void Prefetch(const T* p, int64_t count) {
   constexpr int64_t kLine = 64 / sizeof(T);
   for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(p + i, 0, 2);
 }
-
-HWY_INLINE float Sum(V v) { return hn::GetLane(hn::SumOfLanes(kFloats, v)); }
 
 // ---------------------------------------------------------------------------
 // Activations.
@@ -476,6 +411,8 @@ KernelSet MakeKernels(const char* name) {
           .swiglu = Swiglu,
           .adam = Adam,
           .subtract = Subtract,
+          .cholesky = Cholesky,
+          .solve_triangle = SolveTriangle,
           .to_bfloat16 = ToBFloat16s,
           .from_bfloat16 = FromBFloat16s};
 }

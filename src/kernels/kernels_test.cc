@@ -11,19 +11,13 @@
 #include <bit>
 #include <cfloat>
 #include <cmath>
-#include <cstring>
 #include <limits>
-#include <ostream>
-#include <random>
+
+#include "kernels/testing.h"
 
 namespace mobe {
-
-// Names a set in messages and in ctest; by default they would show its bytes.
-void PrintTo(const KernelSet& set, std::ostream* out) { *out << set.name; }
-
 namespace {
 
-constexpr double kEps = FLT_EPSILON;
 constexpr Activation kActivations[] = {Activation::kSilu, Activation::kTanh,
                                        Activation::kIdentity};
 constexpr DType kDTypes[] = {DType::kF32, DType::kBF16};
@@ -31,46 +25,6 @@ constexpr int64_t kSizes[] = {0,  1,  2,  3,  7,   8,   15,  16,
                               17, 31, 33, 64, 100, 257, 1500};
 // Elements by which pointers are off the allocator's alignment.
 constexpr int64_t kShifts[] = {0, 1, 3};
-
-// `size` elements that end where the allocation ends and start `shift` after
-// it starts.
-template <class T>
-class Array {
- public:
-  Array(int64_t size, int64_t shift) : shift_(shift), all_(size + shift) {}
-
-  T* data() { return all_.data() + shift_; }
-  const T* data() const { return all_.data() + shift_; }
-  T& operator[](int64_t i) { return data()[i]; }
-  const T& operator[](int64_t i) const { return data()[i]; }
-  int64_t size() const { return static_cast<int64_t>(all_.size()) - shift_; }
-
-  // Equal bits, which for floats tells -0 from 0 and takes NaN for itself.
-  bool operator==(const Array& other) const {
-    return size() == other.size() &&
-           (size() == 0 ||
-            std::memcmp(data(), other.data(), size() * sizeof(T)) == 0);
-  }
-
- private:
-  int64_t shift_;
-  std::vector<T> all_;
-};
-using Floats = Array<float>;
-
-Floats Random(int64_t size, int64_t shift = 0, float scale = 1.0f) {
-  static std::mt19937 random(7);
-  std::normal_distribution<float> normal(0.0f, scale);
-  Floats values(size, shift);
-  for (int64_t i = 0; i < size; ++i) values[i] = normal(random);
-  return values;
-}
-
-Floats Shifted(const Floats& values, int64_t shift) {
-  Floats copy(values.size(), shift);
-  std::copy_n(values.data(), values.size(), copy.data());
-  return copy;
-}
 
 // Random values as stored in a dtype, and as floats.
 struct Weights {

@@ -8,6 +8,7 @@
 
 #include "base/parallel.h"
 #include "kernels/kernels.h"
+#include "mobe/cholesky.h"
 #include "mobe/diagonal.h"
 
 namespace mobe::internal {
@@ -107,13 +108,10 @@ void FitMetric::Add(int64_t expert, Activation activation, const float* mix,
   work.Resize(size);
   square.Resize(rank_ * rank_);
 
-  // In column-major order Y is its transpose [cols, rank], and Q^T = Y^T L^-T.
   float* q = precision_ == Precision::kBFloat16 ? work.data()
                                                 : spaces_.data() + slot * size;
   std::copy_n(y, size, q);
-  cblas_strsm(CblasColMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit,
-              static_cast<int>(cols), static_cast<int>(rank_), 1.0f, factor,
-              static_cast<int>(rank_), q, static_cast<int>(cols));
+  SolveForward(rank_, factor, rank_, q, cols, cols);
   if (precision_ == Precision::kBFloat16) {
     Kernels().to_bfloat16(q, size, spaces_half_.data() + slot * size);
   }

@@ -46,7 +46,7 @@ class FitMetric {
   void End();
 
   // During it: whether to see this expert, and if so its mix M and Y [rank,
-  // cols], the Cholesky factor L of Y Y^T [rank, rank] (column-major, lower)
+  // cols], the Cholesky factor R of Y Y^T [rank, rank] (upper; R^T R = Y Y^T)
   // and A^T [rank, rows]. May be called from several threads.
   bool Wants(int64_t expert) const;
   void Add(int64_t expert, Activation activation, const float* mix,
@@ -76,7 +76,7 @@ class FitMetric {
   const Buffer<float>& root_;  // H; empty: the identity
   const int64_t stride_;       // between the experts seen in one pass
   int64_t pass_ = 0;
-  // Slots for the experts seen in one pass: 1 if there is one, else 0; Q = L^-1
+  // Slots for the experts seen in one pass: 1 if there is one, else 0; Q = R^-T
   // Y, so that P = H (I - Q^T Q) H^T; and A^T A * F.
   std::vector<float> seen_;
   Buffer<float> spaces_;          // [slots, rank, cols], or

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/kernels.h"
+#include "mobe/cholesky.h"
 #include "mobe/diagonal.h"
 #include "mobe/fit_product.h"
 
@@ -182,32 +183,25 @@ double FitPass::RunExpert(Precision precision, Activation activation,
   return loss;
 }
 
-// Replaces Y V^T in s->a by A^T, and Y Y^T in s->gram by its Cholesky factor L.
-// Returns the squared error, which at the best A is |V|^2 - |V Y^T L^-T|^2.
+// Replaces Y V^T in s->a by A^T, and Y Y^T in s->gram by its Cholesky factor R
+// (R^T R = Y Y^T). Returns the squared error, which at the best A is |V|^2 -
+// |R^-T Y V^T|^2.
 double FitPass::SolveA(int64_t expert, Scratch* s) const {
   AddRidge(rank_, s->gram.data());
   const int64_t count = target_.rows * rank_;
   float* a = s->a.data();
   for (int64_t i = 0; i < count; ++i) a[i] *= inverse_scale_;
-  const int rank = static_cast<int>(rank_);
-  const int rows = static_cast<int>(target_.rows);
-  const int info =
-      LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'L', rank, s->gram.data(), rank);
-  if (info != 0) {
+  float* factor = s->gram.data();
+  const int64_t failed = Cholesky(rank_, factor, rank_);
+  if (failed >= 0) {
     Fail(ErrorKind::kInternal,
          "the normal equations of expert {} can't be solved ({}); try "
          "another --seed",
-         expert, info);
+         expert, failed + 1);
   }
-  // In column-major order A^T is A [rows, rank], and A L L^T = V Y^T is solved
-  // in place. (From the left OpenBLAS takes nearly twice as long.)
-  const auto solve = [&](CBLAS_TRANSPOSE trans) {
-    cblas_strsm(CblasColMajor, CblasRight, CblasLower, trans, CblasNonUnit,
-                rows, rank, 1.0f, s->gram.data(), rank, a, rows);
-  };
-  solve(CblasTrans);
+  SolveForward(rank_, factor, rank_, a, target_.rows, target_.rows);
   const double explained = Dot(a, a, count);
-  solve(CblasNoTrans);
+  SolveBackward(rank_, factor, rank_, a, target_.rows, target_.rows);
   return std::max(norms_[expert] - explained, 0.0);
 }
 

@@ -56,7 +56,7 @@ class FitPass {
   struct Scratch {
     Buffer<float> active;    // N, later the gradient to it [rank, cols]
     Buffer<float> weighted;  // Y, with a moment; then a gradient [rank, cols]
-    Buffer<float> gram;      // Y Y^T, then its factor L [rank, rank]
+    Buffer<float> gram;      // Y Y^T, then its factor R [rank, rank]
     Buffer<float> a;         // A^T [rank, rows]
     Buffer<float> error;     // E [rows, cols]
     Buffer<BFloat16> active_half;

@@ -1,5 +1,5 @@
-// The inverse of a symmetric matrix on all threads: OpenBLAS' own is serial
-// here, as everything of OpenBLAS is, so that no sum depends on their number.
+// The inverse of a symmetric matrix, but for its Cholesky factor on all
+// threads.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@ namespace mobe::internal {
 
 // Working memory of InvertDamped; keep it to allocate nothing.
 struct InverseScratch {
-  Buffer<float> factor;  // [size, size]: L, the Cholesky factor, and
-  Buffer<float> root;    // L^-1
+  Buffer<float> factor;  // [size, size]: R, the Cholesky factor, and
+  Buffer<float> root;    // R^-1
 };
 
 // inverse [size, size] = (matrix + damping I)^-1, of which the upper triangle

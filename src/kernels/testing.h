@@ -1,0 +1,64 @@
+// What the tests of the kernels share.
+#pragma once
+
+#include <algorithm>
+#include <cfloat>
+#include <cstdint>
+#include <cstring>
+#include <ostream>
+#include <random>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace mobe {
+
+// Names a set in messages and in ctest; by default they would show its bytes.
+inline void PrintTo(const KernelSet& set, std::ostream* out) {
+  *out << set.name;
+}
+
+// From 1 to the next float.
+inline constexpr double kEps = FLT_EPSILON;
+
+// `size` elements that end where the allocation ends and start `shift` after
+// it starts.
+template <class T>
+class Array {
+ public:
+  Array(int64_t size, int64_t shift) : shift_(shift), all_(size + shift) {}
+
+  T* data() { return all_.data() + shift_; }
+  const T* data() const { return all_.data() + shift_; }
+  T& operator[](int64_t i) { return data()[i]; }
+  const T& operator[](int64_t i) const { return data()[i]; }
+  int64_t size() const { return static_cast<int64_t>(all_.size()) - shift_; }
+
+  // Equal bits, which for floats tells -0 from 0 and takes NaN for itself.
+  bool operator==(const Array& other) const {
+    return size() == other.size() &&
+           (size() == 0 ||
+            std::memcmp(data(), other.data(), size() * sizeof(T)) == 0);
+  }
+
+ private:
+  int64_t shift_;
+  std::vector<T> all_;
+};
+using Floats = Array<float>;
+
+inline Floats Random(int64_t size, int64_t shift = 0, float scale = 1.0f) {
+  static std::mt19937 random(7);
+  std::normal_distribution<float> normal(0.0f, scale);
+  Floats values(size, shift);
+  for (int64_t i = 0; i < size; ++i) values[i] = normal(random);
+  return values;
+}
+
+inline Floats Shifted(const Floats& values, int64_t shift) {
+  Floats copy(values.size(), shift);
+  std::copy_n(values.data(), values.size(), copy.data());
+  return copy;
+}
+
+}  // namespace mobe

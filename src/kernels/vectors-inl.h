@@ -1,0 +1,92 @@
+// What the kernels of every instruction set are made of: vectors of floats, and
+// their loads and stores. Only kernels_simd.cc and its parts include this.
+
+// Highway's guard: included again for every target.
+#if defined(MOBE_KERNELS_VECTORS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MOBE_KERNELS_VECTORS_INL_H_
+#undef MOBE_KERNELS_VECTORS_INL_H_
+#else
+#define MOBE_KERNELS_VECTORS_INL_H_
+#endif
+
+#include <cstdint>
+#include <cstring>
+
+#include "base/dtype.h"
+#include "hwy/highway.h"
+
+#if HWY_TARGET != HWY_EMU128 && HWY_TARGET != HWY_SCALAR
+HWY_BEFORE_NAMESPACE();
+namespace mobe {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using FloatTag = hn::ScalableTag<float>;
+using BitsTag = hn::Rebind<uint32_t, FloatTag>;
+using HalfBitsTag = hn::Rebind<uint16_t, FloatTag>;
+using V = hn::Vec<FloatTag>;
+constexpr FloatTag kFloats;
+constexpr BitsTag kBits;
+constexpr HalfBitsTag kHalfBits;
+constexpr int64_t kLanes = hn::MaxLanes(kFloats);
+
+// Loads and stores of whole vectors, and of the first `count` lanes at an end.
+// Highway's masked loads may read past the end of an array (before AVX-512), so
+// ends go through a copy.
+
+struct Whole {
+  HWY_INLINE V Load(const float* p) const { return hn::LoadU(kFloats, p); }
+  HWY_INLINE V Load(const BFloat16* p) const {
+    const auto bits =
+        hn::LoadU(kHalfBits, reinterpret_cast<const uint16_t*>(p));
+    return hn::BitCast(kFloats, hn::ShiftLeft<16>(hn::PromoteTo(kBits, bits)));
+  }
+  HWY_INLINE void Store(V v, float* p) const { hn::StoreU(v, kFloats, p); }
+  // Rounds as ToBFloat16 does.
+  HWY_INLINE void Store(V v, BFloat16* p) const {
+    const auto bits = hn::BitCast(kBits, v);
+    const auto high = hn::ShiftRight<16>(bits);
+    const auto odd = hn::And(high, hn::Set(kBits, 1));
+    const auto rounded =
+        hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(kBits, 0x7fff))));
+    const auto quiet = hn::Or(high, hn::Set(kBits, 0x40));
+    const auto is_nan = hn::RebindMask(kBits, hn::IsNaN(v));
+    hn::StoreU(
+        hn::TruncateTo(kHalfBits, hn::IfThenElse(is_nan, quiet, rounded)),
+        kHalfBits, reinterpret_cast<uint16_t*>(p));
+  }
+};
+
+struct Part {
+  int64_t count;
+
+  // Lanes from `count` on are zero.
+  template <class T>
+  HWY_INLINE V Load(const T* p) const {
+    T lanes[kLanes] = {};
+    std::memcpy(lanes, p, static_cast<size_t>(count) * sizeof(T));
+    return Whole().Load(lanes);
+  }
+  template <class T>
+  HWY_INLINE void Store(V v, T* p) const {
+    T lanes[kLanes];
+    Whole().Store(v, lanes);
+    std::memcpy(p, lanes, static_cast<size_t>(count) * sizeof(T));
+  }
+};
+
+// Calls body(io, j) for every vector that starts at j; io loads and stores it.
+template <class Body>
+HWY_INLINE void ForEachVector(int64_t count, const Body& body) {
+  int64_t j = 0;
+  for (; j + kLanes <= count; j += kLanes) body(Whole(), j);
+  if (j < count) body(Part{count - j}, j);
+}
+
+HWY_INLINE float Sum(V v) { return hn::GetLane(hn::SumOfLanes(kFloats, v)); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mobe
+HWY_AFTER_NAMESPACE();
+#endif  // HWY_TARGET
+#endif  // MOBE_KERNELS_VECTORS_INL_H_
