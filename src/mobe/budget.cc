@@ -75,19 +75,22 @@ FitParts OperationsOf(const FitShape& shape, Solver solver) {
   const auto r = static_cast<double>(shape.rank);
   const auto m = static_cast<double>(shape.num_bases);
   const auto k = static_cast<double>(shape.basis_rank);
+  const double height = n / m * p;  // of a group of the start
   FitParts result;
-  // R-SVD of each group (Golub and Van Loan, Matrix Computations, table of the
-  // SVD's costs): 6 a b^2 + 20 b^3 for a >= b.
-  const double height = n / m * p;
-  const double a = std::max(height, d);
-  const double b = std::min(height, d);
-  result.fixed = m * (6 * a * b * b + 20 * b * b * b);
   // Mixing, and its transpose to bases and alpha.
   result.pass = 6 * n * m * r * d;
   if (solver == Solver::kReference) {
     result.pass += 6 * n * p * r * d;  // A N, and the gradients to A and N
+    // R-SVD of each group (Golub and Van Loan, Matrix Computations, table of
+    // the SVD's costs): 6 a b^2 + 20 b^3 for a >= b.
+    const double a = std::max(height, d);
+    const double b = std::min(height, d);
+    result.fixed = m * (6 * a * b * b + 20 * b * b * b);
     return result;
   }
+  // The start (fit_spaces.cc): three products with a group, two
+  // orthonormalisations.
+  result.fixed = m * (6 * r * height * d + 6 * r * r * d);
   // N N^T, W N^T; Cholesky and both triangular solves.
   double solve =
       n * (r * r * d + 2 * p * r * d + r * r * r / 3 + 2 * r * r * p);

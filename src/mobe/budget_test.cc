@@ -49,12 +49,12 @@ TEST(BudgetTest, OperationsOfAPass) {
               4 * 2048.0 / 768, 1e-6);
 }
 
-// A look at each of the first 350 passes, then at every fourth.
+// A look at each of the first 200 passes, then at every fourth.
 TEST(BudgetTest, PartsAddUp) {
   const FitParts parts{100, 10, 1};
   EXPECT_DOUBLE_EQ(parts.Total(0), 100);
-  EXPECT_DOUBLE_EQ(parts.Total(350), 100 + 350 * 11);
-  EXPECT_DOUBLE_EQ(parts.Total(1000), 100 + 10000 + 350 + 163);
+  EXPECT_DOUBLE_EQ(parts.Total(200), 100 + 200 * 11);
+  EXPECT_DOUBLE_EQ(parts.Total(1000), 100 + 10000 + 200 + 200);
 }
 
 TEST(BudgetTest, SmallFitsAreProbedWhole) {

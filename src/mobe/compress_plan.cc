@@ -134,14 +134,11 @@ int64_t FitBytes(const FitShape& s) {
                          14 * s.num_bases * basis +
                          4 * s.num_bases * s.basis_rank * (s.rank + s.cols);
   const int64_t end = 4 * (s.num_bases * basis + s.experts * s.rows * s.rank);
-  // Before them: bases, and for each SVD a group's matrices, their singular
-  // vectors twice, and what LAPACK works on.
+  // Before them: bases, and a thread's sketch of a group with its Gram matrix.
   const int64_t height = (s.experts + s.num_bases - 1) / s.num_bases * s.rows;
-  const int64_t least = std::min(height, s.cols);
   const int64_t start =
       4 * s.num_bases * basis +
-      4 * std::min(s.num_bases, threads) *
-          (height * s.cols + (height + s.cols) * least + 4 * least * least);
+      4 * std::min(s.num_bases, threads) * (s.rank * height + ranks);
   int64_t bytes = 4 * s.experts * target + std::max({start, passes, end});
   // The metric: experts seen, the factor of columns.
   bytes += kLook * (2 * basis + 4 * ranks) + 18 * square;

@@ -143,8 +143,8 @@ SvdStart GroupedSvd(const float* weights, int64_t experts, int64_t rows,
                     int64_t cols, int64_t num_bases, int64_t rank);
 
 // The fast solver's start: bases [num_bases, rank, cols] with orthonormal rows
-// that span nearly what the SVD's do, in no order (fit_spaces.cc). Fails with
-// kUnsupported when weights are too large for float32.
+// that span nearly what the SVD's do, in no order (fit_spaces.cc). NaN when
+// weights are too large for float32.
 Buffer<float> GroupedSpaces(const FitTarget& target, int64_t num_bases,
                             int64_t rank, uint64_t seed);
 

@@ -39,10 +39,14 @@ constexpr int64_t kLeastWarmup = 20;
 constexpr int64_t kMostWarmup = 60;
 constexpr int64_t kWarmupShare = 8;
 constexpr float kAlphaNoise = 0.3f;
-// A pass whose error exceeds the best one by this factor has gone astray. The
-// first passes may rise above their start by less. Errors below kRounding are
-// nothing but that.
+// An error this much above the best one, in so many passes in a row, or so far
+// above it in a single one, has gone astray. Single leaps are common while the
+// step is at its largest, and pass by themselves: to go back at each of them
+// ends up to 4% worse. The first passes may rise above their start by less.
+// Errors below kRounding are nothing but that.
 constexpr double kAstray = 1.3;
+constexpr int kPatience = 3;
+constexpr double kFarAstray = 2;
 constexpr double kRounding = 1e-5;
 constexpr double kTie = 1.001;
 // The step is shortened then, and recovers: what is too long at first is not
@@ -75,6 +79,23 @@ Factors Start(const FitTarget& target, const FitOptions& options) {
   }
   return factors;
 }
+
+// Tells whether the fit has gone astray.
+class Guard {
+ public:
+  bool IsAstray(double loss, double best) {
+    const auto within = [&](double factor) {  // false for NaN
+      return loss < factor * best + kRounding;
+    };
+    high_ = within(kAstray) ? 0 : high_ + 1;
+    const bool astray = high_ == kPatience || !within(kFarAstray);
+    if (astray) high_ = 0;
+    return astray;
+  }
+
+ private:
+  int high_ = 0;  // passes in a row above kAstray
+};
 
 // The state to go back to. Bases as bfloat16: it is half the memory, and they
 // end as that.
@@ -147,9 +168,10 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
   Buffer<float> velocity(factors.bases.size());
   std::fill(velocity.begin(), velocity.end(), 0.0f);
   Best best;
+  Guard guard;
   Projection projection(target, options);
-  const auto warmup = static_cast<double>(std::clamp(
-      options.passes / kWarmupShare, kLeastWarmup, kMostWarmup));
+  const auto warmup = static_cast<double>(
+      std::clamp(options.passes / kWarmupShare, kLeastWarmup, kMostWarmup));
   double shrink = 1;
   int64_t since_restart = 0;
   for (int64_t pass = 1; pass <= options.passes; ++pass) {
@@ -167,9 +189,10 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
            target.scale);
     }
     on_pass(pass, options.passes, loss);
+    const bool astray = guard.IsAstray(loss, best.loss);
     if (loss < best.loss) {
       best.Save(loss, factors);
-    } else if (!(loss < kAstray * best.loss + kRounding)) {  // also when NaN
+    } else if (astray) {
       best.Restore(&factors);
       projection.Follow(&factors);
       std::fill(velocity.begin(), velocity.end(), 0.0f);

@@ -67,9 +67,8 @@ Factors Start(const FitTarget& target, const HalfTarget& half,
     Copy(*options.start, &state);
     return state;
   }
-  SvdStart svd =
-      GroupedSvd(half.weights.data(), target.experts, target.rows, target.cols,
-                 options.num_bases, options.rank);
+  SvdStart svd = GroupedSvd(half.weights.data(), target.experts, target.rows,
+                            target.cols, options.num_bases, options.rank);
   state.a = std::move(svd.a);
   state.bases = std::move(svd.bases);
   state.alpha.Resize(target.experts * options.num_bases);
