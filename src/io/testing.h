@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -44,8 +45,7 @@ inline void WriteText(const std::filesystem::path& path,
 }
 
 // The error that `run` ends with, if any. No other exception may come.
-template <class Run>
-std::optional<Error> ErrorOf(const Run& run) {
+inline std::optional<Error> ErrorOf(const std::function<void()>& run) {
   try {
     run();
     return std::nullopt;
@@ -55,8 +55,8 @@ std::optional<Error> ErrorOf(const Run& run) {
 }
 
 // Expects that `run` fails, by `kind` and with `text` in the message.
-template <class Run>
-void ExpectError(ErrorKind kind, std::string_view text, const Run& run) {
+inline void ExpectError(ErrorKind kind, std::string_view text,
+                        const std::function<void()>& run) {
   const auto error = ErrorOf(run);
   ASSERT_TRUE(error) << "no error, expected: " << text;
   EXPECT_EQ(error->kind(), kind) << error->what();
