@@ -4,9 +4,9 @@
 // that A.
 //
 // Bases move by gradient with momentum in a Kronecker-factored Gauss-Newton
-// metric (fit_metric.h). The metric overrates the curvature, so steps of many
-// times the Newton step converge fastest, at the edge of stability; when the
-// error jumps, the best state is restored and the step made smaller. Alpha is
+// metric (fit_metric.h). Momentum bears steps of many times the Newton step,
+// and they converge fastest near that limit; when the error leaps and stays up,
+// the best state is restored and the step made smaller for a while. Alpha is
 // free (the format stores it as used, so it needs no softmax), starts dense
 // (one-hot is a saddle) and is stepped by Adam. Low-rank bases and sparse alpha
 // are projected on their form (fit_project.h). docs/fit.md has what was tried

@@ -22,8 +22,7 @@ constexpr int64_t kSettled = 200;
 constexpr int64_t kEvery = 4;
 constexpr float kRenew = 0.3f;
 // Damping: of bases and ranks relative to the mean of the diagonal, of columns
-// absolute (P is a projection where there is no moment, and has a mean diagonal
-// of at most 4 with one: 1, and fit_pass.cc's floor of 3).
+// to that of H H^T, which is what P would be if A followed no move at all.
 constexpr double kDamping = 0.03;
 constexpr double kColumnDamping = 0.03;
 
@@ -58,6 +57,14 @@ void Fade(int64_t size, bool first, const RowsFn& rows, Buffer<float>* mean) {
   });
 }
 
+// The mean of the diagonal of H H^T; of the identity when H is empty.
+double MeanSquareOfRows(int64_t size, const Buffer<float>& root) {
+  if (root.size() == 0) return 1;
+  double sum = 0;
+  for (const float value : root) sum += static_cast<double>(value) * value;
+  return sum / static_cast<double>(size);
+}
+
 }  // namespace
 
 FitMetric::FitMetric(const FitTarget& target, const FitOptions& options,
@@ -67,6 +74,7 @@ FitMetric::FitMetric(const FitTarget& target, const FitOptions& options,
       rank_(options.rank),
       precision_(precision),
       root_(root),
+      square_of_root_(MeanSquareOfRows(target.cols, root)),
       stride_((target.experts + kLook - 1) / kLook),
       seen_((target.experts + stride_ - 1) / stride_) {
   const int64_t slots = static_cast<int64_t>(seen_.size());
@@ -186,7 +194,7 @@ void FitMetric::FadeColumns(float total) {
   between_.Resize(cols * cols);
   MultiplySquare(cols, Trans::kNo, root_, projection_, &between_);
   MultiplySquare(cols, Trans::kYes, between_, root_, &projection_);
-  Invert(kColumnDamping, projection_, &columns_);
+  Invert(kColumnDamping * square_of_root_, projection_, &columns_);
 }
 
 void FitMetric::FadeRanks(float total) {

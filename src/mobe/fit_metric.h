@@ -73,8 +73,9 @@ class FitMetric {
   const int64_t num_bases_;
   const int64_t rank_;
   const Precision precision_;
-  const Buffer<float>& root_;  // H; empty: the identity
-  const int64_t stride_;       // between the experts seen in one pass
+  const Buffer<float>& root_;    // H; empty: the identity
+  const double square_of_root_;  // mean of the diagonal of H H^T
+  const int64_t stride_;         // between the experts seen in one pass
   int64_t pass_ = 0;
   // Slots for the experts seen in one pass: 1 if there is one, else 0; Q = R^-T
   // Y, so that P = H (I - Q^T Q) H^T; and A^T A * F.

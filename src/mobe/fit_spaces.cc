@@ -1,9 +1,9 @@
 // The start of the fast solver: spaces that span most of each group of experts,
 // by subspace iteration from a random sketch (Halko, Martinsson and Tropp 2011,
 // algorithm 4.4, with one iteration). The fit ends as well from here as from
-// the groups' SVDs, of which it takes some matrix products in place of hours:
-// 2 a b^2 and more operations at a tenth of the speed, for a x b matrices. No
-// iteration at all ends 1% worse, more than one gains nothing (docs/fit.md).
+// the groups' SVDs, for the cost of about a pass; those would take hours at
+// DeepSeek-V3's width. Without the iteration it ends 1% worse, with more it
+// gains nothing (docs/fit.md).
 #include <algorithm>
 #include <random>
 
@@ -17,8 +17,12 @@
 namespace mobe::internal {
 namespace {
 
-// Rows of a sketch that are nearly dependent come out short, not blown up.
-constexpr float kRidge = 1e-5f;
+// Added to the diagonal of the normal equations, relative to its sum, so that
+// they stay definite in float32. It makes rows of directions that are weak in
+// the group come out short; after some rounds all have nearly the same length.
+constexpr double kRidge = 1e-5;
+constexpr int kRounds = 4;
+constexpr float kLongEnough = 0.8f;  // of the square of a row's length
 
 // Signs at random: as good as normal numbers in a sketch, a bit each, and the
 // same with every standard library.
@@ -36,18 +40,24 @@ void FillWithSigns(uint64_t seed, float magnitude, Buffer<float>* values) {
 // Replaces z [rank, cols] by rows of length 1 that span the same, each
 // orthogonal to those before it, by the Cholesky factor of z z^T. (A QR
 // decomposition is slower, and leaves signs to chance, on which silu depends.)
-// Numbers that overflow end as NaN, which the first pass will tell.
+// Rows for which there is no direction left stay short. Numbers that overflow
+// end as NaN, which the first pass will tell.
 void Orthonormalise(int64_t rank, int64_t cols, Buffer<float>* gram, float* z) {
   gram->Resize(rank * rank);
-  Gemm(Trans::kNo, Trans::kYes, rank, rank, cols, z, cols, z, cols, 0.0f,
-       gram->data(), rank);
-  const double ridge = kRidge * MeanDiagonal(rank, gram->data());
-  AddToDiagonal(rank, std::max(static_cast<float>(ridge), 1e-30f),
-                gram->data());
-  if (Cholesky(rank, gram->data(), rank) >= 0) {
-    Fail(ErrorKind::kInternal, "the start of the fit is not definite");
+  float* g = gram->data();
+  for (int round = 0; round < kRounds; ++round) {
+    Gemm(Trans::kNo, Trans::kYes, rank, rank, cols, z, cols, z, cols, 0.0f, g,
+         rank);
+    float least = g[0];
+    for (int64_t k = 1; k < rank; ++k) least = std::min(least, g[k * rank + k]);
+    if (round > 0 && least > kLongEnough) return;
+    const double ridge = kRidge * Trace(rank, g);
+    AddToDiagonal(rank, std::max(static_cast<float>(ridge), 1e-30f), g);
+    if (Cholesky(rank, g, rank) >= 0) {
+      Fail(ErrorKind::kInternal, "the start of the fit is not definite");
+    }
+    SolveForward(rank, g, rank, z, cols, cols);
   }
-  SolveForward(rank, gram->data(), rank, z, cols, cols);
 }
 
 }  // namespace
