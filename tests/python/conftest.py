@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # Everything is on this disk; nothing may be looked for on a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and what
+# they start would inherit that. A handler is not inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The tensors are too small to be worth sharing among threads.
 torch.set_num_threads(1)
