@@ -88,9 +88,9 @@ FitParts OperationsOf(const FitShape& shape, Solver solver) {
     result.fixed = m * (6 * a * b * b + 20 * b * b * b);
     return result;
   }
-  // The start (fit_spaces.cc): three products with a group, two
-  // orthonormalisations.
-  result.fixed = m * (6 * r * height * d + 6 * r * r * d);
+  // The start (fit_spaces.cc): three products with a group; two
+  // orthonormalisations, mostly of one round and a look at what it gave.
+  result.fixed = m * (6 * r * height * d + 10 * r * r * d);
   // N N^T, W N^T; Cholesky and both triangular solves.
   double solve =
       n * (r * r * d + 2 * p * r * d + r * r * r / 3 + 2 * r * r * p);
