@@ -8,11 +8,18 @@
 namespace mobe {
 
 // Defined in the families' own files.
-extern const Family kQwen3Moe;  // NOLINT(readability-identifier-naming)
+// NOLINTBEGIN(readability-identifier-naming)
+extern const Family kQwen3Moe;
+extern const Family kDeepseekV2;
+extern const Family kDeepseekV3;
+extern const Family kKimiK2;
+extern const Family kBailingMoe;
+// NOLINTEND(readability-identifier-naming)
 
 namespace {
 
-constexpr const Family* kFamilies[] = {&kQwen3Moe};
+constexpr const Family* kFamilies[] = {&kQwen3Moe, &kDeepseekV2, &kDeepseekV3,
+                                       &kKimiK2, &kBailingMoe};
 
 std::string Expand(std::string name, std::string_view placeholder,
                    int64_t value) {
@@ -45,7 +52,7 @@ bool InLayer(Scope scope, bool moe) {
 }  // namespace
 
 bool ModelConfig::IsMoeLayer(int64_t layer) const {
-  return (layer + 1) % moe_layer_step == 0 &&
+  return layer >= first_moe_layer && (layer + 1) % moe_layer_step == 0 &&
          std::find(dense_layers.begin(), dense_layers.end(), layer) ==
              dense_layers.end();
 }
@@ -98,6 +105,13 @@ std::vector<TensorSpec> ListTensors(const Family& family,
   return tensors;
 }
 
+bool HasRole(const Family& family, const ModelConfig& config, Role role) {
+  for (const TensorRow& row : family.rows) {
+    if (row.role == role) return row.when == nullptr || row.when(config);
+  }
+  return false;
+}
+
 std::string TensorName(const Family& family, Role role, int64_t layer,
                        int64_t expert) {
   for (const TensorRow& row : family.rows) {
@@ -120,15 +134,6 @@ void CheckConfig(const ModelConfig& config, const ConfigReader& reader) {
          reader.source(),
          reader.Object("quantization_config").String("quant_method", ""));
   }
-  if (reader.Has("rope_scaling")) {
-    const ConfigReader rope = reader.Object("rope_scaling");
-    const std::string type =
-        rope.String("rope_type", rope.String("type", "default"));
-    if (type != "default") {
-      Fail(ErrorKind::kUnsupported, "{}: rope type \"{}\" can't be run yet",
-           rope.source(), type);
-    }
-  }
   // transformers 5 writes these; what they say must not be passed over.
   for (const char* key : {"rope_parameters", "use_sliding_window"}) {
     const Json value = reader.json().value(key, Json());
@@ -136,21 +141,18 @@ void CheckConfig(const ModelConfig& config, const ConfigReader& reader) {
     Fail(ErrorKind::kUnsupported, "{}: \"{}\" can't be run yet",
          reader.source(), key);
   }
-  if (!(config.rope_theta > 0)) reader.Reject("rope_theta", "above 0");
   if (!(config.rms_norm_eps >= 0)) {
     reader.Reject("rms_norm_eps", "0 or above");
+  }
+  // So that no product of sizes, nor a sum of two, exceeds 63 bits.
+  constexpr int64_t kMaxHeads = int64_t{1} << 20;
+  if (config.num_heads > kMaxHeads) {
+    reader.Reject("num_attention_heads", fmt::format("at most {}", kMaxHeads));
   }
   if (config.num_heads % config.num_kv_heads != 0) {
     reader.Reject("num_attention_heads",
                   fmt::format("a multiple of num_key_value_heads ({})",
                               config.num_kv_heads));
-  }
-  // Also 0, where more heads than the hidden size has numbers set it.
-  if (config.head_dim < 2 || config.head_dim % 2 != 0) {
-    Fail(ErrorKind::kCorruptFile,
-         "{}: head_dim is {}, expected an even number for rotary pairs, 2 or "
-         "more",
-         reader.source(), config.head_dim);
   }
   if (config.experts_per_token > config.num_experts) {
     reader.Reject(

@@ -12,6 +12,39 @@
 
 namespace mobe {
 
+// Rotary position embedding (Su et al. 2021, arXiv 2104.09864), for longer
+// contexts by yarn (Peng et al. 2023, arXiv 2309.00071).
+struct Rope {
+  double theta = 0;
+  int64_t dim = 0;           // numbers of a head that are rotated; even
+  bool interleaved = false;  // pairs are (2i, 2i + 1), not (i, i + dim / 2)
+  double factor = 1;         // of the context; 1: no yarn
+  int64_t original_positions = 0;
+  double beta_fast = 0, beta_slow = 0;  // turns in the original context
+  float amplitude = 1;                  // of cosines and sines
+};
+
+// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values
+// of all heads are products of one latent vector for each token.
+struct LatentSizes {
+  int64_t kv_rank = 0;     // of that vector; 0: no latent attention
+  int64_t query_rank = 0;  // 0: queries are made of the hidden state directly
+  int64_t nope = 0;        // numbers of a key that are not rotated
+};
+
+enum class Scoring { kSoftmax, kSigmoid };
+
+// How a router picks experts from its logits; model/router.h has the formulas.
+struct RouterRule {
+  Scoring scoring = Scoring::kSoftmax;
+  bool bias = false;  // a bias for each expert, in picking only
+  // Experts are picked from the best `kept_groups` of `groups` equal groups.
+  int64_t groups = 1;
+  int64_t kept_groups = 1;
+  bool normalise = false;  // a token's weights are divided by their sum
+  float scale = 1;         // and then multiplied by this
+};
+
 // Hyperparameters, in the field's terms. Sizes count elements.
 struct ModelConfig {
   int64_t vocab_size = 0;
@@ -19,25 +52,33 @@ struct ModelConfig {
   int64_t num_layers = 0;
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;  // divides num_heads
-  int64_t head_dim = 0;      // even, for rotary pairs
+  int64_t head_dim = 0;      // of queries and keys
+  int64_t value_dim = 0;     // of a head's values
   int64_t max_positions = 0;
-  double rope_theta = 0;
+  Rope rope;
+  LatentSizes latent;
+  float attention_scale = 0;  // of the products of queries and keys
   float rms_norm_eps = 0;
-  bool attention_bias = false;
+  bool qkv_bias = false;
+  bool attention_output_bias = false;
   bool tie_embeddings = false;
+  bool norm_head = false;  // lm_head's columns are divided by their L2 norm
 
   int64_t dense_size = 0;   // intermediate size of layers without experts
   int64_t expert_size = 0;  // intermediate size of one expert
+  int64_t shared_size = 0;  // of all shared experts together; 0: none
   int64_t num_experts = 0;
   int64_t experts_per_token = 0;  // in [1, num_experts]
-  bool norm_topk_prob = false;
+  RouterRule router;
 
-  // Which layers have experts: those with (layer + 1) % moe_layer_step == 0
-  // that are not listed.
+  // Which layers have experts: of those from first_moe_layer on, the ones with
+  // (layer + 1) % moe_layer_step == 0 that are not listed.
+  int64_t first_moe_layer = 0;
   int64_t moe_layer_step = 1;
   std::vector<int64_t> dense_layers;
 
   bool IsMoeLayer(int64_t layer) const;
+  bool IsLatent() const { return latent.kv_rank > 0; }
 };
 
 // What a tensor is for.
@@ -54,10 +95,23 @@ enum class Role {
   kKeyBias,
   kValueBias,
   kAttentionOutputBias,
+  kQueryKeyValue,  // the three, one below the other
+  kQueryKeyValueBias,
   kQueryNorm,
   kKeyNorm,
+  // Of latent attention, whose kQuery or kQueryUp makes the queries.
+  kQueryDown,
+  kQueryDownNorm,
+  kQueryUp,
+  kLatentDown,  // the latent vector, and below it the rotated key
+  kLatentNorm,
+  kLatentUp,  // for each head, keys and below them values
   kMlpNorm,
   kRouter,
+  kRouterBias,
+  kSharedGate,
+  kSharedUp,
+  kSharedDown,
   kExpertGate,
   kExpertUp,
   kExpertDown,
@@ -119,9 +173,18 @@ struct TensorSpec {
 std::vector<TensorSpec> ListTensors(const Family& family,
                                     const ModelConfig& config);
 
+// Whether models of this config have tensors of the role.
+bool HasRole(const Family& family, const ModelConfig& config, Role role);
+
 // The name of one tensor of the table.
 std::string TensorName(const Family& family, Role role, int64_t layer = -1,
                        int64_t expert = -1);
+
+// rope_theta and rope_scaling, for `dim` rotated numbers of a head. Fails with
+// kUnsupported for a type other than "default" and "yarn".
+Rope ReadRope(const ConfigReader& reader, int64_t dim, int64_t max_positions);
+// By what yarn raises the entropy of attention: 0.1 m ln(factor) + 1.
+double YarnScale(double factor, double m);
 
 // Checks that every family needs: divisibility, ranges, hidden_act.
 void CheckConfig(const ModelConfig& config, const ConfigReader& reader);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 
 #include "base/file.h"
@@ -14,11 +15,12 @@ namespace {
 
 using ::testing::ElementsAre;
 
-const std::filesystem::path kFixture =
-    std::filesystem::path(MOBE_TEST_DATA) / "models/qwen3_moe";
+const std::filesystem::path kFixtures =
+    std::filesystem::path(MOBE_TEST_DATA) / "models";
 
-Json FixtureConfig() {
-  return ParseJson(ReadSmallFile(kFixture / "config.json"), "config.json");
+Json FixtureConfig(const std::string& model = "qwen3_moe") {
+  return ParseJson(ReadSmallFile(kFixtures / model / "config.json"),
+                   "config.json");
 }
 
 ModelConfig Read(const Json& json) {
@@ -28,21 +30,32 @@ ModelConfig Read(const Json& json) {
 
 using Shapes = std::map<std::string, std::vector<int64_t>>;
 
-Shapes ShapesOf(const ModelConfig& config) {
+Shapes ShapesOf(const Json& json) {
   Shapes shapes;
-  for (const TensorSpec& spec : ListTensors(*Families()[0], config)) {
+  const Family& family = FamilyOf(ConfigReader(json, "config.json"));
+  for (const TensorSpec& spec : ListTensors(family, Read(json))) {
     EXPECT_TRUE(shapes.emplace(spec.name, spec.shape).second) << spec.name;
   }
   return shapes;
 }
 
-TEST(Qwen3MoeTest, TableIsWhatTransformersWrote) {
+class FamilyTableTest : public testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(AllFamilies, FamilyTableTest,
+                         testing::Values("qwen3_moe", "deepseek_v2",
+                                         "deepseek_v3", "kimi_k2",
+                                         "bailing_moe", "bailing_moe_biased"),
+                         [](const auto& param) {
+                           return std::string(param.param);
+                         });
+
+TEST_P(FamilyTableTest, IsWhatTheOriginalWrote) {
   Shapes stored;
-  const Checkpoint checkpoint(kFixture);
+  const Checkpoint checkpoint(kFixtures / GetParam());
   for (const TensorView* tensor : checkpoint.tensors()) {
     stored[tensor->name] = tensor->shape;
   }
-  EXPECT_EQ(ShapesOf(Read(FixtureConfig())), stored);
+  EXPECT_EQ(ShapesOf(FixtureConfig(GetParam())), stored);
 }
 
 TEST(Qwen3MoeTest, Config) {
@@ -53,23 +66,23 @@ TEST(Qwen3MoeTest, Config) {
   EXPECT_EQ(c.num_heads, 4);
   EXPECT_EQ(c.num_kv_heads, 2);
   EXPECT_EQ(c.head_dim, 32);
-  EXPECT_EQ(c.rope_theta, 1e6);
+  EXPECT_EQ(c.rope.theta, 1e6);
   EXPECT_EQ(c.rms_norm_eps, 1e-6f);
   EXPECT_EQ(c.dense_size, 160);
   EXPECT_EQ(c.expert_size, 32);
   EXPECT_EQ(c.num_experts, 16);
   EXPECT_EQ(c.experts_per_token, 4);
-  EXPECT_TRUE(c.norm_topk_prob);
+  EXPECT_TRUE(c.router.normalise);
   EXPECT_FALSE(c.tie_embeddings);
   EXPECT_THAT(c.dense_layers, ElementsAre(0));
 }
 
 TEST(Qwen3MoeTest, KeysThatAddOrDropTensors) {
   Json json = FixtureConfig();
-  const Shapes before = ShapesOf(Read(json));
+  const Shapes before = ShapesOf(json);
   json["tie_word_embeddings"] = true;
   json["attention_bias"] = true;
-  const Shapes after = ShapesOf(Read(json));
+  const Shapes after = ShapesOf(json);
   EXPECT_EQ(after.size(), before.size() - 1 + 3 * 4);
   EXPECT_FALSE(after.contains("lm_head.weight"));
   EXPECT_THAT(after.at("model.layers.2.self_attn.q_proj.bias"),
@@ -139,9 +152,13 @@ TEST(Qwen3MoeTest, BadConfigs) {
        ErrorKind::kUnsupported,
        "quant_method \"fp8\""},
       {"rope_scaling",
-       {{"type", "yarn"}, {"factor", 4}},
+       {{"type", "dynamic"}, {"factor", 4}},
        ErrorKind::kUnsupported,
-       "rope_scaling: rope type \"yarn\""},
+       "rope_scaling: rope type \"dynamic\""},
+      {"rope_scaling",
+       {{"type", "yarn"}, {"factor", 0.5}},
+       ErrorKind::kCorruptFile,
+       "rope_scaling: \"factor\" is 0.5, expected a number from 1"},
       {"rope_scaling", 4, ErrorKind::kCorruptFile,
        "\"rope_scaling\" is 4, expected an object"},
   };
@@ -160,6 +177,85 @@ TEST(Qwen3MoeTest, MoreHeadsThanHiddenSize) {
   json.erase("head_dim");
   json["num_attention_heads"] = 128;
   ExpectError(ErrorKind::kCorruptFile, "head_dim is 0", [&] { Read(json); });
+}
+
+TEST(DeepseekTest, ConfigOfV3) {
+  const ModelConfig c = Read(FixtureConfig("deepseek_v3"));
+  EXPECT_TRUE(c.IsLatent());
+  EXPECT_EQ(c.latent.kv_rank, 32);
+  EXPECT_EQ(c.latent.query_rank, 48);
+  EXPECT_EQ(c.latent.nope, 16);
+  EXPECT_EQ(c.rope.dim, 8);
+  EXPECT_TRUE(c.rope.interleaved);
+  EXPECT_EQ(c.rope.factor, 40);
+  EXPECT_EQ(c.rope.original_positions, 256);
+  EXPECT_EQ(c.rope.amplitude, 1);
+  EXPECT_EQ(c.head_dim, 24);
+  EXPECT_EQ(c.value_dim, 16);
+  const double mscale = 0.1 * std::log(40) + 1;
+  EXPECT_FLOAT_EQ(c.attention_scale, mscale * mscale / std::sqrt(24.0));
+  EXPECT_EQ(c.shared_size, 32);
+  EXPECT_EQ(c.router.scoring, Scoring::kSigmoid);
+  EXPECT_EQ(c.router.groups, 4);
+  EXPECT_EQ(c.router.kept_groups, 2);
+  EXPECT_EQ(c.router.scale, 2.5f);
+  EXPECT_FALSE(c.IsMoeLayer(0));
+  EXPECT_TRUE(c.IsMoeLayer(1));
+}
+
+TEST(DeepseekTest, ConfigOfV2Lite) {
+  const ModelConfig c = Read(FixtureConfig("deepseek_v2"));
+  EXPECT_EQ(c.latent.query_rank, 0);
+  EXPECT_EQ(c.shared_size, 64);
+  EXPECT_EQ(c.router.scoring, Scoring::kSoftmax);
+  EXPECT_FALSE(c.router.bias);
+  EXPECT_FALSE(c.router.normalise);
+  const double mscale = 0.1 * 0.707 * std::log(40) + 1;
+  EXPECT_FLOAT_EQ(c.attention_scale, mscale * mscale / std::sqrt(24.0));
+}
+
+TEST(DeepseekTest, BadConfigs) {
+  struct Case {
+    const char* model;
+    const char* key;
+    Json value;
+    ErrorKind kind;
+    const char* message;
+  };
+  const Case cases[] = {
+      {"deepseek_v3", "attention_bias", true, ErrorKind::kUnsupported,
+       "\"attention_bias\" is true, only false can be run"},
+      {"deepseek_v3", "moe_layer_freq", 2, ErrorKind::kUnsupported,
+       "\"moe_layer_freq\" is 2, only 1 can be run"},
+      {"deepseek_v3", "scoring_func", "softmax", ErrorKind::kUnsupported,
+       "\"scoring_func\" is \"softmax\", only \"sigmoid\""},
+      {"deepseek_v2", "topk_method", "noaux_tc", ErrorKind::kUnsupported,
+       "only \"group_limited_greedy\""},
+      {"deepseek_v2", "norm_topk_prob", true, ErrorKind::kUnsupported,
+       "\"norm_topk_prob\" is true"},
+      {"deepseek_v3", "num_key_value_heads", 2, ErrorKind::kUnsupported,
+       "\"num_key_value_heads\" is 2, only 4"},
+      {"deepseek_v3", "n_group", 3, ErrorKind::kCorruptFile,
+       "\"n_group\" is 3, expected a divisor of the number of experts (16)"},
+      {"deepseek_v3", "n_group", 16, ErrorKind::kCorruptFile,
+       "at most the experts of topk_group groups (2)"},
+      {"deepseek_v3", "topk_group", 5, ErrorKind::kCorruptFile,
+       "\"topk_group\" is 5, expected at most n_group (4)"},
+      {"deepseek_v3", "qk_rope_head_dim", 7, ErrorKind::kCorruptFile,
+       "head_dim is 7, expected an even number"},
+      {"deepseek_v3", "num_attention_heads", 1 << 21, ErrorKind::kUnsupported,
+       "\"num_key_value_heads\" is 4"},
+      {"qwen3_moe", "num_attention_heads", 1 << 21, ErrorKind::kCorruptFile,
+       "\"num_attention_heads\" is 2097152, expected at most"},
+      {"deepseek_v3", "kv_lora_rank", Json(), ErrorKind::kCorruptFile,
+       "\"kv_lora_rank\" is null"},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.message);
+    Json json = FixtureConfig(c.model);
+    json[c.key] = c.value;
+    ExpectError(c.kind, c.message, [&] { Read(json); });
+  }
 }
 
 TEST(ModelConfigTest, MoeLayers) {

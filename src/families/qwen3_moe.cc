@@ -1,7 +1,9 @@
 // Qwen3-MoE (30B-A3B, 235B-A22B): grouped-query attention with an RMS norm on
 // each query and key head, softmax router, no shared expert.
 // Source: transformers 4.57, models/qwen3_moe.
-#include "families/family.h"
+#include <cmath>
+
+#include "families/dims.h"
 
 namespace mobe {
 namespace {
@@ -15,15 +17,18 @@ ModelConfig ReadConfig(const ConfigReader& json) {
   c.num_kv_heads = json.Size("num_key_value_heads", c.num_heads);
   c.head_dim = json.Size("head_dim", c.hidden_size / c.num_heads);
   c.max_positions = json.Size("max_position_embeddings", 32768);
-  c.rope_theta = json.Number("rope_theta", 10000.0);
+  c.rope = ReadRope(json, c.head_dim, c.max_positions);
+  c.value_dim = c.head_dim;
+  c.attention_scale = 1 / std::sqrt(static_cast<float>(c.head_dim));
   c.rms_norm_eps = static_cast<float>(json.Number("rms_norm_eps", 1e-6));
-  c.attention_bias = json.Bool("attention_bias", false);
+  c.qkv_bias = json.Bool("attention_bias", false);
+  c.attention_output_bias = c.qkv_bias;
   c.tie_embeddings = json.Bool("tie_word_embeddings", false);
   c.dense_size = json.Size("intermediate_size");
   c.expert_size = json.Size("moe_intermediate_size");
   c.num_experts = json.Size("num_experts");
   c.experts_per_token = json.Size("num_experts_per_tok");
-  c.norm_topk_prob = json.Bool("norm_topk_prob", false);
+  c.router.normalise = json.Bool("norm_topk_prob", false);
   c.moe_layer_step = json.Size("decoder_sparse_step", 1);
   if (json.Has("mlp_only_layers")) {
     c.dense_layers = json.Counts("mlp_only_layers");
@@ -31,26 +36,6 @@ ModelConfig ReadConfig(const ConfigReader& json) {
   CheckConfig(c, json);
   return c;
 }
-
-constexpr Dim kVocab = [](const ModelConfig& c) { return c.vocab_size; };
-constexpr Dim kHidden = [](const ModelConfig& c) { return c.hidden_size; };
-constexpr Dim kHead = [](const ModelConfig& c) { return c.head_dim; };
-constexpr Dim kQueries = [](const ModelConfig& c) {
-  return c.num_heads * c.head_dim;
-};
-constexpr Dim kKeys = [](const ModelConfig& c) {
-  return c.num_kv_heads * c.head_dim;
-};
-constexpr Dim kDense = [](const ModelConfig& c) { return c.dense_size; };
-constexpr Dim kExpert = [](const ModelConfig& c) { return c.expert_size; };
-constexpr Dim kExperts = [](const ModelConfig& c) { return c.num_experts; };
-
-constexpr bool (*kUntied)(const ModelConfig&) = [](const ModelConfig& c) {
-  return !c.tie_embeddings;
-};
-constexpr bool (*kBiased)(const ModelConfig&) = [](const ModelConfig& c) {
-  return c.attention_bias;
-};
 
 #define LAYER "model.layers.{layer}."
 constexpr TensorRow kRows[] = {
@@ -69,13 +54,13 @@ constexpr TensorRow kRows[] = {
     {Role::kAttentionOutput, Scope::kLayer, LAYER "self_attn.o_proj.weight",
      kHidden, kQueries},
     {Role::kQueryBias, Scope::kLayer, LAYER "self_attn.q_proj.bias", kQueries,
-     nullptr, kBiased},
+     nullptr, kQkvBiased},
     {Role::kKeyBias, Scope::kLayer, LAYER "self_attn.k_proj.bias", kKeys,
-     nullptr, kBiased},
+     nullptr, kQkvBiased},
     {Role::kValueBias, Scope::kLayer, LAYER "self_attn.v_proj.bias", kKeys,
-     nullptr, kBiased},
+     nullptr, kQkvBiased},
     {Role::kAttentionOutputBias, Scope::kLayer, LAYER "self_attn.o_proj.bias",
-     kHidden, nullptr, kBiased},
+     kHidden, nullptr, kOutputBiased},
     {Role::kQueryNorm, Scope::kLayer, LAYER "self_attn.q_norm.weight", kHead,
      nullptr},
     {Role::kKeyNorm, Scope::kLayer, LAYER "self_attn.k_norm.weight", kHead,

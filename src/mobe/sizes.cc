@@ -18,14 +18,23 @@ int64_t& PartOf(Role role, PartSizes* sizes) {
     case Role::kKeyBias:
     case Role::kValueBias:
     case Role::kAttentionOutputBias:
+    case Role::kQueryKeyValue:
+    case Role::kQueryKeyValueBias:
+    case Role::kQueryDown:
+    case Role::kQueryUp:
+    case Role::kLatentDown:
+    case Role::kLatentUp:
       return sizes->attention;
     case Role::kFinalNorm:
     case Role::kAttentionNorm:
     case Role::kQueryNorm:
     case Role::kKeyNorm:
+    case Role::kQueryDownNorm:
+    case Role::kLatentNorm:
     case Role::kMlpNorm:
       return sizes->norms;
     case Role::kRouter:
+    case Role::kRouterBias:
       return sizes->router;
     case Role::kExpertGate:
     case Role::kExpertUp:
@@ -43,6 +52,9 @@ int64_t& PartOf(Role role, PartSizes* sizes) {
     case Role::kDownRight:
     case Role::kDownAlpha:
       return sizes->experts;
+    case Role::kSharedGate:
+    case Role::kSharedUp:
+    case Role::kSharedDown:
     case Role::kDenseGate:
     case Role::kDenseUp:
     case Role::kDenseDown:

@@ -15,7 +15,7 @@ struct PartSizes {
   int64_t attention = 0;
   int64_t router = 0;
   int64_t experts = 0;
-  int64_t dense = 0;  // feed-forward layers without experts
+  int64_t dense = 0;  // what every token uses: dense layers, shared experts
   int64_t norms = 0;
 
   int64_t total() const {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 
 #include "base/parallel.h"
 
@@ -17,8 +18,7 @@ void RunRouter(const ModelConfig& c, const LayerWeights& w, const float* x,
   const WeightView router{DType::kF32, w.router.data(), c.num_experts,
                           c.hidden_size};
   Linear(router, x, tokens, Precision::kFloat32, s->router_logits.data());
-  Route(s->router_logits.data(), tokens, c.num_experts, c.experts_per_token,
-        c.norm_topk_prob, &s->routing);
+  Route(c, w.router_bias, s->router_logits.data(), tokens, &s->routing);
 }
 
 // Sorts the pairs by expert (a counting sort) and gathers their tokens' x.
@@ -97,17 +97,17 @@ void RunFactoredDown(const LayerWeights& w, Precision precision,
   MixBatchTransposed(shared.bases, w.factored->activation, s->mix_jobs);
 }
 
-// down(silu(gate) * up) for all pairs, from the inputs of gate and up.
-void RunPairs(const LayerWeights& w, Precision precision, const float* gate_x,
-              const float* up_x, MlpScratch* s) {
+// s->gate = silu(gate) * up for all pairs, from the inputs of gate and up.
+void RunGateAndUp(std::span<const MlpWeights> experts, Precision precision,
+                  const float* gate_x, const float* up_x, MlpScratch* s) {
   const int64_t pairs = s->starts.back();
-  const int64_t size = w.experts.front().gate.rows;
+  const int64_t size = experts.front().gate.rows;
   s->gate.Resize(pairs * size);
   s->up.Resize(pairs * size);
   s->linear_jobs.clear();
   ForEachExpert(*s, [&](size_t e, int64_t begin, int64_t count) {
-    const WeightView& gate = w.experts[e].gate;
-    const WeightView& up = w.experts[e].up;
+    const WeightView& gate = experts[e].gate;
+    const WeightView& up = experts[e].up;
     s->linear_jobs.push_back({gate, gate_x + begin * gate.cols, count,
                               s->gate.data() + begin * size});
     s->linear_jobs.push_back(
@@ -119,15 +119,16 @@ void RunPairs(const LayerWeights& w, Precision precision, const float* gate_x,
     Kernels().swiglu(gate, s->up.data() + begin * size, (end - begin) * size,
                      gate);
   });
-  if (w.factored && w.factored->down) {
-    RunFactoredDown(w, precision, s);
-    return;
-  }
-  s->down.Resize(pairs * w.experts.front().down.rows);
+}
+
+// s->down = down(s->gate) for all pairs.
+void RunDown(std::span<const MlpWeights> experts, Precision precision,
+             MlpScratch* s) {
+  s->down.Resize(s->starts.back() * experts.front().down.rows);
   s->linear_jobs.clear();
   ForEachExpert(*s, [&](size_t e, int64_t begin, int64_t count) {
-    const WeightView& down = w.experts[e].down;
-    s->linear_jobs.push_back({down, s->gate.data() + begin * size, count,
+    const WeightView& down = experts[e].down;
+    s->linear_jobs.push_back({down, s->gate.data() + begin * down.cols, count,
                               s->down.data() + begin * down.rows});
   });
   LinearBatch(s->linear_jobs, precision);
@@ -147,17 +148,22 @@ void Combine(const ModelConfig& c, int64_t tokens, const MlpScratch& s,
   });
 }
 
+// residual += what runs for every token: one expert that all tokens have.
+void RunDense(const MlpWeights& w, Precision precision, const float* x,
+              int64_t tokens, MlpScratch* s, float* residual) {
+  s->starts = {0, tokens};
+  RunGateAndUp({&w, 1}, precision, x, x, s);
+  RunDown({&w, 1}, precision, s);
+  for (int64_t i = 0; i < s->down.size(); ++i) residual[i] += s->down[i];
+}
+
 }  // namespace
 
 void RunMlp(const ModelConfig& c, const LayerWeights& w, Precision precision,
             int64_t layer, const float* x, int64_t tokens,
             const MoeObserver& observe, MlpScratch* s, float* residual) {
-  if (w.IsDense()) {
-    s->starts = {0, tokens};
-    RunPairs(w, precision, x, x, s);
-    for (int64_t i = 0; i < s->down.size(); ++i) residual[i] += s->down[i];
-    return;
-  }
+  if (w.dense) RunDense(*w.dense, precision, x, tokens, s, residual);
+  if (w.experts.empty()) return;
   RunRouter(c, w, x, tokens, s);
   if (observe) observe(layer, x, s->routing);
   Gather(c, x, tokens, s);
@@ -168,7 +174,12 @@ void RunMlp(const ModelConfig& c, const LayerWeights& w, Precision precision,
     gate_x = MixPairs(w.factored->gate, f, s, &s->mixed_gate);
     up_x = MixPairs(w.factored->up, f, s, &s->mixed_up);
   }
-  RunPairs(w, precision, gate_x, up_x, s);
+  RunGateAndUp(w.experts, precision, gate_x, up_x, s);
+  if (w.factored && w.factored->down) {
+    RunFactoredDown(w, precision, s);
+  } else {
+    RunDown(w.experts, precision, s);
+  }
   Combine(c, tokens, *s, residual);
 }
 

@@ -1,4 +1,5 @@
-// The feed-forward part of a layer: one dense MLP, or experts behind a router.
+// The feed-forward part of a layer: what runs for every token (a dense MLP, or
+// shared experts), and experts behind a router.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-// Keys and values of the tokens that a sequence has seen, in float32.
+// What attention keeps of the tokens that a sequence has seen, in float32: keys
+// and values of each head, or the latent vectors that they are made of.
 #pragma once
 
 #include <cstdint>
@@ -28,24 +29,27 @@ class KvCache {
   // Forgets all tokens from `length` on.
   void Truncate(int64_t length) { length_ = length; }
 
-  // [context, head_dim] of one layer and head.
+  // Of grouped-query attention: [context, head_dim] of one layer and head.
   float* Keys(int64_t layer, int64_t kv_head) {
     return Head(2 * layer, kv_head);
   }
   float* Values(int64_t layer, int64_t kv_head) {
     return Head(2 * layer + 1, kv_head);
   }
+  // Of latent attention: [context, kv_rank + rope.dim] of one layer; a token's
+  // latent vector, normed, and behind it the rotated key of all heads.
+  float* Latents(int64_t layer) { return Head(layer, 0); }
 
  private:
-  float* Head(int64_t part, int64_t kv_head) {
-    return parts_[static_cast<size_t>(part)].data() +
-           kv_head * context_ * head_dim_;
+  float* Head(int64_t part, int64_t head) {
+    return parts_[static_cast<size_t>(part)].data() + head * context_ * width_;
   }
 
   int64_t context_;
-  int64_t head_dim_;
+  int64_t width_;  // numbers of one token in one head, or of one latent vector
   int64_t length_ = 0;
-  // Keys and values of each layer in turn, [kv_heads, context, head_dim].
+  // Keys and values of each layer in turn, [kv_heads, context, head_dim], or
+  // each layer's latent vectors.
   std::vector<Buffer<float>> parts_;
 };
 

@@ -19,7 +19,7 @@ LayerRun::LayerRun(const OpenedModel& model, int64_t context)
       config_(model.config),
       layer_config_(OfOneLayer(model.config)),
       cache_(layer_config_, context),
-      rope_(config_.head_dim, config_.rope_theta) {}
+      rope_(config_.rope) {}
 
 void LayerRun::Embed(std::span<const int32_t> ids, float* states) const {
   const TensorView& embedding = model_.At(Role::kEmbedding);

@@ -9,7 +9,8 @@
 #include "mobe/open_model.h"
 #include "model/attention.h"
 #include "model/experts.h"
-#include "model/norm_rope.h"
+#include "model/norm.h"
+#include "model/rope.h"
 #include "model/weights.h"
 
 namespace mobe {

@@ -7,7 +7,8 @@
 #include "base/parallel.h"
 #include "model/attention.h"
 #include "model/experts.h"
-#include "model/norm_rope.h"
+#include "model/norm.h"
+#include "model/rope.h"
 
 namespace mobe {
 namespace {
@@ -63,12 +64,7 @@ Model::Model(OpenedModel opened, const LoadOptions& options)
       weights_(LoadWeights(*opened_, options)),
       precision_(options.precision),
       stop_ids_(ReadStopIds(opened_->checkpoint)),
-      scratch_(new Scratch{RopeTable(config().head_dim, config().rope_theta),
-                           {},
-                           {},
-                           {},
-                           {},
-                           {}}) {}
+      scratch_(new Scratch{RopeTable(config().rope), {}, {}, {}, {}, {}}) {}
 
 Model::Model(Model&&) noexcept = default;
 Model::~Model() = default;

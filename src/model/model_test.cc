@@ -16,8 +16,17 @@ namespace mobe {
 namespace {
 
 constexpr int64_t kTokens = 24;  // of each golden sequence
-const char* const kModels[] = {"qwen3_moe", "qwen3_mobe",
-                               "qwen3_mobe_reconstructed"};
+const char* const kModels[] = {"qwen3_moe",
+                               "qwen3_mobe",
+                               "qwen3_mobe_reconstructed",
+                               "deepseek_v2",
+                               "deepseek_v3",
+                               "deepseek_v3_mobe",
+                               "deepseek_v3_mobe_reconstructed",
+                               "kimi_k2",
+                               "bailing_moe",
+                               "bailing_moe_biased",
+                               "bailing_moe_mobe"};
 constexpr ExpertMode kModes[] = {ExpertMode::kBuilt, ExpertMode::kFused};
 
 float LargestDifference(const std::vector<float>& a,
@@ -71,7 +80,10 @@ TEST_P(ModelTest, LogitsAndRoutingAreThoseOfTransformers) {
                               routing.weights.end());
       });
   EXPECT_LT(LargestDifference(logits, Golden<float>(name(), "logits")), 1e-3f);
-  ASSERT_EQ(experts.size(), 2u);
+  const ModelConfig& c = model.config();
+  for (int64_t layer = 0; layer < c.num_layers; ++layer) {
+    EXPECT_EQ(experts.contains(layer), c.IsMoeLayer(layer)) << layer;
+  }
   for (const auto& [layer, picked] : experts) {
     const std::string prefix = "router." + std::to_string(layer);
     EXPECT_EQ(picked, Golden<int32_t>(name(), prefix + ".topk_idx"));
@@ -92,27 +104,36 @@ TEST_P(ModelTest, BFloat16StaysNear) {
     error += std::pow(logits[i] - golden[i], 2);
     norm += std::pow(golden[i], 2);
   }
-  // transformers in bfloat16 is off by 1 to 3 %, most of it from the few tokens
-  // that rounding routes to other experts; which ones is chance.
-  EXPECT_LT(std::sqrt(error / norm), 0.05);
+  // By what the original's own bfloat16 is off. Most of it comes from the few
+  // tokens that rounding routes to other experts, and which ones is chance.
+  const std::filesystem::path measured =
+      TestModel(name().substr(0, name().find("_reconstructed"))) /
+      "golden.json";
+  const Json golden_json = ParseJson(ReadSmallFile(measured), measured);
+  const double original =
+      golden_json["tolerance"]["fp32_vs_bfloat16_math"]["rel_rms"];
+  EXPECT_LT(std::sqrt(error / norm), 2 * original);
   EXPECT_GT(error, 0);
 }
 
+// One token at a time. Each step goes on from the golden tokens, so that a
+// choice too close to call does not spoil those behind it.
 TEST_P(ModelTest, GreedyTokensAreThoseOfTransformers) {
   const Model model = Load(Precision::kFloat32);
   const Json golden = GoldenJson(name());
   std::vector<int32_t> tokens = golden["prompt"].get<std::vector<int32_t>>();
-  const auto expected =
-      golden["greedy_continuation"].get<std::vector<int32_t>>();
   KvCache cache(model.config(), 64);
   std::vector<float> logits(static_cast<size_t>(model.config().vocab_size));
-  std::vector<int32_t> continuation;
-  while (continuation.size() < expected.size()) {
+  int compared = 0;
+  for (size_t i = 0; i < golden["greedy_continuation"].size(); ++i) {
     model.Forward(tokens, &cache, LogitsFor::kLast, logits.data());
-    tokens = {ArgMax(logits.data(), model.config().vocab_size)};
-    continuation.push_back(tokens[0]);
+    const int32_t expected = golden["greedy_continuation"][i];
+    tokens = {expected};
+    if (golden["top1_minus_top2_logit"][i] < 0.005) continue;
+    EXPECT_EQ(ArgMax(logits.data(), model.config().vocab_size), expected) << i;
+    ++compared;
   }
-  EXPECT_EQ(continuation, expected);
+  EXPECT_GE(compared, 15);
 }
 
 TEST_P(ModelTest, TokenByTokenEqualsOnePrefill) {

@@ -3,7 +3,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
+
+#include "families/family.h"
 
 namespace mobe {
 
@@ -16,12 +19,22 @@ struct Routing {
   std::vector<float> weights;    // the same shape
 };
 
-// Softmax over the experts of each row of logits [tokens, experts], then the
-// `picks` largest (the lowest expert of equals), divided by their sum when
-// `normalise`. Turns the logits into probabilities in place. Picks are valid
-// experts even where logits are NaN.
-void Route(float* logits, int64_t tokens, int64_t experts, int64_t picks,
-           bool normalise, Routing* routing);
+// Routes tokens by their logits [tokens, num_experts], which are turned into
+// scores in place: the softmax of a token's logits, or the sigmoid of each. Of
+// the scores, to which `bias` [num_experts] is added where the model has one
+// (else it is empty), the largest experts_per_token are picked, the lowest
+// expert of equals.
+//
+// With groups, experts outside the best kept_groups count as 0, which may be
+// above a negative score and bias (so in transformers and DeepSeek's code). A
+// group is as good as its best two scores together where there is a bias
+// (DeepSeek-V3, arXiv 2412.19437, section 2.1.2), else as its best one (V2).
+//
+// A pick's weight is its score without the bias, divided by the sum of the
+// token's if the rule says so, times the rule's scale. Picks are valid experts
+// even where logits are NaN.
+void Route(const ModelConfig& config, std::span<const float> bias,
+           float* logits, int64_t tokens, Routing* routing);
 
 // Called for each layer with experts with what goes into it: x [tokens,
 // hidden], and its routing.

@@ -14,11 +14,31 @@ using testing::FloatNear;
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-Routing RouteOne(std::vector<float> logits, int64_t picks, bool normalise) {
+Routing RouteOne(const RouterRule& rule, std::vector<float> logits,
+                 int64_t picks, std::vector<float> bias = {}) {
+  ModelConfig config;
+  config.num_experts = static_cast<int64_t>(logits.size());
+  config.experts_per_token = picks;
+  config.router = rule;
   Routing routing;
-  Route(logits.data(), 1, static_cast<int64_t>(logits.size()), picks, normalise,
-        &routing);
+  Route(config, bias, logits.data(), 1, &routing);
   return routing;
+}
+
+Routing RouteOne(const std::vector<float>& logits, int64_t picks,
+                 bool normalise) {
+  RouterRule rule;
+  rule.normalise = normalise;
+  return RouteOne(rule, logits, picks);
+}
+
+// A logit whose sigmoid is p.
+float Logit(double p) { return static_cast<float>(std::log(p / (1 - p))); }
+
+std::vector<float> Logits(const std::vector<double>& probabilities) {
+  std::vector<float> logits;
+  for (const double p : probabilities) logits.push_back(Logit(p));
+  return logits;
 }
 
 TEST(RouterTest, PicksTheLargestAndSortsByExpert) {
@@ -50,6 +70,44 @@ TEST(RouterTest, PicksStayValidWithoutNumbers) {
     EXPECT_LT(routing.experts[1], routing.experts[2]);
     EXPECT_LE(routing.experts[2], 3);
   }
+}
+
+TEST(RouterTest, BiasPicksButDoesNotWeigh) {
+  RouterRule rule;
+  rule.scoring = Scoring::kSigmoid;
+  rule.bias = true;
+  rule.normalise = true;
+  rule.scale = 2.5f;
+  const Routing routing =
+      RouteOne(rule, Logits({0.9, 0.2, 0.5, 0.3}), 2, {-0.9f, 0.5f, 0, 0});
+  EXPECT_THAT(routing.experts, ElementsAre(1, 2));
+  EXPECT_THAT(routing.weights,
+              ElementsAre(FloatNear(2.5f * 0.2f / 0.7f, 1e-6f),
+                          FloatNear(2.5f * 0.5f / 0.7f, 1e-6f)));
+}
+
+TEST(RouterTest, GroupsByTheirBestTwoOrTheBest) {
+  RouterRule rule;
+  rule.scoring = Scoring::kSigmoid;
+  rule.groups = 2;
+  rule.kept_groups = 1;
+  const std::vector<float> logits = Logits({0.9, 0.1, 0.2, 0.6, 0.7, 0.1});
+  EXPECT_THAT(RouteOne(rule, logits, 2).experts, ElementsAre(0, 2));
+  rule.bias = true;
+  EXPECT_THAT(RouteOne(rule, logits, 2, std::vector<float>(6, 0.0f)).experts,
+              ElementsAre(3, 4));
+}
+
+// The expert that is left out has 0, the one that is kept has less.
+TEST(RouterTest, ALeftOutGroupWinsOverANegativeScore) {
+  RouterRule rule;
+  rule.scoring = Scoring::kSigmoid;
+  rule.bias = true;
+  rule.groups = 2;
+  rule.kept_groups = 1;
+  const std::vector<float> logits = Logits({0.9, 0.1, 0.2, 0.2});
+  const Routing routing = RouteOne(rule, logits, 2, {0, -0.3f, 0, 0});
+  EXPECT_THAT(routing.experts, ElementsAre(0, 2));
 }
 
 }  // namespace

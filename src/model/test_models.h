@@ -18,11 +18,21 @@ inline std::filesystem::path TestModel(const std::string& name) {
   return std::filesystem::path(MOBE_TEST_DATA) / "models" / name;
 }
 
-// Values of a tensor of a model's golden.safetensors, which holds what
-// transformers computed: I64 or F32 there, T here.
+// A model's golden file: what transformers computed. For DeepSeek-V2 there is a
+// second one, with the scale that transformers leaves out
+// (families/deepseek.cc).
+inline std::filesystem::path GoldenFile(const std::string& model,
+                                        const std::string& ending) {
+  const auto mscale = TestModel(model) / ("golden_mscale" + ending);
+  return std::filesystem::exists(mscale)
+             ? mscale
+             : TestModel(model) / ("golden" + ending);
+}
+
+// Values of a tensor of a model's golden.safetensors: I64 or F32 there, T here.
 template <class T>
 std::vector<T> Golden(const std::string& model, const std::string& tensor) {
-  const SafetensorsFile file(TestModel(model) / "golden.safetensors");
+  const SafetensorsFile file(GoldenFile(model, ".safetensors"));
   const TensorView& view = file.At(tensor);
   std::vector<T> values;
   for (int64_t i = 0; i < view.elements(); ++i) {
@@ -39,7 +49,7 @@ std::vector<T> Golden(const std::string& model, const std::string& tensor) {
 }
 
 inline Json GoldenJson(const std::string& model) {
-  const auto path = TestModel(model) / "golden.json";
+  const auto path = GoldenFile(model, ".json");
   return ParseJson(ReadSmallFile(path), path.string());
 }
 

@@ -1,7 +1,10 @@
 #include "model/weights.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
+#include "base/parallel.h"
 #include "model/build_experts.h"
 
 namespace mobe {
@@ -12,7 +15,9 @@ class Loader {
   Loader(const OpenedModel& model, Weights* weights)
       : model_(model), weights_(weights) {}
 
+  // Empty when the model has none.
   std::vector<float> Vector(Role role, int64_t layer = -1) const {
+    if (!Has(role)) return {};
     const TensorView& tensor = model_.At(role, layer);
     std::vector<float> values(static_cast<size_t>(tensor.elements()));
     LoadAsFloats(tensor.dtype, tensor.data.data(), tensor.elements(),
@@ -20,10 +25,17 @@ class Loader {
     return values;
   }
 
+  // Empty when the model has none.
   WeightView Matrix(Role role, int64_t layer = -1, int64_t expert = -1) {
+    if (!Has(role)) return {};
     const TensorView& tensor = model_.At(role, layer, expert);
     const auto [dtype, data] = Data(tensor);
     return {dtype, data, tensor.shape[0], tensor.shape[1]};
+  }
+
+  bool Has(Role role) const {
+    return KindOf(role) != nullptr ||
+           HasRole(*model_.family, model_.config, role);
   }
 
   SharedBases Shared(const FactorShape& shape) {
@@ -81,22 +93,56 @@ class Loader {
   Weights* weights_;
 };
 
+// Splits what is stored as one matrix into its three.
+void SplitQueryKeyValue(const ModelConfig& c, const WeightView& fused,
+                        const std::vector<float>& bias, AttentionWeights* a) {
+  struct Part {
+    WeightView AttentionWeights::*matrix;
+    std::vector<float> AttentionWeights::*bias;
+    int64_t rows;
+  };
+  const int64_t keys = c.num_kv_heads * c.head_dim;
+  const Part parts[] = {
+      {&AttentionWeights::query, &AttentionWeights::query_bias,
+       c.num_heads * c.head_dim},
+      {&AttentionWeights::key, &AttentionWeights::key_bias, keys},
+      {&AttentionWeights::value, &AttentionWeights::value_bias, keys}};
+  int64_t row = 0;
+  for (const Part& part : parts) {
+    a->*part.matrix = fused.Rows(row, part.rows);
+    if (!bias.empty()) {
+      (a->*part.bias)
+          .assign(bias.begin() + row, bias.begin() + row + part.rows);
+    }
+    row += part.rows;
+  }
+}
+
 AttentionWeights LoadAttention(const ModelConfig& config, int64_t layer,
                                Loader* load) {
   AttentionWeights a;
   a.norm = load->Vector(Role::kAttentionNorm, layer);
-  a.query = load->Matrix(Role::kQuery, layer);
-  a.key = load->Matrix(Role::kKey, layer);
-  a.value = load->Matrix(Role::kValue, layer);
   a.output = load->Matrix(Role::kAttentionOutput, layer);
-  if (config.attention_bias) {
+  a.output_bias = load->Vector(Role::kAttentionOutputBias, layer);
+  if (load->Has(Role::kQueryKeyValue)) {
+    SplitQueryKeyValue(config, load->Matrix(Role::kQueryKeyValue, layer),
+                       load->Vector(Role::kQueryKeyValueBias, layer), &a);
+  } else {
+    a.query = load->Matrix(
+        load->Has(Role::kQueryUp) ? Role::kQueryUp : Role::kQuery, layer);
+    a.key = load->Matrix(Role::kKey, layer);
+    a.value = load->Matrix(Role::kValue, layer);
     a.query_bias = load->Vector(Role::kQueryBias, layer);
     a.key_bias = load->Vector(Role::kKeyBias, layer);
     a.value_bias = load->Vector(Role::kValueBias, layer);
-    a.output_bias = load->Vector(Role::kAttentionOutputBias, layer);
   }
   a.query_norm = load->Vector(Role::kQueryNorm, layer);
   a.key_norm = load->Vector(Role::kKeyNorm, layer);
+  a.query_down = load->Matrix(Role::kQueryDown, layer);
+  a.query_down_norm = load->Vector(Role::kQueryDownNorm, layer);
+  a.latent_down = load->Matrix(Role::kLatentDown, layer);
+  a.latent_norm = load->Vector(Role::kLatentNorm, layer);
+  a.latent_up = load->Matrix(Role::kLatentUp, layer);
   return a;
 }
 
@@ -105,12 +151,18 @@ LayerWeights LoadLayer(const OpenedModel& model, int64_t layer, Loader* load) {
   w.attention = LoadAttention(model.config, layer, load);
   w.mlp_norm = load->Vector(Role::kMlpNorm, layer);
   if (!model.config.IsMoeLayer(layer)) {
-    w.experts.push_back({load->Matrix(Role::kDenseGate, layer),
-                         load->Matrix(Role::kDenseUp, layer),
-                         load->Matrix(Role::kDenseDown, layer)});
+    w.dense = {load->Matrix(Role::kDenseGate, layer),
+               load->Matrix(Role::kDenseUp, layer),
+               load->Matrix(Role::kDenseDown, layer)};
     return w;
   }
+  if (load->Has(Role::kSharedGate)) {
+    w.dense = {load->Matrix(Role::kSharedGate, layer),
+               load->Matrix(Role::kSharedUp, layer),
+               load->Matrix(Role::kSharedDown, layer)};
+  }
   w.router = load->Vector(Role::kRouter, layer);
+  w.router_bias = load->Vector(Role::kRouterBias, layer);
   for (int64_t e = 0; e < model.config.num_experts; ++e) {
     w.experts.push_back({load->Matrix(Role::kExpertGate, layer, e),
                          load->Matrix(Role::kExpertUp, layer, e),
@@ -125,11 +177,45 @@ LayerWeights LoadLayer(const OpenedModel& model, int64_t layer, Loader* load) {
   return w;
 }
 
+// Divides each value by the L2 norm of output's column. Logits are then those
+// of an output with columns of length 1 (Bailing's norm_head), and no copy of
+// the largest matrix is needed.
+void DivideByColumnNorms(const WeightView& output, std::vector<float>* values) {
+  constexpr int64_t kBlock = 1024;  // rows; sums of blocks are added in order
+  const int64_t blocks = (output.rows + kBlock - 1) / kBlock;
+  std::vector<std::vector<double>> sums(static_cast<size_t>(blocks));
+  ParallelFor(blocks, [&](int64_t block) {
+    std::vector<double>& sum = sums[static_cast<size_t>(block)];
+    std::vector<float> row(static_cast<size_t>(output.cols));
+    sum.resize(row.size());
+    const int64_t end = std::min(output.rows, (block + 1) * kBlock);
+    for (int64_t r = block * kBlock; r < end; ++r) {
+      const WeightView view = output.Rows(r, 1);
+      LoadAsFloats(view.dtype, view.data, view.cols, row.data());
+      for (size_t j = 0; j < row.size(); ++j) {
+        sum[j] += static_cast<double>(row[j]) * row[j];
+      }
+    }
+  });
+  for (size_t j = 0; j < values->size(); ++j) {
+    double squares = 0;
+    for (const auto& sum : sums) squares += sum[j];
+    (*values)[j] /= static_cast<float>(std::max(std::sqrt(squares), 1e-7));
+  }
+}
+
 void LoadEnds(const OpenedModel& model, Loader* load, Weights* weights) {
   weights->embedding = load->Matrix(Role::kEmbedding);
   weights->output = model.config.tie_embeddings ? weights->embedding
                                                 : load->Matrix(Role::kOutput);
   weights->final_norm = load->Vector(Role::kFinalNorm);
+  if (model.config.norm_head) {
+    DivideByColumnNorms(weights->output, &weights->final_norm);
+  }
+}
+
+int64_t BytesOf(const MlpWeights& mlp) {
+  return mlp.gate.bytes() + mlp.up.bytes() + mlp.down.bytes();
 }
 
 }  // namespace
@@ -162,13 +248,13 @@ Weights LoadHead(const OpenedModel& model) {
 int64_t DecodeBytes(const Weights& weights, const ModelConfig& config) {
   int64_t bytes = weights.output.bytes();
   for (const LayerWeights& layer : weights.layers) {
-    const AttentionWeights& a = layer.attention;
-    bytes +=
-        a.query.bytes() + a.key.bytes() + a.value.bytes() + a.output.bytes();
+    for (const WeightView* matrix : layer.attention.Matrices()) {
+      bytes += matrix->bytes();
+    }
+    if (layer.dense) bytes += BytesOf(*layer.dense);
+    if (layer.experts.empty()) continue;
     bytes += static_cast<int64_t>(layer.router.size() * sizeof(float));
-    const MlpWeights& mlp = layer.experts.front();
-    bytes += (mlp.gate.bytes() + mlp.up.bytes() + mlp.down.bytes()) *
-             (layer.IsDense() ? 1 : config.experts_per_token);
+    bytes += BytesOf(layer.experts.front()) * config.experts_per_token;
     if (!layer.factored) continue;
     for (const KindMembers& members : kKindMembers) {
       const auto& shared = (*layer.factored).*members.shared;

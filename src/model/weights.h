@@ -5,6 +5,7 @@
 // small and become float32 at load.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -32,17 +33,31 @@ struct LoadOptions {
   ExpertMode experts = ExpertMode::kAuto;
 };
 
+// What a model does not have is empty.
 struct AttentionWeights {
   std::vector<float> norm;  // [hidden]
-  WeightView query;         // [heads * head_dim, hidden]
-  WeightView key, value;    // [kv_heads * head_dim, hidden]
-  WeightView output;        // [hidden, heads * head_dim]
-  // One value for each row of the matrix; empty when the model has none.
-  std::vector<float> query_bias, key_bias, value_bias, output_bias;
+  WeightView query;         // [heads * head_dim, hidden or query_rank]
+  WeightView output;        // [hidden, heads * value_dim]
+  std::vector<float> output_bias;
+  // Grouped-query attention. Biases have one value for each row of the matrix.
+  WeightView key, value;  // [kv_heads * head_dim, hidden]
+  std::vector<float> query_bias, key_bias, value_bias;
   std::vector<float> query_norm, key_norm;  // [head_dim]
+  // Latent attention.
+  WeightView query_down;               // [query_rank, hidden]
+  std::vector<float> query_down_norm;  // [query_rank]
+  WeightView latent_down;              // [kv_rank + rope.dim, hidden]
+  std::vector<float> latent_norm;      // [kv_rank]
+  WeightView latent_up;                // [heads * (nope + value_dim), kv_rank]
+
+  // All of the matrices.
+  std::array<const WeightView*, 7> Matrices() const {
+    return {&query,      &key,         &value,    &output,
+            &query_down, &latent_down, &latent_up};
+  }
 };
 
-// down(silu(gate x) * (up x)): one expert, or the whole of a dense layer. A
+// down(silu(gate x) * (up x)): one expert, or what runs for every token. A
 // factored matrix is the expert's A, [expert_size, rank].
 struct MlpWeights {
   WeightView gate, up, down;
@@ -73,18 +88,20 @@ inline constexpr KindMembers kKindMembers[] = {
 
 struct LayerWeights {
   AttentionWeights attention;
-  std::vector<float> mlp_norm;      // [hidden]
-  std::vector<float> router;        // [experts, hidden]; empty: a dense layer
-  std::vector<MlpWeights> experts;  // one for a dense layer
+  std::vector<float> mlp_norm;  // [hidden]
+  // What runs for every token: the whole of a dense layer, or shared experts.
+  std::optional<MlpWeights> dense;
+  std::vector<MlpWeights> experts;          // empty: a dense layer
+  std::vector<float> router;                // [experts, hidden]
+  std::vector<float> router_bias;           // [experts]; empty: none
   std::optional<FactoredWeights> factored;  // nothing: all are plain
-
-  bool IsDense() const { return router.empty(); }
 };
 
 struct Weights {
-  WeightView embedding;           // [vocab, hidden]
-  WeightView output;              // [vocab, hidden]; embedding again when tied
-  std::vector<float> final_norm;  // [hidden]
+  WeightView embedding;  // [vocab, hidden]
+  WeightView output;     // [vocab, hidden]; embedding again when tied
+  // [hidden]; divided by the norms of output's columns where norm_head says so.
+  std::vector<float> final_norm;
   std::vector<LayerWeights> layers;
   // Memory of the matrices that are no views into the checkpoint.
   std::vector<Buffer<std::byte>> owned;

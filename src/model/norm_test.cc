@@ -1,4 +1,4 @@
-#include "model/norm_rope.h"
+#include "model/norm.h"
 
 #include <gtest/gtest.h>
 
@@ -24,17 +24,6 @@ TEST(RmsNormTest, DividesByTheRootOfTheMeanSquare) {
                   1e-5);
     }
   }
-}
-
-TEST(RopeTest, RotatesPairsOfHalves) {
-  RopeTable rope(4, 100);
-  rope.Prepare(5, 3);
-  float head[] = {1, 2, 3, 4};
-  rope.Rotate(2, head);  // position 7; angles 7 and 0.7
-  EXPECT_NEAR(head[0], std::cos(7.0) - 3 * std::sin(7.0), 1e-6);
-  EXPECT_NEAR(head[2], 3 * std::cos(7.0) + std::sin(7.0), 1e-6);
-  EXPECT_NEAR(head[1], 2 * std::cos(0.7) - 4 * std::sin(0.7), 1e-6);
-  EXPECT_NEAR(head[3], 4 * std::cos(0.7) + 2 * std::sin(0.7), 1e-6);
 }
 
 }  // namespace

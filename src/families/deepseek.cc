@@ -1,0 +1,202 @@
+// DeepSeek-V2, DeepSeek-V3 and Kimi-K2: multi-head latent attention, leading
+// dense layers, shared experts. V2 routes by softmax, V3 and Kimi-K2 by sigmoid
+// with a bias. The layer for multi-token prediction, which V3 has behind the
+// others (model.layers.61 and so on), is no part of the table: it is not run,
+// and compress copies it.
+// Source: DeepSeek's own modeling_deepseek.py of each model; transformers 4.57,
+// models/deepseek_v2 and deepseek_v3.
+#include <cmath>
+
+#include "base/error.h"
+#include "families/dims.h"
+
+namespace mobe {
+namespace {
+
+// Fails unless the key is missing or has the only value that can be run.
+template <class T>
+void Expect(const ConfigReader& json, const char* key, const T& value) {
+  const Json found = json.json().value(key, Json());
+  if (found.is_null() || found == value) return;
+  Fail(ErrorKind::kUnsupported, "{}: \"{}\" is {}, only {} can be run",
+       json.source(), key, found.dump(), Json(value).dump());
+}
+
+void ReadAttention(const ConfigReader& json, ModelConfig* c) {
+  c->num_heads = json.Size("num_attention_heads");
+  c->num_kv_heads = c->num_heads;
+  Expect(json, "num_key_value_heads", c->num_heads);
+  Expect(json, "attention_bias", false);
+  Expect(json, "rope_interleave", true);
+  c->latent.kv_rank = json.Size("kv_lora_rank");
+  if (json.Has("q_lora_rank")) c->latent.query_rank = json.Size("q_lora_rank");
+  c->latent.nope = json.Size("qk_nope_head_dim");
+  const int64_t rotated = json.Size("qk_rope_head_dim");
+  c->head_dim = c->latent.nope + rotated;
+  c->value_dim = json.Size("v_head_dim");
+  c->rope = ReadRope(json, rotated, c->max_positions);
+  c->rope.interleaved = true;
+  c->attention_scale = 1 / std::sqrt(static_cast<float>(c->head_dim));
+  if (c->rope.factor == 1) return;
+  // transformers 4.57 leaves this factor out for V2, though V2 was trained with
+  // it (DeepSeek's own modeling_deepseek.py has it).
+  const double scale = YarnScale(
+      c->rope.factor, json.Object("rope_scaling").Number("mscale_all_dim", 0));
+  c->attention_scale *= static_cast<float>(scale * scale);
+}
+
+void ReadRouter(const ConfigReader& json, ModelConfig* c) {
+  RouterRule* router = &c->router;
+  router->normalise = json.Bool("norm_topk_prob", false);
+  router->scale = static_cast<float>(json.Number("routed_scaling_factor", 1));
+  router->groups = json.Size("n_group", 1);
+  router->kept_groups = json.Size("topk_group", router->groups);
+  if (c->num_experts % router->groups != 0) {
+    json.Reject(
+        "n_group",
+        fmt::format("a divisor of the number of experts ({})", c->num_experts));
+  }
+  const int64_t group = c->num_experts / router->groups;
+  if (router->kept_groups > router->groups) {
+    json.Reject("topk_group",
+                fmt::format("at most n_group ({})", router->groups));
+  }
+  if (c->experts_per_token > router->kept_groups * group) {
+    json.Reject("num_experts_per_tok",
+                fmt::format("at most the experts of topk_group groups ({})",
+                            router->kept_groups * group));
+  }
+  if (router->bias && router->groups > 1 && group < 2) {
+    json.Reject("n_group", "groups of two experts at least");
+  }
+}
+
+ModelConfig ReadCommon(const ConfigReader& json) {
+  ModelConfig c;
+  c.vocab_size = json.Size("vocab_size");
+  c.hidden_size = json.Size("hidden_size");
+  c.num_layers = json.Size("num_hidden_layers");
+  c.max_positions = json.Size("max_position_embeddings", 2048);
+  ReadAttention(json, &c);
+  c.rms_norm_eps = static_cast<float>(json.Number("rms_norm_eps", 1e-6));
+  c.tie_embeddings = json.Bool("tie_word_embeddings", false);
+  c.dense_size = json.Size("intermediate_size");
+  c.expert_size = json.Size("moe_intermediate_size");
+  c.shared_size = json.Count("n_shared_experts", 0) * c.expert_size;
+  c.num_experts = json.Size("n_routed_experts");
+  c.experts_per_token = json.Size("num_experts_per_tok");
+  c.first_moe_layer = json.Count("first_k_dense_replace", 0);
+  Expect(json, "moe_layer_freq", 1);
+  Expect(json, "mlp_bias", false);
+  return c;
+}
+
+ModelConfig ReadV2(const ConfigReader& json) {
+  ModelConfig c = ReadCommon(json);
+  // V2-Lite picks the best of all experts, V2 the best of the best groups.
+  const std::string method = json.String("topk_method", "greedy");
+  if (method != "greedy") Expect(json, "topk_method", "group_limited_greedy");
+  Expect(json, "scoring_func", "softmax");
+  Expect(json, "norm_topk_prob", false);
+  ReadRouter(json, &c);
+  if (method == "greedy") c.router.groups = c.router.kept_groups = 1;
+  CheckConfig(c, json);
+  return c;
+}
+
+ModelConfig ReadV3(const ConfigReader& json) {
+  ModelConfig c = ReadCommon(json);
+  Expect(json, "topk_method", "noaux_tc");
+  Expect(json, "scoring_func", "sigmoid");
+  c.router.scoring = Scoring::kSigmoid;
+  c.router.bias = true;
+  ReadRouter(json, &c);
+  CheckConfig(c, json);
+  return c;
+}
+
+constexpr Dim kQueryRank = [](const ModelConfig& c) {
+  return c.latent.query_rank;
+};
+constexpr Dim kLatent = [](const ModelConfig& c) { return c.latent.kv_rank; };
+constexpr Dim kLatentAndKey = [](const ModelConfig& c) {
+  return c.latent.kv_rank + c.rope.dim;
+};
+constexpr Dim kKeysAndValues = [](const ModelConfig& c) {
+  return c.num_heads * (c.latent.nope + c.value_dim);
+};
+constexpr When kDirectQuery = [](const ModelConfig& c) {
+  return c.latent.query_rank == 0;
+};
+constexpr When kLowRankQuery = [](const ModelConfig& c) {
+  return c.latent.query_rank > 0;
+};
+constexpr When kRouterBiased = [](const ModelConfig& c) {
+  return c.router.bias;
+};
+
+#define LAYER "model.layers.{layer}."
+#define ATTENTION LAYER "self_attn."
+constexpr TensorRow kRows[] = {
+    {Role::kEmbedding, Scope::kModel, "model.embed_tokens.weight", kVocab,
+     kHidden},
+    {Role::kFinalNorm, Scope::kModel, "model.norm.weight", kHidden, nullptr},
+    {Role::kOutput, Scope::kModel, "lm_head.weight", kVocab, kHidden, kUntied},
+    {Role::kAttentionNorm, Scope::kLayer, LAYER "input_layernorm.weight",
+     kHidden, nullptr},
+    {Role::kQuery, Scope::kLayer, ATTENTION "q_proj.weight", kQueries, kHidden,
+     kDirectQuery},
+    {Role::kQueryDown, Scope::kLayer, ATTENTION "q_a_proj.weight", kQueryRank,
+     kHidden, kLowRankQuery},
+    {Role::kQueryDownNorm, Scope::kLayer, ATTENTION "q_a_layernorm.weight",
+     kQueryRank, nullptr, kLowRankQuery},
+    {Role::kQueryUp, Scope::kLayer, ATTENTION "q_b_proj.weight", kQueries,
+     kQueryRank, kLowRankQuery},
+    {Role::kLatentDown, Scope::kLayer, ATTENTION "kv_a_proj_with_mqa.weight",
+     kLatentAndKey, kHidden},
+    {Role::kLatentNorm, Scope::kLayer, ATTENTION "kv_a_layernorm.weight",
+     kLatent, nullptr},
+    {Role::kLatentUp, Scope::kLayer, ATTENTION "kv_b_proj.weight",
+     kKeysAndValues, kLatent},
+    {Role::kAttentionOutput, Scope::kLayer, ATTENTION "o_proj.weight", kHidden,
+     kAttended},
+    {Role::kMlpNorm, Scope::kLayer, LAYER "post_attention_layernorm.weight",
+     kHidden, nullptr},
+    {Role::kRouter, Scope::kMoeLayer, LAYER "mlp.gate.weight", kExperts,
+     kHidden},
+    {Role::kRouterBias, Scope::kMoeLayer,
+     LAYER "mlp.gate.e_score_correction_bias", kExperts, nullptr,
+     kRouterBiased},
+    {Role::kExpertGate, Scope::kExpert,
+     LAYER "mlp.experts.{expert}.gate_proj.weight", kExpert, kHidden},
+    {Role::kExpertUp, Scope::kExpert,
+     LAYER "mlp.experts.{expert}.up_proj.weight", kExpert, kHidden},
+    {Role::kExpertDown, Scope::kExpert,
+     LAYER "mlp.experts.{expert}.down_proj.weight", kHidden, kExpert},
+    {Role::kSharedGate, Scope::kMoeLayer,
+     LAYER "mlp.shared_experts.gate_proj.weight", kShared, kHidden, kSharing},
+    {Role::kSharedUp, Scope::kMoeLayer,
+     LAYER "mlp.shared_experts.up_proj.weight", kShared, kHidden, kSharing},
+    {Role::kSharedDown, Scope::kMoeLayer,
+     LAYER "mlp.shared_experts.down_proj.weight", kHidden, kShared, kSharing},
+    {Role::kDenseGate, Scope::kDenseLayer, LAYER "mlp.gate_proj.weight", kDense,
+     kHidden},
+    {Role::kDenseUp, Scope::kDenseLayer, LAYER "mlp.up_proj.weight", kDense,
+     kHidden},
+    {Role::kDenseDown, Scope::kDenseLayer, LAYER "mlp.down_proj.weight",
+     kHidden, kDense},
+};
+#undef ATTENTION
+#undef LAYER
+
+}  // namespace
+
+// clang-tidy takes a constant of static storage for a variable.
+// NOLINTBEGIN(readability-identifier-naming)
+extern const Family kDeepseekV2, kDeepseekV3, kKimiK2;
+const Family kDeepseekV2 = {"deepseek_v2", ReadV2, kRows};
+const Family kDeepseekV3 = {"deepseek_v3", ReadV3, kRows};
+const Family kKimiK2 = {"kimi_k2", ReadV3, kRows};
+// NOLINTEND(readability-identifier-naming)
+
+}  // namespace mobe
