@@ -11,27 +11,27 @@ namespace {
 
 constexpr int32_t kSpecialTokens = 256;
 
-// Han characters by themselves; words, of which capitals begin a new one, with
-// what comes before them and an English ending; up to three digits; other
-// characters; line ends; white space.
 std::string Pattern() {
-  constexpr std::string_view kUpper =
-      R"([\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]])";
-  constexpr std::string_view kLower =
-      R"([\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]])";
-  constexpr std::string_view kBefore = R"([^\r\n\p{L}\p{N}]?)";
-  constexpr std::string_view kEnding = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?";
-  const std::string words[] = {
-      fmt::format("{}{}*{}+{}", kBefore, kUpper, kLower, kEnding),
-      fmt::format("{}{}+{}*{}", kBefore, kUpper, kLower, kEnding),
+  const std::string before = R"([^\r\n\p{L}\p{N}]?)";
+  const std::string upper = R"([\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]])";
+  const std::string lower = R"([\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]])";
+  const std::string ending = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?";
+  const std::string alternatives[] = {
+      R"([\p{Han}]+)",
+      // Words; capitals after small letters begin another one.
+      before + upper + "*" + lower + "+" + ending,
+      before + upper + "+" + lower + "*" + ending,
+      R"(\p{N}{1,3})",
+      R"( ?[^\s\p{L}\p{N}]+[\r\n]*)",
+      R"(\s*[\r\n]+)",
+      // White space, but for the last one before a word, which belongs to it.
+      R"(\s+(?!\S))",
+      R"(\s+)",
   };
-  return fmt::format(
-      R"([\p{{Han}}]+|{}|{}|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*)"
-      R"(|\s*[\r\n]+|\s+(?!\S)|\s+)",
-      words[0], words[1]);
+  return fmt::format("{}", fmt::join(alternatives, "|"));
 }
 
-// Of the members of an added token, those that are left out are false.
+// Members that a named token leaves out are false, as in transformers.
 Json SpecialToken(const Json& names, int32_t id, const std::string& where) {
   Json token = {{"content", fmt::format("<|reserved_token_{}|>", id)},
                 {"single_word", false},

@@ -96,8 +96,9 @@ Tokenizer Tokenizer::LoadJson(const std::string& file) {
 }
 
 Tokenizer Tokenizer::LoadKimi(const std::filesystem::path& folder) {
-  // The largest published files of this kind have 4 MB.
-  constexpr uint64_t kMaxFileBytes = 16u << 20;
+  // Twice the largest published one. A hostile file of this size takes some
+  // seconds to read and 200 MB.
+  constexpr uint64_t kMaxFileBytes = 8u << 20;
   const std::string vocabulary = (folder / kTiktokenFile).string();
   const std::vector<std::string> tokens =
       ReadTiktoken(ReadSmallFile(vocabulary, kMaxFileBytes), vocabulary);
