@@ -174,9 +174,10 @@ class SharedTokenizerTest : public testing::Test {
     const std::string folder = "tokenizers/kitoken-vectors/";
     for (const auto& [size, expected] :
          {std::pair("small", 20), std::pair("mixed", 120)}) {
-      std::istringstream texts(Read(folder + size + "_input.txt"));
-      std::istringstream lines(
-          Read(folder + size + "_tokens_" + name + ".txt"));
+      const std::string file = folder + size;
+      const std::string ids_name = "_tokens_" + name + ".txt";
+      std::istringstream texts(Read(file + "_input.txt"));
+      std::istringstream lines(Read(file + ids_name));
       std::string line;
       int count = 0;
       for (std::string text; std::getline(texts, text);) {

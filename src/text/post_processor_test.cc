@@ -12,7 +12,7 @@ namespace {
 
 using Ids = std::vector<int32_t>;
 
-const char* const kTemplate = R"({"type": "TemplateProcessing", "single": [
+constexpr const char* kTemplate = R"({"type": "TemplateProcessing", "single": [
     {"SpecialToken": {"id": "<s>", "type_id": 0}},
     {"Sequence": {"id": "A", "type_id": 0}},
     {"SpecialToken": {"id": "</s>", "type_id": 0}}],

@@ -116,6 +116,7 @@ std::vector<int32_t> ByDefinition(const std::vector<std::string>& tokens,
     parts.erase(parts.begin() + static_cast<ptrdiff_t>(place) + 1);
   }
   std::vector<int32_t> ids;
+  ids.reserve(parts.size());
   for (const std::string& part : parts) {
     ids.push_back(static_cast<int32_t>(rank(part)));
   }
@@ -124,13 +125,10 @@ std::vector<int32_t> ByDefinition(const std::vector<std::string>& tokens,
 
 TEST(TiktokenTest, MergesByRankOfTheResult) {
   // "bc" comes before "ab", and "abcd" can be cut in three ways.
-  std::vector<std::string> tokens;
-  for (int byte = 0; byte < 256; ++byte) {
-    tokens.emplace_back(1, static_cast<char>(byte));
-  }
-  for (const char* token :
-       {"bc", "ab", "cd", "abcd", "bcd", "aa", "aaa", "aab", "dd", "abab"}) {
-    tokens.emplace_back(token);
+  std::vector<std::string> tokens = {"bc", "ab",  "cd",  "abcd", "bcd",
+                                     "aa", "aaa", "aab", "dd",   "abab"};
+  for (int byte = 255; byte >= 0; --byte) {
+    tokens.insert(tokens.begin(), std::string(1, static_cast<char>(byte)));
   }
   const Bpe bpe(tokens);
   Bpe::Scratch scratch;
