@@ -3,9 +3,12 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/file.h"
 #include "cli/commands.h"
@@ -32,15 +35,16 @@ void Run(const Options& options, const CommonOptions& common) {
   const std::string prompt = options.prompt_file.empty()
                                  ? options.prompt
                                  : ReadSmallFile(options.prompt_file);
+  std::vector<int32_t> ids = tokenizer.affixes().before;
+  std::ranges::copy(tokenizer.Encode(prompt), std::back_inserter(ids));
   std::string text;
-  const GenerateResult result =
-      Generate(model, tokenizer, tokenizer.Encode(prompt), options.generate,
-               [&](std::string_view piece) {
-                 text += piece;
-                 if (common.json) return;
-                 std::fwrite(piece.data(), 1, piece.size(), stdout);
-                 std::fflush(stdout);
-               });
+  const GenerateResult result = Generate(
+      model, tokenizer, ids, options.generate, [&](std::string_view piece) {
+        text += piece;
+        if (common.json) return;
+        std::fwrite(piece.data(), 1, piece.size(), stdout);
+        std::fflush(stdout);
+      });
   const double prefill_rate = PerSecond(
       static_cast<double>(result.prompt_tokens), result.prefill_seconds);
   const double decode_rate =

@@ -17,14 +17,15 @@ struct EvalText {
 };
 
 // Encodes a file with the tokenizer of a model folder; nothing is put before
-// the text. Keeps the first `max_tokens` tokens. `bos` is the token
-// "bos_token" of tokenizer_config.json where "add_bos_token" is true. Fails as
-// ReadSmallFile, Tokenizer::Load and Tokenizer::Encode do.
+// the text. Keeps the first `max_tokens` tokens. `bos` is the first of the
+// tokenizer's affixes. Fails as ReadSmallFile, Tokenizer::Load and
+// Tokenizer::Encode do.
 EvalText ReadEvalText(const std::filesystem::path& model_folder,
                       const std::filesystem::path& file, int64_t max_tokens);
 
-// Fails with kUserInput unless two model folders have the same tokenizer.json,
-// byte for byte: token ids of one would mean something else to the other.
+// Fails with kUserInput unless two model folders have the same tokenizer.json
+// or tiktoken.model, byte for byte: token ids of one would mean something else
+// to the other.
 void CheckSameTokenizer(const std::filesystem::path& base_folder,
                         const std::filesystem::path& other_folder);
 

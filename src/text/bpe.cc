@@ -74,13 +74,44 @@ Bpe::Bpe(const Json& model, const std::string& where) {
   for (const auto& [token, id] : vocab.items()) {
     vocab_.emplace(token, TokenIdValue(id, token, where));
   }
+  FindBytes();
+  ReadMerges(ArrayMember(model, "merges", where), where);
+  SortMerges();
+}
+
+Bpe::Bpe(const std::vector<std::string>& tokens) : ignore_merges_(true) {
+  std::unordered_map<std::string_view, int32_t> ids;
+  ids.reserve(tokens.size());
+  vocab_.reserve(tokens.size());
+  for (const std::string& token : tokens) {
+    const auto id = static_cast<int32_t>(ids.size());
+    ids.emplace(token, id);
+    vocab_.emplace(ToByteLevel(token), id);
+  }
+  FindBytes();
+  const auto id_of = [&](std::string_view bytes) {
+    const auto it = ids.find(bytes);
+    return it == ids.end() ? -1 : it->second;
+  };
+  for (const auto& [token, id] : ids) {
+    for (size_t cut = 1; cut < token.size(); ++cut) {
+      const int32_t left = id_of(token.substr(0, cut));
+      if (left < 0) continue;
+      const int32_t right = id_of(token.substr(cut));
+      if (right < 0) continue;
+      merges_.push_back({left, right, static_cast<uint32_t>(id), id});
+    }
+  }
+  SortMerges();
+}
+
+void Bpe::FindBytes() {
   for (int byte = 0; byte < 256; ++byte) {
     std::string token;
     AppendUtf8(ByteLevelCharacter(static_cast<uint8_t>(byte)), token);
     const auto it = vocab_.find(token);
     byte_ids_[byte] = it == vocab_.end() ? -1 : it->second;
   }
-  ReadMerges(ArrayMember(model, "merges", where), where);
 }
 
 void Bpe::ReadMerges(const Json& merges, const std::string& where) {
@@ -94,7 +125,6 @@ void Bpe::ReadMerges(const Json& merges, const std::string& where) {
     return it->second;
   };
   merges_.reserve(merges.size());
-  int32_t max_left = -1;
   for (const Json& merge : merges) {
     // The first line of merges.txt, which some converters have kept.
     if (merge.is_string() &&
@@ -105,12 +135,15 @@ void Bpe::ReadMerges(const Json& merges, const std::string& where) {
     merges_.push_back({id_of(left), id_of(right),
                        static_cast<uint32_t>(merges_.size()),
                        id_of(left + right)});
-    max_left = std::max(max_left, merges_.back().left);
   }
+}
+
+void Bpe::SortMerges() {
   std::sort(merges_.begin(), merges_.end(), [](const auto& a, const auto& b) {
     return std::tie(a.left, a.right, a.rank) <
            std::tie(b.left, b.right, b.rank);
   });
+  const int32_t max_left = merges_.empty() ? -1 : merges_.back().left;
   first_.assign(static_cast<size_t>(max_left) + 2, 0);
   for (const Merge& merge : merges_) ++first_[merge.left + 1];
   for (size_t i = 1; i < first_.size(); ++i) first_[i] += first_[i - 1];

@@ -1,5 +1,5 @@
 // Byte-pair encoding of one piece of text (Sennrich et al. 2016), with the
-// merge order of Hugging Face's `tokenizers`.
+// merge order of Hugging Face's `tokenizers`, which is also tiktoken's.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +37,13 @@ class Bpe {
   // byte_fallback) are kUnsupported.
   Bpe(const Json& model, const std::string& where);
 
+  // tiktoken's: any two tokens merge whose bytes together are a token, the one
+  // with the lowest rank first, and a piece that is a token is taken whole.
+  // `tokens` holds the bytes of each by rank, which is its id: all different,
+  // none empty, every single byte among them. Takes time and memory for each
+  // byte of the tokens, as a merge is a place where one can be cut.
+  explicit Bpe(const std::vector<std::string>& tokens);
+
   // Appends the ids of a piece, given as its bytes (fewer than 2^32). Takes
   // O(n log n) for n bytes. A byte that is not in the vocabulary is left out,
   // as there is no unknown token.
@@ -57,6 +64,8 @@ class Bpe {
   };
 
   void ReadMerges(const Json& merges, const std::string& where);
+  void FindBytes();
+  void SortMerges();
   const Merge* FindMerge(int32_t left, int32_t right) const;
 
   std::unordered_map<std::string, int32_t> vocab_;

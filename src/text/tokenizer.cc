@@ -1,15 +1,21 @@
 #include "text/tokenizer.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "text/byte_level.h"
 #include "text/fields.h"
+#include "text/kimi.h"
+#include "text/tiktoken.h"
 #include "text/unicode.h"
 
 namespace mobe {
 namespace {
+
+constexpr const char* kTiktokenFile = "tiktoken.model";
+constexpr const char* kConfigFile = "tokenizer_config.json";
 
 // Whether the "normalizer" is NFC: null, NFC or a Sequence of them.
 bool ReadNormalizer(const Json& json, const std::string& where) {
@@ -62,20 +68,59 @@ Json ReadTokenizerJson(const std::string& path) {
 }  // namespace
 
 Tokenizer Tokenizer::Load(const std::filesystem::path& path) {
-  const std::string file = std::filesystem::is_directory(path)
-                               ? (path / "tokenizer.json").string()
-                               : path.string();
-  return {ReadTokenizerJson(file), file};
+  if (!std::filesystem::is_directory(path)) return LoadJson(path.string());
+  const std::filesystem::path file = FileIn(path);
+  if (file.filename() == kTiktokenFile) return LoadKimi(path);
+  Tokenizer tokenizer = LoadJson(file.string());
+  const std::filesystem::path config = path / kConfigFile;
+  if (std::filesystem::exists(config)) {
+    CorrectAffixes(
+        ParseJson(ReadSmallFile(config), config.string()),
+        [&](std::string_view token) { return tokenizer.TokenId(token); },
+        config.string(), tokenizer.affixes_);
+  }
+  return tokenizer;
 }
 
-Tokenizer::Tokenizer(const Json& json, const std::string& source)
-    : bpe_(MemberOrNull(json, "model", source), source + ": model"),
+std::filesystem::path Tokenizer::FileIn(const std::filesystem::path& folder) {
+  std::filesystem::path json = folder / "tokenizer.json";
+  std::filesystem::path tiktoken = folder / kTiktokenFile;
+  const bool has_json = std::filesystem::exists(json);
+  return !has_json && std::filesystem::exists(tiktoken) ? tiktoken : json;
+}
+
+Tokenizer Tokenizer::LoadJson(const std::string& file) {
+  const Json json = ReadTokenizerJson(file);
+  return {Bpe(MemberOrNull(json, "model", file), file + ": model"), json, file,
+          [](std::string_view text) { return std::vector{text}; }};
+}
+
+Tokenizer Tokenizer::LoadKimi(const std::filesystem::path& folder) {
+  // Twice the largest published one. A hostile file of this size takes some
+  // seconds to read and 200 MB.
+  constexpr uint64_t kMaxFileBytes = 8u << 20;
+  const std::string vocabulary = (folder / kTiktokenFile).string();
+  const std::vector<std::string> tokens =
+      ReadTiktoken(ReadSmallFile(vocabulary, kMaxFileBytes), vocabulary);
+  const std::string config = (folder / kConfigFile).string();
+  const Json pipeline =
+      KimiPipeline(ParseJson(ReadSmallFile(config), config),
+                   static_cast<int32_t>(tokens.size()), config);
+  return {Bpe(tokens), pipeline, config, KimiChunks};
+}
+
+Tokenizer::Tokenizer(Bpe bpe, const Json& json, const std::string& source,
+                     Chunks chunks)
+    : bpe_(std::move(bpe)),
       added_(MemberOrNull(json, "added_tokens", source), bpe_.vocab(),
              MakeNormalizer(MemberOrNull(json, "normalizer", source),
                             source + ": normalizer"),
              source + ": added_tokens"),
       pre_tokenizer_(MemberOrNull(json, "pre_tokenizer", source),
-                     source + ": pre_tokenizer") {
+                     source + ": pre_tokenizer"),
+      chunks_(chunks),
+      affixes_(ReadPostProcessor(MemberOrNull(json, "post_processor", source),
+                                 source + ": post_processor")) {
   int32_t max_id = -1;
   for (const auto& [token, id] : bpe_.vocab()) max_id = std::max(max_id, id);
   for (const auto& token : added_.tokens()) max_id = std::max(max_id, token.id);
@@ -98,6 +143,14 @@ Tokenizer::Tokenizer(const Json& json, const std::string& source)
     bytes_[token.id] = FromByteLevel(token.content);
     special_[token.id] = token.special;
   }
+  for (const auto* affix : {&affixes_.before, &affixes_.behind}) {
+    for (const int32_t id : *affix) {
+      if (id <= max_id) continue;
+      Fail(ErrorKind::kCorruptFile,
+           "{}: post_processor: no token has id {}; the last one is {}", source,
+           id, max_id);
+    }
+  }
 }
 
 std::vector<int32_t> Tokenizer::Encode(std::string_view text) const {
@@ -114,9 +167,11 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view text) const {
       ids.push_back(part.token);
       continue;
     }
-    pre_tokenizer_.Split(part.text, [&](std::string_view piece) {
-      bpe_.Encode(piece, scratch, ids);
-    });
+    for (const std::string_view chunk : chunks_(part.text)) {
+      pre_tokenizer_.Split(chunk, [&](std::string_view piece) {
+        bpe_.Encode(piece, scratch, ids);
+      });
+    }
   }
   return ids;
 }

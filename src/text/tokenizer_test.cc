@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "text/fields.h"
 #include "text/stream_decoder.h"
@@ -36,6 +38,10 @@ Json SmallJson() {
        "invert": false},
       {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
        "use_regex": false}]},
+    "post_processor": {"type": "TemplateProcessing",
+      "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                 {"Sequence": {"id": "A", "type_id": 0}}],
+      "special_tokens": {"<s>": {"id": "<s>", "ids": [4], "tokens": ["<s>"]}}},
     "decoder": {"type": "ByteLevel"},
     "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "Ġ": 2, "ab": 3},
               "merges": ["a b"]}
@@ -121,6 +127,34 @@ TEST_F(TokenizerFileTest, SmallFileIsRead) {
             (std::vector<int32_t>{3, 4, 2, 1, 0}));
 }
 
+TEST_F(TokenizerFileTest, FolderSaysWhatIsAroundATextAndWhereTheFileIs) {
+  fs::create_directory(path_);
+  const auto write = [&](const char* name, const std::string& text) {
+    std::ofstream(path_ / name, std::ios::binary) << text;
+  };
+  const auto expect_missing = [&](const char* name) {
+    try {
+      Tokenizer::Load(path_);
+      ADD_FAILURE() << "no error without " << name;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::kMissing) << e.what();
+      EXPECT_NE(std::string(e.what()).find(name), std::string::npos)
+          << e.what();
+    }
+  };
+  expect_missing("tokenizer.json");
+  write("tiktoken.model",
+        ReadSmallFile(MOBE_TEST_DATA "/text/kimi/tiktoken.model"));
+  EXPECT_EQ(Tokenizer::FileIn(path_), path_ / "tiktoken.model");
+  expect_missing("tokenizer_config.json");
+  write("tokenizer.json", SmallJson().dump());
+  EXPECT_EQ(Tokenizer::FileIn(path_), path_ / "tokenizer.json");
+  EXPECT_EQ(Tokenizer::Load(path_).affixes().before, std::vector<int32_t>{4});
+  write("tokenizer_config.json", R"({"add_bos_token": false})");
+  EXPECT_TRUE(Tokenizer::Load(path_).affixes().empty());
+  fs::remove_all(path_);
+}
+
 TEST_F(TokenizerFileTest, MissingAndTruncatedFiles) {
   try {
     Tokenizer::Load(path_ / "none");
@@ -138,11 +172,13 @@ TEST_F(TokenizerFileTest, EveryMemberMayHaveAnyType) {
   // Replaces each value in turn; whatever comes, it is an Error or a tokenizer.
   const Json original = SmallJson();
   const Json flat = original.flatten();
+  std::set<std::string> done;
   for (const auto& [pointer, unused] : flat.items()) {
-    for (const char* value : {"null", "-1", "1e30", "\"x\"", "[]", "{}", "true",
-                              "[[[]]]", "{\"type\":\"Sequence\"}"}) {
-      for (auto where = Json::json_pointer(pointer); !where.empty();
-           where.pop_back()) {
+    for (auto where = Json::json_pointer(pointer); !where.empty();
+         where.pop_back()) {
+      if (!done.insert(where.to_string()).second) break;
+      for (const char* value : {"null", "-1", "1e30", "\"x\"", "[]", "{}",
+                                "true", "[[[]]]", "{\"type\":\"Sequence\"}"}) {
         Json json = original;
         json[where] = Json::parse(value);
         try {
@@ -168,6 +204,9 @@ TEST_F(TokenizerFileTest, HostileIds) {
   // With 4 the vocabulary has a gap, and the added token falls on an id in use.
   ExpectError(ErrorKind::kCorruptFile, "two tokens have id 4",
               [](Json& json) { json["model"]["vocab"]["b"] = 4; });
+  ExpectError(ErrorKind::kCorruptFile, "no token has id 5", [](Json& json) {
+    json["post_processor"]["special_tokens"]["<s>"]["ids"][0] = 5;
+  });
   ExpectError(ErrorKind::kUnsupported, "has id 9; only 4",
               [](Json& json) { json["added_tokens"][0]["id"] = 9; });
   ExpectError(ErrorKind::kUnsupported, "too long", [](Json& json) {
