@@ -36,6 +36,7 @@ struct Arguments {
   int64_t rank = 0;
   int64_t basis_rank = 0;
   int64_t alphas = 0;
+  int64_t groups = 1;
   std::string activation = "silu";
   std::string layers;
   std::string solver = "fast";
@@ -110,6 +111,7 @@ CompressOptions OptionsOf(const Arguments& arguments,
                              : automatic     ? "gate,up,down"
                                              : "gate,up");
   options.max_alphas = arguments.alphas;
+  options.groups = arguments.groups;
   options.activation = *ActivationFromName(arguments.activation);
   options.solver = *SolverFromName(arguments.solver);
   options.seed = arguments.seed;
@@ -365,6 +367,12 @@ void AddRecipe(CLI::App* recipe, Arguments* arguments) {
       ->add_option("--alphas", arguments->alphas,
                    "bases that one expert may use (default: all)")
       ->check(CLI::PositiveNumber);
+  recipe
+      ->add_option("--groups", arguments->groups,
+                   "groups of experts that share no bases, in each layer; the "
+                   "number of bases is that of all groups")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   recipe
       ->add_option("--activation", arguments->activation,
                    "function between bases and A")
