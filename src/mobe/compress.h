@@ -70,6 +70,9 @@ struct CompressOptions {
   // Fit this share of the jobs only: the output is then a part, a folder that
   // Merge makes a model of, together with the parts of the other shares.
   std::optional<Share> share;
+  // The preset that some of the above are from, for messages; it has no
+  // influence (presets.h).
+  std::string preset;
   // The recipe as it was written, kept in a part so that a merge needn't repeat
   // it; it has no influence.
   std::vector<std::string> arguments;
