@@ -71,22 +71,18 @@ Activation ReadActivation(const ConfigReader& reader) {
 // Groups that the reference makes, if it makes any.
 constexpr int64_t kReferenceGroups = 2;
 
-// The expert groups of a config that doesn't say them, from one of its bases.
-int64_t ReadGroups(const ConfigReader& reader, const TensorView& bases,
-                   const ModelConfig& config) {
-  if (!bases.name.ends_with("_0") && !bases.name.ends_with("_1")) return 1;
+// Fails unless experts and bases can be in the two groups that `bases` tells.
+void CheckTwoGroups(const ConfigReader& reader, const TensorView& bases,
+                    const ModelConfig& config) {
+  const std::string expected = fmt::format(
+      "an even number, since {} is of one of two expert groups", bases.name);
   if (reader.Size("num_B") % kReferenceGroups != 0) {
-    reader.Reject("num_B", fmt::format("a multiple of {}: tensor {} is of one "
-                                       "of so many groups of experts",
-                                       kReferenceGroups, bases.name));
+    reader.Reject("num_B", expected);
   }
   if (config.num_experts % kReferenceGroups != 0) {
-    Fail(ErrorKind::kCorruptFile,
-         "{}: {} experts, expected a multiple of {}: tensor {} is of one of so "
-         "many groups of them",
-         reader.source(), config.num_experts, kReferenceGroups, bases.name);
+    Fail(ErrorKind::kCorruptFile, "{}: {} experts, expected {}",
+         reader.source(), config.num_experts, expected);
   }
-  return kReferenceGroups;
 }
 
 // Of the reference, and of version 1: gate and up of the layers that have
@@ -94,7 +90,7 @@ int64_t ReadGroups(const ConfigReader& reader, const TensorView& bases,
 MobeFormat ReadUniform(const ConfigReader& reader, const Checkpoint& checkpoint,
                        const ModelConfig& config) {
   MobeFormat format;
-  int64_t groups = 0;  // not known yet
+  int64_t groups = 0;  // the same everywhere, as in the first layer
   for (const int64_t layer : MoeLayers(config)) {
     const TensorView* gate = FindBases(checkpoint, layer, kGateKind);
     const TensorView* up = FindBases(checkpoint, layer, kUpKind);
@@ -105,7 +101,12 @@ MobeFormat ReadUniform(const ConfigReader& reader, const Checkpoint& checkpoint,
            BasesName(layer, has_gate ? kUpKind : kGateKind));
     }
     if (gate == nullptr) continue;
-    if (groups == 0) groups = ReadGroups(reader, *gate, config);
+    if (groups == 0) {
+      const bool common =
+          FindBases(checkpoint, layer, kGateKind, -1) != nullptr;
+      if (!common) CheckTwoGroups(reader, *gate, config);
+      groups = common ? 1 : kReferenceGroups;
+    }
     for (const MatrixKind* kind : {&kGateKind, &kUpKind}) {
       format.factors.push_back(
           {layer, kind, reader.Size("num_B"), config.expert_size, 0, groups});

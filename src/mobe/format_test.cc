@@ -343,12 +343,11 @@ TEST(FormatTest, ExpertGroupsThatDoNotFit) {
          f->Erase("model.layers.2.mlp.B_gate_1");
        },
        ErrorKind::kMissing},
-      {"\"num_B\" is 7, expected a multiple of 2: tensor "
-       "model.layers.1.mlp.B_gate_0 is of one of so many groups of experts",
+      {"\"num_B\" is 7, expected an even number, since "
+       "model.layers.1.mlp.B_gate_0 is of one of two expert groups",
        [](auto* f) { f->config["num_B"] = 7; }},
       {"\"num_B\" is missing", [](auto* f) { f->config.erase("num_B"); }},
-      {"15 experts, expected a multiple of 2: tensor "
-       "model.layers.1.mlp.B_gate_0",
+      {"15 experts, expected an even number, since model.layers.1.mlp.B_gate_0",
        [](auto* f) { f->config["num_experts"] = 15; }},
       // The number in a group where that of all is expected.
       {"tensor model.layers.1.mlp.B_gate_0 has shape [4, 32, 64], expected [2, "
