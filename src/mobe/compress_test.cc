@@ -536,7 +536,9 @@ TEST(CompressTest, StartsFromAFile) {
               [&] { RunCompress(SmallModel(), options, other.path()); });
 }
 
-// A start for each group, named as the reference's files for them.
+// A start for each group, named as the reference's files for them: one pass
+// tells what they stand for. With the bases of all in each group that is the
+// same as without groups, since the scale is of all experts.
 TEST(CompressTest, StartsOfGroups) {
   std::vector<LooseTensor> starts;
   for (LooseTensor& tensor :
@@ -553,18 +555,31 @@ TEST(CompressTest, StartsOfGroups) {
   }
   TempFolder folder;
   WriteTensors(folder / "start.safetensors", starts);
-  CompressOptions options = QuickOptions(8);
-  options.groups = 2;
+  CompressOptions options = QuickOptions(4);
   options.solver = Solver::kReference;
-  options.start = folder / "start.safetensors";
+  options.start = Fixture("models/qwen3_mobe/wab.safetensors");
   options.budget = {1, 0};
-  const OpenedModel model = OpenModel(SmallModel());
-  Compress(
-      model, PlanCompression(model, options), folder / "out",
-      [](const ProgressEvent&) {},
-      [](int64_t, const MatrixKind&, int64_t, double mse) {
-        EXPECT_LT(mse, 0.01);
-      });
+  const auto errors_of = [&](const char* out) {
+    std::vector<double> errors;
+    const OpenedModel model = OpenModel(SmallModel());
+    Compress(
+        model, PlanCompression(model, options), folder / out,
+        [](const ProgressEvent&) {},
+        [&](int64_t, const MatrixKind&, int64_t, double mse) {
+          errors.push_back(mse);
+        });
+    return errors;
+  };
+  const std::vector<double> together = errors_of("together");
+  options.num_bases = 8;
+  options.groups = 2;
+  options.start = folder / "start.safetensors";
+  const std::vector<double> apart = errors_of("apart");
+  ASSERT_EQ(apart.size(), 2 * together.size());
+  for (size_t i = 0; i < together.size(); ++i) {
+    EXPECT_NEAR((apart[2 * i] + apart[2 * i + 1]) / 2 / together[i], 1, 1e-6);
+    EXPECT_LT(together[i], 0.01);
+  }
   options.groups = 4;
   ExpectError(ErrorKind::kUserInput,
               "tensor model_layers_1_mlp_gate_proj_group0.A_params does not "

@@ -381,7 +381,9 @@ TEST(FormatTest, ExpertGroupsOfTheTable) {
     return OpenModel(folder.Write()).mobe->factors;
   };
   EXPECT_EQ(open_with(2), Shapes({1, 2}, kGateAndUp, 8, 32, 0, 2));
-  ExpectError(ErrorKind::kMissing, "no tensor model.layers.1.mlp.B_gate_2",
+  ExpectError(ErrorKind::kCorruptFile,
+              "tensor model.layers.1.mlp.B_gate_0 has shape [4, 32, 64], "
+              "expected [2, 32, 64] by config.json",
               [&] { open_with(4); });
   ExpectError(ErrorKind::kMissing, "no tensor model.layers.1.mlp.B_gate,",
               [&] { open_with(1); });
