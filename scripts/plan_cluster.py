@@ -11,14 +11,16 @@ GFLOP/s of a node, from the seconds of a pass of any model on it (mobe compress
 import argparse
 import math
 
-# layers: those with experts. n experts of p x d, m bases; parameters of the whole
-# model; bytes of a stored weight as published. From each config.json and the
-# settings of arXiv 2508.05257.
+# layers: those with experts. n experts of p x d, m bases, in so many groups;
+# parameters of the whole model; bytes of a stored weight as published. From each
+# config.json and the settings of arXiv 2508.05257.
 MODELS = {
     "qwen3-30b": dict(layers=48, n=128, p=768, d=2048, m=32, total=30.5e9, stored=2),
     "qwen3-235b": dict(layers=94, n=128, p=1536, d=4096, m=32, total=235e9, stored=2),
     "deepseek-v3": dict(layers=58, n=256, p=2048, d=7168, m=64, total=671e9, stored=1),
-    "kimi-k2": dict(layers=60, n=384, p=2048, d=7168, m=128, total=1026e9, stored=1),
+    "kimi-k2": dict(
+        layers=60, n=384, p=2048, d=7168, m=128, groups=2, total=1026e9, stored=1
+    ),
 }
 KINDS = 2  # gate and up
 OUT_BYTES = 2  # bf16
@@ -27,19 +29,23 @@ OUT_BYTES = 2  # bf16
 def pass_operations(model):
     """Products with A, and to and from the mix of bases (docs/fit.md)."""
     n, p, d, m = (model[key] for key in "npdm")
-    return 8 * n * p * p * d + 6 * n * m * p * d
+    in_group = m // model.get("groups", 1)
+    return 8 * n * p * p * d + 6 * n * in_group * p * d
 
 
 def sizes(model, threads):
     """Bytes of one job, of the input and of the output."""
     n, p, d, m = (model[key] for key in "npdm")
-    factors = n * p * p + m * p * d + n * m
+    groups = model.get("groups", 1)
+    factors = n * p * p + m * p * d + n * m // groups
     saved = model["layers"] * KINDS * (n * p * d - factors)
+    in_group = n // groups  # of the experts; groups are fitted in turn
     return {
         # As FitBytes in src/mobe/compress_plan.cc.
-        "memory": n * (6 * p * d + 4 * p * p)
-        + 4 * max((n + 7) // 8, 16) * p * d
-        + 14 * m * p * d
+        "memory": 2 * n * p * d
+        + in_group * (4 * p * d + 4 * p * p)
+        + 4 * max((in_group + 7) // 8, 16) * p * d
+        + 14 * m // groups * p * d
         + 16 * (2 * p * d + 4 * p * p)
         + 10 * d * d
         + threads * 16 * p * d,

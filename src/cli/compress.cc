@@ -22,6 +22,7 @@
 #include "mobe/crew.h"
 #include "mobe/estimate.h"
 #include "mobe/journal.h"
+#include "mobe/presets.h"
 
 namespace mobe {
 namespace {
@@ -36,7 +37,8 @@ struct Arguments {
   int64_t rank = 0;
   int64_t basis_rank = 0;
   int64_t alphas = 0;
-  std::string activation = "silu";
+  std::optional<int64_t> groups;
+  std::optional<std::string> activation;
   std::string layers;
   std::string solver = "fast";
   std::string budget;
@@ -110,7 +112,14 @@ CompressOptions OptionsOf(const Arguments& arguments,
                              : automatic     ? "gate,up,down"
                                              : "gate,up");
   options.max_alphas = arguments.alphas;
-  options.activation = *ActivationFromName(arguments.activation);
+  if (arguments.groups) options.groups = *arguments.groups;
+  if (arguments.activation) {
+    options.activation = *ActivationFromName(*arguments.activation);
+  }
+  UsePreset(model,
+            {options.num_bases || arguments.ratio != 0,
+             arguments.groups.has_value(), arguments.activation.has_value()},
+            &options);
   options.solver = *SolverFromName(arguments.solver);
   options.seed = arguments.seed;
   options.start = arguments.start;
@@ -343,7 +352,8 @@ void AddRecipe(CLI::App* recipe, Arguments* arguments) {
           ->check(CLI::PositiveNumber);
   recipe
       ->add_option("--ratio", arguments->ratio,
-                   "share of the expert weights to keep (default 0.75)")
+                   "share of the expert weights to keep (default: the bases of "
+                   "the model's preset, or 0.75)")
       ->check(CLI::Range(0.0, 1.0))
       ->excludes(bases);
   recipe
@@ -366,10 +376,16 @@ void AddRecipe(CLI::App* recipe, Arguments* arguments) {
                    "bases that one expert may use (default: all)")
       ->check(CLI::PositiveNumber);
   recipe
+      ->add_option("--groups", arguments->groups,
+                   "groups of experts that share no bases, in each layer; the "
+                   "number of bases is that of all groups (default: the "
+                   "preset's, or 1)")
+      ->check(CLI::PositiveNumber);
+  recipe
       ->add_option("--activation", arguments->activation,
-                   "function between bases and A")
-      ->check(CLI::IsMember({"silu", "tanh", "identity"}))
-      ->capture_default_str();
+                   "function between bases and A: silu, tanh or identity "
+                   "(default: the preset's, or silu)")
+      ->check(CLI::IsMember({"silu", "tanh", "identity"}));
   recipe->add_option("--layers", arguments->layers,
                      "layers to factor, as 3 or 0-5 (default: all)");
   recipe

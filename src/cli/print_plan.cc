@@ -13,6 +13,8 @@ Json PlanJson(const CompressPlan& plan) {
   Json json = DescribeFormat(plan.format);
   json.erase("matrices");  // the key of what is said of each matrix
   json["alphas"] = plan.options.max_alphas;
+  json["preset"] =
+      plan.options.preset.empty() ? Json() : Json(plan.options.preset);
   json["ratio_experts"] = plan.ratios.experts;
   json["ratio_model"] = plan.ratios.model;
   json["bytes_in"] = plan.bytes_in;
@@ -58,6 +60,9 @@ void PrintShapes(const CompressPlan& plan) {
 }  // namespace
 
 void PrintPlan(const CompressPlan& plan) {
+  if (!plan.options.preset.empty()) {
+    fmt::print("preset: {}\n", plan.options.preset);
+  }
   fmt::print(
       "{}{}\n"
       "expert weights kept: {:.1f}%   whole model: {:.1f}%\n"

@@ -141,6 +141,7 @@ ReportData GatherReport(const OpenedModel& model, const OpenedModel* original,
     matrix.kind = kind.name;
     matrix.experts = model.config.num_experts;
     matrix.num_bases = factors.num_bases;
+    matrix.groups = shape.groups;
     matrix.alpha.assign(factors.alpha.begin(), factors.alpha.end());
     matrix.bases_used = BasesUsed(matrix);
     if (detailed) {

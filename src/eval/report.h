@@ -24,9 +24,10 @@ struct FactoredMatrix {
   std::string kind;
   int64_t experts = 0;
   int64_t num_bases = 0;
-  std::vector<float> alpha;  // [experts, num_bases]
+  int64_t groups = 1;        // FactorShape::groups
+  std::vector<float> alpha;  // [experts, num_bases], 0 outside of the groups
   // Mean over experts of (sum |alpha|)^2 / sum alpha^2: from 1, one basis, to
-  // num_bases, all of them alike.
+  // num_bases / groups, all of them alike.
   double bases_used = 0;
   Energy bases;     // of all bases' rows; only of detailed layers
   Energy original;  // of all experts' rows; the same, with the original

@@ -324,8 +324,8 @@ std::string AlphaSection(const ReportData& data) {
       std::string cell;
       for (const FactoredMatrix& matrix : data.matrices) {
         if (matrix.layer == layer && matrix.kind == kind) {
-          cell =
-              fmt::format("{:.2f} of {}", matrix.bases_used, matrix.num_bases);
+          cell = fmt::format("{:.2f} of {}", matrix.bases_used,
+                             matrix.num_bases / matrix.groups);
         }
       }
       text += fmt::format("<td>{}</td>", cell);

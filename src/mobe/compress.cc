@@ -202,6 +202,7 @@ Json OptionsJson(const CompressPlan& plan) {
           {"num_B", format.at("num_bases")},
           {"rank", format.at("rank")},
           {"basis_rank", format.at("basis_rank")},
+          {"groups", format.at("groups")},
           {"alphas", options.max_alphas},
           {"activation", format.at("activation")},
           {"layers", format.at("layers")},
@@ -224,7 +225,8 @@ fs::path MomentsPath(const fs::path& out) {
 std::vector<double> CostsOf(const CompressPlan& plan) {
   std::vector<double> costs;
   for (const FactorJob& job : plan.jobs) {
-    costs.push_back(OperationsOf(job.fit, plan.options.solver).pass);
+    costs.push_back(static_cast<double>(job.groups) *
+                    OperationsOf(job.fit, plan.options.solver).pass);
   }
   return costs;
 }

@@ -48,11 +48,12 @@ inline const char* SplitName(Split split) {
 
 struct CompressOptions {
   std::vector<const MatrixKind*> kinds = {&kGateKind, &kUpKind};
-  std::optional<int64_t> num_bases;  // one of these two
+  std::optional<int64_t> num_bases;  // of all groups; one of these two
   double ratio = 0.75;               // of expert weights
   std::optional<int64_t> rank;       // of A; default: the expert size
   int64_t basis_rank = 0;            // of low-rank bases; 0: whole ones
   int64_t max_alphas = 0;  // bases that one expert may use; 0: all of them
+  int64_t groups = 1;      // FactorShape::groups
   Split split = Split::kEven;
   Activation activation = Activation::kSilu;
   int64_t first_layer = 0;  // of the layers to factor, inclusive
@@ -69,6 +70,9 @@ struct CompressOptions {
   // Fit this share of the jobs only: the output is then a part, a folder that
   // Merge makes a model of, together with the parts of the other shares.
   std::optional<Share> share;
+  // The preset that some of the above are from, for messages; it has no
+  // influence (presets.h).
+  std::string preset;
   // The recipe as it was written, kept in a part so that a merge needn't repeat
   // it; it has no influence.
   std::vector<std::string> arguments;
@@ -80,9 +84,10 @@ struct CompressOptions {
 
 // One matrix kind of one layer: what is fitted, and then stored, at a time.
 struct FactorJob : FactorShape {
-  // Bases, alpha, and A of each expert, as they will be stored.
+  // Bases, alpha, and A of each expert, as they will be stored: of one group
+  // after another.
   std::vector<TensorDecl> tensors;
-  FitShape fit;
+  FitShape fit;  // of each group
 
   DType dtype() const { return tensors.front().dtype; }
 };
@@ -136,7 +141,7 @@ struct CompressReport {
   int64_t passes = 0;
 };
 
-// Called after each pass of the fit.
+// Called after each pass of the fit. Those of expert groups follow one another.
 using TraceFn = std::function<void(int64_t layer, const MatrixKind& kind,
                                    int64_t pass, double scaled_mse)>;
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,13 +22,14 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// The start of one matrix from a file of starts.
+// The start of the experts of a group from a file of starts, whose names have
+// the group where those of the reference's files do.
 Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
-                  const FitTarget& target) {
+                  const ExpertGroup& group, const FitTarget& target) {
   const auto read = [&](const char* what, const std::vector<int64_t>& shape) {
-    const std::string name =
-        fmt::format("model_layers_{}_mlp_{}_proj.{}_params", job.layer,
-                    job.kind->name, what);
+    const std::string name = fmt::format(
+        "model_layers_{}_mlp_{}_proj{}.{}_params", job.layer, job.kind->name,
+        group.index < 0 ? "" : fmt::format("_group{}", group.index), what);
     const TensorView& tensor = file.At(name);
     if (tensor.shape != shape || !IsFloat(tensor.dtype)) {
       Fail(ErrorKind::kUserInput,
@@ -38,7 +41,7 @@ Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
                  values.data());
     return values;
   };
-  const int64_t m = job.num_bases;
+  const int64_t m = job.fit.num_bases;
   const int64_t rank = job.rank;
   Factors start;
   start.a = read("A", {target.experts, target.rows, rank});
@@ -49,7 +52,7 @@ Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
 
 FitOptions FitOptionsOf(const CompressPlan& plan, const FactorJob& job) {
   FitOptions options;
-  options.num_bases = job.num_bases;
+  options.num_bases = job.fit.num_bases;
   options.rank = job.rank;
   options.basis_rank = job.basis_rank;
   options.max_alphas = plan.options.max_alphas;
@@ -60,37 +63,43 @@ FitOptions FitOptionsOf(const CompressPlan& plan, const FactorJob& job) {
   return options;
 }
 
-void WriteFactors(const FactorJob& job, const Factors& factors,
-                  const fs::path& path) {
+// Writes those of the job's tensors that are of one group, the next ones.
+void WriteFactors(const FactorJob& job, const ExpertGroup& group,
+                  const Factors& factors, SafetensorsWriter* writer) {
+  const auto named = [&](auto name) {
+    return name(job.layer, *job.kind, group.index);
+  };
   const std::pair<std::string, const float*> shared[] = {
-      {BasesName(job.layer, *job.kind), factors.bases.data()},
-      {LeftName(job.layer, *job.kind), factors.bases_left.data()},
-      {RightName(job.layer, *job.kind), factors.bases_right.data()},
-      {AlphaName(job.layer, *job.kind), factors.alpha.data()}};
-  SafetensorsWriter writer(path, job.tensors);
+      {named(BasesName), factors.bases.data()},
+      {named(LeftName), factors.bases_left.data()},
+      {named(RightName), factors.bases_right.data()},
+      {named(AlphaName), factors.alpha.data()}};
   Buffer<std::byte> stored;
   const float* a = factors.a.data();
-  for (const TensorDecl& tensor : job.tensors) {
+  const size_t count = job.tensors.size() / static_cast<size_t>(job.groups);
+  const size_t first =
+      count * static_cast<size_t>(std::max<int64_t>(group.index, 0));
+  for (const TensorDecl& tensor :
+       std::span(job.tensors).subspan(first, count)) {
     const auto found = std::ranges::find(
         shared, tensor.name, [](const auto& row) { return row.first; });
     const float* values = found == std::end(shared) ? a : found->second;
     if (values == a) a += tensor.elements();
     stored.Resize(tensor.bytes());
     StoreFloats(values, tensor.elements(), tensor.dtype, stored.data());
-    writer.Append(tensor.name,
-                  {stored.data(), static_cast<size_t>(stored.size())});
+    writer->Append(tensor.name,
+                   {stored.data(), static_cast<size_t>(stored.size())});
   }
-  writer.Commit();
 }
 
 }  // namespace
 
 StartedFit StartOf(const CompressPlan& plan, const FactorJob& job,
-                   const FitTarget& target) {
+                   const ExpertGroup& group, const FitTarget& target) {
   StartedFit fit{FitOptionsOf(plan, job), nullptr};
   if (plan.options.start.empty()) return fit;
   fit.start = std::make_unique<Factors>(
-      ReadStart(SafetensorsFile(plan.options.start), job, target));
+      ReadStart(SafetensorsFile(plan.options.start), job, group, target));
   fit.options.start = fit.start.get();
   return fit;
 }
@@ -98,33 +107,48 @@ StartedFit StartOf(const CompressPlan& plan, const FactorJob& job,
 Json RunJob(const OpenedModel& model, const CompressPlan& plan,
             const FactorJob& job, int64_t passes, const fs::path& out,
             const fs::path& path, const PassFn& on_pass) {
-  FitTarget target = LoadTarget(model, job.layer, *job.kind);
-  if (plan.options.calibration) {
-    LoadMoments(MomentsPath(out), job.layer, *job.kind, &target);
+  SafetensorsWriter writer(path, job.tensors);
+  std::vector<ExpertError> errors;
+  std::map<int64_t, double> trace;  // mean over the groups
+  FitError error;
+  int64_t done = 0;  // passes of earlier groups
+  for (const ExpertGroup& group : GroupsOf(model.config, job)) {
+    FitTarget target = LoadTarget(model, job.layer, *job.kind, group);
+    if (plan.options.calibration) {
+      LoadMoments(MomentsPath(out), job.layer, *job.kind,
+                  model.config.num_experts, group, &target);
+    }
+    for (int64_t e = 0; e < model.config.num_experts; ++e) {
+      model.checkpoint.Evict(model.At(job.kind->expert, job.layer, e));
+    }
+    const StartedFit fit = StartOf(plan, job, group, target);
+    FitOptions options = fit.options;
+    options.passes = passes;
+    const PassFn traced = [&](int64_t pass, int64_t all, double mse) {
+      if (IsTraced(pass, all)) {
+        trace[pass] += mse / static_cast<double>(job.groups);
+      }
+      on_pass(done + pass, job.groups * all, mse);
+    };
+    Factors factors = Fit(target, options, traced);
+    RoundFactors(options.stored, target.cols, &factors);
+    std::ranges::copy(MeasureExperts(target, factors),
+                      std::back_inserter(errors));
+    error = ErrorOf(errors, target.scale, target.matrix_size());
+    if (!std::isfinite(error.scaled_mse)) {
+      Fail(ErrorKind::kInternal,
+           "layer {} {}: the fit did not stay finite; try another --seed",
+           job.layer, job.kind->name);
+    }
+    WriteFactors(job, group, factors, &writer);
+    done += passes;
   }
-  for (int64_t e = 0; e < model.config.num_experts; ++e) {
-    model.checkpoint.Evict(model.At(job.kind->expert, job.layer, e));
-  }
-  const StartedFit fit = StartOf(plan, job, target);
-  FitOptions options = fit.options;
-  options.passes = passes;
+  writer.Commit();
   std::vector<TracePoint> points;
-  const PassFn traced = [&](int64_t pass, int64_t all, double mse) {
-    if (IsTraced(pass, all)) points.push_back({pass, mse});
-    on_pass(pass, all, mse);
-  };
-  Factors factors = Fit(target, options, traced);
-  RoundFactors(options.stored, target.cols, &factors);
-  const FitError error = MeasureFit(target, factors);
-  if (!std::isfinite(error.scaled_mse)) {
-    Fail(ErrorKind::kInternal,
-         "layer {} {}: the fit did not stay finite; try another --seed",
-         job.layer, job.kind->name);
-  }
-  WriteFactors(job, factors, path);
+  for (const auto& [pass, mse] : trace) points.push_back({pass, mse});
   return {{"kernels", Kernels().name},
           {"trace", TraceJson(points)},
-          {"passes", options.passes},
+          {"passes", passes},
           {"mse_scaled", error.scaled_mse},
           {"relative", error.relative},
           {"worst_expert", error.worst_expert},

@@ -1,5 +1,6 @@
 // One job of a compression: the matrices of one kind of one layer, read, fitted
-// and stored.
+// and stored. Groups of experts share no bases, so they are taken one after
+// another, and only one is in memory.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +12,14 @@
 
 namespace mobe::internal {
 
-// The options of one job's fit, but for its passes, and the start that they
-// point to, if one was given.
+// The options of the fit of a job's group, but for its passes, and the start
+// that they point to, if one was given.
 struct StartedFit {
   FitOptions options;
   std::unique_ptr<Factors> start;
 };
 StartedFit StartOf(const CompressPlan& plan, const FactorJob& job,
-                   const FitTarget& target);
+                   const ExpertGroup& group, const FitTarget& target);
 
 // Fits one job of the model in `out` and stores its factors in `path`. Returns
 // its record (journal.h).

@@ -22,11 +22,16 @@ DType StoredDType(const OpenedModel& model, const TensorSpec& spec) {
 
 FitShape FitShapeOf(const ModelConfig& config, const CompressOptions& options,
                     const FactorShape& shape) {
-  FitShape fit{config.num_experts, config.expert_size, config.hidden_size,
-               shape.rank,         shape.num_bases,    shape.basis_rank};
+  FitShape fit{config.num_experts / shape.groups,
+               config.expert_size,
+               config.hidden_size,
+               shape.rank,
+               shape.num_bases / shape.groups,
+               shape.basis_rank};
   // Down, on its transpose, is fitted without the text (moments_file.h).
   if (options.calibration && !shape.kind->transposed) {
-    fit.pairs = options.calibration->tokens * config.experts_per_token;
+    fit.pairs = options.calibration->tokens * config.experts_per_token /
+                shape.groups;  // if experts are chosen alike
   }
   return fit;
 }
@@ -83,6 +88,11 @@ void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
          "--split auto goes with --solver fast: it chooses by that solver's "
          "errors");
   }
+  if (options.split == Split::kAuto && options.groups != 1) {
+    Fail(ErrorKind::kUserInput,
+         "--split auto chooses among bases that all experts share: leave out "
+         "--groups, or the split");
+  }
 }
 
 namespace {
@@ -113,10 +123,18 @@ void CheckShape(const ModelConfig& config, const CompressOptions& options,
          "{} bases: expected 1 to the number of experts ({})", shape.num_bases,
          config.num_experts);
   }
-  if (options.max_alphas < 0 || options.max_alphas > shape.num_bases) {
+  if (shape.groups < 1 || config.num_experts % shape.groups != 0 ||
+      shape.num_bases % shape.groups != 0) {
+    Fail(ErrorKind::kUserInput,
+         "{} expert groups: expected a divisor of the numbers of experts ({}) "
+         "and of bases ({})",
+         shape.groups, config.num_experts, shape.num_bases);
+  }
+  const int64_t in_group = shape.num_bases / shape.groups;
+  if (options.max_alphas < 0 || options.max_alphas > in_group) {
     Fail(ErrorKind::kUserInput,
          "{} bases for an expert: expected 1 to the number of bases ({})",
-         options.max_alphas, shape.num_bases);
+         options.max_alphas, in_group);
   }
 }
 
@@ -200,6 +218,7 @@ std::vector<FactorShape> UniformShapes(const ModelConfig& config,
   FactorShape shape;
   shape.rank = options.rank.value_or(config.expert_size);
   shape.basis_rank = options.basis_rank;
+  shape.groups = options.groups;
   CheckRanks(config, shape);
   shape.num_bases =
       options.num_bases

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/parallel.h"
+#include "mobe/recipe.h"
 #include "mobe/tensors.h"
 #include "mobe/testing.h"
 
@@ -124,6 +125,35 @@ TEST(PlanTest, ShapesThatCannotBe) {
          "17 bases: expected 1 to");
 }
 
+// kept(m) = (65536 + 4096 m + 32 m / groups) / 98304.
+TEST(PlanTest, RatioOfGroups) {
+  struct Case {
+    double ratio;
+    int64_t groups, num_bases;
+  };
+  const Case cases[] = {
+      {0.75, 2, 2}, {0.79, 2, 2}, {0.832, 2, 4}, {0.79, 1, 2}, {0.832, 4, 4}};
+  for (const Case& c : cases) {
+    CompressOptions options;
+    options.ratio = c.ratio;
+    options.groups = c.groups;
+    const CompressPlan plan = Plan(SmallModel(), options);
+    EXPECT_EQ(plan.format.factors, Shapes({1, 2}, {&kGateKind, &kUpKind},
+                                          c.num_bases, 32, 0, c.groups));
+    const auto m = static_cast<double>(c.num_bases);
+    const auto groups = static_cast<double>(c.groups);
+    EXPECT_DOUBLE_EQ(plan.ratios.experts,
+                     (65536 + 4096 * m + 32 * m / groups) / 98304);
+  }
+  CompressOptions options;
+  options.ratio = 0.75;
+  options.groups = 4;
+  ExpectError(ErrorKind::kUserInput,
+              "ratio 0.75 can't be met: this model's expert weights can be "
+              "reduced to 0.834 (4 bases)",
+              [&] { Plan(SmallModel(), options); });
+}
+
 TEST(PlanTest, SaysWhatWillBeWritten) {
   CompressOptions options = QuickOptions(4);
   options.shard_bytes = 100'000;
@@ -177,6 +207,32 @@ TEST(PlanTest, Refusals) {
   expect(ErrorKind::kUserInput,
          "3 bases for an expert: expected 1 to the number of bases (2)",
          SmallModel(), [](auto* options) { options->max_alphas = 3; });
+  expect(ErrorKind::kUserInput,
+         "3 expert groups: expected a divisor of the numbers of experts (16) "
+         "and of bases (6)",
+         SmallModel(), [](auto* options) {
+           options->num_bases = 6;
+           options->groups = 3;
+         });
+  expect(ErrorKind::kUserInput, "2 expert groups: expected a divisor",
+         SmallModel(), [](auto* options) {
+           options->num_bases = 5;
+           options->groups = 2;
+         });
+  expect(ErrorKind::kUserInput, "0 expert groups: expected a divisor",
+         SmallModel(), [](auto* options) { options->groups = 0; });
+  expect(ErrorKind::kUserInput,
+         "2 bases for an expert: expected 1 to the number of bases (1)",
+         SmallModel(), [](auto* options) {
+           options->groups = 2;
+           options->max_alphas = 2;
+         });
+  expect(ErrorKind::kUserInput,
+         "--split auto chooses among bases that all experts share",
+         SmallModel(), [](auto* options) {
+           options->split = Split::kAuto;
+           options->groups = 2;
+         });
   expect(ErrorKind::kUserInput, "--start goes with --solver reference",
          SmallModel(), [](auto* options) { options->start = "x"; });
   for (const auto& [first, last] :
@@ -323,6 +379,140 @@ TEST(CompressTest, TraceAndReport) {
   EXPECT_NEAR(report.mse_scaled_mean, sum / 4, 1e-12);
 }
 
+// A model that has a group's experts alone.
+fs::path KeepExperts(int64_t first, int64_t count, const fs::path& to) {
+  const OpenedModel model = OpenModel(SmallModel());
+  std::vector<LooseTensor> tensors;
+  for (const TensorSpec& spec : model.tensors) {
+    if (spec.expert >= 0 &&
+        (spec.expert < first || spec.expert >= first + count)) {
+      continue;
+    }
+    const TensorView& view = model.checkpoint.At(spec.name);
+    LooseTensor& tensor = tensors.emplace_back(
+        LooseTensor{view, {view.data.begin(), view.data.end()}});
+    if (spec.expert >= 0) {
+      tensor.name =
+          TensorName(*model.family, spec.role, spec.layer, spec.expert - first);
+    } else if (spec.role == Role::kRouter) {
+      tensor.shape[0] = count;
+      tensor.data.resize(tensor.bytes());
+    }
+  }
+  fs::create_directories(to);
+  Json config = ReadConfig(SmallModel());
+  config["num_experts"] = count;
+  WriteConfig(to, config);
+  WriteTensors(to / "model.safetensors", tensors);
+  return to;
+}
+
+// A group is fitted as if its experts were a model of their own, but for the
+// scale, which is of all experts.
+TEST(CompressTest, GroupsAreFittedOnTheirOwn) {
+  const OneThread one_thread;
+  CompressOptions options = QuickOptions(6);
+  options.groups = 2;
+  options.kinds = {&kUpKind, &kDownKind};
+  TempFolder folder;
+  const CompressReport report =
+      RunCompress(SmallModel(), options, folder / "groups");
+  const OpenedModel original = OpenModel(SmallModel());
+  const OpenedModel grouped = OpenModel(folder / "groups");
+  ASSERT_EQ(report.matrices.size(), 4u);
+  for (size_t i = 0; i < report.matrices.size(); ++i) {
+    const FactorShape& shape = grouped.mobe->factors[i];
+    const FitTarget whole = LoadTarget(original, shape.layer, *shape.kind);
+    const Factors joined = LoadFactors(grouped, shape.layer, *shape.kind);
+    const FitError& error = report.matrices[i].error;
+    EXPECT_EQ(MeasureFit(whole, joined).scaled_mse, error.scaled_mse);
+    EXPECT_EQ(MeasureFit(whole, joined).relative, error.relative);
+    EXPECT_EQ(MeasureFit(whole, joined).worst_expert_index,
+              error.worst_expert_index);
+    for (int64_t g = 0; g < 2; ++g) {
+      SCOPED_TRACE(fmt::format("layer {} {} group {}", shape.layer,
+                               shape.kind->name, g));
+      const OpenedModel own = OpenModel(
+          KeepExperts(8 * g, 8, folder / fmt::format("own{}{}", i, g)));
+      FitTarget target = LoadTarget(own, shape.layer, *shape.kind);
+      EXPECT_NE(target.scale, whole.scale);
+      target.scale = whole.scale;
+      FitOptions fit;
+      fit.num_bases = 3;
+      fit.rank = 32;
+      fit.passes = 2;
+      Factors factors = Fit(target, fit, [](int64_t, int64_t, double) {});
+      RoundFactors(DType::kBF16, target.cols, &factors);
+      const auto equal = [](const Buffer<float>& part, const Buffer<float>& all,
+                            int64_t at) {
+        return std::equal(part.begin(), part.end(), all.begin() + at);
+      };
+      EXPECT_TRUE(equal(factors.a, joined.a, g * factors.a.size()));
+      EXPECT_TRUE(equal(factors.bases, joined.bases, g * factors.bases.size()));
+      for (int64_t e = 0; e < 8; ++e) {
+        for (int64_t basis = 0; basis < 6; ++basis) {
+          EXPECT_EQ(joined.alpha[(8 * g + e) * 6 + basis],
+                    basis / 3 == g ? factors.alpha[e * 3 + basis % 3] : 0);
+        }
+      }
+    }
+  }
+}
+
+// Killed in the second group, whose passes are counted on.
+TEST(CompressTest, AStoppedGroupGivesTheSameBytes) {
+  CompressOptions options = QuickOptions(4);
+  options.groups = 2;
+  TempFolder folder;
+  RunCompress(SmallModel(), options, folder / "whole");
+  const OneThread one_thread;
+  const OpenedModel model = OpenModel(SmallModel());
+  const CompressPlan plan = PlanCompression(model, options);
+  struct Killed {};
+  std::string passes;
+  const auto run = [&](const char* stop_at) {
+    passes.clear();
+    return Compress(
+        model, plan, folder / "resumed", [](const ProgressEvent&) {},
+        [&](int64_t layer, const MatrixKind& kind, int64_t pass, double) {
+          passes += fmt::format("{}{}{} ", layer, kind.name, pass);
+          if (passes.ends_with(stop_at)) throw Killed();
+        });
+  };
+  EXPECT_THROW(run("1up3 "), Killed);
+  EXPECT_THROW(run("2gate2 "), Killed);
+  EXPECT_EQ(passes, "1up1 1up2 1up3 1up4 2gate1 2gate2 ");
+  EXPECT_EQ(run("never").resumed, 2);
+  EXPECT_EQ(Contents(folder / "resumed"), Contents(folder / "whole"));
+}
+
+// The trace in the recipe is the mean over the groups.
+TEST(CompressTest, TraceOfGroups) {
+  const OpenedModel model = OpenModel(SmallModel());
+  CompressOptions options = QuickOptions(4);
+  options.groups = 2;
+  std::vector<double> seen;
+  TempFolder out;
+  Compress(
+      model, PlanCompression(model, options), out.path(),
+      [](const ProgressEvent&) {},
+      [&](int64_t, const MatrixKind&, int64_t, double mse) {
+        seen.push_back(mse);
+      });
+  const std::optional<Recipe> recipe = ReadRecipe(out.path());
+  ASSERT_EQ(recipe->matrices.size(), 4u);
+  EXPECT_EQ(recipe->options.at("groups"), 2);
+  for (size_t i = 0; i < 4; ++i) {
+    const auto& trace = recipe->matrices[i].trace;
+    ASSERT_EQ(trace.size(), 2u);
+    EXPECT_EQ(recipe->matrices[i].passes, 2);
+    for (size_t pass = 0; pass < 2; ++pass) {
+      const double mean = (seen[4 * i + pass] + seen[4 * i + 2 + pass]) / 2;
+      EXPECT_NEAR(trace[pass].mse_scaled / mean, 1, 1e-5);
+    }
+  }
+}
+
 // The reference solver from given starts: the fixture's, which were fitted, so
 // that one pass does not lead far from what it stands for.
 TEST(CompressTest, StartsFromAFile) {
@@ -344,6 +534,57 @@ TEST(CompressTest, StartsFromAFile) {
               "tensor model_layers_1_mlp_gate_proj.B_params does not fit the "
               "model and the number of bases",
               [&] { RunCompress(SmallModel(), options, other.path()); });
+}
+
+// A start for each group, named as the reference's files for them: one pass
+// tells what they stand for. With the bases of all in each group that is the
+// same as without groups, since the scale is of all experts.
+TEST(CompressTest, StartsOfGroups) {
+  std::vector<LooseTensor> starts;
+  for (LooseTensor& tensor :
+       ReadTensors(Fixture("models/qwen3_mobe/wab.safetensors"))) {
+    for (const char* group : {"0", "1"}) {
+      LooseTensor& part = starts.emplace_back(tensor);
+      part.name.insert(part.name.find('.'), fmt::format("_group{}", group));
+      if (part.name.ends_with("B_params")) continue;
+      part.shape[0] /= 2;
+      const auto half = static_cast<ptrdiff_t>(part.bytes());
+      const auto from = tensor.data.begin() + (group[0] - '0') * half;
+      part.data = {from, from + half};
+    }
+  }
+  TempFolder folder;
+  WriteTensors(folder / "start.safetensors", starts);
+  CompressOptions options = QuickOptions(4);
+  options.solver = Solver::kReference;
+  options.start = Fixture("models/qwen3_mobe/wab.safetensors");
+  options.budget = {1, 0};
+  const auto errors_of = [&](const char* out) {
+    std::vector<double> errors;
+    const OpenedModel model = OpenModel(SmallModel());
+    Compress(
+        model, PlanCompression(model, options), folder / out,
+        [](const ProgressEvent&) {},
+        [&](int64_t, const MatrixKind&, int64_t, double mse) {
+          errors.push_back(mse);
+        });
+    return errors;
+  };
+  const std::vector<double> together = errors_of("together");
+  options.num_bases = 8;
+  options.groups = 2;
+  options.start = folder / "start.safetensors";
+  const std::vector<double> apart = errors_of("apart");
+  ASSERT_EQ(apart.size(), 2 * together.size());
+  for (size_t i = 0; i < together.size(); ++i) {
+    EXPECT_NEAR((apart[2 * i] + apart[2 * i + 1]) / 2 / together[i], 1, 1e-6);
+    EXPECT_LT(together[i], 0.01);
+  }
+  options.groups = 4;
+  ExpectError(ErrorKind::kUserInput,
+              "tensor model_layers_1_mlp_gate_proj_group0.A_params does not "
+              "fit the model and the number of bases",
+              [&] { RunCompress(SmallModel(), options, folder / "other"); });
 }
 
 }  // namespace

@@ -61,9 +61,11 @@ JobSpeed MeasureSpeed(const OpenedModel& model, const CompressPlan& plan,
   const FactorJob& first = plan.jobs.front();
   const std::vector<bool> jobs = UnfinishedJobs(plan, out);
   const std::vector<double> costs = internal::CostsOf(plan);
+  // What is measured is the fit of the first job's first group.
+  const double unit = costs.front() / static_cast<double>(first.groups);
   std::vector<double> units;
   for (size_t i = 0; i < jobs.size(); ++i) {
-    if (jobs[i]) units.push_back(costs[i] / costs.front());
+    if (jobs[i]) units.push_back(costs[i] / unit);
   }
   speed.units = Makespan(units, workers);
 
@@ -91,13 +93,16 @@ JobSpeed MeasureSpeed(const OpenedModel& model, const CompressPlan& plan,
                             ? 0
                             : static_cast<double>(plan.bytes_out) /
                                   static_cast<double>(BytesOf(first));
-  speed.write_seconds = write * (speed.units + shards);
+  speed.write_seconds =
+      write * (speed.units / static_cast<double>(first.groups) + shards);
 
   start = MonotonicSeconds();
-  FitTarget target = LoadTarget(model, first.layer, *first.kind);
+  const ExpertGroup group = GroupAt(model.config, first, 0);
+  FitTarget target = LoadTarget(model, first.layer, *first.kind, group);
   const double load = MonotonicSeconds() - start;
   for (const TensorView* tensor : inputs) model.checkpoint.Evict(*tensor);
-  const internal::StartedFit fit = internal::StartOf(plan, first, target);
+  const internal::StartedFit fit =
+      internal::StartOf(plan, first, group, target);
   if (plan.options.calibration) {
     // Stands for the moment of the text, which is not known yet: as much work.
     if (first.fit.pairs > 0) SetToIdentity(target.cols, &target.moment);
@@ -209,8 +214,10 @@ Estimate EstimateCompression(const OpenedModel& model, const CompressPlan& plan,
   const std::vector<bool> wanted = WantedJobs(plan);
   for (size_t i = 0; i < plan.jobs.size(); ++i) {
     if (!wanted[i]) continue;
-    estimate.operations += OperationsOf(plan.jobs[i].fit, plan.options.solver)
-                               .Total(estimate.passes);
+    const FactorJob& job = plan.jobs[i];
+    estimate.operations +=
+        static_cast<double>(job.groups) *
+        OperationsOf(job.fit, plan.options.solver).Total(estimate.passes);
   }
   return estimate;
 }

@@ -14,10 +14,10 @@ namespace mobe {
 
 // Seconds of the job of this plan that don't depend on passes, and of one.
 struct JobSpeed {
-  FitCost first;            // of the plan's first job
-  double units = 0;         // the whole, as this process waits for it, in those
-  double read_seconds = 0;  // hashing and checking the model
-  double text_seconds = 0;  // running it on a text, to calibrate
+  FitCost first;     // of the plan's first job, or of its first expert group
+  double units = 0;  // the whole, as this process waits for it, in those
+  double read_seconds = 0;   // hashing and checking the model
+  double text_seconds = 0;   // running it on a text, to calibrate
   double write_seconds = 0;  // factors and shards
 
   double Seconds(int64_t passes) const;

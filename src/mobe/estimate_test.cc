@@ -100,6 +100,25 @@ TEST(EstimateTest, OfAShareAndOfRanks) {
   EXPECT_LT(half.disk_bytes, one.disk_bytes);
 }
 
+// One group is measured, and in memory, at a time.
+TEST(EstimateTest, OfGroups) {
+  const OneThread one_thread;
+  const OpenedModel model = OpenModel(SmallModel());
+  CompressOptions options = QuickOptions(4);
+  const TempFolder out;
+  const auto plan = [&](int64_t groups) {
+    options.groups = groups;
+    return PlanCompression(model, options);
+  };
+  EXPECT_LT(plan(2).fit_bytes, plan(1).fit_bytes);
+  const Estimate two = EstimateCompression(model, plan(2), out.path(), 1);
+  EXPECT_DOUBLE_EQ(two.speed.units, 8);
+  EXPECT_LE(two.speed.first.experts, 8);
+  FitShape half{8, 32, 64, 32, 2};
+  EXPECT_DOUBLE_EQ(two.operations,
+                   8 * OperationsOf(half, Solver::kFast).Total(2));
+}
+
 TEST(EstimateTest, OnlyWhatIsLeft) {
   const OneThread one_thread;
   const OpenedModel model = OpenModel(SmallModel());

@@ -87,45 +87,68 @@ void BuildExpert(const Factors& factors, int64_t expert, int64_t rows,
        0.0f, product, cols);
 }
 
-FitError MeasureFit(const FitTarget& target, const Factors& factors) {
-  return MeasureDifference(target, [&](int64_t expert, float* product) {
+namespace {
+
+std::vector<ExpertError> MeasureExperts(const FitTarget& target,
+                                        const BuildFn& build) {
+  std::vector<ExpertError> experts(target.experts);
+  ParallelFor(target.experts, [&](int64_t e) {
+    thread_local Buffer<float> product;
+    product.Resize(target.matrix_size());
+    build(e, product.data());
+    experts[e].difference =
+        Kernels().subtract(product.data(), 1, target.matrix(e),
+                           target.matrix_size(), product.data());
+    std::fill(product.begin(), product.end(), 0.0f);
+    experts[e].weights =
+        Kernels().subtract(target.matrix(e), 1, product.data(),
+                           target.matrix_size(), product.data());
+  });
+  return experts;
+}
+
+}  // namespace
+
+std::vector<ExpertError> MeasureExperts(const FitTarget& target,
+                                        const Factors& factors) {
+  return MeasureExperts(target, [&](int64_t expert, float* product) {
     thread_local Buffer<float> scratch;
     BuildExpert(factors, expert, target.rows, target.cols, &scratch, product);
   });
 }
 
-FitError MeasureDifference(const FitTarget& target, const BuildFn& build) {
-  std::vector<double> errors(target.experts);
-  std::vector<double> norms(target.experts);
-  ParallelFor(target.experts, [&](int64_t e) {
-    thread_local Buffer<float> product;
-    product.Resize(target.matrix_size());
-    build(e, product.data());
-    errors[e] = Kernels().subtract(product.data(), 1, target.matrix(e),
-                                   target.matrix_size(), product.data());
-    std::fill(product.begin(), product.end(), 0.0f);
-    norms[e] = Kernels().subtract(target.matrix(e), 1, product.data(),
-                                  target.matrix_size(), product.data());
-  });
+FitError ErrorOf(const std::vector<ExpertError>& experts, double scale,
+                 int64_t matrix_size) {
   FitError result;
   double error = 0;
   double norm = 0;
-  for (int64_t e = 0; e < target.experts; ++e) {
-    error += errors[e];
-    norm += norms[e];
+  for (size_t e = 0; e < experts.size(); ++e) {
+    const auto [difference, weights] = experts[e];
+    error += difference;
+    norm += weights;
     const double relative =
-        norms[e] > 0 ? std::sqrt(errors[e] / norms[e]) : std::sqrt(errors[e]);
+        weights > 0 ? std::sqrt(difference / weights) : std::sqrt(difference);
     // Nothing is worse than NaN: it is taken, and stays.
     if (std::isnan(result.worst_expert)) continue;
     if (!(relative <= result.worst_expert)) {
       result.worst_expert = relative;
-      result.worst_expert_index = e;
+      result.worst_expert_index = static_cast<int64_t>(e);
     }
   }
-  result.scaled_mse = error / (target.scale * target.scale) /
-                      static_cast<double>(target.weights.size());
+  const auto count = static_cast<int64_t>(experts.size()) * matrix_size;
+  result.scaled_mse = error / (scale * scale) / static_cast<double>(count);
   result.relative = norm > 0 ? std::sqrt(error / norm) : std::sqrt(error);
   return result;
+}
+
+FitError MeasureFit(const FitTarget& target, const Factors& factors) {
+  return ErrorOf(MeasureExperts(target, factors), target.scale,
+                 target.matrix_size());
+}
+
+FitError MeasureDifference(const FitTarget& target, const BuildFn& build) {
+  return ErrorOf(MeasureExperts(target, build), target.scale,
+                 target.matrix_size());
 }
 
 void RoundTo(DType dtype, Buffer<float>* values) {

@@ -104,6 +104,15 @@ struct FitError {
   int64_t worst_expert_index = 0;
 };
 FitError MeasureFit(const FitTarget& target, const Factors& factors);
+// The same in two steps, for experts that are not in memory together.
+struct ExpertError {
+  double difference = 0;  // squared Frobenius norm of W - A f(alpha B)
+  double weights = 0;     // of W
+};
+std::vector<ExpertError> MeasureExperts(const FitTarget& target,
+                                        const Factors& factors);
+FitError ErrorOf(const std::vector<ExpertError>& experts, double scale,
+                 int64_t matrix_size);
 // The same for any approximation: build(expert, product) writes its matrix, and
 // is called from several threads.
 using BuildFn = std::function<void(int64_t expert, float* product)>;

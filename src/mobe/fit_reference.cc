@@ -33,18 +33,12 @@ HalfTarget MakeHalfTarget(const FitTarget& target) {
   const int64_t size = target.weights.size();
   half.weights.Resize(size);
   half.scaled.Resize(size);
-  double sum = 0;
-  for (int64_t i = 0; i < size; ++i) {
-    half.weights[i] = AsHalf(target.weights[i]);
-    sum += half.weights[i];
-  }
-  const double mean = sum / static_cast<double>(size);
-  double squares = 0;
-  for (const float w : half.weights) squares += (w - mean) * (w - mean);
-  half.scale = AsHalf(static_cast<float>(std::sqrt(
-      squares / static_cast<double>(std::max<int64_t>(size - 1, 1)))));
+  // Of all experts, where the target is a group of them. That the weights were
+  // not yet rounded for it is less than what its own rounding leaves.
+  half.scale = AsHalf(static_cast<float>(target.scale));
   if (half.scale == 0) half.scale = 1;
   for (int64_t i = 0; i < size; ++i) {
+    half.weights[i] = AsHalf(target.weights[i]);
     half.scaled[i] = AsHalf(half.weights[i] / half.scale);
   }
   return half;

@@ -10,8 +10,10 @@
 namespace mobe {
 namespace {
 
-std::string MlpName(int64_t layer, const std::string& tensor) {
-  return fmt::format("model.layers.{}.mlp.{}", layer, tensor);
+std::string MlpName(int64_t layer, const char* before, const MatrixKind& kind,
+                    const char* after, int64_t group) {
+  return fmt::format("model.layers.{}.mlp.{}{}{}{}", layer, before, kind.name,
+                     after, group < 0 ? "" : fmt::format("_{}", group));
 }
 
 std::vector<int64_t> MoeLayers(const ModelConfig& config) {
@@ -22,26 +24,32 @@ std::vector<int64_t> MoeLayers(const ModelConfig& config) {
   return layers;
 }
 
-// The bases of a layer and kind in any form; null when there are none.
+// The bases of a layer and kind for all experts (group -1) or for a group, in
+// any form; null when there are none.
 const TensorView* FindBases(const Checkpoint& checkpoint, int64_t layer,
-                            const MatrixKind& kind) {
+                            const MatrixKind& kind, int64_t group) {
   for (const auto name : {BasesName, LeftName, RightName}) {
-    const TensorView* tensor = checkpoint.Find(name(layer, kind));
+    const TensorView* tensor = checkpoint.Find(name(layer, kind, group));
     if (tensor != nullptr) return tensor;
   }
   return nullptr;
 }
 
-void RefuseExpertGroups(const Checkpoint& checkpoint,
-                        const ModelConfig& config) {
-  for (const int64_t layer : MoeLayers(config)) {
-    const std::string name = MlpName(layer, "B_gate_0");
-    if (checkpoint.Find(name) == nullptr) continue;
-    Fail(ErrorKind::kUnsupported,
-         "{}: layer {} has bases in expert groups ({}), which can't be read "
-         "yet",
-         checkpoint.folder().string(), layer, name);
+// The same for any group. Fails when there are bases both for all experts and
+// for a group.
+const TensorView* FindBases(const Checkpoint& checkpoint, int64_t layer,
+                            const MatrixKind& kind) {
+  const TensorView* common = FindBases(checkpoint, layer, kind, -1);
+  const TensorView* grouped = FindBases(checkpoint, layer, kind, 0);
+  // Where the first is missing, still no plain model.
+  if (grouped == nullptr) grouped = FindBases(checkpoint, layer, kind, 1);
+  if (common != nullptr && grouped != nullptr) {
+    Fail(ErrorKind::kCorruptFile,
+         "{}: tensors {} and {} are both there, expected bases either for all "
+         "experts or for groups of them",
+         checkpoint.folder().string(), common->name, grouped->name);
   }
+  return common != nullptr ? common : grouped;
 }
 
 bool HasAnyBases(const Checkpoint& checkpoint, const ModelConfig& config) {
@@ -60,24 +68,48 @@ Activation ReadActivation(const ConfigReader& reader) {
   return *activation;
 }
 
+// Groups that the reference makes, if it makes any.
+constexpr int64_t kReferenceGroups = 2;
+
+// Fails unless experts and bases can be in the two groups that `bases` tells.
+void CheckTwoGroups(const ConfigReader& reader, const TensorView& bases,
+                    const ModelConfig& config) {
+  const std::string expected = fmt::format(
+      "an even number, since {} is of one of two expert groups", bases.name);
+  if (reader.Size("num_B") % kReferenceGroups != 0) {
+    reader.Reject("num_B", expected);
+  }
+  if (config.num_experts % kReferenceGroups != 0) {
+    Fail(ErrorKind::kCorruptFile, "{}: {} experts, expected {}",
+         reader.source(), config.num_experts, expected);
+  }
+}
+
 // Of the reference, and of version 1: gate and up of the layers that have
 // bases, all with num_B of them.
 MobeFormat ReadUniform(const ConfigReader& reader, const Checkpoint& checkpoint,
                        const ModelConfig& config) {
   MobeFormat format;
+  int64_t groups = 0;  // the same everywhere, as in the first layer
   for (const int64_t layer : MoeLayers(config)) {
-    const bool gate = FindBases(checkpoint, layer, kGateKind) != nullptr;
-    const bool up = FindBases(checkpoint, layer, kUpKind) != nullptr;
-    if (gate != up) {
+    const TensorView* gate = FindBases(checkpoint, layer, kGateKind);
+    const TensorView* up = FindBases(checkpoint, layer, kUpKind);
+    if ((gate != nullptr) != (up != nullptr)) {
+      const bool has_gate = gate != nullptr;
       Fail(ErrorKind::kCorruptFile, "{}: layer {} has tensor {} but not {}",
-           checkpoint.folder().string(), layer,
-           BasesName(layer, gate ? kGateKind : kUpKind),
-           BasesName(layer, gate ? kUpKind : kGateKind));
+           checkpoint.folder().string(), layer, (has_gate ? gate : up)->name,
+           BasesName(layer, has_gate ? kUpKind : kGateKind));
     }
-    if (!gate) continue;
+    if (gate == nullptr) continue;
+    if (groups == 0) {
+      const bool common =
+          FindBases(checkpoint, layer, kGateKind, -1) != nullptr;
+      if (!common) CheckTwoGroups(reader, *gate, config);
+      groups = common ? 1 : kReferenceGroups;
+    }
     for (const MatrixKind* kind : {&kGateKind, &kUpKind}) {
       format.factors.push_back(
-          {layer, kind, reader.Size("num_B"), config.expert_size, 0});
+          {layer, kind, reader.Size("num_B"), config.expert_size, 0, groups});
     }
   }
   format.activation = ReadActivation(reader);
@@ -116,6 +148,13 @@ MobeFormat ReadTable(const ConfigReader& reader, const ModelConfig& config) {
         size_up_to("rank", config.expert_size, "the size of the experts");
     const int64_t basis_rank =
         row.Has("basis_rank") ? size_up_to("basis_rank", rank, "\"rank\"") : 0;
+    const int64_t groups = row.Size("groups", 1);
+    if (num_bases % groups != 0 || config.num_experts % groups != 0) {
+      row.Reject("groups",
+                 fmt::format("a divisor of \"num_B\" ({}) and of the number of "
+                             "experts ({})",
+                             num_bases, config.num_experts));
+    }
     for (const int64_t layer : row.Counts("layers")) {
       if (layer >= config.num_layers || !config.IsMoeLayer(layer)) {
         row.Reject("layers", "layers that have experts");
@@ -124,7 +163,8 @@ MobeFormat ReadTable(const ConfigReader& reader, const ModelConfig& config) {
         Fail(ErrorKind::kCorruptFile, "{}: {} of layer {} is listed twice",
              row.source(), kind->name, layer);
       }
-      format.factors.push_back({layer, kind, num_bases, rank, basis_rank});
+      format.factors.push_back(
+          {layer, kind, num_bases, rank, basis_rank, groups});
     }
   }
   std::sort(format.factors.begin(), format.factors.end(),
@@ -164,6 +204,7 @@ Json FactorsJson(const MobeFormat& format) {
                 {"rank", shape.rank},
                 {"layers", Json::array()}};
     if (shape.basis_rank != 0) row["basis_rank"] = shape.basis_rank;
+    if (shape.groups != 1) row["groups"] = shape.groups;
     const auto same = std::find_if(rows.begin(), rows.end(), [&](Json other) {
       other["layers"] = Json::array();
       return other == row;
@@ -177,12 +218,16 @@ Json FactorsJson(const MobeFormat& format) {
 
 // What the reference can express.
 bool IsReference(const MobeFormat& format, const ModelConfig& config) {
-  if (format.activation == Activation::kIdentity) return false;
+  const FactorShape& first = format.factors.front();
+  if (format.activation == Activation::kIdentity ||
+      (first.groups != 1 && first.groups != kReferenceGroups)) {
+    return false;
+  }
   std::vector<FactorShape> expected;
   for (const int64_t layer : MoeLayers(config)) {
     for (const MatrixKind* kind : {&kGateKind, &kUpKind}) {
-      expected.push_back({layer, kind, format.factors.front().num_bases,
-                          config.expert_size, 0});
+      expected.push_back(
+          {layer, kind, first.num_bases, config.expert_size, 0, first.groups});
     }
   }
   return format.factors == expected;
@@ -245,25 +290,39 @@ std::vector<int64_t> MobeFormat::Layers() const {
   return layers;
 }
 
-std::string BasesName(int64_t layer, const MatrixKind& kind) {
-  return MlpName(layer, fmt::format("B_{}", kind.name));
+ExpertGroup GroupAt(const ModelConfig& config, const FactorShape& shape,
+                    int64_t index) {
+  const int64_t count = config.num_experts / shape.groups;
+  return {index * count, count, shape.groups == 1 ? -1 : index};
 }
 
-std::string LeftName(int64_t layer, const MatrixKind& kind) {
-  return MlpName(layer, fmt::format("B_{}_U", kind.name));
+std::vector<ExpertGroup> GroupsOf(const ModelConfig& config,
+                                  const FactorShape& shape) {
+  std::vector<ExpertGroup> groups;
+  for (int64_t g = 0; g < shape.groups; ++g) {
+    groups.push_back(GroupAt(config, shape, g));
+  }
+  return groups;
 }
 
-std::string RightName(int64_t layer, const MatrixKind& kind) {
-  return MlpName(layer, fmt::format("B_{}_V", kind.name));
+std::string BasesName(int64_t layer, const MatrixKind& kind, int64_t group) {
+  return MlpName(layer, "B_", kind, "", group);
 }
 
-std::string AlphaName(int64_t layer, const MatrixKind& kind) {
-  return MlpName(layer, fmt::format("W_{}", kind.name));
+std::string LeftName(int64_t layer, const MatrixKind& kind, int64_t group) {
+  return MlpName(layer, "B_", kind, "_U", group);
+}
+
+std::string RightName(int64_t layer, const MatrixKind& kind, int64_t group) {
+  return MlpName(layer, "B_", kind, "_V", group);
+}
+
+std::string AlphaName(int64_t layer, const MatrixKind& kind, int64_t group) {
+  return MlpName(layer, "W_", kind, "", group);
 }
 
 std::optional<MobeFormat> DetectFormat(const Checkpoint& checkpoint,
                                        const ModelConfig& config) {
-  RefuseExpertGroups(checkpoint, config);
   const ConfigReader top(checkpoint.config(), checkpoint.config_path());
   const bool any = HasAnyBases(checkpoint, config);
   if (!any && top.Has("mobe")) {
@@ -288,6 +347,29 @@ std::optional<MobeFormat> DetectFormat(const Checkpoint& checkpoint,
   return format;
 }
 
+namespace {
+
+// What a group of experts shares.
+void AddShared(const ModelConfig& config, const ExpertGroup& group,
+               const FactorShape& shape, std::vector<TensorSpec>* tensors) {
+  const MatrixKind& kind = *shape.kind;
+  const int64_t m = shape.num_bases / shape.groups;
+  const int64_t k = shape.basis_rank;
+  const auto add = [&](Role role, auto name, std::vector<int64_t> dims) {
+    tensors->push_back({role, shape.layer, -1,
+                        name(shape.layer, kind, group.index), std::move(dims)});
+  };
+  if (k == 0) {
+    add(kind.bases, BasesName, {m, shape.rank, config.hidden_size});
+  } else {
+    add(kind.left, LeftName, {m, shape.rank, k});
+    add(kind.right, RightName, {m, k, config.hidden_size});
+  }
+  add(kind.alpha, AlphaName, {group.count, m});
+}
+
+}  // namespace
+
 std::vector<TensorSpec> ListTensors(const Family& family,
                                     const ModelConfig& config,
                                     const MobeFormat& format) {
@@ -300,23 +382,12 @@ std::vector<TensorSpec> ListTensors(const Family& family,
       tensors.push_back(std::move(spec));
       continue;
     }
-    const auto [layer, unused, m, rank, k] = *shape;
-    const int64_t hidden = config.hidden_size;
-    const auto add = [&](Role role, std::string name,
-                         std::vector<int64_t> dims) {
-      tensors.push_back(
-          {role, spec.layer, -1, std::move(name), std::move(dims)});
-    };
-    if (spec.expert == 0 && k == 0) {
-      add(kind->bases, BasesName(layer, *kind), {m, rank, hidden});
-    } else if (spec.expert == 0) {
-      add(kind->left, LeftName(layer, *kind), {m, rank, k});
-      add(kind->right, RightName(layer, *kind), {m, k, hidden});
+    const int64_t in_group = config.num_experts / shape->groups;
+    if (spec.expert % in_group == 0) {
+      AddShared(config, GroupAt(config, *shape, spec.expert / in_group), *shape,
+                &tensors);
     }
-    if (spec.expert == 0) {
-      add(kind->alpha, AlphaName(layer, *kind), {config.num_experts, m});
-    }
-    spec.shape = {config.expert_size, rank};
+    spec.shape = {config.expert_size, shape->rank};
     tensors.push_back(std::move(spec));
   }
   return tensors;
@@ -350,6 +421,7 @@ Json DescribeFormat(const MobeFormat& format) {
   return {{"num_bases", value(&FactorShape::num_bases)},
           {"rank", value(&FactorShape::rank)},
           {"basis_rank", value(&FactorShape::basis_rank)},
+          {"groups", value(&FactorShape::groups)},
           {"activation", ActivationName(format.activation)},
           {"layers", format.Layers()},
           {"matrices", KindNames(format)},
@@ -369,14 +441,16 @@ std::string SummarizeFormat(const MobeFormat& format) {
     kinds += names[i];
   }
   const std::string basis_rank = value(&FactorShape::basis_rank);
+  const std::string groups = value(&FactorShape::groups);
   const size_t layers = format.Layers().size();
-  return fmt::format("{} of {} layer{}, {} bases of rank {}{}, {}", kinds,
-                     layers, layers == 1 ? "" : "s",
-                     value(&FactorShape::num_bases), value(&FactorShape::rank),
-                     basis_rank == "0"
-                         ? ""
-                         : fmt::format(" (products of rank {})", basis_rank),
-                     ActivationName(format.activation));
+  return fmt::format(
+      "{} of {} layer{}, {} bases of rank {}{}{}, {}", kinds, layers,
+      layers == 1 ? "" : "s", value(&FactorShape::num_bases),
+      value(&FactorShape::rank),
+      basis_rank == "0" ? ""
+                        : fmt::format(" (products of rank {})", basis_rank),
+      groups == "1" ? "" : fmt::format(" in {} expert groups", groups),
+      ActivationName(format.activation));
 }
 
 }  // namespace mobe

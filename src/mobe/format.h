@@ -7,7 +7,14 @@
 //   ...experts.{j}.gate_proj, up_proj     [expert_size, rank]: A, scale
 //   included config.json: "num_B", "activation"
 //
-// with rank = expert_size and the same num_bases everywhere. What it can't
+// with rank = expert_size and the same num_bases everywhere; or, as it writes
+// Kimi-K2, with the experts of a layer in two groups, each with half of the
+// bases for itself, which only the names tell:
+//
+//   ...mlp.B_gate_0, B_gate_1, B_up_0, ...    [num_B / 2, rank, hidden]
+//   ...mlp.W_gate_0, W_gate_1, W_up_0, ...    [experts / 2, num_B / 2]
+//
+// Group g has the experts from g experts / 2 on. What the reference can't
 // express is stored alike, under names of the same kind:
 //
 //   model.layers.{i}.mlp.B_down, W_down   of the transpose of down, so that the
@@ -21,11 +28,13 @@
 //
 //   "mobe": {"version": 2, "activation": "identity",
 //            "factors": [{"matrix": "gate", "layers": [2, 3], "num_B": 8,
-//                         "rank": 32, "basis_rank": 4}, ...]}
+//                         "rank": 32, "basis_rank": 4, "groups": 2}, ...]}
 //
-// where "basis_rank" is missing for bases stored whole. Version 1, which is
-// read but no longer written, has "num_B", "activation" and "layers" for gate
-// and up in some of the layers. Sparse alpha is stored dense, with zeros.
+// where "basis_rank" is missing for bases stored whole, and "groups" where all
+// experts share all bases. (A reader of version 2 that knows no groups misses
+// the tensors without a number, and so refuses them.) Version 1, which is read
+// but no longer written, has "num_B", "activation" and "layers" for gate and up
+// in some of the layers. Sparse alpha is stored dense, with zeros.
 #pragma once
 
 #include <cstdint>
@@ -79,12 +88,26 @@ const MatrixKind* KindOf(Role role);
 struct FactorShape {
   int64_t layer = 0;
   const MatrixKind* kind = nullptr;  // in kMatrixKinds
-  int64_t num_bases = 0;
+  int64_t num_bases = 0;             // of all groups
   int64_t rank = 0;
   int64_t basis_rank = 0;  // of low-rank bases; 0: they are stored whole
+  // Groups of experts, each with as many of the bases, which the others don't
+  // use. Divides the experts and num_bases.
+  int64_t groups = 1;
 
   bool operator==(const FactorShape&) const = default;
 };
+
+// Experts [first, first + count), which share bases.
+struct ExpertGroup {
+  int64_t first = 0;
+  int64_t count = 0;
+  int64_t index = -1;  // in the names of tensors; -1: the only group has none
+};
+ExpertGroup GroupAt(const ModelConfig& config, const FactorShape& shape,
+                    int64_t index);
+std::vector<ExpertGroup> GroupsOf(const ModelConfig& config,
+                                  const FactorShape& shape);
 
 // How a model is factored.
 struct MobeFormat {
@@ -97,10 +120,14 @@ struct MobeFormat {
   std::vector<int64_t> Layers() const;  // with anything factored, ascending
 };
 
-std::string BasesName(int64_t layer, const MatrixKind& kind);
-std::string LeftName(int64_t layer, const MatrixKind& kind);
-std::string RightName(int64_t layer, const MatrixKind& kind);
-std::string AlphaName(int64_t layer, const MatrixKind& kind);
+// `group` is ExpertGroup::index.
+std::string BasesName(int64_t layer, const MatrixKind& kind,
+                      int64_t group = -1);
+std::string LeftName(int64_t layer, const MatrixKind& kind, int64_t group = -1);
+std::string RightName(int64_t layer, const MatrixKind& kind,
+                      int64_t group = -1);
+std::string AlphaName(int64_t layer, const MatrixKind& kind,
+                      int64_t group = -1);
 
 // What the checkpoint holds: told by its tensors, not by its config, which must
 // then agree. Nothing for a plain model. Shapes are those of the config; that
@@ -124,8 +151,8 @@ Json FactoredConfig(Json original, const ModelConfig& config,
                     const MobeFormat& format);
 Json PlainConfig(Json factored);
 
-// For --json: "num_bases", "rank" and "basis_rank" (null where they vary),
-// "activation", "layers", "matrices", and "factors" as in config.json.
+// For --json: "num_bases", "rank", "basis_rank" and "groups" (null where they
+// vary), "activation", "layers", "matrices", and "factors" as in config.json.
 Json DescribeFormat(const MobeFormat& format);
 // The same in words: "gate and up of 6 layers, 8 bases of rank 96, silu".
 std::string SummarizeFormat(const MobeFormat& format);

@@ -293,13 +293,104 @@ TEST(FormatTest, BasesThatAreNoThreeDimensions) {
 // As the reference writes Kimi-K2: nothing but the names tells.
 TEST(FormatTest, ExpertGroups) {
   FactoredFolder folder;
-  for (LooseTensor& tensor : folder.tensors) {
-    for (const char* name : {"B_gate", "B_up", "W_gate", "W_up"}) {
-      if (tensor.name.ends_with(name)) tensor.name += "_0";
-    }
+  SplitIntoTwoGroups(&folder.config, &folder.tensors);
+  const OpenedModel model = OpenModel(folder.Write());
+  EXPECT_EQ(model.mobe->factors, Shapes({1, 2}, kGateAndUp, 8, 32, 0, 2));
+  EXPECT_EQ(model.tensors.size(), model.checkpoint.tensors().size());
+  EXPECT_EQ(model.At(Role::kUpBases, 2, 1).name, "model.layers.2.mlp.B_up_1");
+  const Json json = ReadConfig(folder.Write());
+  EXPECT_EQ(FactoredConfig(PlainConfig(json), ConfigOf(json), *model.mobe),
+            json);
+}
+
+TEST(FormatTest, ExpertGroupsThatDoNotFit) {
+  struct Case {
+    const char* message;
+    void (*change)(FactoredFolder* folder);
+    ErrorKind kind = ErrorKind::kCorruptFile;
+  };
+  static constexpr auto in_layer_1 = [](const char* name) {
+    return fmt::format("model.layers.1.mlp.{}", name);
+  };
+  const Case cases[] = {
+      {"no tensor model.layers.1.mlp.B_gate_1, expected one of shape [4, 32, "
+       "64]",
+       [](auto* f) { f->Erase(in_layer_1("B_gate_1")); }, ErrorKind::kMissing},
+      {"no tensor model.layers.1.mlp.B_gate_0, expected one of shape [4, 32, "
+       "64]",
+       [](auto* f) { f->Erase(in_layer_1("B_gate_0")); }, ErrorKind::kMissing},
+      {"no tensor model.layers.2.mlp.W_up_1, expected one of shape [8, 4]",
+       [](auto* f) { f->Erase("model.layers.2.mlp.W_up_1"); },
+       ErrorKind::kMissing},
+      {"layer 1 has tensor model.layers.1.mlp.B_gate_0 but not "
+       "model.layers.1.mlp.B_up",
+       [](auto* f) {
+         f->Erase(in_layer_1("B_up_0"));
+         f->Erase(in_layer_1("B_up_1"));
+       }},
+      {"tensors model.layers.1.mlp.B_up and model.layers.1.mlp.B_up_0 are both "
+       "there, expected bases either for all experts or for groups of them",
+       [](auto* f) {
+         f->tensors.push_back(TensorOf(f->tensors, in_layer_1("B_up_0")));
+         f->tensors.back().name = in_layer_1("B_up");
+       }},
+      // One layer in groups, the other not.
+      {"no tensor model.layers.2.mlp.B_gate_0, expected one of shape [4, 32, "
+       "64]",
+       [](auto* f) {
+         TensorOf(f->tensors, "model.layers.2.mlp.B_gate_0").name =
+             "model.layers.2.mlp.B_gate";
+         f->Erase("model.layers.2.mlp.B_gate_1");
+       },
+       ErrorKind::kMissing},
+      {"\"num_B\" is 7, expected an even number, since "
+       "model.layers.1.mlp.B_gate_0 is of one of two expert groups",
+       [](auto* f) { f->config["num_B"] = 7; }},
+      {"\"num_B\" is missing", [](auto* f) { f->config.erase("num_B"); }},
+      {"15 experts, expected an even number, since model.layers.1.mlp.B_gate_0",
+       [](auto* f) { f->config["num_experts"] = 15; }},
+      // The number in a group where that of all is expected.
+      {"tensor model.layers.1.mlp.B_gate_0 has shape [4, 32, 64], expected [2, "
+       "32, 64] by config.json",
+       [](auto* f) { f->config["num_B"] = 4; }},
+      {"tensor model.layers.1.mlp.W_gate_1 has shape [16, 2], expected [8, 4]",
+       [](auto* f) {
+         TensorOf(f->tensors, in_layer_1("W_gate_1")).shape = {16, 2};
+       }},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.message);
+    FactoredFolder folder;
+    SplitIntoTwoGroups(&folder.config, &folder.tensors);
+    c.change(&folder);
+    ExpectError(c.kind, c.message, [&] { OpenModel(folder.Write()); });
   }
-  ExpectError(ErrorKind::kUnsupported, "has bases in expert groups",
-              [&] { OpenModel(folder.Write()); });
+}
+
+// Any number of groups, where the table tells.
+TEST(FormatTest, ExpertGroupsOfTheTable) {
+  FactoredFolder folder;
+  SplitIntoTwoGroups(&folder.config, &folder.tensors);
+  const auto open_with = [&](const Json& groups) {
+    Json table = Table();
+    for (Json& row : table) {
+      row["num_B"] = 8;
+      row["groups"] = groups;
+    }
+    folder.config["mobe"] = {{"version", 2}, {"factors", table}};
+    return OpenModel(folder.Write()).mobe->factors;
+  };
+  EXPECT_EQ(open_with(2), Shapes({1, 2}, kGateAndUp, 8, 32, 0, 2));
+  ExpectError(ErrorKind::kCorruptFile,
+              "tensor model.layers.1.mlp.B_gate_0 has shape [4, 32, 64], "
+              "expected [2, 32, 64] by config.json",
+              [&] { open_with(4); });
+  ExpectError(ErrorKind::kMissing, "no tensor model.layers.1.mlp.B_gate,",
+              [&] { open_with(1); });
+  for (const Json& groups : {Json(0), Json(-1), Json("2"), Json(3), Json(16)}) {
+    ExpectError(ErrorKind::kCorruptFile, "factors[0]: \"groups\" is ",
+                [&] { open_with(groups); });
+  }
 }
 
 TEST(FormatTest, KeyWithoutBases) {
@@ -339,6 +430,8 @@ TEST(FormatTest, ConfigBeyondTheReference) {
       {Activation::kSilu, Shapes({1, 2}, kGateAndUp, 4, 31)},
       {Activation::kSilu, Shapes({1, 2}, kGateAndUp, 4, 32, 32)},
       {Activation::kSilu, unequal},
+      {Activation::kSilu, Shapes({1, 2}, kGateAndUp, 4, 32, 0, 4)},
+      {Activation::kSilu, Shapes({1}, kGateAndUp, 4, 32, 0, 2)},
   };
   for (const MobeFormat& format : formats) {
     const Json factored = FactoredConfig(plain, ConfigOf(plain), format);
@@ -384,27 +477,36 @@ TEST(FormatTest, InWordsAndJson) {
             "of rank 0 to 4), silu");
   const Json json = DescribeFormat(format);
   EXPECT_TRUE(json.at("num_bases").is_null());
+  EXPECT_EQ(json.at("groups"), 1);
   EXPECT_EQ(json.at("rank"), 32);
   EXPECT_EQ(json.at("matrices"), Json({"gate", "up", "down"}));
   EXPECT_EQ(json.at("factors").size(), 4u);
+  format.factors = Shapes({1, 2}, kGateAndUp, 8, 32, 4, 2);
+  EXPECT_EQ(SummarizeFormat(format),
+            "gate and up of 2 layers, 8 bases of rank 32 (products of rank 4) "
+            "in 2 expert groups, silu");
+  EXPECT_EQ(DescribeFormat(format).at("groups"), 2);
+  EXPECT_EQ(DescribeFormat(format).at("factors")[0].at("groups"), 2);
 }
 
 TEST(FormatTest, Tensors) {
   const Json json = ReadConfig(SmallModel());
   const ModelConfig config = ConfigOf(json);
-  const MobeFormat format{
-      Activation::kSilu,
-      {{2, &kGateKind, 3, 24, 0}, {2, &kDownKind, 5, 20, 7}}};
+  const MobeFormat format{Activation::kSilu,
+                          {{2, &kGateKind, 3, 24, 0},
+                           {2, &kUpKind, 4, 32, 0, 2},
+                           {2, &kDownKind, 5, 20, 7}}};
   const Family& family = *Families()[0];
   const auto plain = ListTensors(family, config);
   const auto factored = ListTensors(family, config, format);
-  EXPECT_EQ(factored.size(), plain.size() + 5);
+  EXPECT_EQ(factored.size(), plain.size() + 9);
   std::vector<std::string> added;
   size_t at = 0;
   for (const TensorSpec& spec : factored) {
     if (spec.name == plain[at].name) {
       std::vector<int64_t> shape = plain[at].shape;
       if (spec.layer == 2 && spec.role == Role::kExpertGate) shape = {32, 24};
+      if (spec.layer == 2 && spec.role == Role::kExpertUp) shape = {32, 32};
       if (spec.layer == 2 && spec.role == Role::kExpertDown) shape = {32, 20};
       EXPECT_EQ(spec.shape, shape) << spec.name;
       ++at;
@@ -416,12 +518,18 @@ TEST(FormatTest, Tensors) {
   EXPECT_EQ(at, plain.size());
   const std::string mlp = "model.layers.2.mlp.";
   const std::string gate = " before " + mlp + "experts.0.gate_proj.weight";
+  const auto up = [&](int expert) {
+    return fmt::format(" before {}experts.{}.up_proj.weight", mlp, expert);
+  };
   const std::string down = " before " + mlp + "experts.0.down_proj.weight";
-  EXPECT_THAT(added, ElementsAre(mlp + "B_gate [3,24,64]" + gate,
-                                 mlp + "W_gate [16,3]" + gate,
-                                 mlp + "B_down_U [5,20,7]" + down,
-                                 mlp + "B_down_V [5,7,64]" + down,
-                                 mlp + "W_down [16,5]" + down));
+  EXPECT_THAT(
+      added,
+      ElementsAre(
+          mlp + "B_gate [3,24,64]" + gate, mlp + "W_gate [16,3]" + gate,
+          mlp + "B_up_0 [2,32,64]" + up(0), mlp + "W_up_0 [8,2]" + up(0),
+          mlp + "B_up_1 [2,32,64]" + up(8), mlp + "W_up_1 [8,2]" + up(8),
+          mlp + "B_down_U [5,20,7]" + down, mlp + "B_down_V [5,7,64]" + down,
+          mlp + "W_down [16,5]" + down));
 }
 
 }  // namespace

@@ -61,6 +61,20 @@ void SortPairs(const SafetensorsFile& file, int64_t experts,
   }
 }
 
+// Leaves the pairs of the experts of a group.
+void KeepGroup(const ExpertGroup& group, RoutedInputs* inputs) {
+  const auto starts = inputs->starts.begin() + group.first;
+  inputs->starts = {starts, starts + group.count + 1};
+  const int64_t begin = inputs->starts.front();
+  const int64_t end = inputs->starts.back();
+  for (int64_t& start : inputs->starts) start -= begin;
+  const auto keep = [&](auto* pairs) {
+    *pairs = {pairs->begin() + begin, pairs->begin() + end};
+  };
+  keep(&inputs->tokens);
+  keep(&inputs->weights);
+}
+
 }  // namespace
 
 std::string MomentsName(int64_t layer, const char* what) {
@@ -69,18 +83,25 @@ std::string MomentsName(int64_t layer, const char* what) {
 
 void LoadMoments(const std::filesystem::path& path, int64_t layer,
                  const MatrixKind& kind, FitTarget* target) {
+  LoadMoments(path, layer, kind, target->experts, {0, target->experts}, target);
+}
+
+void LoadMoments(const std::filesystem::path& path, int64_t layer,
+                 const MatrixKind& kind, int64_t experts,
+                 const ExpertGroup& group, FitTarget* target) {
   if (kind.transposed) return;
   const SafetensorsFile file(path);
-  const int64_t n = target->experts;
   const int64_t d = target->cols;
   target->moment =
       Read<float>(file, MomentsName(layer, "moment"), DType::kF32, {d, d});
   ScaleToMeanOne(d + 1, &target->moment);
-  target->importance =
-      Read<float>(file, MomentsName(layer, "importance"), DType::kF32, {n});
-  ScaleToMeanOne(1, &target->importance);
-  for (float& value : target->importance) {
-    value = std::max(value, kLeastImportance);
+  Buffer<float> importance = Read<float>(file, MomentsName(layer, "importance"),
+                                         DType::kF32, {experts});
+  ScaleToMeanOne(1, &importance);
+  target->importance.Resize(group.count);
+  for (int64_t e = 0; e < group.count; ++e) {
+    target->importance[e] =
+        std::max(importance[group.first + e], kLeastImportance);
   }
   const std::string picks_name = MomentsName(layer, "picks");
   const std::vector<int64_t> shape = file.At(picks_name).shape;
@@ -91,9 +112,10 @@ void LoadMoments(const std::filesystem::path& path, int64_t layer,
   target->inputs.x = Read<BFloat16>(file, MomentsName(layer, "inputs"),
                                     DType::kBF16, {shape[0], d});
   SortPairs(
-      file, n, Read<int32_t>(file, picks_name, DType::kI32, shape),
+      file, experts, Read<int32_t>(file, picks_name, DType::kI32, shape),
       Read<float>(file, MomentsName(layer, "pick_weights"), DType::kF32, shape),
       shape[1], &target->inputs);
+  KeepGroup(group, &target->inputs);
 }
 
 }  // namespace mobe

@@ -42,5 +42,9 @@ std::string MomentsName(int64_t layer, const char* what);
 inline constexpr float kLeastImportance = 0.05f;
 void LoadMoments(const std::filesystem::path& path, int64_t layer,
                  const MatrixKind& kind, FitTarget* target);
+// The same for a target that holds a group of the layer's experts.
+void LoadMoments(const std::filesystem::path& path, int64_t layer,
+                 const MatrixKind& kind, int64_t experts,
+                 const ExpertGroup& group, FitTarget* target);
 
 }  // namespace mobe

@@ -30,16 +30,16 @@ void CheckCounts(const Checkpoint& checkpoint, const ModelConfig& config) {
 }  // namespace
 
 const TensorView& OpenedModel::At(Role role, int64_t layer,
-                                  int64_t expert) const {
+                                  int64_t expert_or_group) const {
   const MatrixKind* kind = KindOf(role);
   if (kind == nullptr || role == kind->expert) {
-    return checkpoint.At(TensorName(*family, role, layer, expert));
+    return checkpoint.At(TensorName(*family, role, layer, expert_or_group));
   }
   const auto name = role == kind->bases   ? BasesName
                     : role == kind->left  ? LeftName
                     : role == kind->right ? RightName
                                           : AlphaName;
-  return checkpoint.At(name(layer, *kind));
+  return checkpoint.At(name(layer, *kind, expert_or_group));
 }
 
 std::optional<std::string> CheckTensor(const Checkpoint& checkpoint,

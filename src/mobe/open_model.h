@@ -19,9 +19,10 @@ struct OpenedModel {
   std::optional<MobeFormat> mobe;   // nothing: a plain model
   std::vector<TensorSpec> tensors;  // all are in the checkpoint, shapes right
 
-  // The tensor of a role; fails for one that the model does not have.
+  // The tensor of a role, of an expert or (bases and alpha) of the group with
+  // that index; fails for one that the model does not have.
   const TensorView& At(Role role, int64_t layer = -1,
-                       int64_t expert = -1) const;
+                       int64_t expert_or_group = -1) const;
   // How a kind of a layer is factored; null when it is plain.
   const FactorShape* Factored(int64_t layer, const MatrixKind& kind) const {
     return mobe ? mobe->Find(layer, kind) : nullptr;

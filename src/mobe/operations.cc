@@ -38,10 +38,12 @@ double CountFused(const OpenedModel& model, const FactorShape& shape) {
   const auto rank = static_cast<double>(shape.rank);
   double mixed = 0;  // alphas of the chosen experts
   double used = 0;   // bases
-  for (const int64_t users :
-       CountUsers(model.At(shape.kind->alpha, shape.layer))) {
-    mixed += picks * static_cast<double>(users) / experts;
-    used += ChanceOfAny(config.num_experts, users, config.experts_per_token);
+  for (const ExpertGroup& group : GroupsOf(config, shape)) {
+    for (const int64_t users :
+         CountUsers(model.At(shape.kind->alpha, shape.layer, group.index))) {
+      mixed += picks * static_cast<double>(users) / experts;
+      used += ChanceOfAny(config.num_experts, users, config.experts_per_token);
+    }
   }
   return picks * rank * (rows + cols) + mixed * rank * cols +
          used * rank * static_cast<double>(shape.basis_rank) * cols;

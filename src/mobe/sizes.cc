@@ -95,7 +95,7 @@ int64_t FactorsSize(const ModelConfig& config, const FactorShape& shape) {
           ? shape.rank * config.hidden_size
           : shape.basis_rank * (shape.rank + config.hidden_size);
   return n * config.expert_size * shape.rank + shape.num_bases * basis +
-         n * shape.num_bases;
+         n * (shape.num_bases / shape.groups);
 }
 
 int64_t BasesForRatio(const ModelConfig& config, double ratio,
@@ -111,15 +111,17 @@ int64_t BasesForRatio(const ModelConfig& config, double ratio,
   // whole, must not cost a basis.
   constexpr double kSlack = 0.002;
   int64_t best = 0;
-  for (int64_t m = 1; m <= config.num_experts && kept(m) <= ratio + kSlack;
-       ++m) {
+  for (int64_t m = shape.groups;
+       m <= config.num_experts && kept(m) <= ratio + kSlack;
+       m += shape.groups) {
     best = m;
   }
   if (best == 0) {
     Fail(ErrorKind::kUserInput,
          "ratio {} can't be met: this model's expert weights can be reduced to "
-         "{:.3f} (1 basis) and upwards",
-         ratio, kept(1));
+         "{:.3f} ({}) and upwards",
+         ratio, kept(shape.groups),
+         shape.groups == 1 ? "1 basis" : fmt::format("{} bases", shape.groups));
   }
   return best;
 }

@@ -47,8 +47,8 @@ int64_t FactorsSize(const ModelConfig& config, const FactorShape& shape);
 
 // The largest number of bases that keeps at most `ratio` of the expert weights
 // of each factored layer, `num_kinds` of whose three kinds are factored with
-// the ranks of `shape`. Fails with kUserInput, giving the possible range, when
-// no number does.
+// the ranks and groups of `shape`. Fails with kUserInput, giving the possible
+// range, when no number does.
 int64_t BasesForRatio(const ModelConfig& config, double ratio,
                       int64_t num_kinds, FactorShape shape);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -9,22 +10,65 @@
 namespace mobe {
 namespace {
 
-// Sample standard deviation of all weights, as the reference scales them.
-double StandardDeviation(const Buffer<float>& values) {
+// Sample standard deviation of all weights of the experts, whose matrices have
+// that size, as the reference scales them. Asks for each matrix twice.
+double StandardDeviation(
+    int64_t experts, int64_t size,
+    const std::function<const float*(int64_t expert)>& matrix_of) {
+  const int64_t count = experts * size;
   double sum = 0;
-  for (const float v : values) sum += v;
-  const double mean = sum / static_cast<double>(values.size());
+  for (int64_t e = 0; e < experts; ++e) {
+    const float* matrix = matrix_of(e);
+    for (int64_t i = 0; i < size; ++i) sum += matrix[i];
+  }
+  const double mean = sum / static_cast<double>(count);
   double squares = 0;
-  for (const float v : values) squares += (v - mean) * (v - mean);
-  return values.size() < 2
-             ? 0
-             : std::sqrt(squares / static_cast<double>(values.size() - 1));
+  for (int64_t e = 0; e < experts; ++e) {
+    const float* matrix = matrix_of(e);
+    for (int64_t i = 0; i < size; ++i) {
+      squares += (matrix[i] - mean) * (matrix[i] - mean);
+    }
+  }
+  return count < 2 ? 0 : std::sqrt(squares / static_cast<double>(count - 1));
 }
 
-Buffer<float> LoadTensor(const TensorView& tensor) {
-  Buffer<float> values(tensor.elements());
-  LoadAsFloats(tensor.dtype, tensor.data.data(), values.size(), values.data());
+void LoadTensor(const TensorView& tensor, float* values) {
+  LoadAsFloats(tensor.dtype, tensor.data.data(), tensor.elements(), values);
+}
+
+// Bases, or a factor of them, of all groups one behind the other; `size`
+// numbers for each basis.
+Buffer<float> LoadShared(const OpenedModel& model, const FactorShape& shape,
+                         Role role, int64_t size) {
+  Buffer<float> values(shape.num_bases * size);
+  float* to = values.data();
+  for (const ExpertGroup& group : GroupsOf(model.config, shape)) {
+    const TensorView& tensor = model.At(role, shape.layer, group.index);
+    LoadTensor(tensor, to);
+    to += tensor.elements();
+  }
   return values;
+}
+
+// [experts, num_bases], with zeros outside of the groups.
+Buffer<float> LoadAlpha(const OpenedModel& model, const FactorShape& shape) {
+  const int64_t m = shape.num_bases;
+  const int64_t in_group = m / shape.groups;
+  Buffer<float> alpha(model.config.num_experts * m);
+  std::fill(alpha.begin(), alpha.end(), 0.0f);
+  int64_t basis = 0;  // first of the group
+  for (const ExpertGroup& group : GroupsOf(model.config, shape)) {
+    const TensorView& tensor =
+        model.At(shape.kind->alpha, shape.layer, group.index);
+    Buffer<float> values(tensor.elements());
+    LoadTensor(tensor, values.data());
+    for (int64_t e = 0; e < group.count; ++e) {
+      std::copy_n(values.data() + e * in_group, in_group,
+                  alpha.data() + (group.first + e) * m + basis);
+    }
+    basis += in_group;
+  }
+  return alpha;
 }
 
 }  // namespace
@@ -70,17 +114,32 @@ void LoadMatrix(const OpenedModel& model, int64_t layer, const MatrixKind& kind,
 
 FitTarget LoadTarget(const OpenedModel& model, int64_t layer,
                      const MatrixKind& kind) {
+  return LoadTarget(model, layer, kind, {0, model.config.num_experts});
+}
+
+FitTarget LoadTarget(const OpenedModel& model, int64_t layer,
+                     const MatrixKind& kind, const ExpertGroup& group) {
   FitTarget target;
-  target.experts = model.config.num_experts;
+  target.experts = group.count;
   target.rows = model.config.expert_size;
   target.cols = model.config.hidden_size;
   target.weights.Resize(target.experts * target.matrix_size());
-  ParallelFor(target.experts, [&](int64_t expert) {
+  ParallelFor(target.experts, [&](int64_t e) {
+    const int64_t expert = group.first + e;
     CheckFinite(model, model.At(kind.expert, layer, expert));
     LoadMatrix(model, layer, kind, expert,
-               target.weights.data() + expert * target.matrix_size());
+               target.weights.data() + e * target.matrix_size());
   });
-  const double deviation = StandardDeviation(target.weights);
+  Buffer<float> other;
+  const auto matrix_of = [&](int64_t expert) {
+    const int64_t e = expert - group.first;
+    if (e >= 0 && e < group.count) return target.matrix(e);
+    other.Resize(target.matrix_size());
+    LoadMatrix(model, layer, kind, expert, other.data());
+    return static_cast<const float*>(other.data());
+  };
+  const double deviation = StandardDeviation(model.config.num_experts,
+                                             target.matrix_size(), matrix_of);
   target.scale = deviation > 0 ? deviation : 1;
   return target;
 }
@@ -93,20 +152,21 @@ Factors LoadFactors(const OpenedModel& model, int64_t layer,
   factors.rank = shape.rank;
   factors.activation = model.mobe->activation;
   factors.basis_rank = shape.basis_rank;
+  const int64_t hidden = model.config.hidden_size;
   if (shape.basis_rank == 0) {
-    factors.bases = LoadTensor(model.At(kind.bases, layer));
+    factors.bases = LoadShared(model, shape, kind.bases, shape.rank * hidden);
   } else {
-    factors.bases_left = LoadTensor(model.At(kind.left, layer));
-    factors.bases_right = LoadTensor(model.At(kind.right, layer));
-    MultiplyBases(model.config.hidden_size, &factors);
+    const int64_t k = shape.basis_rank;
+    factors.bases_left = LoadShared(model, shape, kind.left, shape.rank * k);
+    factors.bases_right = LoadShared(model, shape, kind.right, k * hidden);
+    MultiplyBases(hidden, &factors);
   }
-  factors.alpha = LoadTensor(model.At(kind.alpha, layer));
+  factors.alpha = LoadAlpha(model, shape);
   const int64_t size = model.config.expert_size * factors.rank;
   factors.a.Resize(model.config.num_experts * size);
   ParallelFor(model.config.num_experts, [&](int64_t expert) {
-    const TensorView& tensor = model.At(kind.expert, layer, expert);
-    LoadAsFloats(tensor.dtype, tensor.data.data(), size,
-                 factors.a.data() + expert * size);
+    LoadTensor(model.At(kind.expert, layer, expert),
+               factors.a.data() + expert * size);
   });
   return factors;
 }

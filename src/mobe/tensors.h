@@ -22,7 +22,12 @@ void LoadMatrix(const OpenedModel& model, int64_t layer, const MatrixKind& kind,
 FitTarget LoadTarget(const OpenedModel& model, int64_t layer,
                      const MatrixKind& kind);
 
-// Reads the factors of one layer and kind of a factored layer.
+// The same for the experts of a group; the scale is that of all experts.
+FitTarget LoadTarget(const OpenedModel& model, int64_t layer,
+                     const MatrixKind& kind, const ExpertGroup& group);
+
+// Reads the factors of one layer and kind of a factored layer. Those of expert
+// groups become one: alpha is zero where a basis is of another group.
 Factors LoadFactors(const OpenedModel& model, int64_t layer,
                     const MatrixKind& kind);
 

@@ -101,15 +101,44 @@ inline std::map<std::string, std::string> Contents(
   return contents;
 }
 
+// Gives each half of the experts all bases of its own: a model in the
+// reference's format in the form of two expert groups, which stands for the
+// same weights. `config` and `tensors` are those of the model.
+inline void SplitIntoTwoGroups(Json* config,
+                               std::vector<LooseTensor>* tensors) {
+  (*config)["num_B"] = 2 * config->at("num_B").get<int64_t>();
+  std::vector<LooseTensor> split;
+  for (LooseTensor& tensor : *tensors) {
+    const bool alpha =
+        tensor.name.ends_with("W_gate") || tensor.name.ends_with("W_up");
+    const bool bases =
+        tensor.name.ends_with("B_gate") || tensor.name.ends_with("B_up");
+    if (!alpha && !bases) {
+      split.push_back(std::move(tensor));
+      continue;
+    }
+    for (const char* group : {"_0", "_1"}) {
+      LooseTensor& part = split.emplace_back(tensor);
+      part.name += group;
+      if (!alpha) continue;
+      part.shape[0] /= 2;
+      const auto half = static_cast<ptrdiff_t>(part.bytes());
+      const auto from = tensor.data.begin() + (part.name.back() - '0') * half;
+      part.data = {from, from + half};
+    }
+  }
+  *tensors = std::move(split);
+}
+
 // Shapes of that many bases and rank for the kinds in each of the layers.
 inline std::vector<FactorShape> Shapes(
     const std::vector<int64_t>& layers,
     const std::vector<const MatrixKind*>& kinds, int64_t num_bases,
-    int64_t rank, int64_t basis_rank = 0) {
+    int64_t rank, int64_t basis_rank = 0, int64_t groups = 1) {
   std::vector<FactorShape> shapes;
   for (const int64_t layer : layers) {
     for (const MatrixKind* kind : kinds) {
-      shapes.push_back({layer, kind, num_bases, rank, basis_rank});
+      shapes.push_back({layer, kind, num_bases, rank, basis_rank, groups});
     }
   }
   return shapes;

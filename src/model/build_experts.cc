@@ -4,6 +4,7 @@
 
 #include <fstream>
 #include <limits>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -19,11 +20,12 @@ std::optional<uint64_t> BuiltBytes(const Weights& weights, DType dtype) {
   for (const LayerWeights& layer : weights.layers) {
     if (!layer.factored) continue;
     for (const KindMembers& members : kKindMembers) {
-      const auto& shared = (*layer.factored).*members.shared;
-      if (!shared) continue;
+      const auto& groups = (*layer.factored).*members.shared;
+      if (groups.empty()) continue;
       const int64_t shape[] = {static_cast<int64_t>(layer.experts.size()),
                                (layer.experts.front().*members.matrix).rows,
-                               shared->bases.whole.cols, DTypeSize(dtype)};
+                               groups.front().bases.whole.cols,
+                               DTypeSize(dtype)};
       const auto bytes = CheckedProduct(shape);
       if (!bytes || !total) return std::nullopt;
       total = CheckedAdd(*total, *bytes);
@@ -64,9 +66,9 @@ void BuildMatrix(const WeightView& a, const BasesView& bases,
   }
 }
 
-// Replaces A by W in one kind of all experts of a layer.
+// Replaces A by W in one kind of the experts that share bases.
 void BuildKind(const SharedBases& shared, Activation f, DType dtype,
-               const KindMembers& members, std::vector<MlpWeights>* experts,
+               const KindMembers& members, std::span<MlpWeights> experts,
                Buffer<std::byte>* memory) {
   BasesView bases = shared.bases.whole;
   Buffer<float> products;
@@ -76,8 +78,8 @@ void BuildKind(const SharedBases& shared, Activation f, DType dtype,
     bases.data = products.data();
   }
   const bool transposed = members.kind.transposed;
-  const auto count = static_cast<int64_t>(experts->size());
-  int64_t rows = (experts->front().*members.matrix).rows;
+  const auto count = static_cast<int64_t>(experts.size());
+  int64_t rows = (experts.front().*members.matrix).rows;
   int64_t cols = bases.cols;
   if (transposed) std::swap(rows, cols);
   const int64_t bytes = rows * cols * DTypeSize(dtype);
@@ -85,7 +87,7 @@ void BuildKind(const SharedBases& shared, Activation f, DType dtype,
   ParallelFor(count, [&](int64_t e) {
     thread_local Buffer<float> built;
     built.Resize(rows * cols);
-    WeightView& view = (*experts)[static_cast<size_t>(e)].*members.matrix;
+    WeightView& view = experts[static_cast<size_t>(e)].*members.matrix;
     BuildMatrix(view, bases, shared.alpha.data() + e * bases.num_bases, f,
                 transposed, built.data());
     std::byte* stored = memory->data() + e * bytes;
@@ -103,10 +105,14 @@ void BuildExperts(const LoadOptions& options, Weights* weights) {
   for (LayerWeights& layer : weights->layers) {
     if (!layer.factored) continue;
     for (const KindMembers& members : kKindMembers) {
-      const auto& shared = (*layer.factored).*members.shared;
-      if (!shared) continue;
-      BuildKind(*shared, layer.factored->activation, dtype, members,
-                &layer.experts, &weights->owned.emplace_back());
+      const auto& groups = (*layer.factored).*members.shared;
+      std::span<MlpWeights> rest(layer.experts);
+      for (const SharedBases& group : groups) {
+        const size_t count = layer.experts.size() / groups.size();
+        BuildKind(group, layer.factored->activation, dtype, members,
+                  rest.first(count), &weights->owned.emplace_back());
+        rest = rest.subspan(count);
+      }
     }
     layer.factored.reset();
   }

@@ -44,44 +44,60 @@ void Gather(const ModelConfig& c, const float* x, int64_t tokens,
   });
 }
 
-// Calls body(expert, first pair, pairs) for the experts that have any.
+// Calls body(expert, first pair, pairs) for the experts in [first, last) that
+// have any.
 template <class Body>
-void ForEachExpert(const MlpScratch& s, const Body& body) {
-  for (size_t e = 0; e + 1 < s.starts.size(); ++e) {
+void ForExperts(const MlpScratch& s, size_t first, size_t last,
+                const Body& body) {
+  for (size_t e = first; e < last; ++e) {
     const int64_t count = s.starts[e + 1] - s.starts[e];
     if (count > 0) body(e, s.starts[e], count);
   }
 }
 
-// A job for every expert, for x and u with so many values for each pair.
-void ListMixJobs(const SharedBases& shared, const float* x, int64_t x_size,
-                 float* u, int64_t u_size, MlpScratch* s) {
-  const int64_t num_bases = shared.bases.whole.num_bases;
-  s->mix_jobs.clear();
-  ForEachExpert(*s, [&](size_t e, int64_t begin, int64_t count) {
-    s->mix_jobs.push_back(
-        {shared.alpha.data() + static_cast<int64_t>(e) * num_bases,
-         x + begin * x_size, count, u + begin * u_size});
-  });
+template <class Body>
+void ForEachExpert(const MlpScratch& s, const Body& body) {
+  ForExperts(s, 0, s.starts.size() - 1, body);
+}
+
+// mix(bases, f, jobs) for every group, a job for each of its experts, for x and
+// u with so many values for each pair.
+template <class Mix>
+void MixGroups(const std::vector<SharedBases>& groups, Activation f,
+               const Mix& mix, const float* x, int64_t x_size, float* u,
+               int64_t u_size, MlpScratch* s) {
+  const size_t in_group = (s->starts.size() - 1) / groups.size();
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const SharedBases& shared = groups[g];
+    const size_t first = g * in_group;
+    const auto num_bases = static_cast<size_t>(shared.bases.whole.num_bases);
+    s->mix_jobs.clear();
+    ForExperts(*s, first, first + in_group,
+               [&](size_t e, int64_t begin, int64_t count) {
+                 s->mix_jobs.push_back(
+                     {shared.alpha.data() + (e - first) * num_bases,
+                      x + begin * x_size, count, u + begin * u_size});
+               });
+    if (!s->mix_jobs.empty()) mix(shared.bases, f, s->mix_jobs);
+  }
 }
 
 // The input of A: f(sum alpha B) x for the pairs of every expert, or x itself
 // when the matrix is plain.
-const float* MixPairs(const std::optional<SharedBases>& shared, Activation f,
+const float* MixPairs(const std::vector<SharedBases>& groups, Activation f,
                       MlpScratch* s, Buffer<float>* mixed) {
-  if (!shared) return s->x.data();
-  const BasesView& bases = shared->bases.whole;
+  if (groups.empty()) return s->x.data();
+  const BasesView& bases = groups.front().bases.whole;
   mixed->Resize(s->starts.back() * bases.rank);
-  ListMixJobs(*shared, s->x.data(), bases.cols, mixed->data(), bases.rank, s);
-  MixBatch(shared->bases, f, s->mix_jobs);
+  MixGroups(groups, f, MixBatch, s->x.data(), bases.cols, mixed->data(),
+            bases.rank, s);
   return mixed->data();
 }
 
 // s->down = down(s->gate) for all pairs, of a factored down: N^T (A^T h).
 void RunFactoredDown(const LayerWeights& w, Precision precision,
                      MlpScratch* s) {
-  const SharedBases& shared = *w.factored->down;
-  const BasesView& bases = shared.bases.whole;
+  const BasesView& bases = w.factored->down.front().bases.whole;
   s->down_rank.Resize(s->starts.back() * bases.rank);
   s->down.Resize(s->starts.back() * bases.cols);
   s->linear_jobs.clear();
@@ -92,9 +108,8 @@ void RunFactoredDown(const LayerWeights& w, Precision precision,
                               Trans::kYes});
   });
   LinearBatch(s->linear_jobs, precision);
-  ListMixJobs(shared, s->down_rank.data(), bases.rank, s->down.data(),
-              bases.cols, s);
-  MixBatchTransposed(shared.bases, w.factored->activation, s->mix_jobs);
+  MixGroups(w.factored->down, w.factored->activation, MixBatchTransposed,
+            s->down_rank.data(), bases.rank, s->down.data(), bases.cols, s);
 }
 
 // s->gate = silu(gate) * up for all pairs, from the inputs of gate and up.
@@ -175,7 +190,7 @@ void RunMlp(const ModelConfig& c, const LayerWeights& w, Precision precision,
     up_x = MixPairs(w.factored->up, f, s, &s->mixed_up);
   }
   RunGateAndUp(w.experts, precision, gate_x, up_x, s);
-  if (w.factored && w.factored->down) {
+  if (w.factored && !w.factored->down.empty()) {
     RunFactoredDown(w, precision, s);
   } else {
     RunDown(w.experts, precision, s);

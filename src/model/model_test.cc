@@ -24,6 +24,7 @@ const char* const kModels[] = {"qwen3_moe",
                                "deepseek_v3_mobe",
                                "deepseek_v3_mobe_reconstructed",
                                "kimi_k2",
+                               "kimi_k2_mobe",
                                "bailing_moe",
                                "bailing_moe_biased",
                                "bailing_moe_mobe"};

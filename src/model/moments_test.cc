@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <vector>
@@ -200,6 +201,25 @@ TEST(MomentsTest, TargetsGetThemScaled) {
   ASSERT_EQ(target.inputs.starts.size(), 17u);
   EXPECT_EQ(target.inputs.starts.back(),
             static_cast<int64_t>(target.inputs.tokens.size()));
+  // A group's are a part of those of all.
+  FitTarget part;
+  part.experts = 8;
+  part.rows = 32;
+  part.cols = 64;
+  LoadMoments(path, 1, kGateKind, 16, {8, 8, 1}, &part);
+  EXPECT_TRUE(std::ranges::equal(part.moment, target.moment));
+  ASSERT_EQ(part.inputs.starts.size(), 9u);
+  for (int64_t e = 0; e < 8; ++e) {
+    EXPECT_EQ(part.importance[e], target.importance[8 + e]);
+    const int64_t pairs = part.inputs.starts[e + 1] - part.inputs.starts[e];
+    ASSERT_EQ(pairs, target.inputs.starts[e + 9] - target.inputs.starts[e + 8]);
+    for (int64_t i = 0; i < pairs; ++i) {
+      const int64_t at = part.inputs.starts[e] + i;
+      const int64_t of_all = target.inputs.starts[e + 8] + i;
+      EXPECT_EQ(part.inputs.tokens[at], target.inputs.tokens[of_all]);
+      EXPECT_EQ(part.inputs.weights[at], target.inputs.weights[of_all]);
+    }
+  }
   // Of down the columns are outputs, which the input's moment says nothing of.
   FitTarget down;
   down.experts = 16;

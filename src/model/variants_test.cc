@@ -44,6 +44,20 @@ const Variant kVariants[] = {
        o->max_alphas = 2;
        o->activation = Activation::kTanh;
      }},
+    {"groups",
+     [](auto* o) {
+       o->kinds = kAll;
+       o->groups = 2;
+     }},
+    {"groups_of_everything",
+     [](auto* o) {
+       o->kinds = kAll;
+       o->rank = 30;
+       o->basis_rank = 9;
+       o->num_bases = 12;
+       o->max_alphas = 2;
+       o->groups = 4;
+     }},
     {"identity",
      [](auto* o) {
        o->kinds = kAll;
@@ -159,6 +173,29 @@ TEST(VariantsDecodeBytesTest, CountsFactors) {
   const int64_t two = 4 * (2 * 32 * 32 + 64 * 32) + 2 * 4 * 32 * 64;
   const int64_t all = 4 * 3 * 32 * 20 + 3 * 4 * 5 * (20 + 64);
   EXPECT_EQ(bytes("two") - bytes("all"), 2 * 2 * (two - all));
+  CompressOptions grouped = QuickOptions(4);
+  grouped.groups = 2;
+  RunCompress(SmallModel(), grouped, folder / "groups");
+  EXPECT_EQ(bytes("groups"), bytes("two"));
+}
+
+// As the reference writes Kimi-K2, told by the names alone. Each group has the
+// bases of all, so that the golden logits hold.
+TEST(VariantsGroupsTest, TheReferencesFormGivesTheGoldenLogits) {
+  TempFolder folder;
+  Json config = ReadConfig(TestModel("qwen3_mobe"));
+  auto tensors = ReadTensors(TestModel("qwen3_mobe") / "model.safetensors");
+  SplitIntoTwoGroups(&config, &tensors);
+  WriteConfig(folder.path(), config);
+  WriteTensors(folder / "model.safetensors", tensors);
+  EXPECT_EQ(OpenModel(folder.path()).mobe->factors,
+            Shapes({1, 2}, {&kGateKind, &kUpKind}, 8, 32, 0, 2));
+  const auto golden = Golden<float>("qwen3_mobe", "logits");
+  const auto ids = Golden<int32_t>("qwen3_mobe", "input_ids");
+  for (const ExpertMode mode : {ExpertMode::kBuilt, ExpertMode::kFused}) {
+    const Model model = Model::Load(folder.path(), {Precision::kFloat32, mode});
+    EXPECT_LT(LargestDifference(RunModel(model, ids, kTokens), golden), 1e-3f);
+  }
 }
 
 TEST_P(VariantsTest, ThreadsDoNotChangeABit) {

@@ -16,9 +16,10 @@ class Loader {
       : model_(model), weights_(weights) {}
 
   // Empty when the model has none.
-  std::vector<float> Vector(Role role, int64_t layer = -1) const {
+  std::vector<float> Vector(Role role, int64_t layer = -1,
+                            int64_t group = -1) const {
     if (!Has(role)) return {};
-    const TensorView& tensor = model_.At(role, layer);
+    const TensorView& tensor = model_.At(role, layer, group);
     std::vector<float> values(static_cast<size_t>(tensor.elements()));
     LoadAsFloats(tensor.dtype, tensor.data.data(), tensor.elements(),
                  values.data());
@@ -38,23 +39,29 @@ class Loader {
            HasRole(*model_.family, model_.config, role);
   }
 
-  SharedBases Shared(const FactorShape& shape) {
-    SharedBases shared;
-    if (shape.basis_rank == 0) {
-      shared.bases.whole = Bases(shape.kind->bases, shape.layer);
-    } else {
-      shared.bases.left = Bases(shape.kind->left, shape.layer);
-      shared.bases.right = Bases(shape.kind->right, shape.layer);
-      shared.bases.whole = {DType::kF32, nullptr, shape.num_bases, shape.rank,
-                            shared.bases.right.cols};
+  std::vector<SharedBases> Shared(const FactorShape& shape) {
+    std::vector<SharedBases> groups;
+    for (const ExpertGroup& group : GroupsOf(model_.config, shape)) {
+      SharedBases& shared = groups.emplace_back();
+      const auto bases = [&](Role role) {
+        return Bases(role, shape.layer, group.index);
+      };
+      if (shape.basis_rank == 0) {
+        shared.bases.whole = bases(shape.kind->bases);
+      } else {
+        shared.bases.left = bases(shape.kind->left);
+        shared.bases.right = bases(shape.kind->right);
+        shared.bases.whole = {DType::kF32, nullptr, shared.bases.left.num_bases,
+                              shape.rank, shared.bases.right.cols};
+      }
+      shared.alpha = Vector(shape.kind->alpha, shape.layer, group.index);
     }
-    shared.alpha = Vector(shape.kind->alpha, shape.layer);
-    return shared;
+    return groups;
   }
 
  private:
-  BasesView Bases(Role role, int64_t layer) {
-    const TensorView& tensor = model_.At(role, layer);
+  BasesView Bases(Role role, int64_t layer, int64_t group) {
+    const TensorView& tensor = model_.At(role, layer, group);
     const auto [dtype, data] = Data(tensor);
     return {dtype, data, tensor.shape[0], tensor.shape[1], tensor.shape[2]};
   }
@@ -257,8 +264,9 @@ int64_t DecodeBytes(const Weights& weights, const ModelConfig& config) {
     bytes += BytesOf(layer.experts.front()) * config.experts_per_token;
     if (!layer.factored) continue;
     for (const KindMembers& members : kKindMembers) {
-      const auto& shared = (*layer.factored).*members.shared;
-      if (shared) bytes += shared->bases.bytes();
+      for (const SharedBases& group : (*layer.factored).*members.shared) {
+        bytes += group.bases.bytes();
+      }
     }
   }
   return bytes;

@@ -63,7 +63,8 @@ struct MlpWeights {
   WeightView gate, up, down;
 };
 
-// What the experts of a layer share of one factored kind of matrix.
+// What the experts of a layer, or of a group of them, share of one factored
+// kind of matrix.
 struct SharedBases {
   StoredBases bases;
   std::vector<float> alpha;  // [experts, num_bases]
@@ -71,15 +72,16 @@ struct SharedBases {
 
 struct FactoredWeights {
   Activation activation = Activation::kSilu;
-  // Nothing: that matrix is plain. What down's factors make is its transpose.
-  std::optional<SharedBases> gate, up, down;
+  // One for each group of experts, which are as many in each. None: that matrix
+  // is plain. What down's factors make is its transpose.
+  std::vector<SharedBases> gate, up, down;
 };
 
 // Where the matrices of a kind are.
 struct KindMembers {
   const MatrixKind& kind;
   WeightView MlpWeights::*matrix;
-  std::optional<SharedBases> FactoredWeights::*shared;
+  std::vector<SharedBases> FactoredWeights::*shared;
 };
 inline constexpr KindMembers kKindMembers[] = {
     {kGateKind, &MlpWeights::gate, &FactoredWeights::gate},

@@ -60,32 +60,41 @@ class FactoredLinear(nn.Module):
         return nn.functional.linear(x, weight)
 
 
-def factor_block(block, num_bases, activation):
-    """Turns a transformers MoE block into one of the native MoBE format."""
+def factor_block(block, num_bases, activation, groups=1):
+    """Turns a transformers MoE block into one of the native MoBE format, its experts
+    in groups that share bases."""
+    experts = list(block.experts)
+    in_group = len(experts) // groups
+    endings = [""] if groups == 1 else [f"_{g}" for g in range(groups)]
     for kind in ("gate", "up"):
-        experts = list(block.experts)
         dense = getattr(experts[0], f"{kind}_proj")
-        bases = torch.zeros(num_bases, dense.out_features, dense.in_features)
-        alpha = torch.zeros(len(experts), num_bases)
-        block.register_parameter(f"B_{kind}", nn.Parameter(bases))
-        block.register_parameter(f"W_{kind}", nn.Parameter(alpha))
+        for ending in endings:
+            bases = torch.zeros(
+                num_bases // groups, dense.out_features, dense.in_features
+            )
+            alpha = torch.zeros(in_group, num_bases // groups)
+            block.register_parameter(f"B_{kind}{ending}", nn.Parameter(bases))
+            block.register_parameter(f"W_{kind}{ending}", nn.Parameter(alpha))
         for index, expert in enumerate(experts):
 
             def shared(kind=kind, index=index):
-                alpha = getattr(block, f"W_{kind}")
-                return alpha[index], getattr(block, f"B_{kind}")
+                ending = endings[index // in_group]
+                alpha = getattr(block, f"W_{kind}{ending}")
+                return alpha[index % in_group], getattr(block, f"B_{kind}{ending}")
 
             setattr(expert, f"{kind}_proj", FactoredLinear(dense, shared, activation))
 
 
 def load_native(folder):
     """A folder in the reference's native format, read by its config's num_B and
-    activation alone into factored blocks, every name matched. Untied models only:
-    a tied head has no tensor of its own."""
+    activation and by the names of the bases alone into factored blocks, every name
+    matched. Untied models only: a tied head has no tensor of its own."""
     config = AutoConfig.from_pretrained(folder)
     model = AutoModelForCausalLM.from_config(config, **FLOAT32)
+    tensors = tensors_of(folder)
+    groups = 2 if any(name.endswith(".B_gate_0") for name in tensors) else 1
     for layer in model.model.layers:
         if hasattr(layer.mlp, "experts"):
-            factor_block(layer.mlp, config.num_B, config.activation)
-    model.load_state_dict(tensors_of(folder), strict=True)
+            factor_block(layer.mlp, config.num_B, config.activation, groups)
+    model.load_state_dict(tensors, strict=True)
     return model.eval()

@@ -144,6 +144,19 @@ def test_shares_on_separate_disks(mobe, one, model, tmp_path):
     assert not (out / ".mobe").exists()
 
 
+# Groups of experts are fitted within one job.
+def test_shares_and_ranks_with_expert_groups(mobe, model, tmp_path):
+    quick = [*QUICK, "--groups", 2]
+    mobe("compress", model, tmp_path / "one", *quick)
+    parts = [tmp_path / f"part{i}" for i in range(2)]
+    for i, part in enumerate(parts):
+        mobe("compress", model, part, *quick, "--shard", f"{i}/2")
+    mobe("merge", model, tmp_path / "merged", *parts)
+    assert contents(tmp_path / "merged") == contents(tmp_path / "one")
+    finish(start(2, "compress", model, tmp_path / "ranks", *quick))
+    assert contents(tmp_path / "ranks") == contents(tmp_path / "one")
+
+
 def test_more_shares_than_matrices(mobe, one, model, tmp_path):
     parts = [tmp_path / f"part{i}" for i in range(7)]
     for i, part in enumerate(parts):

@@ -61,3 +61,25 @@ def test_the_native_forward_is_the_references(data):
     native = load_native(folder)
     logits = logits_of(native, golden["input_ids"])
     assert (logits - golden["logits"]).abs().max() < TOLERANCE
+
+
+# As the reference writes Kimi-K2.
+def test_two_expert_groups(mobe, data, mobe_logits, tmp_path):
+    original = data / "models/qwen3_moe"
+    mobe("compress", original, tmp_path / "out", "--groups", 2, "--bases", 8, "--budget", 20)
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    plain = json.loads((original / "config.json").read_text())
+    assert config == plain | {"num_B": 8, "activation": "silu"}
+    shapes = {name: shape for name, (shape, _) in declared(tmp_path / "out").items()}
+    for group in (0, 1):
+        assert shapes[f"model.layers.1.mlp.B_gate_{group}"] == (4, 32, 64)
+        assert shapes[f"model.layers.2.mlp.W_up_{group}"] == (8, 4)
+    native = load_native(tmp_path / "out")
+    ids = sample_ids(native.config.vocab_size)
+    logits = logits_of(native, ids)
+    for mode in ("built", "fused"):
+        ours = mobe_logits(tmp_path / "out", ids, "--experts", mode)
+        assert (ours - logits).abs().max() < TOLERANCE
+    mobe("reconstruct", tmp_path / "out", tmp_path / "plain")
+    assert (mobe_logits(tmp_path / "plain", ids) - logits).abs().max() < 0.2
+    mobe("verify", tmp_path / "out", "--against", original)
