@@ -24,10 +24,14 @@ namespace hn = hwy::HWY_NAMESPACE;
 using FloatTag = hn::ScalableTag<float>;
 using BitsTag = hn::Rebind<uint32_t, FloatTag>;
 using HalfBitsTag = hn::Rebind<uint16_t, FloatTag>;
+using SignedTag = hn::Rebind<int32_t, FloatTag>;
+using BytesTag = hn::Rebind<int8_t, FloatTag>;
 using V = hn::Vec<FloatTag>;
 constexpr FloatTag kFloats;
 constexpr BitsTag kBits;
 constexpr HalfBitsTag kHalfBits;
+constexpr SignedTag kSigned;
+constexpr BytesTag kBytes;
 constexpr int64_t kLanes = hn::MaxLanes(kFloats);
 
 // Loads and stores of whole vectors, and of the first `count` lanes at an end.
@@ -40,6 +44,21 @@ struct Whole {
     const auto bits =
         hn::LoadU(kHalfBits, reinterpret_cast<const uint16_t*>(p));
     return hn::BitCast(kFloats, hn::ShiftLeft<16>(hn::PromoteTo(kBits, bits)));
+  }
+  // As ToFloat does. The sign of the byte fills the upper bits, of which one
+  // stays.
+  HWY_INLINE V Load(const Float8* p) const {
+    const auto bytes = hn::PromoteTo(
+        kSigned, hn::LoadU(kBytes, reinterpret_cast<const int8_t*>(p)));
+    const auto magnitude = hn::And(bytes, hn::Set(kSigned, 0x7f));
+    const auto is_nan = hn::Eq(magnitude, hn::Set(kSigned, 0x7f));
+    const auto bits =
+        hn::And(hn::ShiftLeft<20>(bytes),
+                hn::Set(kSigned, static_cast<int32_t>(0x87f00000u)));
+    const V value =
+        hn::Mul(hn::BitCast(kFloats, bits), hn::Set(kFloats, 0x1p120f));
+    return hn::IfThenElse(hn::RebindMask(kFloats, is_nan), hn::NaN(kFloats),
+                          value);
   }
   HWY_INLINE void Store(V v, float* p) const { hn::StoreU(v, kFloats, p); }
   // Rounds as ToBFloat16 does.

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "io/fp8.h"
 
 namespace mobe {
 namespace {
@@ -23,7 +24,7 @@ double StandardDeviation(const Buffer<float>& values) {
 
 Buffer<float> LoadTensor(const TensorView& tensor) {
   Buffer<float> values(tensor.elements());
-  LoadAsFloats(tensor.dtype, tensor.data.data(), values.size(), values.data());
+  LoadFloats(tensor, values.data());
   return values;
 }
 
@@ -35,9 +36,7 @@ int64_t FirstNotFinite(const TensorView& tensor) {
   float values[kPiece];
   for (int64_t begin = 0; begin < tensor.elements(); begin += kPiece) {
     const int64_t count = std::min(kPiece, tensor.elements() - begin);
-    LoadAsFloats(tensor.dtype,
-                 tensor.data.data() + begin * DTypeSize(tensor.dtype), count,
-                 values);
+    LoadFloats(tensor, begin, count, values);
     for (int64_t i = 0; i < count; ++i) {
       if (!std::isfinite(values[i])) return begin + i;
     }
@@ -48,23 +47,24 @@ int64_t FirstNotFinite(const TensorView& tensor) {
 void CheckFinite(const OpenedModel& model, const TensorView& tensor) {
   const int64_t at = FirstNotFinite(tensor);
   if (at < 0) return;
+  float value = 0;
+  LoadFloats(tensor, at, 1, &value);
   Fail(ErrorKind::kCorruptFile,
        "{}: tensor {} holds a weight that is not finite ({} at element {}); "
        "the model can't be factored",
-       model.checkpoint.FileOf(tensor), tensor.name,
-       LoadAsFloat(tensor.dtype, tensor.data.data(), at), at);
+       model.checkpoint.FileOf(tensor), tensor.name, value, at);
 }
 
 void LoadMatrix(const OpenedModel& model, int64_t layer, const MatrixKind& kind,
                 int64_t expert, float* matrix) {
   const TensorView& tensor = model.At(kind.expert, layer, expert);
   if (!kind.transposed) {
-    LoadAsFloats(tensor.dtype, tensor.data.data(), tensor.elements(), matrix);
+    LoadFloats(tensor, matrix);
     return;
   }
   thread_local Buffer<float> stored;
   stored.Resize(tensor.elements());
-  LoadAsFloats(tensor.dtype, tensor.data.data(), stored.size(), stored.data());
+  LoadFloats(tensor, stored.data());
   Transpose(stored.data(), tensor.shape[0], tensor.shape[1], matrix);
 }
 
@@ -105,8 +105,7 @@ Factors LoadFactors(const OpenedModel& model, int64_t layer,
   factors.a.Resize(model.config.num_experts * size);
   ParallelFor(model.config.num_experts, [&](int64_t expert) {
     const TensorView& tensor = model.At(kind.expert, layer, expert);
-    LoadAsFloats(tensor.dtype, tensor.data.data(), size,
-                 factors.a.data() + expert * size);
+    LoadFloats(tensor, factors.a.data() + expert * size);
   });
   return factors;
 }
