@@ -1,6 +1,7 @@
 #include "mobe/copy_tensors.h"
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 
 #include "base/matrix.h"
@@ -8,6 +9,11 @@
 
 namespace mobe {
 namespace {
+
+bool SameBytes(std::span<const std::byte> a, std::span<const std::byte> b) {
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
+}
 
 // Calls use(first element, bytes) for the tensor in another dtype, piece by
 // piece, until it returns false.
@@ -69,12 +75,12 @@ void CopyTensor(const Checkpoint& model, const TensorDecl& copy,
 
 bool IsCopy(const TensorView& original, const TensorView& copy) {
   if (original.dtype == copy.dtype) {
-    return std::ranges::equal(original.data, copy.data);
+    return SameBytes(original.data, copy.data);
   }
   bool equal = true;
   ForEachPiece(original, copy.dtype, [&](int64_t first, auto piece) {
     const auto begin = static_cast<size_t>(first * DTypeSize(copy.dtype));
-    equal = std::ranges::equal(piece, copy.data.subspan(begin, piece.size()));
+    equal = SameBytes(piece, copy.data.subspan(begin, piece.size()));
     return equal;
   });
   return equal;

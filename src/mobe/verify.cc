@@ -29,8 +29,8 @@ class Verifier {
         keeps_fp8_(IsFp8Config(checkpoint_.config())) {}
 
   VerifyReport Run() {
-    CheckConfig();
     format_ = DetectFormat(checkpoint_, original_.config);
+    CheckConfig();
     const auto specs =
         format_ ? ListTensors(*original_.family, original_.config, *format_)
                 : ListTensors(*original_.family, original_.config);
@@ -62,18 +62,18 @@ class Verifier {
   void CheckConfig() {
     const Json plain = PlainConfig(checkpoint_.config());
     Json base = PlainConfig(original_.checkpoint.config());
-    if (keeps_fp8_) {
+    if (!keeps_fp8_) {
+      base = ConfigWithoutFp8(base);
+    } else if (format_) {
       const auto& tensors = checkpoint_.tensors();
       std::vector<TensorDecl> decls;
       for (const TensorView* tensor : tensors) decls.push_back(*tensor);
       base = ConfigWithFp8(base, decls);
-    } else {
-      base = ConfigWithoutFp8(base);
     }
     for (const JsonDifference& d : Differences(base, plain)) {
       Fault(fmt::format("{}: \"{}\" is {}, expected {} as in {}",
-                        checkpoint_.config_path(), d.key, d.after.dump(),
-                        d.before.dump(), original_.checkpoint.config_path()));
+                        checkpoint_.config_path(), d.key, Excerpt(d.after),
+                        Excerpt(d.before), original_.checkpoint.config_path()));
     }
   }
 
