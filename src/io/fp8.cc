@@ -58,14 +58,14 @@ std::string CheckScales(const TensorDecl& matrix, const TensorDecl& scales,
                         const BlockSize& block) {
   if (matrix.shape.size() != 2) {
     return fmt::format("belongs to {} of shape {}, expected a matrix",
-                       matrix.name, matrix.shape);
+                       Excerpt(matrix.name), matrix.shape);
   }
   const std::vector<int64_t> shape = {Blocks(matrix.shape[0], block.rows),
                                       Blocks(matrix.shape[1], block.cols)};
   if (scales.shape != shape) {
     return fmt::format(
         "has shape {}, expected {}: one for each block of {} x {} of {}",
-        scales.shape, shape, block.rows, block.cols, matrix.name);
+        scales.shape, shape, block.rows, block.cols, Excerpt(matrix.name));
   }
   if (!IsFloat(scales.dtype) || scales.dtype == DType::kF8E4M3) {
     return fmt::format("has dtype {}, expected F32, F16 or BF16",
