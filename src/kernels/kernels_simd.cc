@@ -16,6 +16,8 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstring>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -211,6 +213,33 @@ void DotBlock(const Rows<T>& w, const float* x, int64_t x_stride, float* y,
   }
 }
 
+using MagnitudeTag = hn::ScalableTag<uint8_t>;
+using Magnitudes = hn::Vec<MagnitudeTag>;
+constexpr MagnitudeTag kMagnitudes;
+constexpr int64_t kMagnitudeLanes = hn::MaxLanes(kMagnitudes);
+
+// The largest in each lane of `most` and the FP8 numbers from p on, without
+// signs. To look for NaN so, the largest of all, costs less than in each vector
+// of floats.
+HWY_INLINE Magnitudes Largest(Magnitudes most, const Float8* p, int64_t count) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(p);
+  const auto without_sign = hn::Set(kMagnitudes, 0x7f);
+  int64_t i = 0;
+  for (; i + kMagnitudeLanes <= count; i += kMagnitudeLanes) {
+    const auto all = hn::LoadU(kMagnitudes, bytes + i);
+    most = hn::Max(most, hn::And(all, without_sign));
+  }
+  if (i == count) return most;
+  uint8_t rest[kMagnitudeLanes] = {};
+  std::memcpy(rest, bytes + i, static_cast<size_t>(count - i));
+  return hn::Max(most, hn::And(hn::LoadU(kMagnitudes, rest), without_sign));
+}
+
+HWY_INLINE bool HasNan(Magnitudes most) {
+  const auto is_nan = hn::Eq(most, hn::Set(kMagnitudes, 0x7f));
+  return !hn::AllFalse(kMagnitudes, is_nan);
+}
+
 // FP8 is scaled after each block of columns, rather than each number.
 template <int kRows, int kTokens>
 void DotBlock(const Rows<Float8>& w, const float* x, int64_t x_stride, float* y,
@@ -219,6 +248,8 @@ void DotBlock(const Rows<Float8>& w, const float* x, int64_t x_stride, float* y,
   for (int r = 0; r < kRows; ++r) scales[r] = w.scales.Row(r);
   V totals[kRows][kTokens];
   SetToZero(totals);
+  Magnitudes most[kRows];
+  for (auto& row : most) row = hn::Zero(kMagnitudes);
   int64_t block = 0;
   for (int64_t first = 0; first < w.cols; ++block) {
     const int64_t last = first + std::min(w.scales.block_cols, w.cols - first);
@@ -226,15 +257,21 @@ void DotBlock(const Rows<Float8>& w, const float* x, int64_t x_stride, float* y,
     SetToZero(sums);
     AddProducts(w, first, last, x, x_stride, sums);
     for (int r = 0; r < kRows; ++r) {
+      most[r] = Largest(most[r], w.data + r * w.cols + first, last - first);
       const V scale = hn::Set(kFloats, scales[r][block]);
       for (int t = 0; t < kTokens; ++t) {
-        totals[r][t] = hn::MulAdd(scale, sums[r][t], totals[r][t]);
+        const V sum = hn::Mul(sums[r][t], hn::Set(kFloats, kFloat8Unit));
+        totals[r][t] = hn::MulAdd(scale, sum, totals[r][t]);
       }
     }
     first = last;
   }
   for (int r = 0; r < kRows; ++r) {
-    for (int t = 0; t < kTokens; ++t) y[t * y_stride + r] = Sum(totals[r][t]);
+    const bool is_nan = HasNan(most[r]);
+    for (int t = 0; t < kTokens; ++t) {
+      y[t * y_stride + r] =
+          is_nan ? std::numeric_limits<float>::quiet_NaN() : Sum(totals[r][t]);
+    }
   }
 }
 
@@ -453,7 +490,11 @@ void FromBFloat16s(const BFloat16* x, int64_t count, float* y) {
 void FromFloat8s(const Float8* x, int64_t count, float scale, float* y) {
   const V scales = hn::Set(kFloats, scale);
   ForEachVector(count, [=](auto io, int64_t j) HWY_ATTR {
-    io.Store(hn::Mul(scales, io.Load(x + j)), y + j);
+    const V part = io.Load(x + j);
+    const auto is_nan = hn::Eq(hn::Abs(part), hn::Set(kFloats, kFloat8Nan));
+    const V value = hn::Mul(part, hn::Set(kFloats, kFloat8Unit));
+    io.Store(hn::Mul(scales, hn::IfThenElse(is_nan, hn::NaN(kFloats), value)),
+             y + j);
   });
 }
 
