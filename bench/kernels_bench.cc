@@ -40,8 +40,15 @@ Buffer<float> RandomFloats(int64_t count) {
   return values;
 }
 
-// `count` values of F32 or BF16 as bytes.
+// `count` values as bytes. Those of FP8 are evenly spread over its numbers.
 Buffer<char> RandomWeights(DType dtype, int64_t count) {
+  if (dtype == DType::kF8E4M3) {
+    Buffer<char> bytes(count);
+    for (int64_t i = 0; i < count; ++i) {
+      bytes[i] = static_cast<char>(i * i % 65537 % 127);
+    }
+    return bytes;
+  }
   const Buffer<float> values = RandomFloats(count);
   Buffer<char> bytes(count * DTypeSize(dtype));
   StoreFloats(values.data(), count, dtype, bytes.data());
@@ -90,7 +97,10 @@ struct Product {
 
 void MatVec(benchmark::State& state, const KernelSet& set, Product p) {
   const auto bytes = RandomWeights(p.dtype, p.rows * p.cols);
-  const WeightView w = {p.dtype, bytes.data(), p.rows, p.cols};
+  WeightView w = {p.dtype, bytes.data(), p.rows, p.cols};
+  constexpr int64_t kBlock = 128;  // as published
+  const auto scales = RandomFloats(p.rows * p.cols / (kBlock * kBlock));
+  w.scales = {scales.data(), kBlock, kBlock, p.cols / kBlock, 0};
   const auto x = RandomFloats(p.tokens * p.cols);
   Buffer<float> y(p.tokens * p.rows);
   for (auto _ : state) {
@@ -193,6 +203,10 @@ void RegisterSet(const KernelSet& set) {
                           {DType::kF32, 2048, 768, 1},
                           {DType::kBF16, 16384, 4096, 1},
                           {DType::kF32, 16384, 4096, 1},
+                          {DType::kF8E4M3, 2048, 768, 1},
+                          {DType::kF8E4M3, 16384, 4096, 1},
+                          {DType::kF8E4M3, 2048, 7168, 1},
+                          {DType::kF8E4M3, 16384, 4096, 8},
                           {DType::kBF16, 16384, 4096, 2},
                           {DType::kBF16, 16384, 4096, 4},
                           {DType::kBF16, 16384, 4096, 8},
@@ -257,6 +271,17 @@ void RegisterSet(const KernelSet& set) {
                Elements(s, count, 3, [&](auto* a, auto* b, auto*, auto* d) {
                  benchmark::DoNotOptimize(set.subtract(a, 1, b, count, d));
                });
+             });
+    Register(fmt::format("from_float8/{}/{}", name, count),
+             [&set, count](benchmark::State& s) {
+               const auto x = RandomWeights(DType::kF8E4M3, count);
+               Buffer<float> y(count);
+               for (auto _ : s) {
+                 set.from_float8(reinterpret_cast<const Float8*>(x.data()),
+                                 count, 0.1f, y.data());
+                 benchmark::ClobberMemory();
+               }
+               Report(s, 5 * count, 0);
              });
     // 1.5 floats for each element: float32 on one side, bfloat16 on the other.
     Register(fmt::format("to_bfloat16/{}/{}", name, count),

@@ -93,20 +93,6 @@ uint16_t FloatToHalf(float value) {
   return sign | static_cast<uint16_t>((rounded - (112u << 23)) >> 13);
 }
 
-float F8E4M3ToFloat(uint8_t bits) {
-  const int exponent = (bits >> 3) & 0xf;
-  const int mantissa = bits & 0x7;
-  float value;
-  if (exponent == 0xf && mantissa == 0x7) {
-    value = std::numeric_limits<float>::quiet_NaN();
-  } else if (exponent == 0) {
-    value = std::ldexp(static_cast<float>(mantissa), -9);
-  } else {
-    value = std::ldexp(static_cast<float>(mantissa + 8), exponent - 10);
-  }
-  return bits & 0x80 ? -value : value;
-}
-
 float LoadAsFloat(DType dtype, const void* data, int64_t index) {
   switch (dtype) {
     case DType::kF32:
@@ -116,7 +102,7 @@ float LoadAsFloat(DType dtype, const void* data, int64_t index) {
     case DType::kF16:
       return HalfToFloat(Load<uint16_t>(data, index));
     case DType::kF8E4M3:
-      return F8E4M3ToFloat(Load<uint8_t>(data, index));
+      return ToFloat(Load<Float8>(data, index));
     default:
       Fail(ErrorKind::kInternal, "dtype {} has no float value",
            DTypeName(dtype));
@@ -130,6 +116,8 @@ void LoadAsFloats(DType dtype, const void* data, int64_t count, float* out) {
     for (int64_t i = 0; i < count; ++i) {
       out[i] = ToFloat(Load<BFloat16>(data, i));
     }
+  } else if (dtype == DType::kF8E4M3) {
+    for (int64_t i = 0; i < count; ++i) out[i] = ToFloat(Load<Float8>(data, i));
   } else {
     for (int64_t i = 0; i < count; ++i) out[i] = LoadAsFloat(dtype, data, i);
   }

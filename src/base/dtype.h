@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string_view>
 
@@ -53,11 +54,25 @@ inline BFloat16 ToBFloat16(float value) {
   return {static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 
+// 8 bits of E4M3: exponent bias 7, largest value 448, no infinity, and NaN only
+// as 0x7f and 0xff (OCP 8-bit floating point, revision 1.0).
+struct Float8 {
+  uint8_t bits;
+};
+
+inline float ToFloat(Float8 value) {
+  constexpr uint32_t kNan = 0x7f;
+  const uint32_t magnitude = value.bits & 0x7fu;
+  // Exponent and mantissa meet float32's when shifted to their place, and what
+  // is left is the difference of the biases, 127 - 7. Subnormals come along.
+  const uint32_t bits = (value.bits & 0x80u) << 24 | magnitude << 20;
+  const float exact = std::bit_cast<float>(bits) * 0x1p120f;
+  return magnitude == kNan ? std::numeric_limits<float>::quiet_NaN() : exact;
+}
+
 // IEEE binary16 from its bits, and the nearest binary16 (ties to even).
 float HalfToFloat(uint16_t bits);
 uint16_t FloatToHalf(float value);
-// OCP 8-bit E4M3 (no infinity, 0x7f is NaN).
-float F8E4M3ToFloat(uint8_t bits);
 
 // Element `index` of an array of `dtype` as a float; dtype must be IsFloat.
 float LoadAsFloat(DType dtype, const void* data, int64_t index);

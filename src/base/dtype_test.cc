@@ -56,15 +56,23 @@ TEST(DTypeTest, BFloat16RoundsTiesToEven) {
       std::isinf(ToFloat(ToBFloat16(std::numeric_limits<float>::max()))));
 }
 
-// The table of OCP 8-bit floating point, revision 1.0.
-TEST(DTypeTest, F8E4M3Landmarks) {
-  EXPECT_EQ(F8E4M3ToFloat(0x00), 0.0f);
-  EXPECT_EQ(F8E4M3ToFloat(0x01), 0x1p-9f);
-  EXPECT_EQ(F8E4M3ToFloat(0x08), 0x1p-6f);
-  EXPECT_EQ(F8E4M3ToFloat(0x38), 1.0f);
-  EXPECT_EQ(F8E4M3ToFloat(0x7e), 448.0f);
-  EXPECT_EQ(F8E4M3ToFloat(0xfe), -448.0f);
-  EXPECT_TRUE(std::isnan(F8E4M3ToFloat(0x7f)));
+// By the definition: OCP 8-bit floating point, revision 1.0, table 1.
+TEST(DTypeTest, EveryFloat8) {
+  for (int bits = 0; bits < 256; ++bits) {
+    const float value = ToFloat(Float8{static_cast<uint8_t>(bits)});
+    const int exponent = bits >> 3 & 15;
+    const int mantissa = bits & 7;
+    if (exponent == 15 && mantissa == 7) {
+      EXPECT_TRUE(std::isnan(value)) << bits;
+      continue;
+    }
+    const double magnitude = exponent == 0
+                                 ? std::ldexp(mantissa / 8.0, -6)
+                                 : std::ldexp(1 + mantissa / 8.0, exponent - 7);
+    EXPECT_EQ(value, bits & 0x80 ? -magnitude : magnitude) << bits;
+    EXPECT_EQ(std::signbit(value), bits >= 0x80) << bits;
+  }
+  EXPECT_EQ(ToFloat(Float8{0x7e}), 448.0f);
 }
 
 }  // namespace

@@ -45,6 +45,7 @@ struct Arguments {
   std::string passes;
   std::string time;
   double shard_gigabytes = 5;
+  bool keep_fp8 = false;
   std::string start;
   std::string trace;
   std::string shard;
@@ -131,6 +132,7 @@ CompressOptions OptionsOf(const Arguments& arguments,
   if (!arguments.calibrate.file.empty()) {
     options.calibration = ToCalibration(arguments.calibrate, model);
   }
+  options.keep_fp8 = arguments.keep_fp8;
   options.shard_bytes = static_cast<int64_t>(arguments.shard_gigabytes * 1e9);
   return options;
 }
@@ -334,6 +336,7 @@ std::vector<std::string> RecipeOf(const CLI::App& recipe) {
   for (const CLI::Option* option : recipe.get_options()) {
     if (option->count() == 0) continue;
     written.push_back(option->get_name());
+    if (option->get_items_expected_max() == 0) continue;  // a flag
     for (const std::string& value : option->results()) written.push_back(value);
   }
   return written;
@@ -411,6 +414,8 @@ void AddRecipe(CLI::App* recipe, Arguments* arguments) {
                    "largest size of an output file in GB")
       ->check(CLI::Range(0.000001, 1e6))
       ->capture_default_str();
+  recipe->add_flag("--keep-fp8", arguments->keep_fp8,
+                   "leave FP8 what is not factored (default: all BF16)");
   recipe->add_option("--start", arguments->start,
                      "safetensors file of starts for --solver reference");
   AddCalibrateOptions(recipe, &arguments->calibrate);

@@ -13,6 +13,16 @@
 namespace mobe {
 namespace {
 
+// Those that are stored in FP8.
+int64_t CountFp8(const OpenedModel& model) {
+  int64_t parameters = 0;
+  for (const TensorSpec& spec : model.tensors) {
+    const TensorView& tensor = model.checkpoint.At(spec.name);
+    if (tensor.scales != nullptr) parameters += tensor.elements();
+  }
+  return parameters;
+}
+
 void Run(const std::string& folder, const CommonOptions& common) {
   const OpenedModel model = OpenModel(folder);
   const std::optional<Recipe> recipe =
@@ -22,6 +32,7 @@ void Run(const std::string& folder, const CommonOptions& common) {
   const PartSizes plain = CountParts(ListTensors(*model.family, config));
   const Ratios ratios = RatiosOf(stored, plain);
   const Operations operations = CountOperations(model);
+  const int64_t fp8 = CountFp8(model);
   int64_t moe_layers = 0;
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     moe_layers += config.IsMoeLayer(layer) ? 1 : 0;
@@ -52,6 +63,7 @@ void Run(const std::string& folder, const CommonOptions& common) {
       json["parameters"][part.name] = stored.*part.size;
     }
     json["parameters"]["total"] = stored.total();
+    json["fp8_parameters"] = fp8;
     if (model.mobe) {
       json["mobe"] = DescribeFormat(*model.mobe);
     }
@@ -70,6 +82,7 @@ void Run(const std::string& folder, const CommonOptions& common) {
   }
   fmt::print("  {:10} {:>16} parameters, {}\n", "total", stored.total(),
              FormatBytes(static_cast<double>(model.checkpoint.bytes())));
+  if (fp8 > 0) fmt::print("  {:10} {:>16} of them\n", "in FP8", fp8);
   fmt::print(
       "  a token takes {:.3g} million multiplications in its experts{}\n",
       operations.built / 1e6,

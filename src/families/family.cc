@@ -127,13 +127,6 @@ void CheckConfig(const ModelConfig& config, const ConfigReader& reader) {
     Fail(ErrorKind::kUnsupported, "{}: hidden_act \"{}\", only silu is known",
          reader.source(), act);
   }
-  if (reader.Has("quantization_config")) {
-    Fail(ErrorKind::kUnsupported,
-         "{}: quantized checkpoints (quantization_config, quant_method "
-         "\"{}\") can't be read yet",
-         reader.source(),
-         reader.Object("quantization_config").String("quant_method", ""));
-  }
   // transformers 5 writes these; what they say must not be passed over.
   for (const char* key : {"rope_parameters", "use_sliding_window"}) {
     const Json value = reader.json().value(key, Json());

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "io/fp8.h"
 
 namespace mobe {
 namespace {
@@ -87,6 +88,39 @@ Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
     for (const TensorView& tensor : shard.tensors()) {
       tensors_.push_back(&tensor);
       by_name_.emplace(tensor.name, &tensor);
+    }
+  }
+  LinkScales();
+}
+
+void Checkpoint::LinkScales() {
+  const auto block = ReadFp8Blocks({config_, config_path()});
+  std::unordered_map<const TensorView*, const TensorView*> matrix_of;
+  for (SafetensorsFile& shard : shards_) {
+    for (TensorView& tensor : shard.tensors()) {
+      if (tensor.dtype != DType::kF8E4M3) continue;
+      const TensorView* scales = Find(ScalesName(tensor.name));
+      if (scales == nullptr) continue;
+      if (!block) {
+        Fail(ErrorKind::kCorruptFile,
+             "{}: no \"quantization_config\", which says what blocks the "
+             "scales of tensor {} are of",
+             config_path(), Excerpt(tensor.name));
+      }
+      const std::string fault = CheckScales(tensor, *scales, *block);
+      if (!fault.empty()) {
+        Fail(ErrorKind::kCorruptFile, "{}: tensor {} {}", FileOf(*scales),
+             Excerpt(scales->name), fault);
+      }
+      tensor.scales = scales;
+      tensor.block = *block;
+      matrix_of[scales] = &tensor;
+    }
+  }
+  for (SafetensorsFile& shard : shards_) {
+    for (TensorView& tensor : shard.tensors()) {
+      const auto found = matrix_of.find(&tensor);
+      if (found != matrix_of.end()) tensor.scaled = found->second;
     }
   }
 }

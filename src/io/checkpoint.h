@@ -22,6 +22,8 @@ class Checkpoint {
   // in another shard than the index says, twice, in the index but in no shard,
   // or in a shard but not in the index. The files themselves may be symbolic
   // links out of the folder: the cache of Hugging Face is made of them.
+  // Links FP8 tensors to their scales, and fails when those are not what
+  // config.json says, or for a quantisation that io/fp8.h does not read.
   explicit Checkpoint(const std::filesystem::path& folder);
 
   const std::filesystem::path& folder() const { return folder_; }
@@ -45,6 +47,7 @@ class Checkpoint {
 
  private:
   void OpenIndexed(const std::filesystem::path& index);
+  void LinkScales();
   const SafetensorsFile& ShardOf(const TensorView& tensor) const;
 
   std::filesystem::path folder_;

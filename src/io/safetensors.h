@@ -43,10 +43,21 @@ struct TensorDecl {
   int64_t bytes() const;
 };
 
+// Rows and columns of the blocks that a matrix is divided into.
+struct BlockSize {
+  int64_t rows = 0;
+  int64_t cols = 0;
+};
+
 // A tensor in a mapped file. The bytes may lie at any address: the format
 // promises no alignment.
 struct TensorView : TensorDecl {
   std::span<const std::byte> data;
+  // In a checkpoint (io/fp8.h): the scales of an FP8 matrix and what they are
+  // of, and conversely the matrix of such scales; null for all others.
+  const TensorView* scales = nullptr;
+  BlockSize block = {};
+  const TensorView* scaled = nullptr;
 };
 
 using Metadata = std::map<std::string, std::string>;
@@ -68,6 +79,8 @@ class SafetensorsFile {
   explicit SafetensorsFile(const std::filesystem::path& path);
 
   const std::vector<TensorView>& tensors() const { return header_.tensors; }
+  // To link them to those of other files; names must stay.
+  std::vector<TensorView>& tensors() { return header_.tensors; }
   const Metadata& metadata() const { return header_.metadata; }
   const MappedFile& file() const { return file_; }
   // Null when there is no tensor of that name.

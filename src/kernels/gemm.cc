@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "kernels/expand.h"
 #include "kernels/kernels.h"
 
 namespace mobe {
@@ -80,7 +81,7 @@ constexpr int64_t kRoundGrain = 1 << 16;
 
 bool RunsInBFloat16(const LinearJob& job, Precision precision) {
   return job.tokens > kMatVecTokens && precision == Precision::kBFloat16 &&
-         job.w.dtype == DType::kBF16;
+         job.w.dtype != DType::kF32;
 }
 
 // Rounds the inputs of the jobs that run in bfloat16 into one buffer;
@@ -128,66 +129,58 @@ std::vector<const BFloat16*> RoundInputs(std::span<const LinearJob> jobs,
   return places;
 }
 
-void MultiplyFloat32(const LinearJob& job, int64_t begin, int64_t end) {
-  thread_local Buffer<float> unpacked;
-  const WeightView rows = job.w.Rows(begin, end - begin);
-  const float* weights = static_cast<const float*>(rows.data);
-  if (rows.dtype == DType::kBF16) {
-    unpacked.Resize(rows.rows * rows.cols);
-    Kernels().from_bfloat16(static_cast<const BFloat16*>(rows.data),
-                            unpacked.size(), unpacked.data());
-    weights = unpacked.data();
+// A part of a weight matrix as a product reads it: in place, or expanded.
+template <class T>
+struct Panel {
+  const T* data;
+  int64_t stride;  // between rows
+};
+
+Panel<float> Float32Panel(const WeightView& w, int64_t first, int64_t count) {
+  if (w.dtype == DType::kF32) {
+    return {static_cast<const float*>(w.data) + first, w.cols};
   }
-  Gemm(Trans::kNo, Trans::kYes, job.tokens, rows.rows, rows.cols, job.x,
-       rows.cols, weights, rows.cols, 0.0f, job.y + begin, job.w.rows);
+  thread_local Buffer<float> expanded;
+  expanded.Resize(w.rows * count);
+  ExpandColumns(w, first, count, expanded.data());
+  return {expanded.data(), count};
 }
 
-// The outputs [begin, end) of a job by the transpose; `rounded` is x in
-// bfloat16, or null.
-void MultiplyColumns(const LinearJob& job, const BFloat16* rounded,
-                     int64_t begin, int64_t end) {
-  const auto [dtype, data, rows, cols] = job.w;
-  const int64_t count = end - begin;
-  if (rounded != nullptr) {
-    GemmBFloat16(Trans::kNo, Trans::kNo, job.tokens, count, rows, rounded, rows,
-                 static_cast<const BFloat16*>(data) + begin, cols,
-                 job.y + begin, cols);
-    return;
+Panel<BFloat16> BFloat16Panel(const WeightView& w, int64_t first,
+                              int64_t count) {
+  if (w.dtype == DType::kBF16) {
+    return {static_cast<const BFloat16*>(w.data) + first, w.cols};
   }
-  thread_local Buffer<float> unpacked;
-  const float* weights = static_cast<const float*>(data) + begin;
-  int64_t stride = cols;
-  if (dtype == DType::kBF16) {
-    unpacked.Resize(rows * count);
-    for (int64_t r = 0; r < rows; ++r) {
-      Kernels().from_bfloat16(
-          static_cast<const BFloat16*>(data) + r * cols + begin, count,
-          unpacked.data() + r * count);
-    }
-    weights = unpacked.data();
-    stride = count;
-  }
-  Gemm(Trans::kNo, Trans::kNo, job.tokens, count, rows, job.x, rows, weights,
-       stride, 0.0f, job.y + begin, cols);
+  thread_local Buffer<BFloat16> rounded;
+  rounded.Resize(w.rows * count);
+  const Panel<float> panel = Float32Panel(w, first, count);
+  Kernels().to_bfloat16(panel.data, rounded.size(), rounded.data());
+  return {rounded.data(), count};
 }
 
 // The outputs [begin, end) of one job; `rounded` is x in bfloat16, or null.
 void MultiplyOutputs(const LinearJob& job, const BFloat16* rounded,
                      int64_t begin, int64_t end) {
-  if (job.trans == Trans::kYes) {
-    MultiplyColumns(job, rounded, begin, end);
+  const bool by_rows = job.trans == Trans::kNo;
+  // The weights of these outputs: rows of w, or columns.
+  const WeightView w = by_rows ? job.w.Rows(begin, end - begin) : job.w;
+  const int64_t first = by_rows ? 0 : begin;
+  const int64_t count = by_rows ? w.cols : end - begin;
+  if (by_rows && job.tokens <= kMatVecTokens) {
+    Kernels().mat_vec(w, job.x, w.cols, job.tokens, job.y + begin, job.w.rows);
     return;
   }
-  const WeightView rows = job.w.Rows(begin, end - begin);
-  if (job.tokens <= kMatVecTokens) {
-    Kernels().mat_vec(rows, job.x, rows.cols, job.tokens, job.y + begin,
-                      job.w.rows);
-  } else if (rounded != nullptr) {
-    GemmBFloat16(Trans::kNo, Trans::kYes, job.tokens, rows.rows, rows.cols,
-                 rounded, rows.cols, static_cast<const BFloat16*>(rows.data),
-                 rows.cols, job.y + begin, job.w.rows);
+  const Trans trans = by_rows ? Trans::kYes : Trans::kNo;
+  if (rounded != nullptr) {
+    const auto panel = BFloat16Panel(w, first, count);
+    GemmBFloat16(Trans::kNo, trans, job.tokens, end - begin, job.inputs(),
+                 rounded, job.inputs(), panel.data, panel.stride, job.y + begin,
+                 job.outputs());
   } else {
-    MultiplyFloat32(job, begin, end);
+    const auto panel = Float32Panel(w, first, count);
+    Gemm(Trans::kNo, trans, job.tokens, end - begin, job.inputs(), job.x,
+         job.inputs(), panel.data, panel.stride, 0.0f, job.y + begin,
+         job.outputs());
   }
 }
 

@@ -15,7 +15,8 @@ namespace mobe {
 
 // Arithmetic of large products. Both sum in float32; kBFloat16 rounds the
 // activations to bfloat16 first, for about three times the speed where the CPU
-// has such instructions. Weights are used as stored either way.
+// has such instructions. Weights are used as stored either way;
+// FP8 ones, times their scales, are rounded with the activations.
 enum class Precision { kFloat32, kBFloat16 };
 
 // oneDNN's number (dnnl_cpu_isa_t) of the instructions that products may use:

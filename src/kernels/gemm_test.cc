@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -26,11 +27,34 @@ struct Weight {
       : values(RandomFloats(rows * cols, seed)),
         bytes(values.size() * static_cast<size_t>(DTypeSize(dtype))),
         view{dtype, bytes.data(), rows, cols} {
+    if (dtype == DType::kF8E4M3) {
+      Divide(seed);
+      return;
+    }
     StoreFloats(values.data(), rows * cols, dtype, bytes.data());
     LoadAsFloats(dtype, bytes.data(), rows * cols, values.data());
   }
+  // Into blocks of FP8 numbers.
+  void Divide(uint32_t seed) {
+    constexpr int64_t kBlock = 32;
+    const int64_t stride = (view.cols + kBlock - 1) / kBlock;
+    scales = RandomFloats((view.rows + kBlock - 1) / kBlock * stride, seed);
+    view.scales = {scales.data(), kBlock, kBlock, stride, 0};
+    for (size_t i = 0; i < values.size(); ++i) {
+      // Any of those from -1 to 1.
+      const auto bits = static_cast<uint8_t>(
+          static_cast<uint32_t>((values[i] + 0.5f) * 2 * 0x38) % 0x70);
+      const Float8 stored = {
+          static_cast<uint8_t>(bits < 0x38 ? bits : 0x80 | (bits - 0x38))};
+      std::memcpy(&bytes[i], &stored, 1);
+      const auto at = static_cast<int64_t>(i);
+      values[i] = ToFloat(stored) *
+                  view.scales.Row(at / view.cols)[at % view.cols / kBlock];
+    }
+  }
   std::vector<float> values;  // as stored
   std::vector<std::byte> bytes;
+  std::vector<float> scales;
   WeightView view;
 };
 
@@ -57,7 +81,7 @@ class LinearTest : public testing::TestWithParam<std::tuple<DType, Precision>> {
 
 INSTANTIATE_TEST_SUITE_P(
     Forms, LinearTest,
-    testing::Combine(testing::Values(DType::kF32, DType::kBF16),
+    testing::Combine(testing::Values(DType::kF32, DType::kBF16, DType::kF8E4M3),
                      testing::Values(Precision::kFloat32,
                                      Precision::kBFloat16)));
 
@@ -101,6 +125,28 @@ TEST_P(LinearTest, ByTheTranspose) {
     const double tolerance = precision == Precision::kFloat32 ? 1e-5 : 2e-2;
     ExpectProduct(transposed, x, tokens, y, tolerance);
     ExpectProduct(other, x, tokens, other_y, tolerance);
+  }
+}
+
+// As the same model would whose weights are stored in bfloat16.
+TEST(LinearFloat8Test, IsRoundedToBFloat16) {
+  constexpr int64_t kRows = 130;
+  constexpr int64_t kCols = 70;
+  constexpr int64_t kTokens = 20;
+  const Weight w(DType::kF8E4M3, kRows, kCols, 1);
+  Weight rounded(DType::kBF16, kRows, kCols, 1);
+  StoreFloats(w.values.data(), kRows * kCols, DType::kBF16,
+              rounded.bytes.data());
+  const std::vector<float> x = RandomFloats(kTokens * (kRows + kCols), 2);
+  for (const Trans trans : {Trans::kNo, Trans::kYes}) {
+    const auto run = [&](const Weight& weight) {
+      LinearJob job = {weight.view, x.data(), kTokens, nullptr, trans};
+      std::vector<float> y(static_cast<size_t>(kTokens * job.outputs()));
+      job.y = y.data();
+      LinearBatch({&job, 1}, Precision::kBFloat16);
+      return y;
+    };
+    EXPECT_EQ(run(w), run(rounded));
   }
 }
 

@@ -52,7 +52,8 @@ inline constexpr int64_t kMaxTriangle = 128;
 struct KernelSet {
   const char* name;
 
-  // y[t, r] = sum_c w[r, c] x[t, c] for t < tokens and every row r of w.
+  // y[t, r] = sum_c w[r, c] x[t, c] for t < tokens and every row r of w, where
+  // w[r, c] of an FP8 matrix is the stored number times the scale of its block.
   // x rows are x_stride apart, y rows y_stride. Reads each weight once for up
   // to 8 tokens at a time, so it suits decoding; use Linear (gemm.h) for more.
   void (*mat_vec)(const WeightView& w, const float* x, int64_t x_stride,
@@ -109,6 +110,8 @@ struct KernelSet {
   // Conversions, rounding to nearest even.
   void (*to_bfloat16)(const float* x, int64_t count, BFloat16* y);
   void (*from_bfloat16)(const BFloat16* x, int64_t count, float* y);
+  // y[j] = scale * x[j], rounded once.
+  void (*from_float8)(const Float8* x, int64_t count, float scale, float* y);
 };
 
 // The set in use.

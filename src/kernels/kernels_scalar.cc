@@ -9,6 +9,7 @@ namespace {
 
 float Value(float value) { return value; }
 float Value(BFloat16 value) { return ToFloat(value); }
+float Value(Float8 value) { return ToFloat(value); }
 
 float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 float Silu(float x) { return x / (1.0f + std::exp(-x)); }
@@ -55,9 +56,27 @@ void MatVecOf(const T* w, int64_t rows, int64_t cols, const float* x,
   }
 }
 
+void MatVecFloat8(const WeightView& w, const float* x, int64_t x_stride,
+                  int64_t tokens, float* y, int64_t y_stride) {
+  const auto* data = static_cast<const Float8*>(w.data);
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t r = 0; r < w.rows; ++r) {
+      const float* scales = w.scales.Row(r);
+      float sum = 0;
+      for (int64_t c = 0; c < w.cols; ++c) {
+        sum += scales[c / w.scales.block_cols] * Value(data[r * w.cols + c]) *
+               x[t * x_stride + c];
+      }
+      y[t * y_stride + r] = sum;
+    }
+  }
+}
+
 void MatVec(const WeightView& w, const float* x, int64_t x_stride,
             int64_t tokens, float* y, int64_t y_stride) {
-  if (w.dtype == DType::kBF16) {
+  if (w.dtype == DType::kF8E4M3) {
+    MatVecFloat8(w, x, x_stride, tokens, y, y_stride);
+  } else if (w.dtype == DType::kBF16) {
     MatVecOf(static_cast<const BFloat16*>(w.data), w.rows, w.cols, x, x_stride,
              tokens, y, y_stride);
   } else {
@@ -177,6 +196,10 @@ void FromBFloat16s(const BFloat16* x, int64_t count, float* y) {
   for (int64_t j = 0; j < count; ++j) y[j] = ToFloat(x[j]);
 }
 
+void FromFloat8s(const Float8* x, int64_t count, float scale, float* y) {
+  for (int64_t j = 0; j < count; ++j) y[j] = scale * ToFloat(x[j]);
+}
+
 }  // namespace
 
 KernelSet ScalarKernels() {
@@ -192,7 +215,8 @@ KernelSet ScalarKernels() {
           .cholesky = Cholesky,
           .solve_triangle = SolveTriangle,
           .to_bfloat16 = ToBFloat16s,
-          .from_bfloat16 = FromBFloat16s};
+          .from_bfloat16 = FromBFloat16s,
+          .from_float8 = FromFloat8s};
 }
 
 }  // namespace mobe

@@ -16,6 +16,8 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstring>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -160,85 +162,169 @@ void Swiglu(const float* gate, const float* up, int64_t count, float* y) {
 // ---------------------------------------------------------------------------
 // Products.
 
-// kRows adjacent rows of w by kTokens tokens; prefetches as many weights from
-// `ahead` on, unless it is null.
+// Adjacent rows of a matrix, from the first on.
+template <class T>
+struct Rows {
+  const T* data;
+  const T* ahead;  // prefetches as many weights from here on, unless null
+  int64_t cols;
+  BlockScales scales = {};  // of Float8
+};
+
+// sums[r][t] += w[r, c] x[t, c] over the columns [first, last) of w.
 template <int kRows, int kTokens, class T>
-void DotBlock(const T* w, const T* ahead, int64_t cols, const float* x,
-              int64_t x_stride, float* y, int64_t y_stride) {
-  V sums[kRows][kTokens];
-  for (auto& row : sums) {
-    for (V& sum : row) sum = hn::Zero(kFloats);
-  }
-  for (int64_t first = 0; first < cols; first += kPiece) {
-    if (ahead != nullptr) Prefetch(ahead + kRows * first, kRows * kPiece);
-    ForEachVector(std::min(kPiece, cols - first),
+HWY_INLINE void AddProducts(const Rows<T>& w, int64_t first, int64_t last,
+                            const float* x, int64_t x_stride,
+                            V (&sums)[kRows][kTokens]) {
+  for (; first < last; first += kPiece) {
+    if (w.ahead != nullptr) Prefetch(w.ahead + kRows * first, kRows * kPiece);
+    ForEachVector(std::min(kPiece, last - first),
                   [&, first](auto io, int64_t j) HWY_ATTR {
                     const int64_t c = first + j;
                     V in[kTokens];
                     for (int t = 0; t < kTokens; ++t)
                       in[t] = io.Load(x + t * x_stride + c);
                     for (int r = 0; r < kRows; ++r) {
-                      const V weights = io.Load(w + r * cols + c);
+                      const V weights = io.Load(w.data + r * w.cols + c);
                       for (int t = 0; t < kTokens; ++t) {
                         sums[r][t] = hn::MulAdd(weights, in[t], sums[r][t]);
                       }
                     }
                   });
   }
+}
+
+template <int kRows, int kTokens>
+HWY_INLINE void SetToZero(V (&sums)[kRows][kTokens]) {
+  for (auto& row : sums) {
+    for (V& sum : row) sum = hn::Zero(kFloats);
+  }
+}
+
+// kRows rows of w by kTokens tokens.
+template <int kRows, int kTokens, class T>
+void DotBlock(const Rows<T>& w, const float* x, int64_t x_stride, float* y,
+              int64_t y_stride) {
+  V sums[kRows][kTokens];
+  SetToZero(sums);
+  AddProducts(w, 0, w.cols, x, x_stride, sums);
   for (int r = 0; r < kRows; ++r) {
     for (int t = 0; t < kTokens; ++t) y[t * y_stride + r] = Sum(sums[r][t]);
   }
 }
 
-// kRows adjacent rows by `tokens` tokens, in blocks of kTokens and then of half
-// as many. Only the first block prefetches.
+using MagnitudeTag = hn::ScalableTag<uint8_t>;
+using Magnitudes = hn::Vec<MagnitudeTag>;
+constexpr MagnitudeTag kMagnitudes;
+constexpr int64_t kMagnitudeLanes = hn::MaxLanes(kMagnitudes);
+
+// The largest in each lane of `most` and the FP8 numbers from p on, without
+// signs. To look for NaN so, the largest of all, costs less than in each vector
+// of floats.
+HWY_INLINE Magnitudes Largest(Magnitudes most, const Float8* p, int64_t count) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(p);
+  const auto without_sign = hn::Set(kMagnitudes, 0x7f);
+  int64_t i = 0;
+  for (; i + kMagnitudeLanes <= count; i += kMagnitudeLanes) {
+    const auto all = hn::LoadU(kMagnitudes, bytes + i);
+    most = hn::Max(most, hn::And(all, without_sign));
+  }
+  if (i == count) return most;
+  uint8_t rest[kMagnitudeLanes] = {};
+  std::memcpy(rest, bytes + i, static_cast<size_t>(count - i));
+  return hn::Max(most, hn::And(hn::LoadU(kMagnitudes, rest), without_sign));
+}
+
+HWY_INLINE bool HasNan(Magnitudes most) {
+  const auto is_nan = hn::Eq(most, hn::Set(kMagnitudes, 0x7f));
+  return !hn::AllFalse(kMagnitudes, is_nan);
+}
+
+// FP8 is scaled after each block of columns, rather than each number.
+template <int kRows, int kTokens>
+void DotBlock(const Rows<Float8>& w, const float* x, int64_t x_stride, float* y,
+              int64_t y_stride) {
+  const float* scales[kRows];
+  for (int r = 0; r < kRows; ++r) scales[r] = w.scales.Row(r);
+  V totals[kRows][kTokens];
+  SetToZero(totals);
+  Magnitudes most[kRows];
+  for (auto& row : most) row = hn::Zero(kMagnitudes);
+  int64_t block = 0;
+  for (int64_t first = 0; first < w.cols; ++block) {
+    const int64_t last = first + std::min(w.scales.block_cols, w.cols - first);
+    V sums[kRows][kTokens];
+    SetToZero(sums);
+    AddProducts(w, first, last, x, x_stride, sums);
+    for (int r = 0; r < kRows; ++r) {
+      most[r] = Largest(most[r], w.data + r * w.cols + first, last - first);
+      const V scale = hn::Set(kFloats, scales[r][block]);
+      for (int t = 0; t < kTokens; ++t) {
+        const V sum = hn::Mul(sums[r][t], hn::Set(kFloats, kFloat8Unit));
+        totals[r][t] = hn::MulAdd(scale, sum, totals[r][t]);
+      }
+    }
+    first = last;
+  }
+  for (int r = 0; r < kRows; ++r) {
+    const bool is_nan = HasNan(most[r]);
+    for (int t = 0; t < kTokens; ++t) {
+      y[t * y_stride + r] =
+          is_nan ? std::numeric_limits<float>::quiet_NaN() : Sum(totals[r][t]);
+    }
+  }
+}
+
+// kRows rows by `tokens` tokens, in blocks of kTokens and then of half as many.
+// Only the first block prefetches.
 template <int kRows, int kTokens = kTokenBlock, class T>
-void DotRows(const T* w, const T* ahead, int64_t cols, const float* x,
-             int64_t x_stride, int64_t tokens, float* y, int64_t y_stride) {
+void DotRows(Rows<T> w, const float* x, int64_t x_stride, int64_t tokens,
+             float* y, int64_t y_stride) {
   for (; tokens >= kTokens; tokens -= kTokens) {
-    DotBlock<kRows, kTokens>(w, ahead, cols, x, x_stride, y, y_stride);
-    ahead = nullptr;
+    DotBlock<kRows, kTokens>(w, x, x_stride, y, y_stride);
+    w.ahead = nullptr;
     x += kTokens * x_stride;
     y += kTokens * y_stride;
   }
   if constexpr (kTokens > 1) {
     if (tokens > 0) {
-      DotRows<kRows, kTokens / 2>(w, ahead, cols, x, x_stride, tokens, y,
-                                  y_stride);
+      DotRows<kRows, kTokens / 2>(w, x, x_stride, tokens, y, y_stride);
     }
   }
 }
 
 template <class T>
-void MatVecOf(const T* w, int64_t rows, int64_t cols, const float* x,
-              int64_t x_stride, int64_t tokens, float* y, int64_t y_stride) {
+void MatVecOf(const WeightView& w, const float* x, int64_t x_stride,
+              int64_t tokens, float* y, int64_t y_stride) {
   constexpr int64_t kAhead = kAheadBytes / sizeof(T);
+  const auto rows = [&w](int64_t first) -> Rows<T> {
+    const WeightView from = w.Rows(first, w.rows - first);
+    return {static_cast<const T*>(from.data), nullptr, w.cols, from.scales};
+  };
   for (int64_t t = 0; t < tokens; t += kTokenGroup) {
     const int64_t group = std::min(kTokenGroup, tokens - t);
     const float* in = x + t * x_stride;
     float* out = y + t * y_stride;
     int64_t r = 0;
-    for (; r + kRowBlock <= rows; r += kRowBlock) {
-      const T* block = w + r * cols;
-      const bool more = (rows - r) * cols > kAhead;
-      DotRows<kRowBlock>(block, more ? block + kAhead : nullptr, cols, in,
-                         x_stride, group, out + r, y_stride);
+    for (; r + kRowBlock <= w.rows; r += kRowBlock) {
+      Rows<T> block = rows(r);
+      if ((w.rows - r) * w.cols > kAhead) block.ahead = block.data + kAhead;
+      DotRows<kRowBlock>(block, in, x_stride, group, out + r, y_stride);
     }
-    for (; r < rows; ++r) {
-      DotRows<1, kTokenBlock, T>(w + r * cols, nullptr, cols, in, x_stride,
-                                 group, out + r, y_stride);
+    for (; r < w.rows; ++r) {
+      DotRows<1>(rows(r), in, x_stride, group, out + r, y_stride);
     }
   }
 }
 
 void MatVec(const WeightView& w, const float* x, int64_t x_stride,
             int64_t tokens, float* y, int64_t y_stride) {
-  if (w.dtype == DType::kBF16) {
-    MatVecOf(static_cast<const BFloat16*>(w.data), w.rows, w.cols, x, x_stride,
-             tokens, y, y_stride);
+  if (w.dtype == DType::kF8E4M3) {
+    MatVecOf<Float8>(w, x, x_stride, tokens, y, y_stride);
+  } else if (w.dtype == DType::kBF16) {
+    MatVecOf<BFloat16>(w, x, x_stride, tokens, y, y_stride);
   } else {
-    MatVecOf(static_cast<const float*>(w.data), w.rows, w.cols, x, x_stride,
-             tokens, y, y_stride);
+    MatVecOf<float>(w, x, x_stride, tokens, y, y_stride);
   }
 }
 
@@ -343,8 +429,8 @@ void MixMatVec(const BasesView& bases, const float* alpha, int64_t first_row,
   float* row = RowScratch(bases.cols);
   for (int64_t k = 0; k < rows; ++k) {
     BasisMix(bases, alpha, (first_row + k) * bases.cols, bases.cols, f, row);
-    DotRows<1, kTokenBlock, float>(row, nullptr, bases.cols, x, x_stride,
-                                   tokens, u + k, u_stride);
+    const Rows<float> mixed = {row, nullptr, bases.cols};
+    DotRows<1>(mixed, x, x_stride, tokens, u + k, u_stride);
   }
 }
 
@@ -401,6 +487,17 @@ void FromBFloat16s(const BFloat16* x, int64_t count, float* y) {
                            HWY_ATTR { io.Store(io.Load(x + j), y + j); });
 }
 
+void FromFloat8s(const Float8* x, int64_t count, float scale, float* y) {
+  const V scales = hn::Set(kFloats, scale);
+  ForEachVector(count, [=](auto io, int64_t j) HWY_ATTR {
+    const V part = io.Load(x + j);
+    const auto is_nan = hn::Eq(hn::Abs(part), hn::Set(kFloats, kFloat8Nan));
+    const V value = hn::Mul(part, hn::Set(kFloats, kFloat8Unit));
+    io.Store(hn::Mul(scales, hn::IfThenElse(is_nan, hn::NaN(kFloats), value)),
+             y + j);
+  });
+}
+
 KernelSet MakeKernels(const char* name) {
   return {.name = name,
           .mat_vec = MatVec,
@@ -414,7 +511,8 @@ KernelSet MakeKernels(const char* name) {
           .cholesky = Cholesky,
           .solve_triangle = SolveTriangle,
           .to_bfloat16 = ToBFloat16s,
-          .from_bfloat16 = FromBFloat16s};
+          .from_bfloat16 = FromBFloat16s,
+          .from_float8 = FromFloat8s};
 }
 
 }  // namespace HWY_NAMESPACE

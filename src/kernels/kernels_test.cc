@@ -102,8 +102,13 @@ class KernelsTest : public testing::TestWithParam<KernelSet> {
  protected:
   const KernelSet& k_ = GetParam();
 
-  void CheckMatVec(DType dtype, int64_t rows, int64_t cols, int64_t tokens,
+  void CheckMatVec(const WeightView& w, const Floats& values, int64_t tokens,
                    int64_t shift) const;
+  void CheckMatVec(DType dtype, int64_t rows, int64_t cols, int64_t tokens,
+                   int64_t shift) const {
+    const Weights w(dtype, rows * cols, shift);
+    CheckMatVec({dtype, w.data(), rows, cols}, w.values, tokens, shift);
+  }
   void CheckMix(DType dtype, int64_t num_bases, int64_t rank, int64_t cols,
                 Activation f, int64_t shift) const;
 };
@@ -112,17 +117,19 @@ INSTANTIATE_TEST_SUITE_P(All, KernelsTest,
                          testing::ValuesIn(SupportedKernels()),
                          [](const auto& set) { return set.param.name; });
 
-void KernelsTest::CheckMatVec(DType dtype, int64_t rows, int64_t cols,
+void KernelsTest::CheckMatVec(const WeightView& w, const Floats& values,
                               int64_t tokens, int64_t shift) const {
-  const Weights w(dtype, rows * cols, shift);
+  const int64_t rows = w.rows;
+  const int64_t cols = w.cols;
   // One more than they need, so that a stride can't be taken for a size.
   const int64_t x_stride = cols + 1;
   const int64_t y_stride = rows + 1;
   const Floats x = Random(tokens * x_stride - 1, shift);
   Floats y(tokens * y_stride - 1, shift);
   std::fill_n(y.data(), y.size(), -7.0f);
-  k_.mat_vec({dtype, w.data(), rows, cols}, x.data(), x_stride, tokens,
-             y.data(), y_stride);
+  k_.mat_vec(w, x.data(), x_stride, tokens, y.data(), y_stride);
+  // A scale rounds each term once more, and so are `values`: eps / 2 each.
+  const int64_t roundings = cols + (w.scales.values != nullptr ? 1 : 0);
   for (int64_t i = 0; i < y.size(); ++i) {
     const int64_t t = i / y_stride;
     const int64_t r = i % y_stride;
@@ -133,12 +140,12 @@ void KernelsTest::CheckMatVec(DType dtype, int64_t rows, int64_t cols,
     double sum = 0;
     double magnitude = 0;
     for (int64_t c = 0; c < cols; ++c) {
-      const double term = double{w.values[r * cols + c]} * x[t * x_stride + c];
+      const double term = double{values[r * cols + c]} * x[t * x_stride + c];
       sum += term;
       magnitude += std::abs(term);
     }
-    ASSERT_NEAR(y[i], sum, kEps * cols * magnitude)
-        << DTypeName(dtype) << " " << rows << "x" << cols << "x" << tokens;
+    ASSERT_NEAR(y[i], sum, kEps * roundings * magnitude)
+        << DTypeName(w.dtype) << " " << rows << "x" << cols << "x" << tokens;
   }
 }
 
@@ -156,14 +163,41 @@ TEST_P(KernelsTest, MatVec) {
   }
 }
 
+struct Block {
+  int64_t rows, cols;
+};
+// Smaller than a vector, no multiple of one, whole pieces, and wider than any
+// matrix.
+constexpr Block kBlocks[] = {{1, 1},     {3, 5},
+                             {2, 130},   {128, 128},
+                             {128, 200}, {int64_t{1} << 31, int64_t{1} << 31}};
+
+TEST_P(KernelsTest, MatVecOfFloat8) {
+  for (const auto& [block_rows, block_cols] : kBlocks) {
+    for (const int64_t cols : kSizes) {
+      for (const int64_t rows : {1, 3, 4, 9}) {
+        const Float8Matrix w(rows, cols, block_rows, block_cols, cols % 4);
+        for (const int64_t tokens : {1, 2, 3, 4, 9}) {
+          CheckMatVec(w.view, w.values, tokens, cols % 4);
+        }
+      }
+    }
+    const Float8Matrix w(150, 257, block_rows, block_cols, 1);
+    CheckMatVec(w.view, w.values, 3, 1);  // long enough to prefetch
+  }
+}
+
 // What lets callers split rows over threads and gather tokens as they like.
 TEST_P(KernelsTest, MatVecBitsDependOnNothingElse) {
   constexpr int64_t kRows = 13;
   constexpr int64_t kCols = 203;
   constexpr int64_t kTokens = 11;
-  for (const DType dtype : kDTypes) {
-    const Weights weights(dtype, kRows * kCols, 0);
-    const WeightView w = {dtype, weights.data(), kRows, kCols};
+  const Weights floats(DType::kF32, kRows * kCols, 0);
+  const Weights halves(DType::kBF16, kRows * kCols, 0);
+  const Float8Matrix bytes(kRows, kCols, 5, 128);
+  for (const WeightView& w :
+       {WeightView{DType::kF32, floats.data(), kRows, kCols},
+        WeightView{DType::kBF16, halves.data(), kRows, kCols}, bytes.view}) {
     const Floats x = Random(kTokens * kCols);
     Floats together(kTokens * kRows, 0);
     k_.mat_vec(w, x.data(), kCols, kTokens, together.data(), kRows);
@@ -305,6 +339,38 @@ TEST_P(KernelsTest, FusedBitsEqualUnfused) {
                    kCols, kTokens, fused.data(), kRank);
     EXPECT_TRUE(fused == unfused);
   }
+}
+
+TEST_P(KernelsTest, FromFloat8) {
+  Array<Float8> all(256, 1);
+  for (int64_t i = 0; i < 256; ++i) all[i] = {static_cast<uint8_t>(i)};
+  for (const float scale : {1.0f, -0.3f, 1e30f, 1e-40f}) {
+    for (int64_t count = 0; count <= 256; count += count < 40 ? 1 : 27) {
+      Floats y(count, 3);
+      k_.from_float8(all.data(), count, scale, y.data());
+      for (int64_t i = 0; i < count; ++i) {
+        const float want = scale * ToFloat(all[i]);
+        // The bits: -0 is not 0. NaN may be any.
+        if (std::isnan(want)) {
+          EXPECT_TRUE(std::isnan(y[i])) << i;
+        } else {
+          EXPECT_EQ(std::bit_cast<uint32_t>(y[i]),
+                    std::bit_cast<uint32_t>(want))
+              << i;
+        }
+      }
+    }
+  }
+}
+
+// One in a row of good weights.
+TEST_P(KernelsTest, NotANumberInFloat8) {
+  Float8Matrix w(5, 200, 128, 128);
+  w.stored[2 * 200 + 150] = {0xff};
+  const Floats x = Random(200);
+  Floats y(5, 0);
+  k_.mat_vec(w.view, x.data(), 200, 1, y.data(), 5);
+  for (int64_t r = 0; r < 5; ++r) EXPECT_EQ(std::isnan(y[r]), r == 2) << r;
 }
 
 TEST_P(KernelsTest, Activations) {

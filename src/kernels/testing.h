@@ -61,4 +61,35 @@ inline Floats Shifted(const Floats& values, int64_t shift) {
   return copy;
 }
 
+// A matrix of all FP8 numbers but NaN, divided into blocks, and what it stands
+// for.
+struct Float8Matrix {
+  Float8Matrix(int64_t rows, int64_t cols, int64_t block_rows,
+               int64_t block_cols, int64_t shift = 0)
+      : stored(rows * cols, shift), values(rows * cols, shift) {
+    const int64_t stride = (cols + block_cols - 1) / block_cols;
+    scales = Random((rows + block_rows - 1) / block_rows * stride);
+    view = {DType::kF8E4M3,
+            stored.data(),
+            rows,
+            cols,
+            {scales.data(), block_rows, block_cols, stride, 0}};
+    std::mt19937 random(1);
+    for (int64_t i = 0; i < rows * cols; ++i) {
+      // 0 to 126, and the same with a sign.
+      const auto bits = static_cast<uint8_t>(random() % 254);
+      stored[i] = {static_cast<uint8_t>(bits < 127 ? bits : bits + 1)};
+      values[i] =
+          ToFloat(stored[i]) *
+          scales[i / cols / block_rows * stride + i % cols / block_cols];
+    }
+  }
+  Float8Matrix(Float8Matrix&&) = default;  // the arrays stay where they are
+
+  Array<Float8> stored;
+  Floats scales{0, 0};
+  Floats values;
+  WeightView view;
+};
+
 }  // namespace mobe

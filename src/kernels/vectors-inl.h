@@ -24,11 +24,21 @@ namespace hn = hwy::HWY_NAMESPACE;
 using FloatTag = hn::ScalableTag<float>;
 using BitsTag = hn::Rebind<uint32_t, FloatTag>;
 using HalfBitsTag = hn::Rebind<uint16_t, FloatTag>;
+using SignedTag = hn::Rebind<int16_t, FloatTag>;
+using HalvesTag = hn::Rebind<hwy::float16_t, FloatTag>;
+using BytesTag = hn::Rebind<int8_t, FloatTag>;
 using V = hn::Vec<FloatTag>;
 constexpr FloatTag kFloats;
 constexpr BitsTag kBits;
 constexpr HalfBitsTag kHalfBits;
+constexpr SignedTag kSigned;
+constexpr HalvesTag kHalves;
+constexpr BytesTag kBytes;
 constexpr int64_t kLanes = hn::MaxLanes(kFloats);
+
+// The exponent bias of binary16 is 15, that of FP8 is 7.
+constexpr float kFloat8Unit = 0x1p8f;
+constexpr float kFloat8Nan = 0x1.ep0f;  // the largest number, 448, is 1.75
 
 // Loads and stores of whole vectors, and of the first `count` lanes at an end.
 // Highway's masked loads may read past the end of an array (before AVX-512), so
@@ -40,6 +50,16 @@ struct Whole {
     const auto bits =
         hn::LoadU(kHalfBits, reinterpret_cast<const uint16_t*>(p));
     return hn::BitCast(kFloats, hn::ShiftLeft<16>(hn::PromoteTo(kBits, bits)));
+  }
+  // A kFloat8Unit-th of each number; NaN as kFloat8Nan. As binary16 the bits
+  // are in place when shifted, and the CPU converts those, subnormals too.
+  HWY_INLINE V Load(const Float8* p) const {
+    const auto bytes = hn::PromoteTo(
+        kSigned, hn::LoadU(kBytes, reinterpret_cast<const int8_t*>(p)));
+    // Of the sign, which fills the upper bits, one stays.
+    const auto bits = hn::And(hn::ShiftLeft<7>(bytes),
+                              hn::Set(kSigned, static_cast<int16_t>(0xbf80)));
+    return hn::PromoteTo(kFloats, hn::BitCast(kHalves, bits));
   }
   HWY_INLINE void Store(V v, float* p) const { hn::StoreU(v, kFloats, p); }
   // Rounds as ToBFloat16 does.

@@ -214,6 +214,7 @@ Json OptionsJson(const CompressPlan& plan) {
           {"seconds", options.budget.seconds},
           {"seed", options.seed},
           {"shard_bytes", options.shard_bytes},
+          {"keep_fp8", options.keep_fp8},
           {"start", options.start.empty() ? "" : HashFile(options.start)},
           {"calibrate", options.calibration ? options.calibration->hash : ""}};
 }
@@ -238,7 +239,9 @@ std::vector<const TensorView*> InputsOf(const OpenedModel& model,
     for (const TensorDecl& tensor : job.tensors) {
       // A has the name of the matrix that it stands for; bases are new.
       const TensorView* input = model.checkpoint.Find(tensor.name);
-      if (input != nullptr) inputs.push_back(input);
+      if (input == nullptr) continue;
+      inputs.push_back(input);
+      if (input->scales != nullptr) inputs.push_back(input->scales);
     }
   }
   return inputs;

@@ -64,6 +64,8 @@ struct CompressOptions {
   // When a time budget began to run (MonotonicSeconds); 0: with Compress.
   double started = 0;
   int64_t shard_bytes = int64_t{5} * 1000 * 1000 * 1000;
+  // What is taken over from an FP8 model stays FP8, rather than to become BF16.
+  bool keep_fp8 = false;
   // A safetensors file of starts for the reference solver, in the reference's
   // names (model_layers_{i}_mlp_{kind}_proj.A_params, B_params, w_params).
   std::filesystem::path start;

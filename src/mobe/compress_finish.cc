@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "io/checkpoint_writer.h"
+#include "io/fp8.h"
 #include "mobe/journal.h"
 #include "mobe/model_card.h"
 #include "mobe/recipe.h"
@@ -10,12 +11,27 @@ namespace mobe {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+// The original's, but for what it says of FP8.
+Json CopiedConfig(const OpenedModel& model, const CompressPlan& plan) {
+  const Json& config = model.checkpoint.config();
+  if (!plan.options.keep_fp8) return ConfigWithoutFp8(config);
+  std::vector<TensorDecl> tensors;
+  for (const Shard& shard : plan.shards) {
+    tensors.insert(tensors.end(), shard.tensors.begin(), shard.tensors.end());
+  }
+  return ConfigWithFp8(config, tensors);
+}
+
+}  // namespace
+
 void FinishModel(const OpenedModel& model, const CompressPlan& plan,
                  const fs::path& out, const std::vector<Json>& records) {
   const std::string card = ReadCard(model.checkpoint.folder() / kCardFile);
   FinishCheckpoint(
       out, plan.shards, model.checkpoint.folder(),
-      FactoredConfig(model.checkpoint.config(), model.config, plan.format),
+      FactoredConfig(CopiedConfig(model, plan), model.config, plan.format),
       {kCardFile, kRecipeFile},
       [&](std::vector<std::string> copied, const std::string& config) {
         if (!card.empty()) {

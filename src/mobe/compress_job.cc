@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "io/fp8.h"
 #include "io/safetensors.h"
 #include "kernels/kernels.h"
 #include "mobe/moments_file.h"
@@ -37,8 +38,7 @@ Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
            file.file().path().string(), name);
     }
     Buffer<float> values(tensor.elements());
-    LoadAsFloats(tensor.dtype, tensor.data.data(), values.size(),
-                 values.data());
+    LoadFloats(tensor, values.data());
     return values;
   };
   const int64_t m = job.fit.num_bases;

@@ -6,18 +6,16 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "mobe/compress.h"
+#include "mobe/copy_tensors.h"
 #include "mobe/fit_metric.h"
 #include "mobe/fit_pass.h"
 
 namespace mobe {
 namespace {
 
-// F8 and the like are written as bf16; anything else keeps its dtype.
-DType StoredDType(const OpenedModel& model, const TensorSpec& spec) {
-  const MatrixKind* kind = KindOf(spec.role);
-  if (kind == nullptr) return model.checkpoint.At(spec.name).dtype;
-  const DType dtype = model.At(kind->expert, spec.layer, 0).dtype;
-  return DTypeSize(dtype) < 2 ? DType::kBF16 : dtype;
+// The dtype of what the method makes of a matrix, or of a factor.
+DType FactorDType(const OpenedModel& model, const TensorSpec& spec) {
+  return ComputedDType(model.At(KindOf(spec.role)->expert, spec.layer, 0));
 }
 
 FitShape FitShapeOf(const ModelConfig& config, const CompressOptions& options,
@@ -48,7 +46,7 @@ std::vector<FactorJob> ListJobs(const OpenedModel& model,
   for (const TensorSpec& spec : specs) {
     for (FactorJob& job : jobs) {
       if (spec.layer != job.layer || !job.kind->Has(spec.role)) continue;
-      job.tensors.push_back({spec.name, StoredDType(model, spec), spec.shape});
+      job.tensors.push_back({spec.name, FactorDType(model, spec), spec.shape});
     }
   }
   return jobs;
@@ -256,13 +254,16 @@ CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
   const auto specs = ListTensors(*model.family, config, plan.format);
   plan.jobs = ListJobs(model, specs, options, plan.format);
   for (const TensorSpec& spec : specs) {
-    tensors.push_back({spec.name, StoredDType(model, spec), spec.shape});
+    const MatrixKind* kind = KindOf(spec.role);
+    if (kind != nullptr && plan.format.Find(spec.layer, *kind) != nullptr) {
+      tensors.push_back({spec.name, FactorDType(model, spec), spec.shape});
+    } else {
+      AddCopy(model.checkpoint.At(spec.name), options.keep_fp8, &tensors);
+    }
     listed.insert(spec.name);
   }
-  // What the table does not know is copied as it is.
-  for (const TensorView* tensor : model.checkpoint.tensors()) {
-    if (!listed.contains(tensor->name)) tensors.push_back(*tensor);
-  }
+  // What the table does not know is taken over, too.
+  AddOtherCopies(model.checkpoint, listed, options.keep_fp8, &tensors);
   for (const TensorDecl& tensor : tensors) plan.bytes_out += tensor.bytes();
   plan.bytes_in = model.checkpoint.bytes();
   plan.shards = PlanShards(tensors, options.shard_bytes);

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "io/checkpoint_writer.h"
+#include "mobe/copy_tensors.h"
 
 namespace mobe {
 namespace {
@@ -42,9 +43,7 @@ void Write(const OpenedModel& model, const CompressPlan& plan,
   WriteShard(out, shard, [&](const TensorDecl& tensor, const ByteSink& sink) {
     const auto found = job_of.find(tensor.name);
     if (found == job_of.end()) {
-      const TensorView& view = model.checkpoint.At(tensor.name);
-      sink(view.data);
-      model.checkpoint.Evict(view);
+      CopyTensor(model.checkpoint, tensor, sink);
       return;
     }
     if (found->second != open_job) {

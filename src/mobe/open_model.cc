@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "io/fp8.h"
 
 namespace mobe {
 namespace {
@@ -55,9 +56,16 @@ std::optional<std::string> CheckTensor(const Checkpoint& checkpoint,
                        spec.shape);
   }
   if (!IsFloat(tensor->dtype)) {
-    return fmt::format("{}: tensor {} has dtype {}, expected F32, F16 or BF16",
-                       checkpoint.FileOf(*tensor), spec.name,
-                       DTypeName(tensor->dtype));
+    return fmt::format(
+        "{}: tensor {} has dtype {}, expected F32, F16, BF16, or F8_E4M3 with "
+        "scales",
+        checkpoint.FileOf(*tensor), spec.name, DTypeName(tensor->dtype));
+  }
+  if (tensor->dtype == DType::kF8E4M3 && tensor->scales == nullptr) {
+    return fmt::format(
+        "{}: tensor {} is F8_E4M3, but its scales, tensor {}, "
+        "are not there",
+        checkpoint.FileOf(*tensor), spec.name, ScalesName(spec.name));
   }
   return std::nullopt;
 }

@@ -49,7 +49,7 @@ TEST(OpenModelTest, WrongDType) {
   ExpectError(ErrorKind::kCorruptFile,
               (folder / "model.safetensors").string() +
                   ": tensor model.norm.weight has dtype I16, expected F32, "
-                  "F16 or BF16",
+                  "F16, BF16, or F8_E4M3 with scales",
               [&] { OpenModel(folder.path()); });
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "io/fp8.h"
 
 namespace mobe {
 namespace {
@@ -32,10 +33,6 @@ double StandardDeviation(
   return count < 2 ? 0 : std::sqrt(squares / static_cast<double>(count - 1));
 }
 
-void LoadTensor(const TensorView& tensor, float* values) {
-  LoadAsFloats(tensor.dtype, tensor.data.data(), tensor.elements(), values);
-}
-
 // Bases, or a factor of them, of all groups one behind the other; `size`
 // numbers for each basis.
 Buffer<float> LoadShared(const OpenedModel& model, const FactorShape& shape,
@@ -44,7 +41,7 @@ Buffer<float> LoadShared(const OpenedModel& model, const FactorShape& shape,
   float* to = values.data();
   for (const ExpertGroup& group : GroupsOf(model.config, shape)) {
     const TensorView& tensor = model.At(role, shape.layer, group.index);
-    LoadTensor(tensor, to);
+    LoadFloats(tensor, to);
     to += tensor.elements();
   }
   return values;
@@ -61,7 +58,7 @@ Buffer<float> LoadAlpha(const OpenedModel& model, const FactorShape& shape) {
     const TensorView& tensor =
         model.At(shape.kind->alpha, shape.layer, group.index);
     Buffer<float> values(tensor.elements());
-    LoadTensor(tensor, values.data());
+    LoadFloats(tensor, values.data());
     for (int64_t e = 0; e < group.count; ++e) {
       std::copy_n(values.data() + e * in_group, in_group,
                   alpha.data() + (group.first + e) * m + basis);
@@ -79,9 +76,7 @@ int64_t FirstNotFinite(const TensorView& tensor) {
   float values[kPiece];
   for (int64_t begin = 0; begin < tensor.elements(); begin += kPiece) {
     const int64_t count = std::min(kPiece, tensor.elements() - begin);
-    LoadAsFloats(tensor.dtype,
-                 tensor.data.data() + begin * DTypeSize(tensor.dtype), count,
-                 values);
+    LoadFloats(tensor, begin, count, values);
     for (int64_t i = 0; i < count; ++i) {
       if (!std::isfinite(values[i])) return begin + i;
     }
@@ -92,23 +87,24 @@ int64_t FirstNotFinite(const TensorView& tensor) {
 void CheckFinite(const OpenedModel& model, const TensorView& tensor) {
   const int64_t at = FirstNotFinite(tensor);
   if (at < 0) return;
+  float value = 0;
+  LoadFloats(tensor, at, 1, &value);
   Fail(ErrorKind::kCorruptFile,
        "{}: tensor {} holds a weight that is not finite ({} at element {}); "
        "the model can't be factored",
-       model.checkpoint.FileOf(tensor), tensor.name,
-       LoadAsFloat(tensor.dtype, tensor.data.data(), at), at);
+       model.checkpoint.FileOf(tensor), tensor.name, value, at);
 }
 
 void LoadMatrix(const OpenedModel& model, int64_t layer, const MatrixKind& kind,
                 int64_t expert, float* matrix) {
   const TensorView& tensor = model.At(kind.expert, layer, expert);
   if (!kind.transposed) {
-    LoadAsFloats(tensor.dtype, tensor.data.data(), tensor.elements(), matrix);
+    LoadFloats(tensor, matrix);
     return;
   }
   thread_local Buffer<float> stored;
   stored.Resize(tensor.elements());
-  LoadAsFloats(tensor.dtype, tensor.data.data(), stored.size(), stored.data());
+  LoadFloats(tensor, stored.data());
   Transpose(stored.data(), tensor.shape[0], tensor.shape[1], matrix);
 }
 
@@ -165,8 +161,8 @@ Factors LoadFactors(const OpenedModel& model, int64_t layer,
   const int64_t size = model.config.expert_size * factors.rank;
   factors.a.Resize(model.config.num_experts * size);
   ParallelFor(model.config.num_experts, [&](int64_t expert) {
-    LoadTensor(model.At(kind.expert, layer, expert),
-               factors.a.data() + expert * size);
+    const TensorView& tensor = model.At(kind.expert, layer, expert);
+    LoadFloats(tensor, factors.a.data() + expert * size);
   });
   return factors;
 }

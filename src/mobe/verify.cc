@@ -1,13 +1,16 @@
 #include "mobe/verify.h"
 
+#include <fmt/ranges.h>
+
 #include <cmath>
-#include <cstring>
 #include <optional>
 #include <unordered_map>
 #include <utility>
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "io/fp8.h"
+#include "mobe/copy_tensors.h"
 #include "mobe/recipe.h"
 #include "mobe/tensors.h"
 
@@ -20,11 +23,14 @@ class Verifier {
  public:
   Verifier(const fs::path& folder, const OpenedModel& original,
            const ProgressFn& progress)
-      : checkpoint_(folder), original_(original), progress_(progress) {}
+      : checkpoint_(folder),
+        original_(original),
+        progress_(progress),
+        keeps_fp8_(IsFp8Config(checkpoint_.config())) {}
 
   VerifyReport Run() {
-    CheckConfig();
     format_ = DetectFormat(checkpoint_, original_.config);
+    CheckConfig();
     const auto specs =
         format_ ? ListTensors(*original_.family, original_.config, *format_)
                 : ListTensors(*original_.family, original_.config);
@@ -55,37 +61,47 @@ class Verifier {
 
   void CheckConfig() {
     const Json plain = PlainConfig(checkpoint_.config());
-    const Json base = PlainConfig(original_.checkpoint.config());
+    Json base = PlainConfig(original_.checkpoint.config());
+    if (!keeps_fp8_) {
+      base = ConfigWithoutFp8(base);
+    } else if (format_) {
+      const auto& tensors = checkpoint_.tensors();
+      std::vector<TensorDecl> decls;
+      for (const TensorView* tensor : tensors) decls.push_back(*tensor);
+      base = ConfigWithFp8(base, decls);
+    }
     for (const JsonDifference& d : Differences(base, plain)) {
       Fault(fmt::format("{}: \"{}\" is {}, expected {} as in {}",
-                        checkpoint_.config_path(), d.key, d.after.dump(),
-                        d.before.dump(), original_.checkpoint.config_path()));
+                        checkpoint_.config_path(), d.key, Excerpt(d.after),
+                        Excerpt(d.before), original_.checkpoint.config_path()));
     }
   }
 
   // True for matrices that may differ from the original: those that are
-  // factored, and in a plain (reconstructed) model all that may have been.
+  // factored, and in a plain (reconstructed) model all that may have been. What
+  // reconstructs keeps no FP8.
   bool IsApproximate(const TensorSpec& spec) const {
     const MatrixKind* kind = KindOf(spec.role);
-    return kind != nullptr &&
-           (!format_ || format_->Find(spec.layer, *kind) != nullptr);
+    if (kind == nullptr) return false;
+    return format_ ? format_->Find(spec.layer, *kind) != nullptr : !keeps_fp8_;
   }
 
   // Factors have the dtype of the matrices that they stand for, and A and the
   // rebuilt matrix bear their name.
   void CheckDType(const TensorSpec& spec) {
     const MatrixKind* kind = KindOf(spec.role);
-    // Copies are held against the original byte for byte.
+    // Copies are held against the original.
     if (kind == nullptr || !IsApproximate(spec)) return;
     const TensorView& tensor = checkpoint_.At(spec.name);
-    const DType want = original_.At(kind->expert, spec.layer, 0).dtype;
+    const DType want = ComputedDType(original_.At(kind->expert, spec.layer, 0));
     if (tensor.dtype == want) return;
     Fault(fmt::format("{}: tensor {} has dtype {}, expected {}",
                       checkpoint_.FileOf(tensor), tensor.name,
                       DTypeName(tensor.dtype), DTypeName(want)));
   }
 
-  // Tensors that the method leaves alone must be the same bytes.
+  // Tensors that the method leaves alone must be the same bytes, but that FP8
+  // may have become BF16; then its scales are gone.
   void CheckUntouched(
       const std::unordered_map<std::string, const TensorSpec*>& expected) {
     const auto& tensors = original_.checkpoint.tensors();
@@ -93,6 +109,7 @@ class Verifier {
       const TensorView* copy = checkpoint_.Find(original->name);
       const auto spec = expected.find(original->name);
       if (spec != expected.end() && IsApproximate(*spec->second)) continue;
+      if (IsStaleScale(*original)) continue;
       if (copy == nullptr) {
         if (spec == expected.end()) {
           Fault(fmt::format("{}: no tensor {}, expected a copy of the original",
@@ -100,19 +117,25 @@ class Verifier {
         }
         continue;
       }
-      if (copy->dtype != original->dtype) {
+      const bool expanded = original->scales != nullptr && !keeps_fp8_;
+      const DType want = expanded ? ComputedDType(*original) : original->dtype;
+      if (copy->dtype != want) {
         Fault(fmt::format("{}: tensor {} has dtype {}, expected {}",
                           checkpoint_.FileOf(*copy), copy->name,
-                          DTypeName(copy->dtype), DTypeName(original->dtype)));
-      } else if (copy->data.size() != original->data.size()) {
-        continue;  // its shape is a fault already
-      } else if (!original->data.empty() &&
-                 std::memcmp(copy->data.data(), original->data.data(),
-                             copy->data.size()) != 0) {
+                          DTypeName(copy->dtype), DTypeName(want)));
+      } else if (copy->shape != original->shape) {
+        // Of a tensor of the table that is a fault already.
+        if (spec == expected.end()) {
+          Fault(fmt::format("{}: tensor {} has shape {}, expected {}",
+                            checkpoint_.FileOf(*copy), copy->name, copy->shape,
+                            original->shape));
+        }
+      } else if (!IsCopy(*original, *copy)) {
         Fault(
             fmt::format("{}: tensor {} differs from the original, expected "
-                        "the same bytes",
-                        checkpoint_.FileOf(*copy), copy->name));
+                        "the same {}",
+                        checkpoint_.FileOf(*copy), copy->name,
+                        expanded ? "values, in bfloat16" : "bytes"));
       } else if (FirstNotFinite(*copy) >= 0) {
         Fault(
             fmt::format("{}: tensor {} holds values that are not finite, as "
@@ -126,11 +149,19 @@ class Verifier {
     }
   }
 
+  // Of the original: scales of a matrix that is FP8 no more.
+  bool IsStaleScale(const TensorView& original) const {
+    if (original.scaled == nullptr) return false;
+    const TensorView* matrix = checkpoint_.Find(original.scaled->name);
+    return matrix != nullptr && matrix->dtype != original.scaled->dtype;
+  }
+
   void CheckExtra(
       const std::unordered_map<std::string, const TensorSpec*>& expected) {
     for (const TensorView* tensor : checkpoint_.tensors()) {
+      const TensorView* original = original_.checkpoint.Find(tensor->name);
       if (!expected.contains(tensor->name) &&
-          original_.checkpoint.Find(tensor->name) == nullptr) {
+          (original == nullptr || IsStaleScale(*original))) {
         Fault(fmt::format("{}: tensor {} is not expected",
                           checkpoint_.FileOf(*tensor), tensor->name));
       }
@@ -206,6 +237,7 @@ class Verifier {
   Checkpoint checkpoint_;
   const OpenedModel& original_;
   const ProgressFn& progress_;
+  const bool keeps_fp8_;
   std::optional<MobeFormat> format_;  // of the checkpoint
   VerifyReport report_;
 };

@@ -5,6 +5,8 @@
 
 #include "base/disk.h"
 #include "base/file.h"
+#include "io/fp8.h"
+#include "mobe/copy_tensors.h"
 
 namespace mobe {
 
@@ -17,15 +19,13 @@ void WritePlain(const OpenedModel& model, const std::filesystem::path& out,
   std::unordered_map<std::string, TensorSpec> specs;
   for (const TensorSpec& spec : ListTensors(*model.family, model.config)) {
     tensors.push_back(
-        {spec.name, model.checkpoint.At(spec.name).dtype, spec.shape});
+        {spec.name, ComputedDType(model.checkpoint.At(spec.name)), spec.shape});
     specs[spec.name] = spec;
   }
-  // What the table does not know is copied as it is.
+  // What the table does not know is taken over, too.
   std::unordered_set<std::string> known;
   for (const TensorSpec& spec : model.tensors) known.insert(spec.name);
-  for (const TensorView* tensor : model.checkpoint.tensors()) {
-    if (!known.contains(tensor->name)) tensors.push_back(*tensor);
-  }
+  AddOtherCopies(model.checkpoint, known, /*keep_fp8=*/false, &tensors);
 
   int64_t bytes = 0;
   for (const TensorDecl& tensor : tensors) bytes += tensor.bytes();
@@ -43,9 +43,7 @@ void WritePlain(const OpenedModel& model, const std::filesystem::path& out,
       StoreFloats(values.data(), values.size(), tensor.dtype, stored.data());
       sink({stored.data(), static_cast<size_t>(stored.size())});
     } else {
-      const TensorView& view = model.checkpoint.At(tensor.name);
-      sink(view.data);
-      model.checkpoint.Evict(view);
+      CopyTensor(model.checkpoint, tensor, sink);
     }
     progress({static_cast<double>(++done) / static_cast<double>(tensors.size()),
               tensor.name, ""});
@@ -57,8 +55,8 @@ void WritePlain(const OpenedModel& model, const std::filesystem::path& out,
   try {
     for (const Shard& shard : shards) WriteShard(out, shard, source);
     FinishCheckpoint(out, shards, model.checkpoint.folder(),
-                     PlainConfig(model.checkpoint.config()), options.leave_out,
-                     options.before_config);
+                     ConfigWithoutFp8(PlainConfig(model.checkpoint.config())),
+                     options.leave_out, options.before_config);
   } catch (...) {
     std::error_code ignored;  // the first error is the one to tell
     for (const Shard& shard : shards) fs::remove(out / shard.file, ignored);

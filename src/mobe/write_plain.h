@@ -28,8 +28,9 @@ struct WritePlainOptions {
 
 // Writes a plain model of model.config into `out`, which the caller has
 // checked; computed values are rounded to the dtype that the model has under
-// that name. Fails with kDiskFull when there is too little space, before any
-// work; throws Stopped. Whatever it throws, it first removes what it wrote.
+// that name, FP8 becomes BF16. Fails with kDiskFull when there is too little
+// space, before any work; throws Stopped. Whatever it throws, it first removes
+// what it wrote.
 void WritePlain(const OpenedModel& model, const std::filesystem::path& out,
                 int64_t shard_bytes, const ComputeFn& compute,
                 const ProgressFn& progress,

@@ -10,6 +10,7 @@
 
 #include "base/parallel.h"
 #include "base/progress.h"
+#include "kernels/expand.h"
 
 namespace mobe {
 namespace {
@@ -56,7 +57,7 @@ void BuildMatrix(const WeightView& a, const BasesView& bases,
   mixed.Resize(bases.rank * bases.cols);
   Kernels().basis_mix(bases, alpha, 0, mixed.size(), f, mixed.data());
   a_float.Resize(a.rows * a.cols);
-  LoadAsFloats(a.dtype, a.data, a_float.size(), a_float.data());
+  ExpandWeights(a, a_float.data());
   if (transposed) {
     Gemm(Trans::kYes, Trans::kYes, bases.cols, a.rows, a.cols, mixed.data(),
          bases.cols, a_float.data(), a.cols, 0.0f, w, a.rows);

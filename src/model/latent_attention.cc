@@ -16,6 +16,7 @@
 #include <algorithm>
 
 #include "base/parallel.h"
+#include "kernels/expand.h"
 #include "model/attention.h"
 #include "model/causal_softmax.h"
 #include "model/norm.h"
@@ -163,7 +164,7 @@ void Expand(const WeightView& w, const Sizes& n, const float* cache,
             Buffer<float>* to) {
   thread_local Buffer<float> weights;
   weights.Resize(w.rows * w.cols);
-  LoadAsFloats(w.dtype, w.data, weights.size(), weights.data());
+  ExpandWeights(w, weights.data());
   to->Resize(n.keys() * w.rows);
   Gemm(Trans::kNo, Trans::kYes, n.keys(), w.rows, w.cols, cache, n.row(),
        weights.data(), w.cols, 0.0f, to->data(), w.rows);

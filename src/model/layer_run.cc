@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "io/fp8.h"
 
 namespace mobe {
 namespace {
@@ -24,10 +25,8 @@ LayerRun::LayerRun(const OpenedModel& model, int64_t context)
 void LayerRun::Embed(std::span<const int32_t> ids, float* states) const {
   const TensorView& embedding = model_.At(Role::kEmbedding);
   const int64_t hidden = config_.hidden_size;
-  const int64_t row = hidden * DTypeSize(embedding.dtype);
   for (const int32_t id : ids) {
-    LoadAsFloats(embedding.dtype, embedding.data.data() + id * row, hidden,
-                 states);
+    LoadFloats(embedding, id * hidden, hidden, states);
     states += hidden;
   }
   model_.checkpoint.Evict(embedding);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/parallel.h"
+#include "kernels/expand.h"
 #include "model/attention.h"
 #include "model/experts.h"
 #include "model/norm.h"
@@ -86,7 +87,7 @@ void Model::RunLayers(std::span<const int32_t> tokens, KvCache* cache,
   for (int64_t t = 0; t < count; ++t) {
     const WeightView row =
         weights_.embedding.Rows(tokens[static_cast<size_t>(t)], 1);
-    LoadAsFloats(row.dtype, row.data, row.cols, s.x.data() + t * row.cols);
+    ExpandWeights(row, s.x.data() + t * row.cols);
   }
   s.rope.Prepare(cache->length(), count);
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {

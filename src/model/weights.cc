@@ -5,6 +5,8 @@
 #include <cstring>
 
 #include "base/parallel.h"
+#include "io/fp8.h"
+#include "kernels/expand.h"
 #include "model/build_experts.h"
 
 namespace mobe {
@@ -21,8 +23,7 @@ class Loader {
     if (!Has(role)) return {};
     const TensorView& tensor = model_.At(role, layer, group);
     std::vector<float> values(static_cast<size_t>(tensor.elements()));
-    LoadAsFloats(tensor.dtype, tensor.data.data(), tensor.elements(),
-                 values.data());
+    LoadFloats(tensor, values.data());
     return values;
   }
 
@@ -30,6 +31,7 @@ class Loader {
   WeightView Matrix(Role role, int64_t layer = -1, int64_t expert = -1) {
     if (!Has(role)) return {};
     const TensorView& tensor = model_.At(role, layer, expert);
+    if (tensor.scales != nullptr) return Float8(tensor);
     const auto [dtype, data] = Data(tensor);
     return {dtype, data, tensor.shape[0], tensor.shape[1]};
   }
@@ -66,6 +68,19 @@ class Loader {
     return {dtype, data, tensor.shape[0], tensor.shape[1], tensor.shape[2]};
   }
 
+  // In place, and the scales, too, where they are float32.
+  WeightView Float8(const TensorView& tensor) {
+    const TensorView& scales = *tensor.scales;
+    const auto [dtype, data] = Data(scales);
+    const void* values = dtype == DType::kF32 ? data : CopyAsFloat32(scales);
+    return {tensor.dtype,
+            tensor.data.data(),
+            tensor.shape[0],
+            tensor.shape[1],
+            {static_cast<const float*>(values), tensor.block.rows,
+             tensor.block.cols, scales.shape[1], 0}};
+  }
+
   struct Stored {
     DType dtype;
     const void* data;
@@ -75,7 +90,7 @@ class Loader {
   // are copied once. The format promises no alignment (a header may have any
   // length), and reading a float at an odd address is undefined. And kernels
   // read float32 and bfloat16 only; float32 holds every value of the other
-  // dtypes exactly.
+  // dtypes exactly. FP8 with scales does not come here.
   Stored Data(const TensorView& tensor) {
     const auto address = reinterpret_cast<uintptr_t>(tensor.data.data());
     const auto alignment = static_cast<uintptr_t>(DTypeSize(tensor.dtype));
@@ -84,16 +99,18 @@ class Loader {
     if (known && address % alignment == 0) {
       return {tensor.dtype, tensor.data.data()};
     }
-    const DType dtype = known ? tensor.dtype : DType::kF32;
+    if (!known) return {DType::kF32, CopyAsFloat32(tensor)};
     Buffer<std::byte>& copy =
-        weights_->owned.emplace_back(tensor.elements() * DTypeSize(dtype));
-    if (known) {
-      std::memcpy(copy.data(), tensor.data.data(), tensor.data.size());
-    } else {
-      LoadAsFloats(tensor.dtype, tensor.data.data(), tensor.elements(),
-                   reinterpret_cast<float*>(copy.data()));
-    }
-    return {dtype, copy.data()};
+        weights_->owned.emplace_back(tensor.elements() * alignment);
+    std::memcpy(copy.data(), tensor.data.data(), tensor.data.size());
+    return {tensor.dtype, copy.data()};
+  }
+
+  const void* CopyAsFloat32(const TensorView& tensor) {
+    Buffer<std::byte>& copy = weights_->owned.emplace_back(
+        tensor.elements() * DTypeSize(DType::kF32));
+    LoadFloats(tensor, reinterpret_cast<float*>(copy.data()));
+    return copy.data();
   }
 
   const OpenedModel& model_;
@@ -198,7 +215,7 @@ void DivideByColumnNorms(const WeightView& output, std::vector<float>* values) {
     const int64_t end = std::min(output.rows, (block + 1) * kBlock);
     for (int64_t r = block * kBlock; r < end; ++r) {
       const WeightView view = output.Rows(r, 1);
-      LoadAsFloats(view.dtype, view.data, view.cols, row.data());
+      ExpandWeights(view, row.data());
       for (size_t j = 0; j < row.size(); ++j) {
         sum[j] += static_cast<double>(row[j]) * row[j];
       }

@@ -1,0 +1,60 @@
+// FP8 checkpoints as DeepSeek-V3, Kimi-K2 and Qwen3 publish them. config.json
+// says
+//
+//   "quantization_config": {"quant_method": "fp8", "fmt": "e4m3",
+//                           "weight_block_size": [128, 128], ...}
+//
+// and beside a matrix X.weight, F8_E4M3 [rows, cols], there is
+//
+//   X.weight_scale_inv   F32 (Qwen3: BF16) [rows / 128, cols / 128], rounded
+//   up:
+//
+// a weight is the stored number times (in spite of the name) the scale of its
+// block of 128 x 128. Which matrices are FP8 their own dtypes tell. Checkpoint
+// links the two (TensorView::scales), so that LoadFloats reads any tensor.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/config.h"
+#include "io/safetensors.h"
+
+namespace mobe {
+
+// The name of the scales that belong to a tensor.
+std::string ScalesName(const std::string& tensor);
+
+// The blocks of a checkpoint that is quantised; nothing when it is not. Fails
+// with kUnsupported for another scheme than the above, with kCorruptFile for
+// block sizes that are none.
+std::optional<BlockSize> ReadFp8Blocks(const ConfigReader& config);
+
+// What is wrong with such scales for such a matrix, as "has shape ..., expected
+// ..."; empty: nothing.
+std::string CheckScales(const TensorDecl& matrix, const TensorDecl& scales,
+                        const BlockSize& block);
+
+// out [count] = the elements [first, first + count) of a tensor of floats, read
+// as a flat array, those of FP8 with scales as weights.
+void LoadFloats(const TensorView& tensor, int64_t first, int64_t count,
+                float* out);
+// All of them.
+inline void LoadFloats(const TensorView& tensor, float* out) {
+  LoadFloats(tensor, 0, tensor.elements(), out);
+}
+
+// Whether the config.json of a checkpoint, which could be opened, says that it
+// is FP8.
+bool IsFp8Config(const Json& config);
+// config.json of the same model when nothing in it is FP8.
+Json ConfigWithoutFp8(Json config);
+// config.json of the same model when it has these tensors, some of them still
+// FP8, if any was: "modules_to_not_convert" names, besides what it named, every
+// matrix that is not. Programs that load such models take the list for complete
+// where there is one.
+Json ConfigWithFp8(Json config, const std::vector<TensorDecl>& tensors);
+
+}  // namespace mobe

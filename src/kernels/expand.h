@@ -1,0 +1,20 @@
+// Stored weights as float32.
+#pragma once
+
+#include <cstdint>
+
+#include "base/matrix.h"
+
+namespace mobe {
+
+// out [w.rows, count] = the columns [first, first + count) of w, FP8 times its
+// scales.
+void ExpandColumns(const WeightView& w, int64_t first, int64_t count,
+                   float* out);
+
+// out [w.rows, w.cols] = w.
+inline void ExpandWeights(const WeightView& w, float* out) {
+  ExpandColumns(w, 0, w.cols, out);
+}
+
+}  // namespace mobe
