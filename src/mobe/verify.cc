@@ -67,6 +67,7 @@ class Verifier {
     } else if (format_) {
       const auto& tensors = checkpoint_.tensors();
       std::vector<TensorDecl> decls;
+      decls.reserve(tensors.size());
       for (const TensorView* tensor : tensors) decls.push_back(*tensor);
       base = ConfigWithFp8(base, decls);
     }
