@@ -12,15 +12,16 @@ void AddVerify(CLI::App& app, CommonOptions* common);
 void AddReconstruct(CLI::App& app, CommonOptions* common);
 void AddInspect(CLI::App& app, CommonOptions* common);
 void AddGenerate(CLI::App& app, CommonOptions* common);
+void AddChat(CLI::App& app, CommonOptions* common);
 void AddLogits(CLI::App& app, CommonOptions* common);
 void AddPerplexity(CLI::App& app, CommonOptions* common);
 void AddCompare(CLI::App& app, CommonOptions* common);
 void AddReport(CLI::App& app, CommonOptions* common);
 
 inline constexpr AddCommand kCommands[] = {
-    AddCompress,    AddMerge,   AddCalibrate, AddVerify,
-    AddReconstruct, AddInspect, AddGenerate,  AddLogits,
-    AddPerplexity,  AddCompare, AddReport,
+    AddCompress,    AddMerge,      AddCalibrate, AddVerify,
+    AddReconstruct, AddInspect,    AddGenerate,  AddChat,
+    AddLogits,      AddPerplexity, AddCompare,   AddReport,
 };
 
 }  // namespace mobe

@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "cli/commands.h"
+#include "cli/generate_options.h"
 #include "cli/run_options.h"
 
 namespace mobe {
@@ -53,13 +54,9 @@ void Run(const Options& options, const CommonOptions& common) {
       static_cast<double>(DecodeBytes(model.weights(), model.config())) *
       decode_rate / 1e9;
   if (common.json) {
-    PrintJson({{"text", text},
-               {"prompt_tokens", result.prompt_tokens},
-               {"tokens", result.tokens},
-               {"finish_reason", FinishReasonName(result.reason)},
-               {"prefill_seconds", result.prefill_seconds},
-               {"decode_seconds", result.decode_seconds},
-               {"decode_gigabytes_per_second", gigabytes}});
+    Json json = GenerateJson(text, result);
+    json["decode_gigabytes_per_second"] = gigabytes;
+    PrintJson(json);
     return;
   }
   fmt::print("\n");
@@ -76,32 +73,13 @@ void Run(const Options& options, const CommonOptions& common) {
 void AddGenerate(CLI::App& app, CommonOptions* common) {
   CLI::App* command = app.add_subcommand("generate", "continue a text");
   auto options = std::make_shared<Options>();
-  SamplerOptions& sampler = options->generate.sampler;
   command->add_option("model", options->model, "model folder")->required();
   CLI::Option_group* prompt = command->add_option_group("prompt");
   prompt->add_option("--prompt", options->prompt, "text to continue");
   prompt->add_option("--prompt-file", options->prompt_file,
                      "file with it, taken as it is");
   prompt->require_option(1);
-  const auto add = [command](const char* option, auto* value,
-                             const char* help) {
-    command->add_option(option, *value, help)->capture_default_str();
-  };
-  add("--max-tokens", &options->generate.max_tokens,
-      "tokens to generate at most");
-  add("--temperature", &sampler.temperature, "0 takes the likeliest token");
-  add("--top-k", &sampler.top_k, "keep the k likeliest tokens; 0: all");
-  add("--top-p", &sampler.top_p,
-      "keep the likeliest tokens that sum to p; 1: all");
-  add("--min-p", &sampler.min_p,
-      "keep tokens of p times the largest probability; 0: all");
-  add("--repetition-penalty", &sampler.repetition_penalty,
-      "divides the logits of tokens seen; 1: off");
-  add("--seed", &sampler.seed, "of the random choice");
-  command
-      ->add_option("--stop", options->generate.stop,
-                   "end before this text; may be given several times")
-      ->allow_extra_args(false);
+  AddGenerateOptions(command, &options->generate);
   AddRunOptions(command, &options->load);
   AddCommonOptions(command, common, JsonOutput::kYes);
   command->callback([options, common] { Run(*options, *common); });

@@ -1,7 +1,15 @@
 #include "cli/stop_signals.h"
 
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <cerrno>
 #include <csignal>
+#include <cstdint>
+#include <cstring>
+
+#include "base/error.h"
 
 namespace mobe {
 namespace {
@@ -18,21 +26,56 @@ void Request(int signal) {
   ::raise(signal);
 }
 
+// Counts what Interrupts has not taken.
+int g_interrupts = -1;
+
+void CountInterrupt(int) {
+  const int saved = errno;
+  const uint64_t one = 1;
+  // It can't fail before 2^64 of them.
+  [[maybe_unused]] const ssize_t written =
+      ::write(g_interrupts, &one, sizeof one);
+  errno = saved;
+}
+
+void Handle(int signal, void (*handler)(int)) {
+  struct sigaction before {};
+  ::sigaction(signal, nullptr, &before);
+  // nohup and shells ignore SIGINT for what runs in the background.
+  if (before.sa_handler == SIG_IGN) return;
+  struct sigaction action {};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(signal, &action, nullptr);
+}
+
 }  // namespace
 
 StopFn StopOnSignals() {
-  struct sigaction action {};
-  action.sa_handler = Request;
-  action.sa_flags = SA_RESTART;
-  for (const int signal : kSignals) {
-    struct sigaction before {};
-    ::sigaction(signal, nullptr, &before);
-    // nohup and shells ignore SIGINT for what runs in the background.
-    if (before.sa_handler != SIG_IGN) ::sigaction(signal, &action, nullptr);
-  }
+  for (const int signal : kSignals) Handle(signal, Request);
   return [] { return StopSignal() != 0; };
 }
 
 int StopSignal() { return g_signal.load(); }
+
+Interrupts::Interrupts() {
+  g_interrupts = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (g_interrupts < 0) {
+    Fail(ErrorKind::kInternal, "eventfd: {}", std::strerror(errno));
+  }
+  Handle(SIGINT, CountInterrupt);
+}
+
+Interrupts::~Interrupts() {
+  Handle(SIGINT, SIG_DFL);
+  ::close(g_interrupts);
+}
+
+bool Interrupts::Take() {
+  uint64_t count = 0;
+  return ::read(g_interrupts, &count, sizeof count) == sizeof count;
+}
+
+int Interrupts::fd() const { return g_interrupts; }
 
 }  // namespace mobe

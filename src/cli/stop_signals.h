@@ -12,4 +12,20 @@ StopFn StopOnSignals();
 // The signal that came, or 0.
 int StopSignal();
 
+// Ctrl-C as an event that may come again and again: for a conversation, where
+// it stops an answer and not the program. One at a time, not together with
+// StopOnSignals.
+class Interrupts {
+ public:
+  Interrupts();
+  Interrupts(const Interrupts&) = delete;
+  Interrupts& operator=(const Interrupts&) = delete;
+  ~Interrupts();  // Ctrl-C ends the process again
+
+  // Whether there was one since the last call.
+  bool Take();
+  // For poll(): readable while Take would be true.
+  int fd() const;
+};
+
 }  // namespace mobe

@@ -62,6 +62,60 @@ TEST_F(GenerateTest, StopsAtAnEndToken) {
   EXPECT_EQ(text, tokenizer_.Decode({golden_.data(), 5}, true));
 }
 
+TEST_F(GenerateTest, SessionComputesOnlyWhatIsNew) {
+  GenerateSession session(model_, tokenizer_, 64);
+  std::string text;
+  const auto show = [&](std::string_view piece) { text += piece; };
+  const GenerateOptions options = {.max_tokens = 6};
+  const std::string expected = tokenizer_.Decode({golden_.data(), 6}, true);
+  EXPECT_EQ(session.Generate(prompt_, options, show).cached_tokens, 0);
+  EXPECT_EQ(text, expected);
+
+  // The prompt again: only its last token, whose logits are wanted.
+  text.clear();
+  EXPECT_EQ(session.Generate(prompt_, options, show).cached_tokens, 23);
+  EXPECT_EQ(text, expected);
+
+  // On from its answer, whose last token is not in the cache.
+  std::vector<int32_t> longer = prompt_;
+  longer.insert(longer.end(), golden_.begin(), golden_.begin() + 6);
+  text.clear();
+  EXPECT_EQ(session.Generate(longer, options, show).cached_tokens, 29);
+  EXPECT_EQ(text, tokenizer_.Decode({golden_.data() + 6, 6}, true));
+
+  // Another prompt, and back: what came after the difference is forgotten.
+  std::vector<int32_t> other = prompt_;
+  other[20] = (other[20] + 1) % 512;
+  EXPECT_EQ(session.Generate(other, options, show).cached_tokens, 20);
+  text.clear();
+  EXPECT_EQ(session.Generate(prompt_, options, show).cached_tokens, 20);
+  EXPECT_EQ(text, expected);
+}
+
+TEST_F(GenerateTest, SessionGoesOnAfterInterruptionsAndRefusals) {
+  GenerateSession session(model_, tokenizer_, 30);
+  std::string text;
+  const auto show = [&](std::string_view piece) { text += piece; };
+  const auto run = [&](int64_t tokens_before_stop) {
+    text.clear();
+    return session.Generate(prompt_, {.max_tokens = 16}, show,
+                            [&] { return tokens_before_stop-- == 0; });
+  };
+  EXPECT_EQ(run(0).reason, FinishReason::kInterrupted);
+  EXPECT_EQ(text, "");
+  const GenerateResult result = run(3);
+  EXPECT_EQ(result.reason, FinishReason::kInterrupted);
+  EXPECT_EQ(result.tokens, 3);
+  EXPECT_EQ(text, tokenizer_.Decode({golden_.data(), 3}, true));
+  const std::vector<int32_t> too_long(31, 1);
+  EXPECT_THROW(session.Generate(too_long, {}, show), Error);
+  // The context has room for 6, and the last one needs none.
+  const GenerateResult full = run(-1);
+  EXPECT_EQ(full.reason, FinishReason::kLength);
+  EXPECT_EQ(full.tokens, 7);
+  EXPECT_EQ(text, tokenizer_.Decode({golden_.data(), 7}, true));
+}
+
 TEST_F(GenerateTest, RefusesWhatItCannotDo) {
   EXPECT_THROW(Continue({.max_tokens = 0}), Error);
   EXPECT_THROW(Continue({.stop = {""}}), Error);

@@ -25,13 +25,17 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def mobe():
+def mobe_program():
+    return os.environ.get("MOBE", REPOSITORY / "build/release/mobe")
+
+
+@pytest.fixture(scope="session")
+def mobe(mobe_program):
     """Runs `mobe args...` and checks the exit code. Gives what it printed: stdout,
     parsed where --json is among the arguments; stderr where it should fail."""
-    program = os.environ.get("MOBE", REPOSITORY / "build/release/mobe")
 
     def run(*args, code=0, stdin="", timeout=300):
-        command = [str(part) for part in (program, *args)]
+        command = [str(part) for part in (mobe_program, *args)]
         done = subprocess.run(
             command, input=stdin, capture_output=True, text=True, timeout=timeout
         )

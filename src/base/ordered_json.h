@@ -1,0 +1,14 @@
+// JSON whose objects keep the order of their keys, for what is shown as it
+// came.
+#pragma once
+
+#include "base/json.h"
+
+namespace mobe {
+
+using OrderedJson = nlohmann::ordered_json;
+
+// As ParseJson.
+OrderedJson ParseOrderedJson(std::string_view text, const std::string& source);
+
+}  // namespace mobe

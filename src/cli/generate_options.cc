@@ -1,0 +1,36 @@
+#include "cli/generate_options.h"
+
+namespace mobe {
+
+void AddGenerateOptions(CLI::App* command, GenerateOptions* options) {
+  SamplerOptions& sampler = options->sampler;
+  const auto add = [command](const char* option, auto* value,
+                             const char* help) {
+    command->add_option(option, *value, help)->capture_default_str();
+  };
+  add("--max-tokens", &options->max_tokens, "tokens to generate at most");
+  add("--temperature", &sampler.temperature, "0 takes the likeliest token");
+  add("--top-k", &sampler.top_k, "keep the k likeliest tokens; 0: all");
+  add("--top-p", &sampler.top_p,
+      "keep the likeliest tokens that sum to p; 1: all");
+  add("--min-p", &sampler.min_p,
+      "keep tokens of p times the largest probability; 0: all");
+  add("--repetition-penalty", &sampler.repetition_penalty,
+      "divides the logits of tokens seen; 1: off");
+  add("--seed", &sampler.seed, "of the random choice");
+  command
+      ->add_option("--stop", options->stop,
+                   "end before this text; may be given several times")
+      ->allow_extra_args(false);
+}
+
+Json GenerateJson(const std::string& text, const GenerateResult& result) {
+  return {{"text", text},
+          {"prompt_tokens", result.prompt_tokens},
+          {"tokens", result.tokens},
+          {"finish_reason", FinishReasonName(result.reason)},
+          {"prefill_seconds", result.prefill_seconds},
+          {"decode_seconds", result.decode_seconds}};
+}
+
+}  // namespace mobe

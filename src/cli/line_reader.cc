@@ -1,0 +1,62 @@
+#include "cli/line_reader.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+
+namespace mobe {
+
+// On Ctrl-C a terminal drops what was typed, perhaps between poll and read,
+// which would then wait for the next line: so it does not wait. The terminal is
+// opened anew for that, since others share the one that is open.
+LineReader::LineReader(Interrupts* interrupts) : interrupts_(interrupts) {
+  if (::isatty(STDIN_FILENO) == 0) return;
+  const int fd =
+      ::open("/dev/stdin", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (fd >= 0) fd_ = fd;
+}
+
+LineReader::~LineReader() {
+  if (fd_ != STDIN_FILENO) ::close(fd_);
+}
+
+LineReader::Outcome LineReader::Read(std::string* line) {
+  size_t searched = 0;
+  for (;;) {
+    const size_t end = held_.find('\n', searched);
+    if (end != std::string::npos) {
+      *line = held_.substr(0, end);
+      held_.erase(0, end + 1);
+      return Outcome::kLine;
+    }
+    searched = held_.size();
+    pollfd waited[] = {{fd_, POLLIN, 0}, {interrupts_->fd(), POLLIN, 0}};
+    if (::poll(waited, std::size(waited), -1) < 0 && errno != EINTR) {
+      Fail(ErrorKind::kInternal, "poll: {}", std::strerror(errno));
+    }
+    if (interrupts_->Take()) {
+      held_.clear();
+      return Outcome::kInterrupted;
+    }
+    if (waited[0].revents == 0) continue;
+    std::array<char, 4096> buffer;
+    const ssize_t size = ::read(fd_, buffer.data(), buffer.size());
+    if (size < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (size > 0) {
+      held_.append(buffer.data(), static_cast<size_t>(size));
+      continue;
+    }
+    // The end, or nothing that could be read any more.
+    *line = std::exchange(held_, {});
+    return line->empty() ? Outcome::kEnd : Outcome::kLine;
+  }
+}
+
+}  // namespace mobe

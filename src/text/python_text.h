@@ -1,0 +1,43 @@
+// Text as Python's str has it: characters are code points of well-formed UTF-8.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mobe::python {
+
+bool IsSpace(char32_t c);  // str.isspace of one character
+
+std::u32string Decode(std::string_view text);
+std::string Encode(std::u32string_view text);
+int64_t Length(std::string_view text);  // in characters
+
+// str.strip and its one-sided forms; without `chars` white space goes.
+enum class Sides { kLeft, kRight, kBoth };
+std::string_view Strip(std::string_view text, Sides sides,
+                       std::optional<std::string_view> chars = std::nullopt);
+
+// str.split and str.rsplit: at most `max_split` cuts, negative: all. Without
+// `separator` at runs of white space. The separator is not empty.
+enum class From { kLeft, kRight };
+std::vector<std::string> Split(std::string_view text,
+                               std::optional<std::string_view> separator,
+                               int64_t max_split, From from);
+std::vector<std::string> SplitLines(std::string_view text);
+
+// str.replace, at most `count` times, negative: all.
+std::string Replace(std::string_view text, std::string_view old,
+                    std::string_view replacement, int64_t count);
+
+std::string Upper(std::string_view text);
+std::string Lower(std::string_view text);
+std::string Title(std::string_view text);       // words begin in upper case
+std::string Capitalize(std::string_view text);  // the text does
+
+std::string Repr(std::string_view text);  // repr(): quoted, escaped
+std::string Repr(double value);           // the shortest that reads back
+
+}  // namespace mobe::python

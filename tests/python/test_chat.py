@@ -1,0 +1,212 @@
+"""`mobe chat`: answers as of `mobe generate`, commands, and Ctrl-C on a terminal."""
+
+import fcntl
+import json
+import os
+import pty
+import select
+import shutil
+import subprocess
+import termios
+import time
+
+import pytest
+
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(models, tmp_path_factory):
+    """The bundled model with a chat template."""
+    folder = tmp_path_factory.mktemp("chat") / "model"
+    shutil.copytree(models / "mini-qwen3-moe", folder)
+    config = {"chat_template": TEMPLATE}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def user(content):
+    return {"role": "user", "content": content}
+
+
+def assistant(content):
+    return {"role": "assistant", "content": content}
+
+
+@pytest.fixture
+def answer(mobe, folder, tmp_path):
+    """What `mobe chat --messages` answers."""
+
+    def run(messages, *options):
+        chat = tmp_path / "chat.json"
+        chat.write_text(json.dumps(messages))
+        return mobe("chat", folder, "--messages", chat, "--json", *options)
+
+    return run
+
+
+def test_answers_as_generate_does(mobe, folder, answer):
+    options = ["--max-tokens", 12]
+    ours = answer([user("The sea")], "--system", "Be brief.", *options)
+    prompt = "system: Be brief.\nuser: The sea\nassistant:"
+    theirs = mobe("generate", folder, "--prompt", prompt, "--json", *options)
+    assert ours["text"] == theirs["text"] != ""
+    for key in ("prompt_tokens", "tokens", "finish_reason"):
+        assert ours[key] == theirs[key]
+
+
+def test_lines_are_turns(mobe, folder, answer):
+    """Piped, with the cache of the turns before; the same as each anew."""
+    options = ["--max-tokens", 8, "--stop", "\n"]
+    lines = "The sea\nAnd the \\\nwind\n\nThen\\\n"
+    printed = mobe("chat", folder, *options, stdin=lines)
+    messages, expected = [], ""
+    for text in ("The sea", "And the \nwind", "Then\n"):
+        messages.append(user(text))
+        said = answer(messages, *options)["text"]
+        messages.append(assistant(said))
+        expected += said + "\n"
+    assert printed == expected
+
+
+def test_commands(mobe, folder, answer):
+    options = ["--max-tokens", 8]
+    lines = ["The sea", "/reset", "/system Be brief.", "The wind", "/reset", "/system", "The sea"]
+    printed = mobe("chat", folder, *options, stdin="\n".join([*lines, "/quit", "never"]))
+    brief = {"role": "system", "content": "Be brief."}
+    turns = [[user("The sea")], [brief, user("The wind")], [user("The sea")]]
+    assert printed == "".join(answer(turn, *options)["text"] + "\n" for turn in turns)
+
+
+def test_piped_failure_ends_it(mobe, folder):
+    options = ["--context", 20, "--max-tokens", 4]
+    message = mobe("chat", folder, *options, stdin="a b c d e f g h i j k l m n\n", code=1)
+    assert "context is limited to 20: /reset begins anew" in message
+    assert message.count("\n") == 1
+
+
+def test_base_model_has_no_template(mobe, models):
+    message = mobe("chat", models / "mini-qwen3-moe", code=1)
+    assert "has no chat template" in message
+
+
+def test_template_option(mobe, models, tmp_path):
+    template = tmp_path / "t.jinja"
+    template.write_text(TEMPLATE)
+    options = ["--template", template, "--max-tokens", 2]
+    assert mobe("chat", models / "mini-qwen3-moe", *options, stdin="The sea\n") != "\n"
+
+
+@pytest.mark.parametrize(
+    "options", [["--json"], ["--prompt-only"], ["--template-args", "[]"], ["--context", 0]]
+)
+def test_bad_options(mobe, folder, options):
+    code = 2 if options == ["--prompt-only"] else 1
+    assert mobe("chat", folder, *options, code=code).count("\n") == 1
+
+
+class Terminal:
+    """A program on a terminal of its own."""
+
+    def __init__(self, *command):
+        self.master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            # Ctrl-C reaches only whom the terminal belongs to.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(slave)
+        self.seen = ""
+
+    def type(self, text):
+        os.write(self.master, text.encode())
+
+    def wait_for(self, text, seconds=60):
+        """Reads until `text` comes; gives what came before it."""
+        end = time.monotonic() + seconds
+        while text not in self.seen:
+            left = end - time.monotonic()
+            assert left > 0, f"no {text!r} in {self.seen!r}"
+            if select.select([self.master], [], [], left)[0]:
+                try:
+                    self.seen += os.read(self.master, 4096).decode(errors="replace")
+                except OSError as e:  # the program has ended
+                    raise AssertionError(f"no {text!r} in {self.seen!r}") from e
+        before, self.seen = self.seen.split(text, 1)
+        return before
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+
+
+CTRL_C, CTRL_D = "\x03", "\x04"
+
+
+@pytest.fixture
+def terminal(folder, mobe_program):
+    terminal = Terminal(
+        mobe_program, "chat", folder, "--max-tokens", 4000, "--context", 100000
+    )
+    terminal.wait_for("Ctrl-D leaves)\r\n> ")
+    yield terminal
+    terminal.close()
+
+
+def test_ctrl_c_stops_the_answer(terminal):
+    terminal.type("The sea\n")
+    terminal.wait_for("The sea\r\n")
+    while not terminal.seen:
+        terminal.seen = os.read(terminal.master, 1).decode(errors="replace")
+    terminal.type(CTRL_C)
+    terminal.wait_for("\n> ")
+    # Twice while it answers: the program goes on nevertheless.
+    terminal.type("And then?\n")
+    terminal.wait_for("And then?\r\n")
+    terminal.type(CTRL_C)
+    terminal.type(CTRL_C)
+    terminal.wait_for("> ")
+    assert terminal.process.poll() is None
+    terminal.type("/quit\n")
+    assert terminal.process.wait(30) == 0
+
+
+def test_ctrl_c_at_the_prompt(terminal):
+    terminal.type("half a line" + CTRL_C)
+    terminal.wait_for("(Ctrl-C again, Ctrl-D or /quit leaves)\r\n> ")
+    # What was typed before is forgotten, and it takes two in a row.
+    terminal.type("/nonsense\n")
+    terminal.wait_for("(/nonsense is no command; /help lists them.")
+    terminal.wait_for("> ")
+    terminal.type(CTRL_C)
+    terminal.wait_for("leaves)\r\n> ")
+    terminal.type(CTRL_C)
+    assert terminal.process.wait(30) == 0
+
+
+def test_ctrl_d_leaves(terminal):
+    terminal.type(CTRL_D)
+    assert terminal.process.wait(30) == 0
+
+
+def test_typed_failure_is_told(folder, mobe_program):
+    terminal = Terminal(mobe_program, "chat", folder, "--context", 24, "--max-tokens", 4)
+    try:
+        terminal.wait_for("> ")
+        terminal.type("a b c d e f g h i j k l m n o p q r s t u v w x y z\n")
+        terminal.wait_for("context is limited to 24: /reset begins anew)\r\n> ")
+        # The conversation is as before.
+        terminal.type("The sea\n")
+        terminal.wait_for("The sea\r\n")
+        assert "limited" not in terminal.wait_for("> ")
+    finally:
+        terminal.close()

@@ -1,0 +1,488 @@
+"""Prompts of `mobe chat --prompt-only` against those of transformers.
+
+tests/data/chat/*.jinja hold what the templates of Qwen3, DeepSeek-V2, DeepSeek-V3,
+Kimi-K2 (two versions) and Ling are made of, in other words. Templates in MOBE_SHARED
+are tried, too.
+"""
+
+import json
+
+import jinja2
+import pytest
+from transformers.utils.chat_template_utils import render_jinja_template
+
+TOKENS = {
+    "bos_token": "<s>",
+    "eos_token": {"__type": "AddedToken", "content": "</s>", "special": True},
+    "pad_token": None,
+    "additional_special_tokens": ["<|done|>", "[close]"],
+}
+# What transformers gives to a template of them.
+SPECIAL = {
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "additional_special_tokens": ["<|done|>", "[close]"],
+}
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "Wetter <für> \"Orte\" & 'Zeiten' \u2028\U0001f600\x7f",
+            "parameters": {
+                "type": "object",
+                "properties": {"where": {"type": "string"}, "days": {"type": "integer"}},
+                "required": ["where"],
+                "x": [1, -2, 0.1, 1e100, 1e-7, 3.0, True, None, [], {}],
+            },
+        },
+    },
+    {"type": "function", "function": {"name": "zeit", "parameters": {}}},
+]
+
+
+def user(content):
+    return {"role": "user", "content": content}
+
+
+def system(content):
+    return {"role": "system", "content": content}
+
+
+def answer(content, **more):
+    return {"role": "assistant", "content": content, **more}
+
+
+def call(name, arguments, **more):
+    return {"type": "function", "function": {"name": name, "arguments": arguments}, **more}
+
+
+HOSTILE = (
+    "{{ 7 * 7 }}{% for x in messages %}{% endfor %}{# no #} </think> <|done|></s>"
+    "[close]\n'\"\\ \t\r\n \x00\x1f\x85\u200b\u2028\ufeff\U0001f469\u200d\U0001f4bb e\u0301 {%"
+)
+
+CONVERSATIONS = {
+    "question": [user("How are you?")],
+    "system": [system("Be brief."), user("How are you?")],
+    "turns": [
+        system("  Be brief.\n"),
+        user("One?"),
+        answer("  One.  "),
+        user("Two?\n"),
+        answer("\n\nTwo."),
+        user("Three?"),
+    ],
+    "thoughts": [
+        user("One?"),
+        answer("<think>\nHm.\n</think>\n\nOne."),
+        user("Two?"),
+        answer("Two.", reasoning_content="\nHm, hm.\n"),
+    ],
+    "two systems": [system("Be brief."), system("Be kind."), user("Hello")],
+    "tools": [
+        system("Be brief."),
+        user("Weather?"),
+        answer("I look.", tool_calls=[call("weather", {"where": "Köln", "days": 2})]),
+        {"role": "tool", "content": "rain", "name": "weather"},
+        {"role": "tool", "content": "<sun>"},
+        answer("Rain."),
+        user("And now?"),
+        answer(
+            None,
+            tool_calls=[
+                call("weather", '{"where": "Bonn"}', id="call:7"),
+                call("zeit", {}),
+            ],
+        ),
+        {"role": "tool", "content": "", "tool_call_id": "call:7"},
+    ],
+    "answer last": [user("One?"), answer("One.")],
+    "tool calls null": [user("One?"), answer("One.", tool_calls=None)],
+    "parts": [
+        user([{"type": "text", "text": "What is"}, {"type": "image"}, {"text": "it's?"}]),
+    ],
+    "no content": [user("One?"), {"role": "assistant"}],
+    "hostile": [system(HOSTILE), user(HOSTILE), answer(HOSTILE), user(HOSTILE * 50)],
+    "long": [user(str(i)) if i % 2 == 0 else answer("x" * i) for i in range(400)],
+}
+
+ARGUMENTS = [
+    {},
+    {"enable_thinking": False},
+    {"enable_thinking": True},
+    {"add_generation_prompt": False},
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model folder with special tokens and no template."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "tokenizer_config.json").write_text(json.dumps(TOKENS))
+    return folder
+
+
+@pytest.fixture
+def ours(mobe, folder, tmp_path):
+    """Renders a template with `mobe chat`; None where it fails."""
+
+    def render(template, messages, tools=None, arguments=(), code=0):
+        template_file, chat = tmp_path / "template.jinja", tmp_path / "chat.json"
+        template_file.write_bytes(template.encode())
+        chat.write_text(json.dumps({"messages": messages, "tools": tools}))
+        command = ["chat", folder, "--messages", chat, "--template", template_file]
+        command += ["--template-args", json.dumps(dict(arguments))]
+        out = mobe(*command, "--prompt-only", "--json", code=code)
+        return out["prompt"] if code == 0 else out
+
+    return render
+
+
+# A break outside of a loop is a SyntaxError of the Python that jinja2 writes.
+REFUSALS = (
+    jinja2.TemplateError,
+    OverflowError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    ZeroDivisionError,
+)
+
+
+def theirs(template, messages, tools=None, arguments=()):
+    """The same with transformers; None where it fails."""
+    variables = {"add_generation_prompt": True, **SPECIAL, **dict(arguments)}
+    try:
+        rendered, _ = render_jinja_template(
+            conversations=[messages], tools=tools, chat_template=template, **variables
+        )
+    except REFUSALS:
+        return None
+    return rendered[0]
+
+
+def compare(ours, template, messages, tools=None, arguments=()):
+    """Whether both render it, with the same text; they may both refuse it."""
+    expected = theirs(template, messages, tools, arguments)
+    if expected is None:
+        message = ours(template, messages, tools, arguments, code=1)
+        assert "chat template: line " in message and message.count("\n") == 1
+    else:
+        assert ours(template, messages, tools, arguments) == expected
+    return expected is not None
+
+
+def check_template(ours, template):
+    rendered = 0
+    for messages in CONVERSATIONS.values():
+        for arguments in ARGUMENTS:
+            for tools in (None, TOOLS):
+                rendered += compare(ours, template, messages, tools, arguments)
+    assert rendered >= 60  # of 96; some conversations do not suit some templates
+
+
+NAMES = ["think", "plain", "calls", "parts", "macros", "roles"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_families(ours, data, name):
+    check_template(ours, (data / f"chat/{name}.jinja").read_text())
+
+
+def test_every_template_is_listed(data):
+    assert sorted(NAMES) == sorted(p.stem for p in (data / "chat").glob("*.jinja"))
+
+
+def test_published(ours, shared):
+    folder = shared / "data/tokenizers"
+    templates = [
+        json.loads(path.read_text()).get("chat_template")
+        for path in folder.glob("*/tokenizer_config.json")
+    ]
+    templates = [template for template in templates if isinstance(template, str)]
+    if not templates:
+        pytest.skip(f"no chat template in {folder}")
+    for template in templates:
+        check_template(ours, template)
+
+
+# Expressions, each printed; `m` is the first message, `q` its content, "It's 1\u00e9 ".
+EXPRESSIONS = r"""
+1 + 2 * 3 - 4 // 3, 7 // -2, -7 // 2, -7 % 3, 7 % -3, 7.5 % -2, 2 ** 10, 2 ** -1, -2 ** 2
+2 ** 3 ** 2, 1 / 2, 4 / 2, 1e16, 1.0, 1e15, 1e-4, 1e-5, 0.1 + 0.2, -0.0, 123456789.125, 5e-324
+10 // 0.3, True + 1, true, none, None, not 1, +3, - 3, 3 == 3.0, True == 1, 'a' * 3, 2 * [1]
+1 < 2 < 3, 1 < 3 < 2, 'a' < 'b', [1, 2] < [1, 3], 1 != 1, 'a' in 'cat', 1 in [1], 'r' in {'r': 1}
+'a' not in 'b', not 'a' in 'a', undefined_name in [1], 1 in undefined_name, 'role' in m
+1 if true else 2, (1 if false), 1 if false else 2 if false else 3, 'x' if undefined_name else 'y'
+0 or 'a', '' or 0, 1 and 2, 0 and 2, undefined_name or 3, not undefined_name
+'a' ~ 1 ~ none ~ true ~ 1.0 ~ undefined_name ~ [1], 'a' 'b'
+(1,), (), (1, 2), [], [1, 'a', "it's", '"', 'both\'"', none, 1.5], {'a': 1, "b": [2]}, {}
+"\n\t\\\x41\u00e9\U0001F600\101\q", 'a\'b', "a\"b", '\r'
+q, [q], q[0], q[-1], q[1:3], q[::-1], q[:-1], q[::2], q[-3:], q[10:], q[99], q['x']
+[1, 2, 3][::-1], [1, 2, 3][1:], [1, 2, 3][-2:], [1, 2, 3][5:1:-2], [1, 2][1], [1, 2][-1], [1][7]
+messages[0].role, messages[-1]['role'], m.nothing, m['nothing'], m.get('role'), m.get('x')
+m.get('x', 1), m.keys() | list, m.values() | list, m.items() | list, none.x, 1.x, (1).x
+'a,b,,c'.split(','), 'a,b,c'.split(',', 1), 'a,b,c'.rsplit(',', 1), ' a  b c '.split()
+' a  b c '.split(none, 1), ' a  b c '.rsplit(none, 1), ''.split(), ''.split(','), 'a'.split('bc')
+'xxaxx'.strip('x'), 'xyaxy'.lstrip('yx'), 'xyaxy'.rstrip('yx'), ' \n a\u00a0\u3000'.strip()
+'\x1c\x1da\x85'.strip(), 'abc'.startswith('ab'), 'abc'.startswith(('x', 'a')), 'abc'.endswith('bc')
+'aaa'.replace('a', 'b'), 'aaa'.replace('a', 'b', 1), 'abc'.replace('', '-'), 'abc'.replace('', '-', 2)
+'Straße É'.upper(), 'ÉÀ I'.lower(), "it's a éTEST x1y".title(), 'éCOLE Ab'.capitalize()
+'a\nb\r\nc\u2028d\n'.splitlines(), ','.join(['a', 'b']), 'banana'.count('an'), 'éa'.find('a')
+'abc'.find('x'), 'prefix'.removeprefix('pre'), 'prefix'.removesuffix('fix'), '12'.isdigit()
+[1, 2, 1].count(1), [1, 2].index(2), 'a'.upper().lower() | upper
+q | length, [] | length, m | length, undefined_name | length, q | first, [1, 2] | last, [] | first
+q | trim, ' a ' | trim, 'xax' | trim('x'), 5 | trim, none | trim, undefined_name | trim
+q | upper, q | lower, 'a b' | capitalize, 5 | string, none | string, [1, 'a'] | string | length
+'12' | int, 'x' | int, 'x' | int(7), 3.9 | int, '3.9' | int, -3.9 | int, true | int, none | int
+'1.5' | float, 'x' | float, 3 | float, ' 12 ' | int, '+3' | int, -3 | abs, -2.5 | abs
+x | default('d'), q | default('d'), '' | default('d'), '' | default('d', true), none | d(1)
+[1, 2] | join, [1, none] | join('-'), messages | join(',', attribute='role'), 'abc' | join('.')
+messages | map(attribute='role') | list, ['a', 'b'] | map('upper') | list, [1, 2] | map('string') | join
+messages | map(attribute='zz', default='n') | join, ['a b'] | map('replace', 'a', 'c') | list
+messages | selectattr('role', 'equalto', 'user') | list | length, messages | selectattr('zz') | list
+messages | rejectattr('role', '==', 'user') | list, [0, 1, 2] | select | list, [0, 1, none] | reject | list
+[1, 2, 3] | select('odd') | list, [1, 2, 3] | reject('divisibleby', 2) | list, [3, 5] | select('gt', 3) | list
+messages | selectattr('role', 'defined') | list | length, [1, 2] | reverse | list, 'abc' | reverse
+'a' | list, m | list, {'b': 1, 'a': 2} | items | list, undefined_name | items | list, undefined_name | list
+'a\n\nb' | indent, 'a\n\nb\n' | indent(2, true), 'a\n\nb' | indent(2, blank=true), 'a\nb' | indent('> ')
+q | replace('1', '22'), (q | safe) ~ '', 'a<b>&' | tojson, "é\u2028\x01\x7f'" | tojson
+{'b': [1, 2.0, true, none], 'a': {}} | tojson, {'b': [1, {'c': []}], 'a': {}} | tojson(indent=2)
+{'b': 1, 'a': 'é'} | tojson(sort_keys=true, ensure_ascii=true), [1, {'a': 2}] | tojson(separators=(',', ':'))
+[1] | tojson(indent=4, separators=(',', ':')), '\U0001F600' | tojson(ensure_ascii=true), (1, 2) | tojson
+none is none, none is defined, x is defined, x is not defined, x is undefined, q is string, m is mapping
+[] is sequence, m is sequence, q is sequence, 1 is sequence, x is sequence, q is iterable, 1 is iterable
+1 is number, true is number, 'a' is number, 1.5 is float, true is integer, 1 is integer, false is boolean
+true is true, 1 is true, false is false, 3 is odd, 3 is divisibleby 3, 3 is divisibleby(2), 2 is even
+1 is eq 1, 1 is ne(2), 1 is lt 2, 2 is ge(2), 'a' is in ['a'], range is callable, 1 is not none
+range(3) | list, range(1, 3) | list, range(5, 0, -2) | list, range(0) | list, dict(a=1), dict({'a': 1}, b=2)
+namespace(a=1).a, namespace({'a': 2}).a, namespace().a is defined, strftime_now('%%'), strftime_now('%Y') | length
+messages[1:] | length, messages[::-1][0].role, tools is none, tools is defined, documents is none
+bos_token, eos_token, pad_token is defined, additional_special_tokens, add_generation_prompt
+""".strip().splitlines()
+
+
+FIRST = {"role": "user", "content": "It's 1\u00e9 ", "n": 1.0}
+
+
+@pytest.mark.parametrize("line", EXPRESSIONS)
+def test_expressions(ours, line):
+    template = (
+        "{% set m = messages[0] %}{% set q = m.content %}{% for v in [" + line + "] %}"
+        "{{ v }}|{{ [v] if v is defined }}\n{% endfor %}"
+    )
+    assert compare(ours, template, [FIRST, user("x")])
+
+
+# Templates whose white space, scopes or control flow are easily got wrong.
+TEMPLATES = [
+    "a\n",
+    "a\n\n",
+    "a\r\nb\rc\r\n",
+    "  {% if true %}\n  a\n  {% endif %}\n  b\n",
+    "  {%+ if true %}\n  a\n  {%+ endif %}\n  b\n",
+    "x  {% if true %}  a  {% endif %}  b",
+    "x \n\n {%- if true -%} \n a \n {%- endif -%} \n b",
+    "x \n {{- 'a' -}} \n y {{ 'b' }}\n {{+ 'c' }}\n",
+    "a {# c #} b\n  {# c #}\n  c {#- d -#} e\n\t {#+ x #}\n",
+    "{% if true +%}\na{% endif +%}\n\nb",
+    "{% if true %}\n\n\na{% endif %}\n\n\nb",
+    "\u00a0{% if true %}a{% endif %}\u3000{%- if true %}b{% endif %}",
+    "  {{ 'a' }}  \n  {% raw %}  {{ x }} {% if %}\n {% endraw %}\n b",
+    "a {%- raw -%} \n {{ x }} {#  {%- endraw -%} \n b",
+    "{% raw %}{% endra %}{%endraw%}",
+    "{{ '}}' }}{{ '%}' }}{{ {'a': {'b': 1}}.a.b }}{{ {'a': {}} }}{{'{{'}}",
+    "{%if true%}{{-1}}{{ -1 }}{{ - 1}}{%endif%}",
+    "a { b } c {} { {% if true %}{}{% endif %} }",
+    "{% for m in messages %}{{ loop.index }},{{ loop.index0 }},{{ loop.revindex }},"
+    "{{ loop.revindex0 }},{{ loop.first }},{{ loop.last }},{{ loop.length }},"
+    "{{ loop.previtem.role if loop.previtem is defined }},{{ loop.nextitem is defined }};"
+    "{% endfor %}",
+    "{% for k, v in messages[0].items() %}{{ k }}={{ v }};{% endfor %}",
+    "{% for (k, v) in [[1, 2], (3, 4)] %}{{ k }}={{ v }};{% endfor %}",
+    "{% for x in [] %}a{% else %}b{% endfor %}{% for x in [1] %}a{% else %}b{% endfor %}",
+    "{% for x in nothing %}a{% else %}b{% endfor %}{% for x in 'ab' %}{{ x }}.{% endfor %}",
+    "{% for x in messages[0] %}{{ x }}.{% endfor %}{% for x in 1, 2 %}{{ x }}{% endfor %}",
+    "{% for x in [1, 2, 3, 4] if x % 2 == 0 %}{{ x }}:{{ loop.length }}:{{ loop.last }};"
+    "{% else %}none{% endfor %}",
+    "{% for x in [1, 3] if x % 2 == 0 %}{{ x }}{% else %}none{% endfor %}",
+    "{% for x in [1, 2, 3, 4] %}{% if x == 2 %}{% continue %}{% elif x == 4 %}{% break %}"
+    "{% endif %}{{ x }}{% endfor %}",
+    "{% for x in [1, 2] %}{% for y in [1, 2, 3] %}{% if y == 2 %}{% break %}{% endif %}"
+    "{{ x }}{{ y }}{{ loop.index }};{% endfor %}{{ loop.index }}{% endfor %}",
+    "{% set x = 1 %}{% for i in [1, 2] %}{{ x }}{% set x = x + 5 %}{{ x }};{% endfor %}{{ x }}",
+    "{% set x = 1 %}{% if true %}{% set x = 2 %}{% endif %}{{ x }}",
+    "{% set ns = namespace(x=1, l=[]) %}{% for i in [1, 2] %}{% set ns.x = ns.x + i %}"
+    "{% set ns.l = ns.l + [i] %}{% endfor %}{{ ns.x }}{{ ns.l }}{{ ns.y is defined }}",
+    "{% set ns = namespace(x=1) %}{% set ns.x %}a{{ ns.x }}{% endset %}{{ ns.x }}",
+    "{% set a, b = 1, 2 %}{{ a }}{{ b }}{% set t = 1, 2 %}{{ t }}",
+    "{% set x %} a {{ 1 }} {% endset %}[{{ x }}]{% set y | trim | upper %} b {% endset %}[{{ y }}]",
+    "{% set x %}{% set z = 1 %}{{ z }}{% endset %}{{ x }}{{ z is defined }}",
+    "{% with a = 1, b = 2 %}{{ a + b }}{% set c = 3 %}{{ c }}{% endwith %}{{ a is defined }}",
+    "{% macro f(a, b=2, c=a) %}{{ a }}{{ b }}{{ c }};{% endmacro %}"
+    "{{ f(1) }}{{ f(1, 3) }}{{ f(b=1, a=5) }}{{ f() }}{{ f(1)[0] }}{{ f(1) | length }}",
+    "{% macro f(n) %}{{ n }}{% if n > 0 %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(5) }}",
+    "{% set x = 1 %}{% macro f() %}{{ x }}{% endmacro %}{{ f() }}{% set x = 2 %}{{ f() }}",
+    "{% macro f() %}{% set x = 9 %}{% endmacro %}{% set x = 1 %}{{ f() }}{{ x }}",
+    "{% macro f() %}{{ loop is defined }}{% endmacro %}{% for i in [1] %}{{ f() }}{% endfor %}",
+    "{% macro f(a) %}{{ a }}{% endmacro %}{% for i in [1, 2] %}{{ f(loop.index) }}{% endfor %}",
+    "{% generation %}a{% set x = 1 %}{{ x }}{% endgeneration %}{{ x is defined }}\n",
+    "{% for m in messages %}\n{% generation %}\n{{ m.role }}{{ loop.index }}\n"
+    "{% endgeneration %}\n{% endfor %}\n",
+    "{{ messages | length }}{{ tools }}{{ nothing }}{{ messages[0].nothing }}",
+    "{{ messages }}",
+    "{% if nothing %}a{% elif not nothing %}b{% else %}c{% endif %}",
+    "{{ ('a' if true) ~ ('b' if false) }}",
+    "{{ messages[0]['content'][:2] + '...' }}",
+    "{{- '\n' + 'a\nb' }}\n{{ 'a\r\nb' | length }}",
+    "{% set x = {'get': 1, 'items': 2} %}{{ x['get'] }}{{ x.get('items') }}",
+]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_templates(ours, template):
+    assert compare(ours, template, CONVERSATIONS["turns"])
+
+
+# What both refuse.
+REFUSED = [
+    "{{ nothing.x }}",
+    "{{ messages[0].x.y }}",
+    "{{ nothing + 'a' }}",
+    "{{ 'a' + 1 }}",
+    "{{ 'a' + none }}",
+    "{{ 1 + 'a' }}",
+    "{{ nothing() }}",
+    "{{ 'a'() }}",
+    "{{ nothing | tojson }}",
+    "{{ nothing < 1 }}",
+    "{{ 'a' < 1 }}",
+    "{{ none | length }}",
+    "{{ 1 / 0 }}",
+    "{{ 1 % 0 }}",
+    "{{ 1 in 'abc' }}",
+    "{{ 1 in 2 }}",
+    "{{ 'a'.split('') }}",
+    "{{ raise_exception('no') }}",
+    "{{ raise_exception(messages[0].content) }}",
+    "{{ messages.append(1) }}",
+    "{{ messages[0].update({}) }}",
+    "{{ messages[0].pop('role') }}",
+    "{{ ''.__class__ }}{{ ''.__class__.__mro__ }}",
+    "{% set x.y = 1 %}",
+    "{% set x = {} %}{% set x.y = 1 %}",
+    "{% set loop = 1 %}{% for i in 3 %}{% endfor %}",
+    "{% for a, b in [[1, 2, 3]] %}{% endfor %}",
+    "{{ range(1000000000) | length }}",
+    "{% macro f(a) %}{% endmacro %}{{ f(1, 2) }}",
+    "{% macro f(a) %}{% endmacro %}{{ f(c=2) }}",
+    "{% if true %}",
+    "{% if %}{% endif %}",
+    "{% endif %}",
+    "{% for x in [1] %}{% endif %}",
+    "{% nonsense %}",
+    "{{ 1 | nonsense }}",
+    "{{ 1 is nonsense }}",
+    "{{ 1 1 }}",
+    "{{ (1 }}",
+    "{{ 1) }}",
+    "{{ 'a }}",
+    "{{ a.'b' }}",
+    "{{",
+    "{%",
+    "{% if true %}{{% endif %}",
+    "{# a",
+    "{% raw %} a",
+    "{{ f(*a) }}",
+    "{% break %}",
+    "{{ 1 ! 2 }}",
+    "{{ a = 1 }}",
+    "{% set true = 1 %}",
+    "{{ -'a' }}",
+    "{{ [1, 2][::0] }}",
+]
+
+
+@pytest.mark.parametrize("template", REFUSED)
+def test_refused(ours, template):
+    assert not compare(ours, template, CONVERSATIONS["hostile"])
+
+
+# What mobe refuses though jinja2 might do it: it must say so in one line.
+BOUNDED = {
+    "time": "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
+    "size": "{% set ns = namespace(x='x') %}{% for i in range(60) %}"
+    "{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    "shared lists": "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}"
+    "{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
+    "repeat": "{{ 'x' * 100000000000 }}",
+    "indent": "{{ [[1]] | tojson(indent=100000000) }}",
+    "replace": "{{ ('x' * 100000).replace('', 'x' * 100000) }}",
+    "join": "{{ (['x'] * 10000) | join('x' * 100000) }}",
+    "nested values": "{% set ns = namespace(x=[]) %}{% for i in range(2000) %}"
+    "{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
+    "recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "parentheses": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "lists": "{{ " + "[" * 5000 + "]" * 5000 + " }}",
+    "not": "{{ " + "not " * 5000 + "1 }}",
+    "minus": "{{ " + "-" * 5000 + "1 }}",
+    "chain": "{{ x" + ".x" * 5000 + " }}",
+    "sum": "{{ 1" + " + 1" * 5000 + " }}",
+    "filters": "{{ 1" + " | string" * 5000 + " }}",
+    "blocks": "{% if 1 %}" * 5000 + "{% endif %}" * 5000,
+    "integers": "{{ 9223372036854775807 + 1 }}",
+    "power": "{{ 10 ** 1000000000 }}",
+    "import": "{% import 'x' as y %}",
+    "include": "{% include '/etc/passwd' %}",
+    "block": "{% block a %}{% endblock %}",
+    "format": "{{ '{0.__class__}'.format(1) }}",
+    "zfill": "{{ 'a'.zfill(10) }}",
+}
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_bounded(ours, name):
+    message = ours(BOUNDED[name], [user("x")], code=1)
+    assert "chat template: line 1: " in message and message.count("\n") == 1
+    assert len(message) < 500
+
+
+def test_named_templates(mobe, folder, tmp_path):
+    config = dict(TOKENS)
+    config["chat_template"] = [
+        {"name": "tool_use", "template": "T{{ tools | length }}"},
+        {"name": "default", "template": "D{{ bos_token }}"},
+    ]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    chat = tmp_path / "chat.json"
+    command = ["chat", tmp_path, "--messages", chat, "--prompt-only"]
+    chat.write_text(json.dumps([user("x")]))
+    assert mobe(*command) == "D<s>"
+    chat.write_text(json.dumps({"messages": [user("x")], "tools": TOOLS}))
+    assert mobe(*command) == "T2"
+    # A file of its own comes first.
+    (tmp_path / "chat_template.jinja").write_text("J{{ eos_token }}")
+    assert mobe(*command) == "J</s>"
+
+
+def test_no_template(mobe, folder, tmp_path):
+    chat = tmp_path / "chat.json"
+    chat.write_text(json.dumps([user("x")]))
+    message = mobe("chat", folder, "--messages", chat, "--prompt-only", code=1)
+    assert "has no chat template" in message and "--template" in message
+
+
+BAD = [[], {}, "x", [1], {"messages": 1}, None, {"messages": [user("x")], "tools": "x"}]
+
+
+@pytest.mark.parametrize("messages", BAD)
+def test_bad_messages(mobe, folder, tmp_path, messages):
+    chat, template = tmp_path / "chat.json", tmp_path / "template.jinja"
+    chat.write_text(json.dumps(messages))
+    template.write_text("x")
+    command = ["chat", folder, "--messages", chat, "--template", template]
+    message = mobe(*command, "--prompt-only", code=1)
+    assert ": the " in message or "expected a list of messages" in message
+    assert message.count("\n") == 1
