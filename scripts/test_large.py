@@ -94,6 +94,10 @@ class Row(NamedTuple):
         return self.case.groups * pass_operations(*self.shape()) / self.pass_seconds
 
 
+def parameters_of(config):
+    return sum(math.prod(tensor.shape) for tensor in tensors_of(config))
+
+
 def run(*command):
     """Runs it to its end. A failure ends the test."""
     words = [str(word) for word in command]
@@ -114,7 +118,7 @@ def run(*command):
 
 def check_disk(folder, case, config):
     """Both checkpoints in bfloat16, and factors that wait to be put into the second."""
-    need = 5 * sum(math.prod(tensor.shape) for tensor in tensors_of(config))
+    need = 5 * parameters_of(config)
     free = shutil.disk_usage(folder).free
     if free < need:
         sys.exit(
@@ -219,9 +223,9 @@ def print_layers(rows):
 
 def print_whole(rows):
     """What the models take, from their shapes and the operations a second of their
-    layer."""
-    print(f"| whole model, {WHOLE_PASSES} passes | fits | a pass | all | memory |")
-    print("|---|---|---|---|---|")
+    layer: fits of all layers one after the other, memory of one fit."""
+    print(f"| {WHOLE_PASSES} passes of | fits | a pass | all | memory | GB |")
+    print("|---|---|---|---|---|---|")
     for row in rows:
         case, config = row.case, make_config(row.case.model)
         _, p, d, _ = row.shape()
@@ -230,12 +234,14 @@ def print_whole(rows):
         fits = layers * 2 * case.groups
         one = pass_operations(n, p, d, m) / row.flops()
         seconds = fits * fit_operations(n, p, d, m, WHOLE_PASSES) / row.flops()
+        parameters = parameters_of(config)
         stored = 1 if "quantization_config" in config else 2
-        shape = {"n": n, "p": p, "d": d, "m": m, "layers": layers}
-        memory = sizes(shape | {"total": 0, "stored": stored}, os.cpu_count())["memory"]
+        shape = {"n": n, "p": p, "d": d, "m": m, "layers": layers * case.groups}
+        size = sizes(shape | {"total": parameters, "stored": stored}, os.cpu_count())
         print(
             f"| {case.model} | {fits} of {n} experts, {m} bases | {one:.0f} s "
-            f"| {seconds / 86400:.1f} days | {memory / 1e9:.0f} GB |"
+            f"| {seconds / 86400:.1f} days | {size['memory'] / 1e9:.0f} GB "
+            f"| {size['model'] / 1e9:.0f} to {size['out'] / 1e9:.0f} |"
         )
 
 

@@ -5,6 +5,7 @@ Widths are divided by 16, all else is the models' own."""
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -35,6 +36,16 @@ IN_TRANSFORMERS = {
     "Kimi-K2": "deepseek_v3",
     "DeepSeek-V2-Lite": "deepseek_v2",
 }
+# Checkpoints in ../shared whose names and dtypes are the published ones, each with
+# what it has of options.
+FIXTURES = {
+    "qwen3_moe": ("Qwen3-30B-A3B", {}),
+    "deepseek_v2": ("DeepSeek-V2-Lite", {}),
+    "deepseek_v3": ("DeepSeek-V3", {"fp8": False}),
+    "deepseek_v3_fp8": ("DeepSeek-V3", {"mtp": True}),
+    "kimi_k2": ("Kimi-K2", {"fp8": False}),
+    "bailing_moe": ("Ling-Lite", {"dense_layers": 0}),
+}
 DIVISOR = 16
 
 
@@ -49,7 +60,7 @@ def write_small(folder, model, **options):
 def declared(folder):
     """Dtype and shape of each tensor, from the headers."""
     found = {}
-    for shard in sorted(folder.glob("*.safetensors")):
+    for shard in sorted(folder.glob("model*.safetensors")):
         with safe_open(shard, "pt") as file:
             for name in file.keys():
                 entry = file.get_slice(name)
@@ -77,6 +88,17 @@ def test_transformers_finds_every_tensor_and_runs(model, tmp_path):
     logits = logits_of(stock, sample_ids(config["vocab_size"]))
     assert logits.isfinite().all()
     assert 1 < logits.std() < 10
+
+
+@pytest.mark.parametrize("fixture", FIXTURES)
+def test_names_and_dtypes_are_the_fixtures(fixture, shared, tmp_path):
+    def patterns(folder):
+        found = declared(folder).items()
+        return {re.sub(r"\d+", "N", name): dtype for name, (dtype, _) in found}
+
+    model, options = FIXTURES[fixture]
+    ours = patterns(write_small(tmp_path / "model", model, **options))
+    assert ours == patterns(shared / "fixtures/models" / fixture)
 
 
 @pytest.mark.parametrize("model", PUBLISHED)
