@@ -128,14 +128,15 @@ def check_disk(folder, case, config):
 
 
 def seconds_of_pass(trace, kinds):
-    """Mean over the kinds, from one pass to the next. Groups follow each other, each
-    from its own first pass on."""
-    total, before = 0.0, None
+    """Of a kind, from each pass to the next. Passes are counted on over the groups, but
+    between the last of one and the first of the next lies more than a pass."""
+    total, before, time_before = 0.0, 0, 0.0
     with open(trace, newline="") as file:
         for row in csv.DictReader(file):
-            if before and int(row["pass"]) == int(before["pass"]) + 1:
-                total += float(row["seconds"]) - float(before["seconds"])
-            before = row
+            this, now = int(row["pass"]), float(row["seconds"])
+            if before % PASSES != 0:
+                total += now - time_before
+            before, time_before = this, now
     return total / (PASSES - 1) / len(kinds.split(","))
 
 
@@ -229,15 +230,17 @@ def print_whole(rows):
     for row in rows:
         case, config = row.case, make_config(row.case.model)
         _, p, d, _ = row.shape()
-        n, m = experts_of(config) // case.groups, case.whole_bases // case.groups
+        experts, bases = experts_of(config), case.whole_bases
+        n, m = experts // case.groups, bases // case.groups
         layers = config["num_hidden_layers"] - config.get("first_k_dense_replace", 0)
         fits = layers * 2 * case.groups
         one = pass_operations(n, p, d, m) / row.flops()
         seconds = fits * fit_operations(n, p, d, m, WHOLE_PASSES) / row.flops()
         parameters = parameters_of(config)
         stored = 1 if "quantization_config" in config else 2
-        shape = {"n": n, "p": p, "d": d, "m": m, "layers": layers * case.groups}
-        size = sizes(shape | {"total": parameters, "stored": stored}, os.cpu_count())
+        shape = {"n": experts, "p": p, "d": d, "m": bases, "groups": case.groups}
+        shape |= {"layers": layers, "total": parameters, "stored": stored}
+        size = sizes(shape, os.cpu_count())
         print(
             f"| {case.model} | {fits} of {n} experts, {m} bases | {one:.0f} s "
             f"| {seconds / 86400:.1f} days | {size['memory'] / 1e9:.0f} GB "
