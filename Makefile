@@ -2,10 +2,10 @@
 JOBS := $(shell nproc)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint format bench tsan fuzz clean
+.PHONY: help setup build demo test test-large lint format bench tsan fuzz clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: ## Install the Debian packages that are missing
 	@scripts/setup.sh
@@ -19,6 +19,10 @@ demo: build ## Show the program on the bundled model
 
 test: setup ## Build release and ASan+UBSan, run every test
 	scripts/test.sh
+
+test-large: build ## Compress and run a layer of each model at full width
+	scripts/venv.sh
+	build/venv/bin/python scripts/test_large.py
 
 lint: setup ## Check format and clang-tidy
 	scripts/lint.sh
