@@ -81,7 +81,7 @@ void WriteFactors(const FactorJob& job, const ExpertGroup& group,
       count * static_cast<size_t>(std::max<int64_t>(group.index, 0));
   for (const TensorDecl& tensor :
        std::span(job.tensors).subspan(first, count)) {
-    const auto found = std::ranges::find(
+    const auto* const found = std::ranges::find(
         shared, tensor.name, [](const auto& row) { return row.first; });
     const float* values = found == std::end(shared) ? a : found->second;
     if (values == a) a += tensor.elements();
@@ -145,6 +145,7 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
   }
   writer.Commit();
   std::vector<TracePoint> points;
+  points.reserve(trace.size());
   for (const auto& [pass, mse] : trace) points.push_back({pass, mse});
   return {{"kernels", Kernels().name},
           {"trace", TraceJson(points)},

@@ -32,14 +32,16 @@ std::span<const Preset> Presets() { return kPresets; }
 
 const Preset* FindPreset(std::string_view model_type,
                          const ModelConfig& config) {
-  const auto found = std::ranges::find_if(kPresets, [&](const Preset& preset) {
-    return model_type == preset.model_type &&
-           config.hidden_size == preset.hidden_size &&
-           config.num_layers == preset.num_layers &&
-           config.num_experts == preset.num_experts &&
-           config.expert_size == preset.expert_size;
-  });
-  return found == std::end(kPresets) ? nullptr : &*found;
+  for (const Preset& preset : kPresets) {
+    if (model_type == preset.model_type &&
+        config.hidden_size == preset.hidden_size &&
+        config.num_layers == preset.num_layers &&
+        config.num_experts == preset.num_experts &&
+        config.expert_size == preset.expert_size) {
+      return &preset;
+    }
+  }
+  return nullptr;
 }
 
 void UsePreset(const OpenedModel& model, const GivenOptions& given,
