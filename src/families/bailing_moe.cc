@@ -3,7 +3,7 @@
 // Source: modeling_bailing_moe.py of inclusionAI/Ling-lite.
 #include <cmath>
 
-#include "families/dims.h"
+#include "families/common.h"
 
 namespace mobe {
 namespace {
@@ -42,13 +42,9 @@ constexpr Dim kQueriesKeysValues = [](const ModelConfig& c) {
 };
 
 #define LAYER "model.layers.{layer}."
-constexpr TensorRow kRows[] = {
+constexpr auto kRows = WithCommonRows({
     {Role::kEmbedding, Scope::kModel, "model.word_embeddings.weight", kVocab,
      kHidden},
-    {Role::kFinalNorm, Scope::kModel, "model.norm.weight", kHidden, nullptr},
-    {Role::kOutput, Scope::kModel, "lm_head.weight", kVocab, kHidden, kUntied},
-    {Role::kAttentionNorm, Scope::kLayer, LAYER "input_layernorm.weight",
-     kHidden, nullptr},
     {Role::kQueryKeyValue, Scope::kLayer,
      LAYER "attention.query_key_value.weight", kQueriesKeysValues, kHidden},
     {Role::kQueryKeyValueBias, Scope::kLayer,
@@ -58,29 +54,7 @@ constexpr TensorRow kRows[] = {
      kHidden, kQueries},
     {Role::kAttentionOutputBias, Scope::kLayer, LAYER "attention.dense.bias",
      kHidden, nullptr, kOutputBiased},
-    {Role::kMlpNorm, Scope::kLayer, LAYER "post_attention_layernorm.weight",
-     kHidden, nullptr},
-    {Role::kRouter, Scope::kMoeLayer, LAYER "mlp.gate.weight", kExperts,
-     kHidden},
-    {Role::kExpertGate, Scope::kExpert,
-     LAYER "mlp.experts.{expert}.gate_proj.weight", kExpert, kHidden},
-    {Role::kExpertUp, Scope::kExpert,
-     LAYER "mlp.experts.{expert}.up_proj.weight", kExpert, kHidden},
-    {Role::kExpertDown, Scope::kExpert,
-     LAYER "mlp.experts.{expert}.down_proj.weight", kHidden, kExpert},
-    {Role::kSharedGate, Scope::kMoeLayer,
-     LAYER "mlp.shared_experts.gate_proj.weight", kShared, kHidden, kSharing},
-    {Role::kSharedUp, Scope::kMoeLayer,
-     LAYER "mlp.shared_experts.up_proj.weight", kShared, kHidden, kSharing},
-    {Role::kSharedDown, Scope::kMoeLayer,
-     LAYER "mlp.shared_experts.down_proj.weight", kHidden, kShared, kSharing},
-    {Role::kDenseGate, Scope::kDenseLayer, LAYER "mlp.gate_proj.weight", kDense,
-     kHidden},
-    {Role::kDenseUp, Scope::kDenseLayer, LAYER "mlp.up_proj.weight", kDense,
-     kHidden},
-    {Role::kDenseDown, Scope::kDenseLayer, LAYER "mlp.down_proj.weight",
-     kHidden, kDense},
-};
+});
 #undef LAYER
 
 }  // namespace

@@ -8,7 +8,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "families/dims.h"
+#include "families/common.h"
 
 namespace mobe {
 namespace {
@@ -137,13 +137,9 @@ constexpr When kRouterBiased = [](const ModelConfig& c) {
 
 #define LAYER "model.layers.{layer}."
 #define ATTENTION LAYER "self_attn."
-constexpr TensorRow kRows[] = {
+constexpr auto kRows = WithCommonRows({
     {Role::kEmbedding, Scope::kModel, "model.embed_tokens.weight", kVocab,
      kHidden},
-    {Role::kFinalNorm, Scope::kModel, "model.norm.weight", kHidden, nullptr},
-    {Role::kOutput, Scope::kModel, "lm_head.weight", kVocab, kHidden, kUntied},
-    {Role::kAttentionNorm, Scope::kLayer, LAYER "input_layernorm.weight",
-     kHidden, nullptr},
     {Role::kQuery, Scope::kLayer, ATTENTION "q_proj.weight", kQueries, kHidden,
      kDirectQuery},
     {Role::kQueryDown, Scope::kLayer, ATTENTION "q_a_proj.weight", kQueryRank,
@@ -160,32 +156,10 @@ constexpr TensorRow kRows[] = {
      kKeysAndValues, kLatent},
     {Role::kAttentionOutput, Scope::kLayer, ATTENTION "o_proj.weight", kHidden,
      kAttended},
-    {Role::kMlpNorm, Scope::kLayer, LAYER "post_attention_layernorm.weight",
-     kHidden, nullptr},
-    {Role::kRouter, Scope::kMoeLayer, LAYER "mlp.gate.weight", kExperts,
-     kHidden},
     {Role::kRouterBias, Scope::kMoeLayer,
      LAYER "mlp.gate.e_score_correction_bias", kExperts, nullptr,
      kRouterBiased},
-    {Role::kExpertGate, Scope::kExpert,
-     LAYER "mlp.experts.{expert}.gate_proj.weight", kExpert, kHidden},
-    {Role::kExpertUp, Scope::kExpert,
-     LAYER "mlp.experts.{expert}.up_proj.weight", kExpert, kHidden},
-    {Role::kExpertDown, Scope::kExpert,
-     LAYER "mlp.experts.{expert}.down_proj.weight", kHidden, kExpert},
-    {Role::kSharedGate, Scope::kMoeLayer,
-     LAYER "mlp.shared_experts.gate_proj.weight", kShared, kHidden, kSharing},
-    {Role::kSharedUp, Scope::kMoeLayer,
-     LAYER "mlp.shared_experts.up_proj.weight", kShared, kHidden, kSharing},
-    {Role::kSharedDown, Scope::kMoeLayer,
-     LAYER "mlp.shared_experts.down_proj.weight", kHidden, kShared, kSharing},
-    {Role::kDenseGate, Scope::kDenseLayer, LAYER "mlp.gate_proj.weight", kDense,
-     kHidden},
-    {Role::kDenseUp, Scope::kDenseLayer, LAYER "mlp.up_proj.weight", kDense,
-     kHidden},
-    {Role::kDenseDown, Scope::kDenseLayer, LAYER "mlp.down_proj.weight",
-     kHidden, kDense},
-};
+});
 #undef ATTENTION
 #undef LAYER
 

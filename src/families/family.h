@@ -1,6 +1,7 @@
 // A model family as data: how its config.json is read, and a table of its
 // tensors, with names and shapes as formulas of the config. A new family is one
-// file with one such table; nothing else in the project knows tensor names.
+// file with one such table (common.h has the rows that all have so far);
+// nothing else in the project knows tensor names.
 #pragma once
 
 #include <cstdint>
@@ -140,11 +141,11 @@ enum class Scope { kModel, kLayer, kDenseLayer, kMoeLayer, kExpert };
 using Dim = int64_t (*)(const ModelConfig&);
 
 struct TensorRow {
-  Role role;
-  Scope scope;
-  const char* name;  // "{layer}" and "{expert}" stand for the numbers
-  Dim rows;
-  Dim cols;                                    // null for a vector
+  Role role = Role::kEmbedding;
+  Scope scope = Scope::kModel;
+  const char* name = nullptr;  // "{layer}" and "{expert}": the numbers
+  Dim rows = nullptr;
+  Dim cols = nullptr;                          // null for a vector
   bool (*when)(const ModelConfig&) = nullptr;  // null: always
 };
 

@@ -3,7 +3,7 @@
 // Source: transformers 4.57, models/qwen3_moe.
 #include <cmath>
 
-#include "families/dims.h"
+#include "families/common.h"
 
 namespace mobe {
 namespace {
@@ -38,13 +38,9 @@ ModelConfig ReadConfig(const ConfigReader& json) {
 }
 
 #define LAYER "model.layers.{layer}."
-constexpr TensorRow kRows[] = {
+constexpr auto kRows = WithCommonRows({
     {Role::kEmbedding, Scope::kModel, "model.embed_tokens.weight", kVocab,
      kHidden},
-    {Role::kFinalNorm, Scope::kModel, "model.norm.weight", kHidden, nullptr},
-    {Role::kOutput, Scope::kModel, "lm_head.weight", kVocab, kHidden, kUntied},
-    {Role::kAttentionNorm, Scope::kLayer, LAYER "input_layernorm.weight",
-     kHidden, nullptr},
     {Role::kQuery, Scope::kLayer, LAYER "self_attn.q_proj.weight", kQueries,
      kHidden},
     {Role::kKey, Scope::kLayer, LAYER "self_attn.k_proj.weight", kKeys,
@@ -65,23 +61,7 @@ constexpr TensorRow kRows[] = {
      nullptr},
     {Role::kKeyNorm, Scope::kLayer, LAYER "self_attn.k_norm.weight", kHead,
      nullptr},
-    {Role::kMlpNorm, Scope::kLayer, LAYER "post_attention_layernorm.weight",
-     kHidden, nullptr},
-    {Role::kRouter, Scope::kMoeLayer, LAYER "mlp.gate.weight", kExperts,
-     kHidden},
-    {Role::kExpertGate, Scope::kExpert,
-     LAYER "mlp.experts.{expert}.gate_proj.weight", kExpert, kHidden},
-    {Role::kExpertUp, Scope::kExpert,
-     LAYER "mlp.experts.{expert}.up_proj.weight", kExpert, kHidden},
-    {Role::kExpertDown, Scope::kExpert,
-     LAYER "mlp.experts.{expert}.down_proj.weight", kHidden, kExpert},
-    {Role::kDenseGate, Scope::kDenseLayer, LAYER "mlp.gate_proj.weight", kDense,
-     kHidden},
-    {Role::kDenseUp, Scope::kDenseLayer, LAYER "mlp.up_proj.weight", kDense,
-     kHidden},
-    {Role::kDenseDown, Scope::kDenseLayer, LAYER "mlp.down_proj.weight",
-     kHidden, kDense},
-};
+});
 #undef LAYER
 
 }  // namespace
