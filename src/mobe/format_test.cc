@@ -303,36 +303,37 @@ TEST(FormatTest, ExpertGroups) {
             json);
 }
 
+std::string InLayer1(const char* name) {
+  return fmt::format("model.layers.1.mlp.{}", name);
+}
+
 TEST(FormatTest, ExpertGroupsThatDoNotFit) {
   struct Case {
     const char* message;
     void (*change)(FactoredFolder* folder);
     ErrorKind kind = ErrorKind::kCorruptFile;
   };
-  static constexpr auto in_layer_1 = [](const char* name) {
-    return fmt::format("model.layers.1.mlp.{}", name);
-  };
   const Case cases[] = {
       {"no tensor model.layers.1.mlp.B_gate_1, expected one of shape [4, 32, "
        "64]",
-       [](auto* f) { f->Erase(in_layer_1("B_gate_1")); }, ErrorKind::kMissing},
+       [](auto* f) { f->Erase(InLayer1("B_gate_1")); }, ErrorKind::kMissing},
       {"no tensor model.layers.1.mlp.B_gate_0, expected one of shape [4, 32, "
        "64]",
-       [](auto* f) { f->Erase(in_layer_1("B_gate_0")); }, ErrorKind::kMissing},
+       [](auto* f) { f->Erase(InLayer1("B_gate_0")); }, ErrorKind::kMissing},
       {"no tensor model.layers.2.mlp.W_up_1, expected one of shape [8, 4]",
        [](auto* f) { f->Erase("model.layers.2.mlp.W_up_1"); },
        ErrorKind::kMissing},
       {"layer 1 has tensor model.layers.1.mlp.B_gate_0 but not "
        "model.layers.1.mlp.B_up",
        [](auto* f) {
-         f->Erase(in_layer_1("B_up_0"));
-         f->Erase(in_layer_1("B_up_1"));
+         f->Erase(InLayer1("B_up_0"));
+         f->Erase(InLayer1("B_up_1"));
        }},
       {"tensors model.layers.1.mlp.B_up and model.layers.1.mlp.B_up_0 are both "
        "there, expected bases either for all experts or for groups of them",
        [](auto* f) {
-         f->tensors.push_back(TensorOf(f->tensors, in_layer_1("B_up_0")));
-         f->tensors.back().name = in_layer_1("B_up");
+         f->tensors.push_back(TensorOf(f->tensors, InLayer1("B_up_0")));
+         f->tensors.back().name = InLayer1("B_up");
        }},
       // One layer in groups, the other not.
       {"no tensor model.layers.2.mlp.B_gate_0, expected one of shape [4, 32, "
@@ -355,7 +356,7 @@ TEST(FormatTest, ExpertGroupsThatDoNotFit) {
        [](auto* f) { f->config["num_B"] = 4; }},
       {"tensor model.layers.1.mlp.W_gate_1 has shape [16, 2], expected [8, 4]",
        [](auto* f) {
-         TensorOf(f->tensors, in_layer_1("W_gate_1")).shape = {16, 2};
+         TensorOf(f->tensors, InLayer1("W_gate_1")).shape = {16, 2};
        }},
   };
   for (const Case& c : cases) {
