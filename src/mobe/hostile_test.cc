@@ -88,14 +88,18 @@ const std::map<std::string, std::vector<std::string>> kMessages = {
     {"config_unknown_arch", {"/config.json: model_type \"gpt_oss_x\" is not"}},
     {"config_unknown_act", {"/config.json: hidden_act \"relu6x\""}},
     {"config_unknown_rope", {"/config.json: rope_scaling: ", "\"bogus\""}},
-    {"config_rope_factor_zero", {"/config.json: rope_scaling: "}},
+    {"config_rope_factor_zero",
+     {"/config.json: rope_scaling: \"factor\" is 0.0, expected"}},
     {"config_fewer_layers_than_needed",
-     {": no tensor model.layers.1.input_layernorm.weight, expected one of"}},
+     {": no tensor model.layers.1.self_attn.q_proj.weight, expected one of"}},
     {"config_mobe_bad_num_B", {}},
     {"config_quant_unknown", {"/config.json: ", "quant_method \"zzz\""}},
-    {"config_quant_zero_block", {"/config.json: ", "quantization_config"}},
-    {"config_ds_groups_not_divisible", {"/config.json: "}},
-    {"config_ds_topk_group_over", {"/config.json: "}},
+    {"config_quant_zero_block",
+     {"/config.json: quantization_config: \"weight_block_size\" is [0,128]"}},
+    {"config_ds_groups_not_divisible",
+     {"/config.json: \"n_group\" is 4, expected a divisor"}},
+    {"config_ds_topk_group_over",
+     {"/config.json: \"topk_group\" is 9, expected at most"}},
 };
 
 Json Entries() {
