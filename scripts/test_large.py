@@ -220,7 +220,7 @@ def print_layers(rows):
             f"{step.seconds:.0f} s, {step.peak_bytes / 1e9:.1f} GB"
             for step in (row.verify, *row.forwards)
         ]
-        print(f"| {row.case.model} | {' | '.join(steps)} | {row.divergence:.3f} |")
+        print(f"| {row.case.model} | {' | '.join(steps)} | {row.divergence:.2g} |")
 
 
 def print_whole(rows):
