@@ -17,6 +17,7 @@ import math
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -219,7 +220,7 @@ def print_layers(rows):
             f"{step.seconds:.0f} s, {step.peak_bytes / 1e9:.1f} GB"
             for step in (row.verify, *row.forwards)
         ]
-        print(f"| {row.case.model} | {' | '.join(steps)} | {row.divergence:.3f} |")
+        print(f"| {row.case.model} | {' | '.join(steps)} | {row.divergence:.2g} |")
 
 
 def print_whole(rows):
@@ -258,6 +259,8 @@ def main():
         if model not in MODELS:
             parser.error(f"{model}: expected some of {', '.join(MODELS)}")
 
+    # Ended as an error is, so that the checkpoints are deleted.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("test_large: stopped"))
     start, rows = time.monotonic(), []
     for case in CASES:
         if arguments.models and case.model not in arguments.models:
