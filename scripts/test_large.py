@@ -243,7 +243,7 @@ def print_whole(rows):
         shape |= {"layers": layers, "total": parameters, "stored": stored}
         size = sizes(shape, os.cpu_count())
         print(
-            f"| {case.model} | {fits} of {n} experts, {m} bases | {one:.0f} s "
+            f"| {case.model} | {fits}, each of {n} experts, {m} bases | {one:.0f} s "
             f"| {seconds / 86400:.1f} days | {size['memory'] / 1e9:.0f} GB "
             f"| {size['model'] / 1e9:.0f} to {size['out'] / 1e9:.0f} |"
         )
