@@ -253,7 +253,8 @@ def test_failure_of_one_rank_ends_all(mobe, one, model, tmp_path):
     assert not (out / "config.json").exists()
     for block in blocks:
         block.rmdir()
-    assert mobe("compress", model, out, *QUICK, "--json")["resumed"] > 0
+    # Its file is opened before the fit, so others may not have finished any.
+    mobe("compress", model, out, *QUICK)
     assert contents(out) == one
 
 
