@@ -14,9 +14,9 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/progress.h"
+#include "fit/budget.h"
+#include "fit/fit.h"
 #include "kernels/gemm.h"
-#include "mobe/budget.h"
-#include "mobe/fit.h"
 
 namespace mobe {
 namespace {

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "check.h"
-#include "text/jinja.h"
+#include "jinja/jinja.h"
 
 namespace mobe {
 namespace {

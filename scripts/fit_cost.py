@@ -1,9 +1,9 @@
 """What a fit of one matrix kind costs: n experts of p x d with m bases of whole rank
-and no calibration. As OperationsOf in src/mobe/budget.cc, for models that are not
+and no calibration. As OperationsOf in src/fit/budget.cc, for models that are not
 there to ask `mobe compress --dry-run`."""
 
-LOOK_EXPERTS = 16  # kLook in src/mobe/fit_metric.h
-SETTLED, EVERY = 200, 4  # kSettled and kEvery in src/mobe/fit_metric.cc
+LOOK_EXPERTS = 16  # kLook in src/fit/metric.h
+SETTLED, EVERY = 200, 4  # kSettled and kEvery in src/fit/metric.cc
 
 
 def solve_operations(n, p, d):

@@ -41,7 +41,7 @@ def sizes(model, threads):
     saved = model["layers"] * KINDS * (n * p * d - factors)
     in_group = n // groups  # of the experts; groups are fitted in turn
     return {
-        # As FitBytes in src/mobe/compress_plan.cc.
+        # As FitBytes in src/compress/plan.cc.
         "memory": 2 * n * p * d
         + in_group * (4 * p * d + 4 * p * p)
         + 4 * max((in_group + 7) // 8, 16) * p * d

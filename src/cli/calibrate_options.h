@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cli/command.h"
-#include "mobe/compress.h"
+#include "compress/compress.h"
 
 namespace mobe {
 

@@ -1,5 +1,5 @@
 // mobe compress MODEL OUT, and mobe merge MODEL OUT PART...
-#include "mobe/compress.h"
+#include "compress/compress.h"
 
 #include <fmt/core.h>
 
@@ -18,11 +18,11 @@
 #include "cli/make_plan.h"
 #include "cli/print_plan.h"
 #include "cli/stop_signals.h"
-#include "mobe/compress_baseline.h"
-#include "mobe/crew.h"
-#include "mobe/estimate.h"
-#include "mobe/journal.h"
-#include "mobe/presets.h"
+#include "compress/baseline.h"
+#include "compress/crew.h"
+#include "compress/estimate.h"
+#include "compress/journal.h"
+#include "compress/presets.h"
 
 namespace mobe {
 namespace {

@@ -5,9 +5,9 @@
 
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "compress/recipe.h"
 #include "mobe/open_model.h"
 #include "mobe/operations.h"
-#include "mobe/recipe.h"
 #include "mobe/sizes.h"
 
 namespace mobe {

@@ -7,11 +7,11 @@
 
 #include "base/disk.h"
 #include "base/error.h"
+#include "compress/crew.h"
+#include "compress/journal.h"
+#include "compress/split.h"
 #include "eval/damage.h"
 #include "io/checkpoint_writer.h"
-#include "mobe/crew.h"
-#include "mobe/journal.h"
-#include "mobe/split.h"
 
 namespace mobe {
 namespace {

@@ -5,7 +5,7 @@
 #include <filesystem>
 
 #include "cli/calibrate_options.h"
-#include "mobe/compress.h"
+#include "compress/compress.h"
 
 namespace mobe {
 

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "base/json.h"
-#include "mobe/compress.h"
-#include "mobe/estimate.h"
+#include "compress/compress.h"
+#include "compress/estimate.h"
 
 namespace mobe {
 

@@ -1,5 +1,5 @@
 // mobe reconstruct MOBE OUT
-#include "mobe/reconstruct.h"
+#include "compress/reconstruct.h"
 
 #include <fmt/core.h>
 

@@ -1,5 +1,5 @@
 // mobe verify OUT --against MODEL
-#include "mobe/verify.h"
+#include "compress/verify.h"
 
 #include <fmt/core.h>
 

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "compress/recipe.h"
 #include "mobe/open_model.h"
-#include "mobe/recipe.h"
 
 namespace mobe {
 

@@ -5,8 +5,8 @@
 
 #include <cmath>
 
+#include "compress/testing.h"
 #include "eval/report_svg.h"
-#include "mobe/testing.h"
 
 namespace mobe {
 namespace {

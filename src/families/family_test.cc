@@ -7,8 +7,8 @@
 #include <map>
 
 #include "base/file.h"
+#include "base/testing.h"
 #include "io/checkpoint.h"
-#include "io/testing.h"
 
 namespace mobe {
 namespace {

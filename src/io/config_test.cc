@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "io/testing.h"
+#include "base/testing.h"
 
 namespace mobe {
 namespace {

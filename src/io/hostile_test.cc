@@ -1,5 +1,5 @@
 // The hostile safetensors files of tests/data/hostile. Its checkpoints, and the
-// count of both, are the business of mobe/hostile_test.cc.
+// count of both, are the business of compress/hostile_test.cc.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <malloc.h>

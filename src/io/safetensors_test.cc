@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "base/json.h"
-#include "io/testing.h"
+#include "base/testing.h"
 
 namespace mobe {
 namespace {

@@ -46,7 +46,7 @@ struct AdamStep {
 };
 
 // The largest triangle that cholesky and solve_triangle take: their working
-// memory is on the stack. mobe/cholesky.h puts larger ones together.
+// memory is on the stack. fit/cholesky.h puts larger ones together.
 inline constexpr int64_t kMaxTriangle = 128;
 
 struct KernelSet {

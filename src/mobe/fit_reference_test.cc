@@ -8,6 +8,7 @@
 #include <random>
 #include <utility>
 
+#include "fit/testing.h"
 #include "mobe/tensors.h"
 #include "mobe/testing.h"
 

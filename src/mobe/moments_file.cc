@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "base/error.h"
+#include "fit/diagonal.h"
 #include "io/safetensors.h"
-#include "mobe/diagonal.h"
 
 namespace mobe {
 namespace {

@@ -25,7 +25,7 @@
 #include <filesystem>
 #include <string>
 
-#include "mobe/fit.h"
+#include "fit/fit.h"
 #include "mobe/format.h"
 
 namespace mobe {

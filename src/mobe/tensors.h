@@ -1,7 +1,7 @@
 // Between checkpoints and the fit: expert matrices and factors in float32.
 #pragma once
 
-#include "mobe/fit.h"
+#include "fit/fit.h"
 #include "mobe/open_model.h"
 
 namespace mobe {

@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
-#include "io/testing.h"
+#include "base/testing.h"
 #include "mobe/moments_file.h"
 #include "model/test_models.h"
 

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/unicode.h"
 #include "text/fields.h"
-#include "text/unicode.h"
 
 namespace mobe {
 namespace {

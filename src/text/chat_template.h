@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "base/ordered_json.h"
-#include "text/jinja.h"
+#include "jinja/jinja.h"
 
 namespace mobe {
 

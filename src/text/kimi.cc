@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/unicode.h"
 #include "text/fields.h"
-#include "text/unicode.h"
 
 namespace mobe {
 namespace {

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "text/unicode_16.h"
+#include "base/unicode_16.h"
 
 namespace mobe {
 namespace {

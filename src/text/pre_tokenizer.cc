@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/unicode.h"
 #include "text/fields.h"
 #include "text/oniguruma.h"
-#include "text/unicode.h"
 
 namespace mobe {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "text/unicode.h"
+#include "base/unicode.h"
 
 namespace mobe {
 

@@ -5,11 +5,11 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/unicode.h"
 #include "text/byte_level.h"
 #include "text/fields.h"
 #include "text/kimi.h"
 #include "text/tiktoken.h"
-#include "text/unicode.h"
 
 namespace mobe {
 namespace {

@@ -1,0 +1,35 @@
+// Compressing by a baseline, for comparison: the experts are approximated with
+// as many bytes as MoBE would take, and written as a plain checkpoint.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "base/progress.h"
+#include "compress/compress.h"
+#include "fit/baselines.h"
+
+namespace mobe {
+
+// What the factors would take if they were stored, and MoBE's.
+struct BaselineSize {
+  int64_t rank = 0;  // of the first matrix kind; all are alike
+  int64_t factor_bytes = 0;
+  int64_t mobe_factor_bytes = 0;
+};
+// Fails with kUserInput when rank 1 takes more than MoBE, or when the plan is
+// calibrated and the baseline can't be.
+BaselineSize SizeBaseline(const OpenedModel& model, const CompressPlan& plan,
+                          const Baseline& baseline);
+
+// Writes a plain model whose experts in plan.format.layers are approximated;
+// the plan's solver and budget have no meaning here. Begins anew each time.
+// Fails with kUserInput when `out` is not empty. passes and resumed of the
+// report are 0.
+CompressReport CompressByBaseline(const OpenedModel& model,
+                                  const CompressPlan& plan,
+                                  const Baseline& baseline,
+                                  const std::filesystem::path& out,
+                                  const ProgressFn& progress);
+
+}  // namespace mobe

@@ -1,0 +1,425 @@
+#include "compress/compress.h"
+
+#include <algorithm>
+#include <set>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "base/disk.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/parallel.h"
+#include "compress/crew.h"
+#include "compress/estimate.h"
+#include "compress/finish.h"
+#include "compress/job.h"
+#include "compress/journal.h"
+#include "compress/recipe.h"
+#include "compress/shards.h"
+#include "kernels/gemm.h"
+#include "kernels/kernels.h"
+#include "mobe/moments_file.h"
+#include "mobe/tensors.h"
+
+namespace mobe {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// The budget in passes. A time budget, of which some is gone since `started`,
+// is resolved once, by a probe, and kept with the job.
+int64_t ResolvePasses(const OpenedModel& model, const CompressPlan& plan,
+                      const fs::path& out, int64_t workers, double started,
+                      const std::function<void()>& check_stop,
+                      Journal* journal) {
+  const Budget& budget = plan.options.budget;
+  if (budget.seconds == 0) return budget.passes;
+  const Json note = journal->Note("passes");
+  if (!note.is_null()) return note;
+  const JobSpeed speed = MeasureSpeed(model, plan, out, workers, check_stop);
+  const int64_t passes = PassesOf(budget, speed, MonotonicSeconds() - started);
+  journal->SetNote("passes", passes);
+  return passes;
+}
+
+MatrixReport ReportOf(const FactorJob& job, const Json& record) {
+  MatrixReport matrix{job.layer, job.kind->name, {}};
+  matrix.error.scaled_mse = record.at("mse_scaled");
+  matrix.error.relative = record.at("relative");
+  matrix.error.worst_expert = record.at("worst_expert");
+  matrix.error.worst_expert_index = record.at("worst_expert_index");
+  return matrix;
+}
+
+std::string ReportLine(const MatrixReport& matrix) {
+  return fmt::format(
+      "layer {:3} {:4}  scaled MSE {:.5f}  relative error {:.4f}  worst expert "
+      "{:.4f} ({})",
+      matrix.layer, matrix.kind, matrix.error.scaled_mse, matrix.error.relative,
+      matrix.error.worst_expert, matrix.error.worst_expert_index);
+}
+
+// A part reads, hashes and checks only what its jobs do.
+std::vector<const TensorView*> TensorsToRead(const OpenedModel& model,
+                                             const CompressPlan& plan,
+                                             const std::vector<bool>& wanted) {
+  if (!plan.options.share) return model.checkpoint.tensors();
+  std::vector<FactorJob> jobs;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (wanted[i]) jobs.push_back(plan.jobs[i]);
+  }
+  return internal::InputsOf(model, jobs);
+}
+
+// What decides how sums are rounded, beside the options.
+std::string Instructions() {
+  return fmt::format("{}, products {:#x}", Kernels().name, GemmInstructions());
+}
+
+Json JournalOptions(const CompressPlan& plan) {
+  Json options = internal::OptionsJson(plan);
+  if (!plan.options.share) return options;
+  const Share& share = *plan.options.share;
+  options["share"] = fmt::format("{}/{}", share.index, share.count);
+  // Merge can't promise the bytes of one process for a mixture.
+  options["kernels"] = Instructions();
+  return options;
+}
+
+// What all ranks must agree in to give the bytes of one process.
+Json TermsOf(const OpenedModel& model, const CompressPlan& plan) {
+  Json terms = internal::OptionsJson(plan);
+  terms["kernels"] = Instructions();
+  terms["model's bytes"] = plan.bytes_in;
+  const std::string config = model.checkpoint.config().dump();
+  terms["config.json"] = HashBytes(std::as_bytes(std::span(config)));
+  return terms;
+}
+
+// Finished jobs, as they come in: their records, lines and shards.
+class Results {
+ public:
+  Results(const OpenedModel& model, const CompressPlan& plan,
+          const fs::path& out, double total, const ProgressFn& progress,
+          Journal* journal)
+      : model_(model),
+        plan_(plan),
+        out_(out),
+        total_(total),
+        progress_(progress),
+        journal_(journal),
+        finished_(plan.jobs.size(), false),
+        records_(plan.jobs.size()) {}
+
+  const std::vector<Json>& records() const { return records_; }
+
+  void Add(size_t i) {
+    const FactorJob& job = plan_.jobs[i];
+    records_[i] = journal_->Record(job.layer, *job.kind);
+    finished_[i] = true;
+    done_ += 1;
+    changed_ = true;
+    progress_({done_ / total_, "", ReportLine(ReportOf(job, records_[i]))});
+  }
+
+  // `part` of one more job is done.
+  void Show(const FactorJob& job, double part) const {
+    progress_({(done_ + part) / total_,
+               fmt::format("layer {} {}", job.layer, job.kind->name), ""});
+  }
+
+  bool Complete() const { return done_ >= total_; }
+
+  // Calls `written` after each.
+  void WriteShards(const std::function<void()>& written) {
+    if (!changed_) return;
+    changed_ = false;
+    const FactorsOfJob factors_of = [this](const FactorJob& job) {
+      return journal_->FactorsPath(job.layer, *job.kind);
+    };
+    for (const size_t i :
+         WriteReadyShards(model_, plan_, out_, finished_, factors_of,
+                          [&](size_t) { written(); })) {
+      journal_->DropFactors(plan_.jobs[i].layer, *plan_.jobs[i].kind);
+    }
+  }
+
+ private:
+  const OpenedModel& model_;
+  const CompressPlan& plan_;
+  const fs::path& out_;
+  const double total_;
+  const ProgressFn& progress_;
+  Journal* const journal_;
+  std::vector<bool> finished_;
+  std::vector<Json> records_;
+  double done_ = 0;
+  bool changed_ = false;
+};
+
+}  // namespace
+
+void EnsureMoments(const Calibration& calibration, const fs::path& out,
+                   const ProgressFn& progress) {
+  const fs::path path = internal::MomentsPath(out);
+  if (fs::exists(path)) {
+    // Those of a choice that was stopped before its job began may be others.
+    const SafetensorsFile file(path);
+    const auto hash = file.metadata().find("hash");
+    if (hash != file.metadata().end() && hash->second == calibration.hash) {
+      return;
+    }
+  }
+  MakeFolder(path.parent_path());
+  calibration.collect(path, [&](const ProgressEvent& event) {
+    progress({0, event.what, ""});
+  });
+}
+
+namespace internal {
+
+// What a choice was asked for. Its result, the shapes, is read back from a job
+// that goes on, so that it can't tell that this was something else.
+std::string SplitOf(const CompressOptions& options) {
+  if (options.split == Split::kEven) return SplitName(options.split);
+  std::string kinds;
+  for (const MatrixKind* kind : options.kinds) {
+    kinds += fmt::format(" {}", kind->name);
+  }
+  return fmt::format("auto, ratio {},{} of layers from {}{}", options.ratio,
+                     kinds, options.first_layer,
+                     options.last_layer == INT64_MAX
+                         ? ""
+                         : fmt::format(" to {}", options.last_layer));
+}
+
+Json OptionsJson(const CompressPlan& plan) {
+  const CompressOptions& options = plan.options;
+  const Json format = DescribeFormat(plan.format);
+  return {{"mobe", MOBE_VERSION},
+          {"num_B", format.at("num_bases")},
+          {"rank", format.at("rank")},
+          {"basis_rank", format.at("basis_rank")},
+          {"groups", format.at("groups")},
+          {"alphas", options.max_alphas},
+          {"activation", format.at("activation")},
+          {"layers", format.at("layers")},
+          {"matrices", format.at("matrices")},
+          {"shapes", format.at("factors")},
+          {"split", SplitOf(options)},
+          {"solver", SolverName(options.solver)},
+          {"passes", options.budget.passes},
+          {"seconds", options.budget.seconds},
+          {"seed", options.seed},
+          {"shard_bytes", options.shard_bytes},
+          {"keep_fp8", options.keep_fp8},
+          {"start", options.start.empty() ? "" : HashFile(options.start)},
+          {"calibrate", options.calibration ? options.calibration->hash : ""}};
+}
+
+fs::path MomentsPath(const fs::path& out) {
+  return out / Journal::kFolder / "moments.safetensors";
+}
+
+std::vector<double> CostsOf(const CompressPlan& plan) {
+  std::vector<double> costs;
+  for (const FactorJob& job : plan.jobs) {
+    costs.push_back(static_cast<double>(job.groups) *
+                    OperationsOf(job.fit, plan.options.solver).pass);
+  }
+  return costs;
+}
+
+std::vector<const TensorView*> InputsOf(const OpenedModel& model,
+                                        const std::vector<FactorJob>& jobs) {
+  std::vector<const TensorView*> inputs;
+  for (const FactorJob& job : jobs) {
+    for (const TensorDecl& tensor : job.tensors) {
+      // A has the name of the matrix that it stands for; bases are new.
+      const TensorView* input = model.checkpoint.Find(tensor.name);
+      if (input == nullptr) continue;
+      inputs.push_back(input);
+      if (input->scales != nullptr) inputs.push_back(input->scales);
+    }
+  }
+  return inputs;
+}
+
+void CheckWeights(const OpenedModel& model,
+                  const std::vector<const TensorView*>& tensors) {
+  ParallelFor(static_cast<int64_t>(tensors.size()), [&](int64_t i) {
+    CheckFinite(model, *tensors[i]);
+    model.checkpoint.Evict(*tensors[i]);
+  });
+}
+
+CompressReport ReportOf(const CompressPlan& plan,
+                        const std::vector<Json>& records) {
+  CompressReport report;
+  for (size_t i = 0; i < records.size(); ++i) {
+    if (records[i].is_null()) continue;
+    report.passes = records[i].at("passes");
+    report.matrices.push_back(mobe::ReportOf(plan.jobs[i], records[i]));
+    report.mse_scaled_mean += report.matrices.back().error.scaled_mse;
+  }
+  report.mse_scaled_mean /=
+      std::max(static_cast<double>(report.matrices.size()), 1.0);
+  return report;
+}
+
+}  // namespace internal
+
+namespace {
+
+// Compress, but for what it says when it is stopped: StopWork.
+CompressReport CompressUntilStopped(const OpenedModel& model,
+                                    const CompressPlan& plan,
+                                    const fs::path& out,
+                                    const ProgressFn& progress,
+                                    const TraceFn& trace, Ranks* ranks) {
+  const double started =
+      plan.options.started > 0 ? plan.options.started : MonotonicSeconds();
+  const auto check_stop = [&] {
+    if (plan.options.stop && plan.options.stop()) throw StopWork();
+  };
+  const int64_t workers = ranks != nullptr ? ranks->size() : 1;
+  CheckDiskSpace(out, DiskBytes(model, plan, workers));
+  const std::vector<bool> wanted = WantedJobs(plan);
+  const auto tensors = TensorsToRead(model, plan, wanted);
+  std::set<std::string> files;
+  for (const TensorView* tensor : tensors) {
+    files.insert(fs::path(model.checkpoint.FileOf(*tensor)).filename());
+  }
+  const bool part = plan.options.share.has_value();
+  Journal journal(
+      out, model.checkpoint.folder(), JournalOptions(plan),
+      [&](const std::string& file) {
+        check_stop();  // hashing one file takes seconds, all of them minutes
+        return !part || files.contains(file);
+      });
+  if (part) journal.SetNote("arguments", plan.options.arguments);
+  // Now, before hours of fitting, rather than at a layer's turn, or in verify
+  // when it is only copied.
+  if (journal.Note("checked").is_null()) {
+    internal::CheckWeights(model, tensors);
+    journal.SetNote("checked", true);
+  }
+  // Other ranks wait for their first job, so for this too.
+  if (plan.options.calibration) {
+    EnsureMoments(*plan.options.calibration, out,
+                  [&](const ProgressEvent& event) {
+                    check_stop();
+                    progress(event);
+                  });
+  }
+
+  // One process goes by layers: then few factors wait for their shard.
+  JobQueue queue(ranks != nullptr ? internal::CostsOf(plan)
+                                  : std::vector<double>(plan.jobs.size(), 1.0));
+  Results results(model, plan, out,
+                  static_cast<double>(std::ranges::count(wanted, true)),
+                  progress, &journal);
+  std::vector<size_t> resumed;
+  for (size_t i = 0; i < plan.jobs.size(); ++i) {
+    const FactorJob& job = plan.jobs[i];
+    const bool known = !journal.Record(job.layer, *job.kind).is_null();
+    if (known || !wanted[i]) queue.Finish(i);
+    if (known) resumed.push_back(i);
+  }
+  const int64_t passes = queue.AllFinished()
+                             ? 0
+                             : ResolvePasses(model, plan, out, workers, started,
+                                             check_stop, &journal);
+  {
+    Crew crew(std::move(queue), passes, ranks,
+              ranks != nullptr ? TermsOf(model, plan) : Json(),
+              [&](int rank, size_t i, const Json& record) {
+                const FactorJob& job = plan.jobs[i];
+                journal.Adopt(job.layer, *job.kind, rank);
+                journal.Finish(job.layer, *job.kind, record);
+              });
+    for (const size_t i : resumed) results.Add(i);
+    for (;;) {
+      crew.Check();
+      check_stop();
+      for (const size_t i : crew.News()) results.Add(i);
+      if (!part) results.WriteShards(check_stop);
+      if (results.Complete()) break;
+      const std::optional<size_t> next = crew.Next();
+      if (!next) {  // the rest is running elsewhere
+        crew.Wait();
+        continue;
+      }
+      const FactorJob& job = plan.jobs[*next];
+      const PassFn on_pass = [&](int64_t pass, int64_t all, double mse) {
+        crew.Check();
+        check_stop();
+        if (trace) trace(job.layer, *job.kind, pass, mse);
+        for (const size_t i : crew.News()) results.Add(i);
+        results.Show(job, static_cast<double>(pass) / static_cast<double>(all));
+      };
+      const fs::path path = journal.FactorsPath(job.layer, *job.kind);
+      journal.Finish(
+          job.layer, *job.kind,
+          internal::RunJob(model, plan, job, passes, out, path, on_pass));
+      crew.Finish(*next);
+    }
+  }
+  CompressReport report = internal::ReportOf(plan, results.records());
+  report.resumed = static_cast<int64_t>(resumed.size());
+  if (part) return report;
+  FinishModel(model, plan, out, results.records());
+  journal.Remove();
+  return report;
+}
+
+}  // namespace
+
+CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
+                        const fs::path& out, const ProgressFn& progress,
+                        const TraceFn& trace, Ranks* ranks) {
+  try {
+    return CompressUntilStopped(model, plan, out, progress, trace, ranks);
+  } catch (const StopWork&) {
+    const std::vector<bool> wanted = WantedJobs(plan);
+    size_t finished = 0;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      const FactorJob& job = plan.jobs[i];
+      if (wanted[i] && !ReadRecord(out, job.layer, *job.kind).is_null()) {
+        ++finished;
+      }
+    }
+    throw Stopped(fmt::format(
+        "stopped; run the same command to continue: {} of {} matrices are "
+        "finished",
+        finished, std::ranges::count(wanted, true)));
+  }
+}
+
+void HelpCompress(const OpenedModel& model, const CompressPlan& plan,
+                  const fs::path& out, Ranks* ranks) {
+  WorkForRank0(
+      ranks, TermsOf(model, plan), [&](size_t i, int64_t passes) -> Json {
+        const FactorJob& job = plan.jobs.at(i);
+        if (!fs::exists(out / Journal::kFolder)) {
+          Fail(ErrorKind::kUserInput,
+               "{}: not there, though rank 0 made it; with several ranks OUT "
+               "must be a folder that all machines share",
+               (out / Journal::kFolder).string());
+        }
+        const PassFn on_pass = [&](int64_t, int64_t, double) {
+          if (ranks->ended()) throw StopWork();
+          if (plan.options.stop && plan.options.stop()) {
+            throw Stopped("stopped");  // rank 0 says how far all have come
+          }
+        };
+        return internal::RunJob(
+            model, plan, job, passes, out,
+            Journal::FactorsOfRank(out, job.layer, *job.kind, ranks->rank()),
+            on_pass);
+      });
+}
+
+}  // namespace mobe

@@ -1,0 +1,235 @@
+#include "compress/model_card.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cctype>
+#include <set>
+#include <string_view>
+
+#include "base/file.h"
+#include "base/progress.h"
+
+namespace mobe {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The value of a top-level key in the YAML front matter of a card, or nothing
+// unless it is a plain word on one line. What is copied goes into another
+// YAML text and into a page, so no more than that is let through: that is why
+// no YAML library is asked.
+std::string FrontMatterWord(std::string_view card, std::string_view key) {
+  bool inside = false;
+  while (!card.empty()) {
+    std::string_view line = card.substr(0, card.find('\n'));
+    card.remove_prefix(std::min(line.size() + 1, card.size()));
+    while (!line.empty() &&
+           std::isspace(static_cast<unsigned char>(line.back()))) {
+      line.remove_suffix(1);
+    }
+    const bool fence = line == "---";
+    if (inside == fence) return "";  // it ends, or never began
+    inside = true;
+    if (!line.starts_with(key) || !line.substr(key.size()).starts_with(':')) {
+      continue;
+    }
+    std::string_view value = line.substr(key.size() + 1);
+    const auto is_wrapping = [](char c) {
+      return c == ' ' || c == '\t' || c == '"' || c == '\'';
+    };
+    while (!value.empty() && is_wrapping(value.front())) value.remove_prefix(1);
+    while (!value.empty() && is_wrapping(value.back())) value.remove_suffix(1);
+    const bool plain = std::ranges::all_of(value, [](unsigned char c) {
+      return std::isalnum(c) ||
+             std::string_view("._:/+-").find(static_cast<char>(c)) !=
+                 std::string_view::npos;
+    });
+    return plain ? std::string(value) : "";
+  }
+  return "";
+}
+
+// JSON's strings are YAML's.
+std::string Quoted(const std::string& text) {
+  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+// Text that Markdown shows as it is.
+std::string Plain(std::string_view text) {
+  std::string escaped;
+  for (const char c : text) {
+    if (std::string_view("\\`*_{}[]<>#|&~").find(c) != std::string_view::npos) {
+      escaped += '\\';
+    }
+    escaped += c;
+  }
+  return escaped;
+}
+
+std::string FrontMatter(const Recipe& recipe, const char* library,
+                        const std::string& original_card) {
+  std::string text = fmt::format(
+      "---\nbase_model: {}\nlibrary_name: {}\ntags:\n- mobe\n- moe\n"
+      "- mixture-of-experts\n- compression\n",
+      Quoted(recipe.source), library);
+  for (const char* key : {"license", "license_name", "license_link"}) {
+    const std::string value = FrontMatterWord(original_card, key);
+    if (!value.empty()) text += fmt::format("{}: {}\n", key, Quoted(value));
+  }
+  return text + "---\n\n";
+}
+
+std::string Percent(double share) {
+  return fmt::format("{:.1f}%", 100 * share);
+}
+
+std::string Sizes(const Recipe& recipe) {
+  const Ratios ratios = recipe.ratios();
+  std::string text =
+      "| parameters | original | this model | kept |\n"
+      "|---|---:|---:|---:|\n";
+  const auto row = [&](const char* name, int64_t in, int64_t out) {
+    if (in == 0 && out == 0) return;
+    const double kept =
+        in == 0 ? 1 : static_cast<double>(out) / static_cast<double>(in);
+    text +=
+        fmt::format("| {} | {} | {} | {} |\n", name, in, out, Percent(kept));
+  };
+  for (const PartRow& part : kParts) {
+    row(part.name, recipe.parameters_in.*part.size,
+        recipe.parameters_out.*part.size);
+  }
+  row("total", recipe.parameters_in.total(), recipe.parameters_out.total());
+  return text + fmt::format(
+                    "\nTensors: {} in the original, {} here. Kept of the "
+                    "expert weights: {}, of the whole model: {}.\n",
+                    FormatBytes(static_cast<double>(recipe.bytes_in)),
+                    FormatBytes(static_cast<double>(recipe.bytes_out)),
+                    Percent(ratios.experts), Percent(ratios.model));
+}
+
+// A row for each layer, a column for each kind of matrix.
+std::string Errors(const Recipe& recipe) {
+  std::vector<std::string> kinds;
+  std::map<int64_t, std::map<std::string, FitError>> layers;
+  for (const RecipeMatrix& matrix : recipe.matrices) {
+    if (std::ranges::find(kinds, matrix.kind) == kinds.end()) {
+      kinds.push_back(matrix.kind);
+    }
+    layers[matrix.layer][matrix.kind] = matrix.error;
+  }
+  std::string text =
+      "Relative error of each layer's matrices, the Frobenius norm of the "
+      "difference\nover that of the original; in brackets, that of the worst "
+      "expert.\n\n| layer |";
+  for (const std::string& kind : kinds)
+    text += fmt::format(" {} |", Plain(kind));
+  text += "\n|---:|";
+  for (size_t i = 0; i < kinds.size(); ++i) text += "---:|";
+  for (const auto& [layer, errors] : layers) {
+    text += fmt::format("\n| {} |", layer);
+    for (const std::string& kind : kinds) {
+      const auto found = errors.find(kind);
+      text += found == errors.end()
+                  ? " |"
+                  : fmt::format(" {:.4f} ({:.4f}) |", found->second.relative,
+                                found->second.worst_expert);
+    }
+  }
+  return text +
+         fmt::format("\n\nMean scaled MSE, ((W - W') / std W)^2: {:.5f}\n",
+                     recipe.mean_mse_scaled());
+}
+
+// The options that shape the result, as a line of text.
+std::string Options(const Recipe& recipe) {
+  std::string text;
+  for (const auto& [name, value] : recipe.options.items()) {
+    const bool empty = value.is_null() || value == "";
+    if (value.is_structured() || empty || name == "mobe") continue;
+    if (!text.empty()) text += ", ";
+    text += fmt::format(
+        "{} {}", Plain(name),
+        Plain(value.is_string() ? value.get<std::string>() : value.dump()));
+  }
+  return text;
+}
+
+constexpr char kMethod[] =
+    "MoBE, Mixture-of-Basis-Experts\n"
+    "([arXiv 2508.05257](https://arxiv.org/abs/2508.05257)): in each layer, "
+    "expert\nmatrices are written as `W = A f(sum_i alpha_i B_i)`, with A the "
+    "expert's own and\nthe bases B shared by the layer's experts.\n";
+
+}  // namespace
+
+std::string ReadCard(const fs::path& path) {
+  constexpr uint64_t kMaxBytes = 16u << 20;
+  std::error_code error;
+  if (!fs::is_regular_file(path, error) ||
+      fs::file_size(path, error) > kMaxBytes) {
+    return "";
+  }
+  return ReadSmallFile(path, kMaxBytes);
+}
+
+std::string ModelCard(const Recipe& recipe, const std::string& original_card) {
+  std::string text = FrontMatter(recipe, "mobe", original_card);
+  text += fmt::format("# {}, compressed with MoBE\n\n", Plain(recipe.source));
+  text += fmt::format("{} with the experts of its layers compressed by {}",
+                      Plain(recipe.source), kMethod);
+  if (!original_card.empty()) {
+    text +=
+        fmt::format("\nThe original's card: [{0}]({0}).\n", kOriginalCardFile);
+  }
+  text += "\n## Size\n\n" + Sizes(recipe);
+  text += "\n## Errors\n\n" + Errors(recipe);
+  text +=
+      "\n## Use\n\n"
+      "In the native MoBE format, read by mobe:\n\n"
+      "```sh\nmobe generate MODEL --prompt \"Once upon a time\"\n```\n\n"
+      "As a standard checkpoint for transformers, vLLM or SGLang, at the "
+      "original's size:\n\n"
+      "```sh\nmobe reconstruct MODEL STANDARD\n```\n";
+  // The reference can't say what is under the key "mobe" (mobe/format.h).
+  text += recipe.options.value("activation", Json()) == "identity"
+              ? "\nThe paper's own code can't load this variant.\n"
+              : "\nThe paper's own code loads it when config.json has the key "
+                "`num_B`.\n";
+  text += fmt::format(
+      "\n## How it was made\n\n"
+      "By mobe {}, kernels {}. Options: {}.\n\n"
+      "`{}` holds them all, the error of each matrix against passes, and the "
+      "SHA-256\nof every file and factor:\n\n"
+      "```sh\nmobe verify MODEL --against ORIGINAL\n```\n",
+      Plain(recipe.mobe),
+      Plain(fmt::format("{}", fmt::join(recipe.kernels, ", "))),
+      Options(recipe), kRecipeFile);
+  return text;
+}
+
+std::string ReconstructedCard(const Recipe& recipe,
+                              const std::string& original_card) {
+  std::string text = FrontMatter(recipe, "transformers", original_card);
+  text += fmt::format("# {}, compressed with MoBE and reconstructed\n\n",
+                      Plain(recipe.source));
+  text += fmt::format(
+      "A standard checkpoint that behaves as the compressed model: each "
+      "factored matrix was\nmultiplied out, so it is as large as {}. The "
+      "experts of its layers had been compressed by\n{}",
+      Plain(recipe.source), kMethod);
+  if (!original_card.empty()) {
+    text +=
+        fmt::format("\nThe original's card: [{0}]({0}).\n", kOriginalCardFile);
+  }
+  const Ratios ratios = recipe.ratios();
+  text += fmt::format(
+      "\nThe compressed model kept {} of the expert weights, {} of the whole "
+      "model. It was made\nby mobe {}. Options: {}.\n",
+      Percent(ratios.experts), Percent(ratios.model), Plain(recipe.mobe),
+      Options(recipe));
+  return text + "\n## Errors\n\n" + Errors(recipe);
+}
+
+}  // namespace mobe

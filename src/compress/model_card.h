@@ -1,0 +1,25 @@
+// The model card that Hugging Face shows: README.md with metadata in front.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "compress/recipe.h"
+
+namespace mobe {
+
+inline constexpr char kCardFile[] = "README.md";
+inline constexpr char kOriginalCardFile[] = "README.original.md";
+
+// The text of a card; empty when there is none, or it is larger than 16 MB.
+std::string ReadCard(const std::filesystem::path& path);
+
+// The card of a compressed model. From `original_card`, the original's, it
+// takes the licence.
+std::string ModelCard(const Recipe& recipe, const std::string& original_card);
+
+// The card of the standard checkpoint that was rebuilt from it.
+std::string ReconstructedCard(const Recipe& recipe,
+                              const std::string& original_card);
+
+}  // namespace mobe

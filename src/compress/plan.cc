@@ -1,0 +1,295 @@
+#include <algorithm>
+#include <charconv>
+#include <unordered_set>
+#include <utility>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "compress/compress.h"
+#include "fit/metric.h"
+#include "fit/pass.h"
+#include "mobe/copy_tensors.h"
+
+namespace mobe {
+namespace {
+
+// The dtype of what the method makes of a matrix, or of a factor.
+DType FactorDType(const OpenedModel& model, const TensorSpec& spec) {
+  return ComputedDType(model.At(KindOf(spec.role)->expert, spec.layer, 0));
+}
+
+FitShape FitShapeOf(const ModelConfig& config, const CompressOptions& options,
+                    const FactorShape& shape) {
+  FitShape fit{config.num_experts / shape.groups,
+               config.expert_size,
+               config.hidden_size,
+               shape.rank,
+               shape.num_bases / shape.groups,
+               shape.basis_rank};
+  // Down, on its transpose, is fitted without the text (moments_file.h).
+  if (options.calibration && !shape.kind->transposed) {
+    fit.pairs = options.calibration->tokens * config.experts_per_token /
+                shape.groups;  // if experts are chosen alike
+  }
+  return fit;
+}
+
+// The specs of each job's tensors follow one another; bases come first.
+std::vector<FactorJob> ListJobs(const OpenedModel& model,
+                                const std::vector<TensorSpec>& specs,
+                                const CompressOptions& options,
+                                const MobeFormat& format) {
+  std::vector<FactorJob> jobs;
+  for (const FactorShape& shape : format.factors) {
+    jobs.push_back({shape, {}, FitShapeOf(model.config, options, shape)});
+  }
+  for (const TensorSpec& spec : specs) {
+    for (FactorJob& job : jobs) {
+      if (spec.layer != job.layer || !job.kind->Has(spec.role)) continue;
+      job.tensors.push_back({spec.name, FactorDType(model, spec), spec.shape});
+    }
+  }
+  return jobs;
+}
+
+}  // namespace
+
+void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
+  if (model.mobe) {
+    Fail(ErrorKind::kUserInput,
+         "{}: already factored ({}); compress the original model",
+         model.checkpoint.folder().string(), SummarizeFormat(*model.mobe));
+  }
+  if (!options.start.empty() && options.solver != Solver::kReference) {
+    Fail(ErrorKind::kUserInput,
+         "--start goes with --solver reference: it gives A, which the fast "
+         "solver computes");
+  }
+  if (options.share && options.budget.seconds > 0) {
+    Fail(ErrorKind::kUserInput,
+         "a share needs a budget of passes: a time would come to other passes "
+         "in each");
+  }
+  if (options.calibration && options.solver != Solver::kFast) {
+    Fail(ErrorKind::kUserInput,
+         "--calibrate goes with --solver fast: the published algorithm uses no "
+         "text");
+  }
+  if (options.calibration &&
+      std::ranges::all_of(options.kinds, &MatrixKind::transposed)) {
+    Fail(ErrorKind::kUserInput,
+         "--calibrate is of no use for --kinds down: the text weighs what gate "
+         "and up read");
+  }
+  if (options.split == Split::kAuto && options.solver != Solver::kFast) {
+    Fail(ErrorKind::kUserInput,
+         "--split auto goes with --solver fast: it chooses by that solver's "
+         "errors");
+  }
+  if (options.split == Split::kAuto && options.groups != 1) {
+    Fail(ErrorKind::kUserInput,
+         "--split auto chooses among bases that all experts share: leave out "
+         "--groups, or the split");
+  }
+}
+
+namespace {
+
+void CheckRanks(const ModelConfig& config, const FactorShape& shape) {
+  const int64_t widest = std::min(config.expert_size, config.hidden_size);
+  if (shape.rank < 1 || shape.rank > widest) {
+    Fail(ErrorKind::kUserInput,
+         "rank {}: expected 1 to the expert size or hidden size ({})",
+         shape.rank, widest);
+  }
+  if (shape.basis_rank < 0 || shape.basis_rank > shape.rank) {
+    Fail(ErrorKind::kUserInput,
+         "bases of rank {}: expected 1 to the rank of A ({})", shape.basis_rank,
+         shape.rank);
+  }
+}
+
+void CheckShape(const ModelConfig& config, const CompressOptions& options,
+                const FactorShape& shape) {
+  CheckRanks(config, shape);
+  if (!config.IsMoeLayer(shape.layer) || shape.layer >= config.num_layers) {
+    Fail(ErrorKind::kUserInput, "layer {} has no experts to factor",
+         shape.layer);
+  }
+  if (shape.num_bases < 1 || shape.num_bases > config.num_experts) {
+    Fail(ErrorKind::kUserInput,
+         "{} bases: expected 1 to the number of experts ({})", shape.num_bases,
+         config.num_experts);
+  }
+  if (shape.groups < 1 || config.num_experts % shape.groups != 0 ||
+      shape.num_bases % shape.groups != 0) {
+    Fail(ErrorKind::kUserInput,
+         "{} expert groups: expected a divisor of the numbers of experts ({}) "
+         "and of bases ({})",
+         shape.groups, config.num_experts, shape.num_bases);
+  }
+  const int64_t in_group = shape.num_bases / shape.groups;
+  if (options.max_alphas < 0 || options.max_alphas > in_group) {
+    Fail(ErrorKind::kUserInput,
+         "{} bases for an expert: expected 1 to the number of bases ({})",
+         options.max_alphas, in_group);
+  }
+}
+
+// Of the fast solver; the reference one takes more.
+int64_t FitBytes(const FitShape& s) {
+  using internal::kLook;
+  const int64_t target = s.rows * s.cols;
+  const int64_t basis = s.rank * s.cols;
+  const int64_t ranks = s.rank * s.rank;
+  const int64_t square = s.cols * s.cols;
+  const int64_t threads = Threads();
+  // During passes: the mix of a chunk; bases, gradient, velocity, and the best
+  // bases in bfloat16; low-rank ones' factors. After them: bases and A.
+  const int64_t passes = 4 * internal::ChunkOf(s.experts) * basis +
+                         14 * s.num_bases * basis +
+                         4 * s.num_bases * s.basis_rank * (s.rank + s.cols);
+  const int64_t end = 4 * (s.num_bases * basis + s.experts * s.rows * s.rank);
+  // Before them: bases, and a thread's sketch of a group with its Gram matrix.
+  const int64_t height = (s.experts + s.num_bases - 1) / s.num_bases * s.rows;
+  const int64_t start =
+      4 * s.num_bases * basis +
+      4 * std::min(s.num_bases, threads) * (s.rank * height + ranks);
+  int64_t bytes = 4 * s.experts * target + std::max({start, passes, end});
+  // The metric: experts seen, the factor of columns.
+  bytes += kLook * (2 * basis + 4 * ranks) + 18 * square;
+  // What one thread works on (FitPass::Scratch).
+  bytes += threads * (10 * basis + 6 * target + 6 * s.rank * s.rows);
+  if (s.pairs > 0) {
+    // The weighed target; the layer's moment, its root, H P H^T, and three
+    // matrices of that size in each thread.
+    bytes += 4 * s.experts * target + 4 * square * (5 + 3 * threads);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+std::vector<int64_t> LayersToFactor(const ModelConfig& config,
+                                    const CompressOptions& options) {
+  std::vector<int64_t> layers;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (config.IsMoeLayer(layer) && layer >= options.first_layer &&
+        layer <= options.last_layer) {
+      layers.push_back(layer);
+    }
+  }
+  if (layers.empty()) {
+    Fail(ErrorKind::kUserInput,
+         "no layer to factor: the model has layers 0 to {}, and none of those "
+         "asked for has experts",
+         config.num_layers - 1);
+  }
+  return layers;
+}
+
+Share ParseShare(const std::string& text) {
+  Share share;
+  const char* end = text.data() + text.size();
+  auto [slash, error] = std::from_chars(text.data(), end, share.index);
+  bool valid = error == std::errc() && slash != end && *slash == '/';
+  if (valid) {
+    const auto [rest, also] = std::from_chars(slash + 1, end, share.count);
+    valid = also == std::errc() && rest == end;
+  }
+  if (!valid || share.index < 0 || share.index >= share.count) {
+    Fail(ErrorKind::kUserInput,
+         "--shard {}: expected i/N with i from 0 to N - 1 (0/3, 1/3, 2/3)",
+         text);
+  }
+  return share;
+}
+
+std::vector<FactorShape> UniformShapes(const ModelConfig& config,
+                                       const CompressOptions& options) {
+  if (!options.rank && config.expert_size > config.hidden_size) {
+    Fail(ErrorKind::kUnsupported,
+         "experts are wider ({}) than the model ({}): the factored form would "
+         "be larger than the original; choose a smaller --rank",
+         config.expert_size, config.hidden_size);
+  }
+  FactorShape shape;
+  shape.rank = options.rank.value_or(config.expert_size);
+  shape.basis_rank = options.basis_rank;
+  shape.groups = options.groups;
+  CheckRanks(config, shape);
+  shape.num_bases =
+      options.num_bases
+          ? *options.num_bases
+          : BasesForRatio(config, options.ratio,
+                          static_cast<int64_t>(options.kinds.size()), shape);
+  std::vector<FactorShape> shapes;
+  for (const int64_t layer : LayersToFactor(config, options)) {
+    for (const MatrixKind& kind : kMatrixKinds) {
+      if (std::ranges::count(options.kinds, &kind) == 0) continue;
+      shapes.push_back(shape);
+      shapes.back().layer = layer;
+      shapes.back().kind = &kind;
+    }
+  }
+  return shapes;
+}
+
+namespace {
+
+CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
+                      std::vector<FactorShape> shapes) {
+  if (shapes.empty()) Fail(ErrorKind::kUserInput, "no matrix to factor");
+  const ModelConfig& config = model.config;
+  CompressPlan plan;
+  plan.options = options;
+  plan.format.activation = options.activation;
+  plan.format.factors = std::move(shapes);
+  for (const FactorShape& shape : plan.format.factors) {
+    CheckShape(config, options, shape);
+  }
+
+  std::vector<TensorDecl> tensors;
+  std::unordered_set<std::string> listed;
+  const auto specs = ListTensors(*model.family, config, plan.format);
+  plan.jobs = ListJobs(model, specs, options, plan.format);
+  for (const TensorSpec& spec : specs) {
+    const MatrixKind* kind = KindOf(spec.role);
+    if (kind != nullptr && plan.format.Find(spec.layer, *kind) != nullptr) {
+      tensors.push_back({spec.name, FactorDType(model, spec), spec.shape});
+    } else {
+      AddCopy(model.checkpoint.At(spec.name), options.keep_fp8, &tensors);
+    }
+    listed.insert(spec.name);
+  }
+  // What the table does not know is taken over, too.
+  AddOtherCopies(model.checkpoint, listed, options.keep_fp8, &tensors);
+  for (const TensorDecl& tensor : tensors) plan.bytes_out += tensor.bytes();
+  plan.bytes_in = model.checkpoint.bytes();
+  plan.shards = PlanShards(tensors, options.shard_bytes);
+  plan.ratios = RatiosOf(CountParts(specs), CountParts(model.tensors));
+  for (const FactorJob& job : plan.jobs) {
+    plan.fit_bytes = std::max(plan.fit_bytes, FitBytes(job.fit));
+  }
+  if (options.calibration) {  // the inputs of one layer, in bfloat16
+    plan.fit_bytes += 2 * options.calibration->tokens * config.hidden_size;
+  }
+  return plan;
+}
+
+}  // namespace
+
+CompressPlan PlanCompression(const OpenedModel& model,
+                             const CompressOptions& options) {
+  CheckOptions(model, options);
+  return MakePlan(model, options, UniformShapes(model.config, options));
+}
+
+CompressPlan PlanCompression(const OpenedModel& model,
+                             const CompressOptions& options,
+                             std::vector<FactorShape> shapes) {
+  CheckOptions(model, options);
+  return MakePlan(model, options, std::move(shapes));
+}
+
+}  // namespace mobe

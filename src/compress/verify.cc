@@ -1,0 +1,253 @@
+#include "compress/verify.h"
+
+#include <fmt/ranges.h>
+
+#include <cmath>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "compress/recipe.h"
+#include "io/fp8.h"
+#include "mobe/copy_tensors.h"
+#include "mobe/tensors.h"
+
+namespace mobe {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Verifier {
+ public:
+  Verifier(const fs::path& folder, const OpenedModel& original,
+           const ProgressFn& progress)
+      : checkpoint_(folder),
+        original_(original),
+        progress_(progress),
+        keeps_fp8_(IsFp8Config(checkpoint_.config())) {}
+
+  VerifyReport Run() {
+    format_ = DetectFormat(checkpoint_, original_.config);
+    CheckConfig();
+    const auto specs =
+        format_ ? ListTensors(*original_.family, original_.config, *format_)
+                : ListTensors(*original_.family, original_.config);
+    std::unordered_map<std::string, const TensorSpec*> expected;
+    for (const TensorSpec& spec : specs) {
+      expected[spec.name] = &spec;
+      if (auto fault = CheckTensor(checkpoint_, spec)) {
+        Fault(*fault);
+      } else {
+        CheckDType(spec);
+      }
+    }
+    CheckUntouched(expected);
+    CheckExtra(expected);
+    const bool measurable = report_.faults.empty();
+    CheckRecipe();
+    // Errors can be measured only on a model whose shapes are right.
+    if (measurable) {
+      OpenedModel opened{std::move(checkpoint_), original_.family,
+                         original_.config, format_, specs};
+      MeasureMatrices(opened);
+    }
+    return std::move(report_);
+  }
+
+ private:
+  void Fault(std::string text) { report_.faults.push_back(std::move(text)); }
+
+  void CheckConfig() {
+    const Json plain = PlainConfig(checkpoint_.config());
+    Json base = PlainConfig(original_.checkpoint.config());
+    if (!keeps_fp8_) {
+      base = ConfigWithoutFp8(base);
+    } else if (format_) {
+      const auto& tensors = checkpoint_.tensors();
+      std::vector<TensorDecl> decls;
+      decls.reserve(tensors.size());
+      for (const TensorView* tensor : tensors) decls.push_back(*tensor);
+      base = ConfigWithFp8(base, decls);
+    }
+    for (const JsonDifference& d : Differences(base, plain)) {
+      Fault(fmt::format("{}: \"{}\" is {}, expected {} as in {}",
+                        checkpoint_.config_path(), d.key, Excerpt(d.after),
+                        Excerpt(d.before), original_.checkpoint.config_path()));
+    }
+  }
+
+  // True for matrices that may differ from the original: those that are
+  // factored, and in a plain (reconstructed) model all that may have been. What
+  // reconstructs keeps no FP8.
+  bool IsApproximate(const TensorSpec& spec) const {
+    const MatrixKind* kind = KindOf(spec.role);
+    if (kind == nullptr) return false;
+    return format_ ? format_->Find(spec.layer, *kind) != nullptr : !keeps_fp8_;
+  }
+
+  // Factors have the dtype of the matrices that they stand for, and A and the
+  // rebuilt matrix bear their name.
+  void CheckDType(const TensorSpec& spec) {
+    const MatrixKind* kind = KindOf(spec.role);
+    // Copies are held against the original.
+    if (kind == nullptr || !IsApproximate(spec)) return;
+    const TensorView& tensor = checkpoint_.At(spec.name);
+    const DType want = ComputedDType(original_.At(kind->expert, spec.layer, 0));
+    if (tensor.dtype == want) return;
+    Fault(fmt::format("{}: tensor {} has dtype {}, expected {}",
+                      checkpoint_.FileOf(tensor), tensor.name,
+                      DTypeName(tensor.dtype), DTypeName(want)));
+  }
+
+  // Tensors that the method leaves alone must be the same bytes, but that FP8
+  // may have become BF16; then its scales are gone.
+  void CheckUntouched(
+      const std::unordered_map<std::string, const TensorSpec*>& expected) {
+    const auto& tensors = original_.checkpoint.tensors();
+    for (const TensorView* original : tensors) {
+      const TensorView* copy = checkpoint_.Find(original->name);
+      const auto spec = expected.find(original->name);
+      if (spec != expected.end() && IsApproximate(*spec->second)) continue;
+      if (IsStaleScale(*original)) continue;
+      if (copy == nullptr) {
+        if (spec == expected.end()) {
+          Fault(fmt::format("{}: no tensor {}, expected a copy of the original",
+                            checkpoint_.folder().string(), original->name));
+        }
+        continue;
+      }
+      const bool expanded = original->scales != nullptr && !keeps_fp8_;
+      const DType want = expanded ? ComputedDType(*original) : original->dtype;
+      if (copy->dtype != want) {
+        Fault(fmt::format("{}: tensor {} has dtype {}, expected {}",
+                          checkpoint_.FileOf(*copy), copy->name,
+                          DTypeName(copy->dtype), DTypeName(want)));
+      } else if (copy->shape != original->shape) {
+        // Of a tensor of the table that is a fault already.
+        if (spec == expected.end()) {
+          Fault(fmt::format("{}: tensor {} has shape {}, expected {}",
+                            checkpoint_.FileOf(*copy), copy->name, copy->shape,
+                            original->shape));
+        }
+      } else if (!IsCopy(*original, *copy)) {
+        Fault(
+            fmt::format("{}: tensor {} differs from the original, expected "
+                        "the same {}",
+                        checkpoint_.FileOf(*copy), copy->name,
+                        expanded ? "values, in bfloat16" : "bytes"));
+      } else if (FirstNotFinite(*copy) >= 0) {
+        Fault(
+            fmt::format("{}: tensor {} holds values that are not finite, as "
+                        "does the original",
+                        checkpoint_.FileOf(*copy), copy->name));
+      } else {
+        ++report_.tensors_equal;
+      }
+      checkpoint_.Evict(*copy);
+      original_.checkpoint.Evict(*original);
+    }
+  }
+
+  // Of the original: scales of a matrix that is FP8 no more.
+  bool IsStaleScale(const TensorView& original) const {
+    if (original.scaled == nullptr) return false;
+    const TensorView* matrix = checkpoint_.Find(original.scaled->name);
+    return matrix != nullptr && matrix->dtype != original.scaled->dtype;
+  }
+
+  void CheckExtra(
+      const std::unordered_map<std::string, const TensorSpec*>& expected) {
+    for (const TensorView* tensor : checkpoint_.tensors()) {
+      const TensorView* original = original_.checkpoint.Find(tensor->name);
+      if (!expected.contains(tensor->name) &&
+          (original == nullptr || IsStaleScale(*original))) {
+        Fault(fmt::format("{}: tensor {} is not expected",
+                          checkpoint_.FileOf(*tensor), tensor->name));
+      }
+    }
+  }
+
+  void CheckRecipe() {
+    try {
+      const std::optional<Recipe> recipe = ReadRecipe(checkpoint_.folder());
+      if (!recipe) return;
+      for (std::string& fault : CheckSums(*recipe, checkpoint_)) {
+        Fault(std::move(fault));
+      }
+      report_.files_checked = static_cast<int64_t>(recipe->files.size());
+    } catch (const Error& e) {
+      if (e.kind() != ErrorKind::kCorruptFile) throw;
+      Fault(e.what());
+    }
+  }
+
+  void MeasureMatrices(const OpenedModel& opened) {
+    // The matrices of IsApproximate.
+    std::vector<std::pair<int64_t, const MatrixKind*>> matrices;
+    for (int64_t layer = 0; layer < opened.config.num_layers; ++layer) {
+      if (!opened.config.IsMoeLayer(layer)) continue;
+      for (const MatrixKind& kind : kMatrixKinds) {
+        if (format_ && !format_->Find(layer, kind)) continue;
+        matrices.emplace_back(layer, &kind);
+      }
+    }
+    for (size_t i = 0; i < matrices.size(); ++i) {
+      const auto& [layer, kind] = matrices[i];
+      const FitTarget target = LoadTarget(original_, layer, *kind);
+      MatrixReport matrix{layer, kind->name, {}};
+      matrix.error = format_ ? MeasureFactored(opened, target, layer, *kind)
+                             : MeasurePlain(opened, target, layer, *kind);
+      Report(opened, layer, *kind, matrix);
+      progress_(
+          {static_cast<double>(i + 1) / static_cast<double>(matrices.size()),
+           fmt::format("layer {} {}", layer, kind->name), ""});
+    }
+  }
+
+  FitError MeasureFactored(const OpenedModel& opened, const FitTarget& target,
+                           int64_t layer, const MatrixKind& kind) {
+    const Factors factors = LoadFactors(opened, layer, kind);
+    return MeasureFit(target, factors);
+  }
+
+  // A plain matrix is A with N = 1: measured as the difference of the two.
+  FitError MeasurePlain(const OpenedModel& opened, const FitTarget& target,
+                        int64_t layer, const MatrixKind& kind) {
+    return MeasureDifference(target, [&](int64_t expert, float* product) {
+      LoadMatrix(opened, layer, kind, expert, product);
+    });
+  }
+
+  void Report(const OpenedModel& opened, int64_t layer, const MatrixKind& kind,
+              MatrixReport matrix) {
+    const FitError& error = matrix.error;
+    if (!(error.worst_expert < 1)) {
+      const TensorView& tensor =
+          opened.At(kind.expert, layer, error.worst_expert_index);
+      Fault(fmt::format(
+          "{}: tensor {}: relative error {:.4f} against the original, expected "
+          "below 1",
+          opened.checkpoint.FileOf(tensor), tensor.name, error.worst_expert));
+    }
+    // An exact copy is no approximation and needs no row.
+    if (error.relative > 0) report_.matrices.push_back(std::move(matrix));
+  }
+
+  Checkpoint checkpoint_;
+  const OpenedModel& original_;
+  const ProgressFn& progress_;
+  const bool keeps_fp8_;
+  std::optional<MobeFormat> format_;  // of the checkpoint
+  VerifyReport report_;
+};
+
+}  // namespace
+
+VerifyReport Verify(const fs::path& folder, const OpenedModel& original,
+                    const ProgressFn& progress) {
+  return Verifier(folder, original, progress).Run();
+}
+
+}  // namespace mobe

@@ -1,0 +1,208 @@
+#include "fit/pass.h"
+
+#include <cblas.h>
+#include <lapacke.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "fit/cholesky.h"
+#include "fit/diagonal.h"
+#include "fit/product.h"
+#include "kernels/kernels.h"
+
+namespace mobe::internal {
+namespace {
+
+// Added to the moment's diagonal, whose mean is 1. Bases serve all experts and
+// whatever they read, so that the moment of a text must not rule them. For the
+// same reason experts count alike here, whatever their share of the text's
+// tokens. The last solve for A (weighted_solve.h) is what follows the text.
+constexpr float kFloor = 3.0f;
+constexpr int64_t kGrain = 1 << 16;
+
+// H, lower triangular, with H H^T = moment + kFloor I.
+Buffer<float> CholeskyOf(int64_t size, const Buffer<float>& moment) {
+  Buffer<float> root;
+  root.CopyFrom(moment);
+  AddToDiagonal(size, kFloor, root.data());
+  const int order = static_cast<int>(size);
+  // Row-major lower is column-major upper.
+  const int info =
+      LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'U', order, root.data(), order);
+  if (info != 0) {
+    Fail(ErrorKind::kUserInput,
+         "the second moment of the experts' input is not positive definite "
+         "({}); calibrate again",
+         info);
+  }
+  for (int64_t row = 0; row < size; ++row) {
+    std::fill_n(root.data() + row * size + row + 1, size - row - 1, 0.0f);
+  }
+  return root;
+}
+
+double Dot(const float* x, const float* y, int64_t count) {
+  double sum = 0;
+  for (int64_t begin = 0; begin < count; begin += kGrain) {
+    sum += cblas_sdot(static_cast<int>(std::min(kGrain, count - begin)),
+                      x + begin, 1, y + begin, 1);
+  }
+  return sum;
+}
+
+}  // namespace
+
+FitPass::FitPass(const FitTarget& target, const FitOptions& options)
+    : target_(target),
+      num_bases_(options.num_bases),
+      rank_(options.rank),
+      basis_size_(options.rank * target.cols),
+      chunk_(ChunkOf(target.experts)),
+      inverse_scale_(static_cast<float>(1 / target.scale)),
+      norms_(target.experts),
+      losses_(target.experts),
+      mix_(chunk_ * basis_size_),
+      scratch_(Threads()) {
+  openblas_set_num_threads(1);  // experts run in parallel instead
+  for (Scratch& s : scratch_) {
+    s.active.Resize(basis_size_);
+    s.gram.Resize(rank_ * rank_);
+    s.a.Resize(rank_ * target.rows);
+    s.error.Resize(target.matrix_size());
+    if (target.moment.size() > 0) s.weighted.Resize(basis_size_);
+  }
+  WeighTarget();
+}
+
+void FitPass::WeighTarget() {
+  const int64_t size = target_.matrix_size();
+  const int64_t cols = target_.cols;
+  const bool moment = target_.moment.size() > 0;
+  if (moment) {
+    root_ = CholeskyOf(cols, target_.moment);
+    root_half_.Resize(root_.size());
+    Kernels().to_bfloat16(root_.data(), root_.size(), root_half_.data());
+    weighted_.Resize(target_.experts * size);
+  }
+  ParallelFor(target_.experts, [&](int64_t e) {
+    const float* v = target_.matrix(e);
+    if (moment) {
+      Gemm(Trans::kNo, Trans::kNo, target_.rows, cols, cols, v, cols,
+           root_.data(), cols, 0.0f, weighted_.data() + e * size, cols);
+      v = weighted_.data() + e * size;
+    }
+    norms_[e] = Dot(v, v, size) / (target_.scale * target_.scale);
+  });
+}
+
+double FitPass::Measure(Precision precision, const Factors& factors) {
+  return Run(precision, factors, nullptr, nullptr, nullptr);
+}
+
+double FitPass::Differentiate(Precision precision, const Factors& factors,
+                              float* d_bases, float* d_alpha,
+                              FitMetric* metric) {
+  return Run(precision, factors, d_bases, d_alpha, metric);
+}
+
+double FitPass::Run(Precision precision, const Factors& factors, float* d_bases,
+                    float* d_alpha, FitMetric* metric) {
+  for (int64_t first = 0; first < target_.experts; first += chunk_) {
+    const int64_t count = std::min(chunk_, target_.experts - first);
+    const float* alpha = factors.alpha.data() + first * num_bases_;
+    MixBases(alpha, factors.bases.data(), count, num_bases_, basis_size_,
+             mix_.data());
+    ParallelFor(count, [&](int64_t i) {
+      losses_[first + i] = RunExpert(precision, factors.activation, first + i,
+                                     mix_.data() + i * basis_size_, metric,
+                                     &scratch_[ThreadIndex()]);
+    });
+    if (d_bases == nullptr) continue;
+    MixBackward(alpha, factors.bases.data(), mix_.data(), count, num_bases_,
+                basis_size_, first == 0 ? 0.0f : 1.0f, d_bases,
+                d_alpha + first * num_bases_);
+  }
+  return std::accumulate(losses_.begin(), losses_.end(), 0.0) /
+         static_cast<double>(target_.weights.size());
+}
+
+// Returns the squared error. With a metric, which stands for wanting the
+// gradient, overwrites the mix by the gradient to it.
+double FitPass::RunExpert(Precision precision, Activation activation,
+                          int64_t expert, float* mix, FitMetric* metric,
+                          Scratch* s) const {
+  const int64_t rows = target_.rows;
+  const int64_t cols = target_.cols;
+  const int64_t size = target_.matrix_size();
+  const bool moment = target_.moment.size() > 0;
+  Kernels().activate(activation, mix, basis_size_, s->active.data());
+  Operand y =
+      Round(precision, s->active.data(), basis_size_, cols, &s->active_half);
+  Operand root;
+  if (moment) {
+    root = {root_.data(),
+            precision == Precision::kBFloat16 ? root_half_.data() : nullptr,
+            cols};
+    Multiply(Trans::kNo, Trans::kNo, rank_, cols, cols, y, root,
+             s->weighted.data());
+    y = Round(precision, s->weighted.data(), basis_size_, cols,
+              &s->weighted_half);
+  }
+  const float* target =
+      moment ? weighted_.data() + expert * size : target_.matrix(expert);
+  // Rounded anew each time: that costs less than a hundredth of the products,
+  // and keeping it would cost half of the target's memory.
+  const Operand v = Round(precision, target, size, cols, &s->error_half);
+  MultiplyBySelf(rank_, y, s->gram.data());
+  Multiply(Trans::kNo, Trans::kYes, rank_, rows, cols, y, v, s->a.data());
+  const double loss = SolveA(expert, s);
+  if (metric == nullptr) return loss;
+
+  if (metric->Wants(expert)) {
+    metric->Add(expert, activation, mix, y.full, s->gram.data(), s->a.data());
+  }
+  const Operand a =
+      Round(precision, s->a.data(), rank_ * rows, rows, &s->a_half);
+  Multiply(Trans::kYes, Trans::kNo, rows, cols, rank_, a, y, s->error.data());
+  Kernels().subtract(s->error.data(), inverse_scale_, target, size,
+                     s->error.data());
+  const Operand error =
+      Round(precision, s->error.data(), size, cols, &s->error_half);
+  Buffer<float>& d_y = moment ? s->weighted : s->active;
+  Multiply(Trans::kNo, Trans::kNo, rank_, cols, rows, a, error, d_y.data());
+  if (moment) {
+    Multiply(Trans::kNo, Trans::kYes, rank_, cols, cols,
+             Round(precision, d_y.data(), basis_size_, cols, &s->weighted_half),
+             root, s->active.data());
+  }
+  Kernels().activate_backward(activation, mix, s->active.data(), basis_size_,
+                              mix);
+  return loss;
+}
+
+// Replaces Y V^T in s->a by A^T, and Y Y^T in s->gram by its Cholesky factor R
+// (R^T R = Y Y^T). Returns the squared error, which at the best A is |V|^2 -
+// |R^-T Y V^T|^2.
+double FitPass::SolveA(int64_t expert, Scratch* s) const {
+  AddRidge(rank_, s->gram.data());
+  const int64_t count = target_.rows * rank_;
+  float* a = s->a.data();
+  for (int64_t i = 0; i < count; ++i) a[i] *= inverse_scale_;
+  float* factor = s->gram.data();
+  const int64_t failed = Cholesky(rank_, factor, rank_);
+  if (failed >= 0) {
+    Fail(ErrorKind::kInternal,
+         "the normal equations of expert {} can't be solved ({}); try "
+         "another --seed",
+         expert, failed + 1);
+  }
+  SolveForward(rank_, factor, rank_, a, target_.rows, target_.rows);
+  const double explained = Dot(a, a, count);
+  SolveBackward(rank_, factor, rank_, a, target_.rows, target_.rows);
+  return std::max(norms_[expert] - explained, 0.0);
+}
+
+}  // namespace mobe::internal

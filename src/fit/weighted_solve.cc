@@ -1,0 +1,172 @@
+#include "fit/weighted_solve.h"
+
+#include <cblas.h>
+#include <lapacke.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "fit/diagonal.h"
+#include "kernels/gemm.h"
+
+namespace mobe {
+namespace {
+
+// Share of the layer's moment in an expert's own: few tokens may have chosen
+// it.
+constexpr float kShared = 0.1f;
+// Added to the diagonal, whose mean is 1: a direction that the text did not
+// take counts a little, and few tokens make no singular equations.
+constexpr float kFloor = 0.01f;
+// Pairs that are summed in float32 at a time.
+constexpr int64_t kChunk = 1024;
+
+// An expert's moment without the floor.
+void MixMoments(const FitTarget& target, int64_t expert, Buffer<float>* s) {
+  const int64_t d = target.cols;
+  if (target.moment.size() == 0) {
+    SetToIdentity(d, s);
+    return;
+  }
+  s->CopyFrom(target.moment);
+  if (target.inputs.empty()) return;
+  thread_local Buffer<float> own;
+  thread_local Buffer<float> x;
+  own.Resize(d * d);
+  std::fill(own.begin(), own.end(), 0.0f);
+  const RoutedInputs& inputs = target.inputs;
+  const auto e = static_cast<size_t>(expert);
+  for (int64_t begin = inputs.starts[e]; begin < inputs.starts[e + 1];
+       begin += kChunk) {
+    const int64_t count = std::min(kChunk, inputs.starts[e + 1] - begin);
+    x.Resize(count * d);
+    for (int64_t i = 0; i < count; ++i) {
+      const auto pair = static_cast<size_t>(begin + i);
+      Kernels().from_bfloat16(inputs.x.data() + inputs.tokens[pair] * d, d,
+                              x.data() + i * d);
+      for (int64_t j = 0; j < d; ++j) x[i * d + j] *= inputs.weights[pair];
+    }
+    Gemm(Trans::kYes, Trans::kNo, d, d, count, x.data(), d, x.data(), d, 1.0f,
+         own.data(), d);
+  }
+  if (!ScaleToMeanOne(d + 1, &own)) return;  // no token chose it
+  for (int64_t i = 0; i < d * d; ++i) {
+    (*s)[i] = kShared * (*s)[i] + (1 - kShared) * own[i];
+  }
+}
+
+struct Scratch {
+  Buffer<float> moment;       // S [cols, cols]
+  Buffer<float> mix;          // N [rank, cols]
+  Buffer<float> mix_s;        // N S
+  Buffer<float> gram, cross;  // N S N^T, W S N^T
+  Buffer<double> gram64, cross64;
+};
+
+// N and N S of one expert.
+void MixTimesMoment(const FitTarget& target, const Factors& factors,
+                    int64_t expert, Scratch* s) {
+  const int64_t rank = factors.rank;
+  const int64_t cols = target.cols;
+  ExpertMoment(target, expert, &s->moment);
+  internal::MixExpert(factors, expert, cols, &s->mix);
+  s->mix_s.Resize(rank * cols);
+  Gemm(Trans::kNo, Trans::kNo, rank, cols, cols, s->mix.data(), cols,
+       s->moment.data(), cols, 0.0f, s->mix_s.data(), cols);
+}
+
+void SolveExpert(const FitTarget& target, int64_t expert, Factors* factors,
+                 Scratch* s) {
+  const int64_t rows = target.rows;
+  const int64_t cols = target.cols;
+  const int64_t rank = factors->rank;
+  MixTimesMoment(target, *factors, expert, s);
+  s->gram.Resize(rank * rank);
+  s->cross.Resize(rows * rank);
+  Gemm(Trans::kNo, Trans::kYes, rank, rank, cols, s->mix_s.data(), cols,
+       s->mix.data(), cols, 0.0f, s->gram.data(), rank);
+  Gemm(Trans::kNo, Trans::kYes, rows, rank, cols, target.matrix(expert), cols,
+       s->mix_s.data(), cols, 0.0f, s->cross.data(), rank);
+  // In double: S spans more orders of magnitude than float32 has.
+  s->gram64.Resize(rank * rank);
+  s->cross64.Resize(rows * rank);
+  std::copy(s->gram.begin(), s->gram.end(), s->gram64.begin());
+  std::copy(s->cross.begin(), s->cross.end(), s->cross64.begin());
+  AddRidge(rank, s->gram64.data());
+  // Row-major A is column-major A^T: G A^T = (W S N^T)^T is solved in place.
+  const int info = LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', static_cast<int>(rank),
+                                 static_cast<int>(rows), s->gram64.data(),
+                                 static_cast<int>(rank), s->cross64.data(),
+                                 static_cast<int>(rank));
+  if (info != 0) {
+    Fail(ErrorKind::kInternal,
+         "the weighted normal equations of expert {} can't be solved ({}); try "
+         "another --seed",
+         expert, info);
+  }
+  float* a = factors->a.data() + expert * rows * rank;
+  for (int64_t i = 0; i < rows * rank; ++i) {
+    a[i] = static_cast<float>(s->cross64[i]);
+  }
+}
+
+// tr(M S M^T) for M [rows, cols].
+double Weigh(const FitTarget& target, const float* m, const Buffer<float>& s,
+             Buffer<float>* product) {
+  product->Resize(target.matrix_size());
+  Gemm(Trans::kNo, Trans::kNo, target.rows, target.cols, target.cols, m,
+       target.cols, s.data(), target.cols, 0.0f, product->data(), target.cols);
+  double sum = 0;
+  for (int64_t i = 0; i < target.matrix_size(); ++i) {
+    sum += static_cast<double>((*product)[i]) * m[i];
+  }
+  return sum;
+}
+
+}  // namespace
+
+void ExpertMoment(const FitTarget& target, int64_t expert, Buffer<float>* s) {
+  const int64_t d = target.cols;
+  MixMoments(target, expert, s);
+  AddToDiagonal(d, kFloor, s->data());
+}
+
+void SolveWeightedA(const FitTarget& target, Factors* factors) {
+  openblas_set_num_threads(1);  // experts run in parallel instead
+  factors->a.Resize(target.experts * target.rows * factors->rank);
+  std::vector<Scratch> scratch(static_cast<size_t>(Threads()));
+  ParallelFor(target.experts, [&](int64_t e) {
+    SolveExpert(target, e, factors,
+                &scratch[static_cast<size_t>(ThreadIndex())]);
+  });
+}
+
+double MeasureWeighted(const FitTarget& target, const Factors& factors) {
+  std::vector<double> errors(static_cast<size_t>(target.experts));
+  std::vector<double> norms(static_cast<size_t>(target.experts));
+  ParallelFor(target.experts, [&](int64_t e) {
+    thread_local Buffer<float> moment, product, mix, weighed;
+    ExpertMoment(target, e, &moment);
+    product.Resize(target.matrix_size());
+    BuildExpert(factors, e, target.rows, target.cols, &mix, product.data());
+    Kernels().subtract(product.data(), 1, target.matrix(e),
+                       target.matrix_size(), product.data());
+    const double weight =
+        target.importance.size() == 0 ? 1.0 : target.importance[e];
+    errors[static_cast<size_t>(e)] =
+        weight * Weigh(target, product.data(), moment, &weighed);
+    norms[static_cast<size_t>(e)] =
+        weight * Weigh(target, target.matrix(e), moment, &weighed);
+  });
+  double error = 0;
+  double norm = 0;
+  for (size_t e = 0; e < errors.size(); ++e) {
+    error += errors[e];
+    norm += norms[e];
+  }
+  return norm > 0 ? error / norm : 0;
+}
+
+}  // namespace mobe

@@ -1,0 +1,31 @@
+// The error weighted by what the experts read, and the best A in it for given
+// bases and alpha.
+//
+// An expert's output changes by (What - W) x, so with S the second moment of x
+// the mean squared change is tr((What - W) S (What - W)^T). In that norm
+//
+//   A_e = W_e S N_e^T (N_e S N_e^T + eps I)^-1,   N_e = f(sum_i alpha_ei B_i),
+//
+// the normal equations of the plain fit with S between. Each expert has its own
+// S where the target knows it, else the layer's, else the identity.
+#pragma once
+
+#include "fit/fit.h"
+
+namespace mobe {
+
+// The moment that weighs one expert's error, [cols, cols]: that of the tokens
+// that chose the expert, weighted by their squared routing weights, with a
+// tenth of the layer's moment, since these may be few, and 0.01 of the
+// identity; each of mean diagonal 1.
+void ExpertMoment(const FitTarget& target, int64_t expert, Buffer<float>* s);
+
+// Replaces A. Bases and alpha are used as they are: round them first.
+// Independent of the number of threads.
+void SolveWeightedA(const FitTarget& target, Factors* factors);
+
+// Sum over the experts of importance * tr((What - W) S (What - W)^T), over the
+// same of What = 0; 0 for a target of zeros.
+double MeasureWeighted(const FitTarget& target, const Factors& factors);
+
+}  // namespace mobe

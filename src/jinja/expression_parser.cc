@@ -1,0 +1,345 @@
+#include "jinja/expression_parser.h"
+
+#include <charconv>
+
+#include "base/json.h"
+
+namespace mobe::jinja {
+namespace {
+
+template <class Node>
+ExpressionPtr Make(int line, Node node) {
+  return std::make_unique<const Expression>(Expression{std::move(node), line});
+}
+
+}  // namespace
+
+ExpressionPtr ExpressionParser::ParseTuple(Condition condition) {
+  const int line = Current().line;
+  const auto parse = [&] {
+    return condition == Condition::kYes ? ParseExpression() : ParseOr();
+  };
+  ExpressionPtr first = parse();
+  if (!AtOperator(",")) return first;
+  ListDisplay tuple{{}, true};
+  tuple.items.push_back(std::move(first));
+  while (TakeOperator(",")) {
+    if (At(Kind::kPrintEnd) || At(Kind::kStatementEnd) || AtOperator(")")) {
+      break;
+    }
+    tuple.items.push_back(parse());
+  }
+  return Make(line, std::move(tuple));
+}
+
+ExpressionPtr ExpressionParser::ParseExpression() {
+  const Level level = Nest();
+  const int line = Current().line;
+  ExpressionPtr expression = ParseOr();
+  int links = 0;
+  while (TakeName("if")) {
+    CountLink(&links);
+    ExpressionPtr condition = ParseOr();
+    ExpressionPtr otherwise = TakeName("else") ? ParseExpression() : nullptr;
+    expression =
+        Make(line, Conditional{std::move(condition), std::move(expression),
+                               std::move(otherwise)});
+  }
+  return expression;
+}
+
+template <class ParseOperand>
+ExpressionPtr ExpressionParser::ParseChain(Kind kind, Names operations,
+                                           const ParseOperand& parse) {
+  const int line = Current().line;
+  ExpressionPtr left = parse();
+  int links = 0;
+  while (At(kind) && Contains(operations, Current().text)) {
+    CountLink(&links);
+    std::string operation = Take().text;
+    ExpressionPtr right = parse();
+    left = Make(
+        line, Binary{std::move(operation), std::move(left), std::move(right)});
+  }
+  return left;
+}
+
+ExpressionPtr ExpressionParser::ParseOr() {
+  return ParseChain(Kind::kName, {"or"}, [this] { return ParseAnd(); });
+}
+
+ExpressionPtr ExpressionParser::ParseAnd() {
+  return ParseChain(Kind::kName, {"and"}, [this] { return ParseNot(); });
+}
+
+ExpressionPtr ExpressionParser::ParseNot() {
+  const int line = Current().line;
+  if (!TakeName("not")) return ParseComparison();
+  const Level level = Nest();
+  return Make(line, Unary{"not", ParseNot()});
+}
+
+std::string ExpressionParser::TakeComparison() {
+  if (At(Kind::kOperator) &&
+      Contains({"==", "!=", "<", "<=", ">", ">="}, Current().text)) {
+    return Take().text;
+  }
+  if (TakeName("in")) return "in";
+  if (AtName("not") && Next().kind == Kind::kName && Next().text == "in") {
+    Take();
+    Take();
+    return "not in";
+  }
+  return "";
+}
+
+ExpressionPtr ExpressionParser::ParseComparison() {
+  const int line = Current().line;
+  Comparison comparison{ParseSum(), {}};
+  for (std::string operation = TakeComparison(); !operation.empty();
+       operation = TakeComparison()) {
+    comparison.rest.emplace_back(operation, ParseSum());
+  }
+  if (comparison.rest.empty()) return std::move(comparison.first);
+  return Make(line, std::move(comparison));
+}
+
+ExpressionPtr ExpressionParser::ParseSum() {
+  return ParseChain(Kind::kOperator, {"+", "-"},
+                    [this] { return ParseConcatenation(); });
+}
+
+ExpressionPtr ExpressionParser::ParseConcatenation() {
+  const int line = Current().line;
+  Concatenation concatenation;
+  do {
+    concatenation.parts.push_back(ParseProduct());
+  } while (TakeOperator("~"));
+  if (concatenation.parts.size() == 1) {
+    return std::move(concatenation.parts.front());
+  }
+  return Make(line, std::move(concatenation));
+}
+
+ExpressionPtr ExpressionParser::ParseProduct() {
+  return ParseChain(Kind::kOperator, {"*", "/", "//", "%"},
+                    [this] { return ParsePower(); });
+}
+
+// Left-associative, other than Python's: so is jinja2's.
+ExpressionPtr ExpressionParser::ParsePower() {
+  return ParseChain(Kind::kOperator, {"**"},
+                    [this] { return ParseUnary(/*filters=*/true); });
+}
+
+ExpressionPtr ExpressionParser::ParseUnary(bool filters) {
+  const int line = Current().line;
+  ExpressionPtr expression;
+  if (AtOperator("-") || AtOperator("+")) {
+    const Level level = Nest();
+    std::string operation = Take().text;
+    expression = Make(line, Unary{std::move(operation), ParseUnary(false)});
+  } else {
+    expression = ParsePrimary();
+  }
+  int links = 0;
+  expression = ParsePostfix(std::move(expression), &links);
+  return filters ? ParseFilters(std::move(expression), &links)
+                 : std::move(expression);
+}
+
+ExpressionPtr ExpressionParser::ParsePrimary() {
+  const int line = Current().line;
+  switch (Current().kind) {
+    case Kind::kName:
+      return ParseName();
+    case Kind::kString: {
+      std::string text;
+      while (At(Kind::kString)) text += Take().text;
+      return Make(line, Literal{std::move(text)});
+    }
+    case Kind::kInteger:
+      return Make(line, Literal{ParseNumber<int64_t>()});
+    case Kind::kFloat:
+      return Make(line, Literal{ParseNumber<double>()});
+    default:
+      break;
+  }
+  if (TakeOperator("(")) {
+    if (TakeOperator(")")) return Make(line, ListDisplay{{}, true});
+    ExpressionPtr inner = ParseTuple(Condition::kYes);
+    ExpectOperator(")");
+    return inner;
+  }
+  if (TakeOperator("[")) {
+    ListDisplay list{{}, false};
+    while (!TakeOperator("]")) {
+      if (!list.items.empty()) ExpectOperator(",");
+      if (TakeOperator("]")) break;
+      list.items.push_back(ParseExpression());
+    }
+    return Make(line, std::move(list));
+  }
+  if (TakeOperator("{")) return ParseDict(line);
+  FailHere(ErrorKind::kCorruptFile, "expected an expression, found {}",
+           Found());
+}
+
+ExpressionPtr ExpressionParser::ParseDict(int line) {
+  DictDisplay dict;
+  while (!TakeOperator("}")) {
+    if (!dict.items.empty()) ExpectOperator(",");
+    if (TakeOperator("}")) break;
+    ExpressionPtr key = ParseExpression();
+    ExpectOperator(":");
+    dict.items.emplace_back(std::move(key), ParseExpression());
+  }
+  return Make(line, std::move(dict));
+}
+
+ExpressionPtr ExpressionParser::ParseName() {
+  const int line = Current().line;
+  const std::string name = Take().text;
+  if (name == "true" || name == "True") return Make(line, Literal{true});
+  if (name == "false" || name == "False") return Make(line, Literal{false});
+  if (name == "none" || name == "None") return Make(line, Literal{None{}});
+  return Make(line, Name{name});
+}
+
+template <class Number>
+Number ExpressionParser::ParseNumber() {
+  const std::string& text = Current().text;
+  Number number = 0;
+  const auto end = text.data() + text.size();
+  if (std::from_chars(text.data(), end, number).ec != std::errc()) {
+    FailHere(ErrorKind::kUnsupported, "the number {} is too large",
+             Excerpt(text));
+  }
+  Take();
+  return number;
+}
+
+ExpressionPtr ExpressionParser::ParsePostfix(ExpressionPtr expression,
+                                             int* links) {
+  for (;;) {
+    const int line = Current().line;
+    if (TakeOperator(".")) {
+      CountLink(links);
+      if (At(Kind::kInteger)) {
+        ExpressionPtr key = Make(line, Literal{ParseNumber<int64_t>()});
+        expression = Make(line, Item{std::move(expression), std::move(key)});
+      } else {
+        std::string name = ExpectAnyName();
+        expression =
+            Make(line, Attribute{std::move(expression), std::move(name)});
+      }
+    } else if (TakeOperator("[")) {
+      CountLink(links);
+      expression = ParseSubscript(std::move(expression), line);
+    } else if (AtOperator("(")) {
+      CountLink(links);
+      CallArguments arguments = ParseArguments();
+      expression = Make(
+          line, CallExpression{std::move(expression), std::move(arguments)});
+    } else {
+      return expression;
+    }
+  }
+}
+
+ExpressionPtr ExpressionParser::ParseSubscript(ExpressionPtr object, int line) {
+  const auto part = [this]() -> ExpressionPtr {
+    if (AtOperator(":") || AtOperator("]")) return nullptr;
+    return ParseExpression();
+  };
+  ExpressionPtr start = part();
+  if (start != nullptr && TakeOperator("]")) {
+    return Make(line, Item{std::move(object), std::move(start)});
+  }
+  ExpectOperator(":");
+  ExpressionPtr stop = part();
+  ExpressionPtr step = TakeOperator(":") ? part() : nullptr;
+  ExpectOperator("]");
+  return Make(line, Slice{std::move(object), std::move(start), std::move(stop),
+                          std::move(step)});
+}
+
+CallArguments ExpressionParser::ParseArguments() {
+  CallArguments arguments;
+  ExpectOperator("(");
+  bool first = true;
+  while (!TakeOperator(")")) {
+    if (!first) ExpectOperator(",");
+    first = false;
+    if (TakeOperator(")")) break;
+    if (AtOperator("*") || AtOperator("**")) {
+      FailHere(ErrorKind::kUnsupported,
+               "arguments by * or ** are not supported");
+    }
+    const Token& next = Next();
+    if (At(Kind::kName) && next.kind == Kind::kOperator && next.text == "=") {
+      std::string name = Take().text;
+      Take();
+      arguments.named.emplace_back(std::move(name), ParseExpression());
+    } else if (!arguments.named.empty()) {
+      FailHere(ErrorKind::kCorruptFile,
+               "an argument without a name behind one with a name");
+    } else {
+      arguments.positional.push_back(ParseExpression());
+    }
+  }
+  return arguments;
+}
+
+ExpressionPtr ExpressionParser::ParseFilters(ExpressionPtr expression,
+                                             int* links) {
+  for (;;) {
+    if (TakeOperator("|")) {
+      CountLink(links);
+      expression = ParseFilter(std::move(expression));
+    } else if (TakeName("is")) {
+      CountLink(links);
+      expression = ParseTest(std::move(expression));
+    } else if (AtOperator("(")) {
+      expression = ParsePostfix(std::move(expression), links);
+    } else {
+      return expression;
+    }
+  }
+}
+
+ExpressionPtr ExpressionParser::ParseFilter(ExpressionPtr value) {
+  const int line = Current().line;
+  Filter filter{std::move(value), ExpectAnyName(), {}};
+  if (AtOperator("(")) filter.arguments = ParseArguments();
+  return Make(line, std::move(filter));
+}
+
+// Behind its "is".
+ExpressionPtr ExpressionParser::ParseTest(ExpressionPtr value) {
+  const int line = Current().line;
+  const bool negated = TakeName("not");
+  Test test{std::move(value), ExpectAnyName(), {}};
+  if (AtOperator("(")) {
+    test.arguments = ParseArguments();
+  } else if (AtTestArgument()) {
+    const Level level = Nest();
+    int links = 0;
+    test.arguments.positional.push_back(ParsePostfix(ParsePrimary(), &links));
+  }
+  ExpressionPtr expression = Make(line, std::move(test));
+  if (!negated) return expression;
+  return Make(line, Unary{"not", std::move(expression)});
+}
+
+// An argument may stand without parentheses: `is divisibleby 3`.
+bool ExpressionParser::AtTestArgument() const {
+  if (At(Kind::kName)) {
+    return !Contains({"else", "or", "and", "is", "if", "in", "not"},
+                     Current().text);
+  }
+  return At(Kind::kString) || At(Kind::kInteger) || At(Kind::kFloat) ||
+         AtOperator("[") || AtOperator("{");
+}
+
+}  // namespace mobe::jinja

@@ -1,0 +1,396 @@
+// Filters, as jinja2 3.1 has them without autoescape; tojson as transformers
+// has it.
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "jinja/python_text.h"
+#include "jinja/runtime.h"
+
+namespace mobe::jinja {
+namespace {
+
+// The subject as text, whatever it is; counts it.
+std::string Printed(Call& call, const Value& value) {
+  call.runtime().Spend(value.extent().weight);
+  return ToString(value);
+}
+
+bool Flag(const Value* value) { return value != nullptr && value->Truthy(); }
+
+Value Default(Call& call) {
+  const auto a = call.Bind({"value", "default_value", "boolean"}, 1);
+  const bool replaced = a[0]->IsUndefined() || (Flag(a[2]) && !a[0]->Truthy());
+  if (!replaced) return *a[0];
+  return a[1] == nullptr ? Value("") : *a[1];
+}
+
+// Also of what has no order of its own: the first that a loop would give.
+Value First(Call& call) {
+  const auto a = call.Bind({"value"}, 1);
+  const std::vector<Value> items = ItemsOf(*a[0], call.runtime());
+  if (items.empty()) return Value::MakeUndefined("the first item of nothing");
+  return items.front();
+}
+
+Value Last(Call& call) {
+  const auto a = call.Bind({"value"}, 1);
+  const std::vector<Value> items = ItemsOf(*a[0], call.runtime());
+  if (items.empty()) return Value::MakeUndefined("the last item of nothing");
+  return items.back();
+}
+
+Value LengthOf(Call& call) {
+  const auto a = call.Bind({"value"}, 1);
+  if (const Sequence* sequence = a[0]->AsSequence()) {
+    return static_cast<int64_t>(sequence->items.size());
+  }
+  if (const Mapping* mapping = a[0]->AsMapping()) {
+    return static_cast<int64_t>(mapping->items.size());
+  }
+  if (const std::string* text = a[0]->AsString()) {
+    call.runtime().Spend(text->size());
+    return python::Length(*text);
+  }
+  if (a[0]->IsUndefined()) return int64_t{0};
+  Fail(ErrorKind::kUserInput, "{} has no length", a[0]->TypeName());
+}
+
+Value ListOf(Call& call) {
+  const auto a = call.Bind({"value"}, 1);
+  return Value::MakeList(ItemsOf(*a[0], call.runtime()));
+}
+
+// Pairs of a dict; none of an undefined value.
+Value Items(Call& call) {
+  const auto a = call.Bind({"value"}, 1);
+  std::vector<Value> pairs;
+  const Mapping* mapping = a[0]->AsMapping();
+  if (mapping == nullptr && !a[0]->IsUndefined()) {
+    Fail(ErrorKind::kUserInput, "items of {}, expected a dict",
+         a[0]->TypeName());
+  }
+  if (mapping != nullptr) {
+    for (const auto& [key, value] : mapping->items) {
+      pairs.push_back(Value::MakeList({key, value}, /*tuple=*/true));
+    }
+  }
+  return call.List(std::move(pairs));
+}
+
+// "a.b" as jinja2 takes attributes: items by key or index.
+Value Path(Value value, const Value& path, Runtime& runtime) {
+  if (path.AsInteger()) return ItemOf(value, path, runtime);
+  for (const std::string& part : python::Split(TextOf(path, "an attribute"),
+                                               ".", -1, python::From::kLeft)) {
+    int64_t index = 0;
+    const char* end = part.data() + part.size();
+    const auto parsed = std::from_chars(part.data(), end, index);
+    const bool number = parsed.ec == std::errc() && parsed.ptr == end;
+    value = ItemOf(value, number ? Value(index) : Value(part), runtime);
+  }
+  return value;
+}
+
+Value Join(Call& call) {
+  const auto a = call.Bind({"value", "d", "attribute"}, 1);
+  std::string between;
+  if (a[1] != nullptr) between = Printed(call, *a[1]);
+  std::string out;
+  bool first = true;
+  for (const Value& item : ItemsOf(*a[0], call.runtime())) {
+    const Value part =
+        a[2] == nullptr ? item : Path(item, *a[2], call.runtime());
+    call.runtime().Spend(between.size());
+    if (!first) out += between;
+    first = false;
+    out += Printed(call, part);
+  }
+  return out;
+}
+
+// The rest of the arguments, behind `skip` of them and `subject`.
+Arguments Behind(const Call& call, size_t skip, Value subject) {
+  Arguments rest;
+  rest.positional.push_back(std::move(subject));
+  const auto& all = call.arguments().positional;
+  rest.positional.insert(rest.positional.end(),
+                         all.begin() + static_cast<int64_t>(skip), all.end());
+  return rest;
+}
+
+const Value& Positional(const Call& call, size_t i, std::string_view what) {
+  if (call.arguments().positional.size() <= i) {
+    Fail(ErrorKind::kUserInput, "{} is missing", what);
+  }
+  return call.arguments().positional[i];
+}
+
+// map('upper'), map('replace', 'a', 'b'), map(attribute='name', default='').
+Value Map(Call& call) {
+  std::vector<Value> mapped;
+  const std::vector<Value> items =
+      ItemsOf(Positional(call, 0, "what map goes through"), call.runtime());
+  if (call.arguments().positional.size() > 1) {
+    const NativeFunction filter =
+        FindFilter(TextOf(call.arguments().positional[1], "a filter's name"));
+    for (const Value& item : items) {
+      Arguments arguments = Behind(call, 2, item);
+      arguments.named = call.arguments().named;
+      Call inner(&call.runtime(), std::move(arguments));
+      mapped.push_back(filter(inner));
+    }
+    return call.List(std::move(mapped));
+  }
+  const auto a = call.Bind({"value", "attribute", "default"}, 2);
+  for (const Value& item : items) {
+    Value value = Path(item, *a[1], call.runtime());
+    if (value.IsUndefined() && a[2] != nullptr) value = *a[2];
+    mapped.push_back(std::move(value));
+  }
+  return call.List(std::move(mapped));
+}
+
+// select, reject: by a test of the item; selectattr, rejectattr: of its
+// attribute. Without a test what is true is selected.
+template <bool by_attribute, bool wanted>
+Value Select(Call& call) {
+  constexpr size_t kTest = by_attribute ? 2 : 1;
+  if (!call.arguments().named.empty()) {
+    Fail(ErrorKind::kUnsupported, "unexpected argument \"{}\"",
+         call.arguments().named[0].first);
+  }
+  NativeFunction test = nullptr;
+  if (call.arguments().positional.size() > kTest) {
+    test =
+        FindTest(TextOf(call.arguments().positional[kTest], "a test's name"));
+  }
+  std::vector<Value> selected;
+  for (const Value& item :
+       ItemsOf(Positional(call, 0, "what is selected from"), call.runtime())) {
+    const Value subject =
+        by_attribute
+            ? Path(item, Positional(call, 1, "the attribute"), call.runtime())
+            : item;
+    bool holds = subject.Truthy();
+    if (test != nullptr) {
+      Call inner(&call.runtime(), Behind(call, kTest + 1, subject));
+      holds = test(inner).Truthy();
+    }
+    if (holds == wanted) selected.push_back(item);
+  }
+  return call.List(std::move(selected));
+}
+
+Value Reverse(Call& call) {
+  const auto a = call.Bind({"value"}, 1);
+  std::vector<Value> items = ItemsOf(*a[0], call.runtime());
+  std::ranges::reverse(items);
+  if (a[0]->AsString() == nullptr) return Value::MakeList(std::move(items));
+  std::string out;
+  for (const Value& item : items) out += *item.AsString();
+  return out;
+}
+
+Value Trim(Call& call) {
+  const auto a = call.Bind({"value", "chars"}, 1);
+  const std::string text = Printed(call, *a[0]);
+  std::optional<std::string_view> chars;
+  if (a[1] != nullptr && !a[1]->IsNone()) chars = TextOf(*a[1], "chars");
+  const auto work = CheckedMul(text.size(), chars ? chars->size() : 1);
+  call.runtime().Spend(work.value_or(kMaxWork));
+  return std::string(python::Strip(text, python::Sides::kBoth, chars));
+}
+
+template <std::string (*convert)(std::string_view)>
+Value Convert(Call& call) {
+  const auto a = call.Bind({"value"}, 1);
+  return call.Text(convert(Printed(call, *a[0])));
+}
+
+std::string Same(std::string_view text) { return std::string(text); }
+
+Value Replace(Call& call) {
+  Arguments arguments = call.arguments();
+  if (!arguments.positional.empty()) {
+    arguments.positional[0] = Printed(call, arguments.positional[0]);
+  }
+  Call inner(&call.runtime(), std::move(arguments));
+  const auto a = inner.Bind({"value", "old", "new", "count"}, 3);
+  return FindMethod(*a[0], "replace")(inner);
+}
+
+// Lines but the first are moved to the right; blank ones only when asked for.
+Value Indent(Call& call) {
+  const auto a = call.Bind({"value", "width", "first", "blank"}, 1);
+  std::string indent(4, ' ');
+  if (a[1] != nullptr && a[1]->AsString() != nullptr) {
+    indent = *a[1]->AsString();
+  } else if (a[1] != nullptr) {
+    const int64_t width = std::max<int64_t>(0, IntegerOf(*a[1], "width"));
+    call.runtime().Spend(static_cast<uint64_t>(width));
+    indent.assign(static_cast<size_t>(width), ' ');
+  }
+  const bool blank = Flag(a[3]);
+  std::string out;
+  if (Flag(a[2])) out = indent;
+  std::string text = Printed(call, *a[0]);
+  text += '\n';
+  const std::vector<std::string> lines =
+      blank ? python::Split(text, "\n", -1, python::From::kLeft)
+            : python::SplitLines(text);
+  const size_t count = blank ? lines.size() - 1 : lines.size();
+  for (size_t i = 0; i < count; ++i) {
+    call.runtime().Spend(indent.size() + lines[i].size());
+    if (i > 0) out += "\n";
+    if (i > 0 && (blank || !lines[i].empty())) out += indent;
+    out += lines[i];
+  }
+  return out;
+}
+
+Value Absolute(Call& call) {
+  const auto a = call.Bind({"value"}, 1);
+  if (const double* number = a[0]->AsFloat()) return std::fabs(*number);
+  const int64_t integer = IntegerOf(*a[0], "what abs is of");
+  if (integer == std::numeric_limits<int64_t>::min()) {
+    Fail(ErrorKind::kUserInput, "abs is beyond 64 bits");
+  }
+  return integer < 0 ? -integer : integer;
+}
+
+// The whole text as a number, white space around it left out.
+template <class Number>
+std::optional<Number> Read(std::string_view text) {
+  text = python::Strip(text, python::Sides::kBoth);
+  if (text.starts_with('+') && !text.substr(1).starts_with('-')) {
+    text.remove_prefix(1);
+  }
+  Number number = 0;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, number);
+  if (parsed.ec != std::errc() || parsed.ptr != end) return std::nullopt;
+  return number;
+}
+
+std::optional<int64_t> Truncated(double number) {
+  if (!(std::fabs(number) < 9.2e18)) return std::nullopt;
+  return static_cast<int64_t>(number);
+}
+
+Value Integer(Call& call) {
+  const auto a = call.Bind({"value", "default"}, 1);
+  if (a[0]->IsUndefined()) {
+    Fail(ErrorKind::kUserInput, "int of {} nothing", a[0]->TypeName());
+  }
+  const Value fallback = a[1] == nullptr ? Value(int64_t{0}) : *a[1];
+  if (const auto integer = a[0]->AsInteger()) return *integer;
+  std::optional<double> number = a[0]->AsNumber();
+  if (const std::string* text = a[0]->AsString()) {
+    call.runtime().Spend(text->size());
+    if (const auto integer = Read<int64_t>(*text)) return *integer;
+    number = Read<double>(*text);
+  }
+  const auto integer = number ? Truncated(*number) : std::nullopt;
+  return integer ? Value(*integer) : fallback;
+}
+
+Value Float(Call& call) {
+  const auto a = call.Bind({"value", "default"}, 1);
+  if (a[0]->IsUndefined()) {
+    Fail(ErrorKind::kUserInput, "float of {} nothing", a[0]->TypeName());
+  }
+  if (const auto number = a[0]->AsNumber()) return *number;
+  if (const std::string* text = a[0]->AsString()) {
+    call.runtime().Spend(text->size());
+    if (const auto number = Read<double>(*text)) return *number;
+  }
+  return a[1] == nullptr ? Value(0.0) : *a[1];
+}
+
+// A level of indentation as json.dumps takes it: a number of blanks or a text.
+std::string IndentOf(const Value& value) {
+  if (const std::string* text = value.AsString()) return *text;
+  const int64_t width = IntegerOf(value, "indent");
+  if (width > static_cast<int64_t>(kMaxWork)) {
+    Fail(ErrorKind::kUserInput, "indent is {}", width);
+  }
+  return std::string(static_cast<size_t>(std::max<int64_t>(width, 0)), ' ');
+}
+
+Value ToJsonText(Call& call) {
+  const auto a = call.Bind(
+      {"value", "ensure_ascii", "indent", "separators", "sort_keys"}, 1);
+  JsonFormat format;
+  format.ensure_ascii = Flag(a[1]);
+  format.sort_keys = Flag(a[4]);
+  const Extent extent = a[0]->extent();
+  if (a[2] != nullptr && !a[2]->IsNone()) {
+    format.indent = IndentOf(*a[2]);
+    format.item_separator.assign(1, ',');
+    const auto blanks =
+        CheckedMul(extent.weight,
+                   format.indent->size() * static_cast<uint64_t>(extent.depth));
+    call.runtime().Spend(blanks.value_or(kMaxWork));
+  }
+  if (a[3] != nullptr && !a[3]->IsNone()) {
+    const std::vector<Value> pair = ItemsOf(*a[3], call.runtime());
+    if (pair.size() != 2) {
+      Fail(ErrorKind::kUserInput, "{} separators, expected 2", pair.size());
+    }
+    format.item_separator = TextOf(pair[0], "a separator");
+    format.key_separator = TextOf(pair[1], "a separator");
+    const auto separators =
+        CheckedMul(extent.weight,
+                   format.item_separator.size() + format.key_separator.size());
+    call.runtime().Spend(separators.value_or(kMaxWork));
+  }
+  call.runtime().Spend(extent.weight);
+  return call.Text(ToJson(*a[0], format));
+}
+
+constexpr NamedFunction kFilters[] = {
+    {"abs", Absolute},
+    {"capitalize", Convert<python::Capitalize>},
+    {"count", LengthOf},
+    {"d", Default},
+    {"default", Default},
+    {"first", First},
+    {"float", Float},
+    {"indent", Indent},
+    {"int", Integer},
+    {"items", Items},
+    {"join", Join},
+    {"last", Last},
+    {"length", LengthOf},
+    {"list", ListOf},
+    {"lower", Convert<python::Lower>},
+    {"map", Map},
+    {"reject", Select<false, false>},
+    {"rejectattr", Select<true, false>},
+    {"replace", Replace},
+    {"reverse", Reverse},
+    // jinja2 marks the text as HTML, which shows only when it is added to
+    // another by +.
+    {"safe", Convert<Same>},
+    {"select", Select<false, true>},
+    {"selectattr", Select<true, true>},
+    {"string", Convert<Same>},
+    {"tojson", ToJsonText},
+    {"trim", Trim},
+    {"upper", Convert<python::Upper>},
+};
+
+}  // namespace
+
+NativeFunction FindFilter(std::string_view name) {
+  const NativeFunction filter = FindNamed(kFilters, name);
+  if (filter == nullptr) {
+    Fail(ErrorKind::kUnsupported, "the filter \"{}\" is not supported", name);
+  }
+  return filter;
+}
+
+}  // namespace mobe::jinja

@@ -1,0 +1,284 @@
+// Methods of str, dict and list, as Python has them.
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "jinja/python_text.h"
+#include "jinja/runtime.h"
+
+namespace mobe::jinja {
+namespace {
+
+using python::Sides;
+
+// The subject of a method of str.
+const std::string& Self(const Call& call) {
+  return *call.arguments().positional[0].AsString();
+}
+
+bool Given(const Value* value) { return value != nullptr && !value->IsNone(); }
+
+template <Sides sides>
+Value StripText(Call& call) {
+  const auto a = call.Bind({"self", "chars"}, 1);
+  std::optional<std::string_view> chars;
+  if (Given(a[1])) chars = TextOf(*a[1], "the argument of strip");
+  // Each character is looked up among those that go.
+  const auto work = CheckedMul(Self(call).size(), chars ? chars->size() : 1);
+  call.runtime().Spend(work.value_or(kMaxWork));
+  return call.Text(std::string(python::Strip(Self(call), sides, chars)));
+}
+
+template <python::From from>
+Value SplitText(Call& call) {
+  const auto a = call.Bind({"self", "sep", "maxsplit"}, 1);
+  std::optional<std::string_view> separator;
+  if (Given(a[1])) separator = TextOf(*a[1], "the separator of split");
+  if (separator && separator->empty()) {
+    Fail(ErrorKind::kUserInput, "the separator of split is empty");
+  }
+  const int64_t max = a[2] == nullptr ? -1 : IntegerOf(*a[2], "maxsplit");
+  call.runtime().Spend(Self(call).size() * 2);
+  std::vector<Value> parts;
+  for (std::string& part : python::Split(Self(call), separator, max, from)) {
+    parts.emplace_back(std::move(part));
+  }
+  return call.List(std::move(parts));
+}
+
+Value SplitLinesOfText(Call& call) {
+  call.Bind({"self"}, 1);
+  call.runtime().Spend(Self(call).size() * 2);
+  std::vector<Value> lines;
+  for (std::string& line : python::SplitLines(Self(call))) {
+    lines.emplace_back(std::move(line));
+  }
+  return call.List(std::move(lines));
+}
+
+// startswith and endswith: of a text, or of any of a tuple.
+template <bool at_end>
+Value Begins(Call& call) {
+  const auto a = call.Bind({"self", "prefix"}, 2);
+  const auto matches = [&](const Value& value) {
+    const std::string& part = TextOf(value, "what the str is compared with");
+    return at_end ? Self(call).ends_with(part) : Self(call).starts_with(part);
+  };
+  const Sequence* tuple = a[1]->AsSequence();
+  if (tuple == nullptr || !tuple->tuple) return matches(*a[1]);
+  call.runtime().Spend(a[1]->extent().weight);
+  return std::ranges::any_of(tuple->items, matches);
+}
+
+template <bool at_end>
+Value RemoveEnd(Call& call) {
+  const auto a = call.Bind({"self", "prefix"}, 2);
+  const std::string& part = TextOf(*a[1], "what is removed from the str");
+  std::string_view text = Self(call);
+  if (at_end && text.ends_with(part)) text.remove_suffix(part.size());
+  if (!at_end && text.starts_with(part)) text.remove_prefix(part.size());
+  return call.Text(std::string(text));
+}
+
+template <std::string (*convert)(std::string_view)>
+Value Convert(Call& call) {
+  call.Bind({"self"}, 1);
+  call.runtime().Spend(Self(call).size());
+  return call.Text(convert(Self(call)));
+}
+
+Value JoinWithText(Call& call) {
+  const auto a = call.Bind({"self", "iterable"}, 2);
+  std::string out;
+  bool first = true;
+  for (const Value& item : ItemsOf(*a[1], call.runtime())) {
+    const std::string& part = TextOf(item, "an item of join");
+    call.runtime().Spend(part.size() + Self(call).size());
+    if (!first) out += Self(call);
+    first = false;
+    out += part;
+  }
+  return out;
+}
+
+size_t Occurrences(std::string_view text, std::string_view part) {
+  if (part.empty()) return static_cast<size_t>(python::Length(text)) + 1;
+  size_t count = 0;
+  for (size_t at = text.find(part); at != std::string_view::npos;
+       at = text.find(part, at + part.size())) {
+    ++count;
+  }
+  return count;
+}
+
+Value ReplaceInText(Call& call) {
+  const auto a = call.Bind({"self", "old", "new", "count"}, 3);
+  const std::string& old = TextOf(*a[1], "what replace looks for");
+  const std::string& replacement = TextOf(*a[2], "the replacement");
+  const int64_t count = Given(a[3]) ? IntegerOf(*a[3], "count") : -1;
+  call.runtime().Spend(Self(call).size());
+  const auto grown =
+      CheckedMul(Occurrences(Self(call), old), replacement.size());
+  call.runtime().Spend(grown.value_or(kMaxWork));
+  return call.Text(python::Replace(Self(call), old, replacement, count));
+}
+
+Value CountInText(Call& call) {
+  const auto a = call.Bind({"self", "sub"}, 2);
+  call.runtime().Spend(Self(call).size());
+  return static_cast<int64_t>(
+      Occurrences(Self(call), TextOf(*a[1], "what count looks for")));
+}
+
+Value FindInText(Call& call) {
+  const auto a = call.Bind({"self", "sub"}, 2);
+  call.runtime().Spend(Self(call).size());
+  const size_t at = Self(call).find(TextOf(*a[1], "what find looks for"));
+  if (at == std::string::npos) return int64_t{-1};
+  return python::Length(std::string_view(Self(call)).substr(0, at));
+}
+
+template <bool (*all)(char32_t)>
+Value AllCharacters(Call& call) {
+  call.Bind({"self"}, 1);
+  call.runtime().Spend(Self(call).size());
+  return !Self(call).empty() &&
+         std::ranges::all_of(python::Decode(Self(call)), all);
+}
+
+const Mapping& MappingOf(const Call& call) {
+  return *call.arguments().positional[0].AsMapping();
+}
+
+Value GetOfMapping(Call& call) {
+  const auto a = call.Bind({"self", "key", "default"}, 2);
+  call.runtime().Spend(MappingOf(call).items.size());
+  const std::string* key = a[1]->AsString();
+  const Value* value = key == nullptr ? nullptr : MappingOf(call).Find(*key);
+  if (value != nullptr) return *value;
+  return a[2] == nullptr ? Value(None{}) : *a[2];
+}
+
+Value ItemsOfMapping(Call& call) {
+  call.Bind({"self"}, 1);
+  std::vector<Value> items;
+  for (const auto& [key, value] : MappingOf(call).items) {
+    items.push_back(Value::MakeList({key, value}, /*tuple=*/true));
+  }
+  return call.List(std::move(items));
+}
+
+Value KeysOfMapping(Call& call) {
+  const auto a = call.Bind({"self"}, 1);
+  return Value::MakeList(ItemsOf(*a[0], call.runtime()));
+}
+
+Value ValuesOfMapping(Call& call) {
+  call.Bind({"self"}, 1);
+  std::vector<Value> values;
+  for (const auto& [unused, value] : MappingOf(call).items) {
+    values.push_back(value);
+  }
+  return call.List(std::move(values));
+}
+
+Value CountInList(Call& call) {
+  const auto a = call.Bind({"self", "value"}, 2);
+  call.runtime().Spend(a[0]->extent().weight);
+  return static_cast<int64_t>(std::ranges::count_if(
+      a[0]->AsSequence()->items,
+      [&](const Value& item) { return Equal(item, *a[1]); }));
+}
+
+Value IndexInList(Call& call) {
+  const auto a = call.Bind({"self", "value"}, 2);
+  call.runtime().Spend(a[0]->extent().weight);
+  const auto& items = a[0]->AsSequence()->items;
+  const auto it = std::ranges::find_if(
+      items, [&](const Value& item) { return Equal(item, *a[1]); });
+  if (it == items.end()) {
+    Fail(ErrorKind::kUserInput, "index: the value is not in the list");
+  }
+  return static_cast<int64_t>(it - items.begin());
+}
+
+bool IsDigit(char32_t c) { return c >= '0' && c <= '9'; }
+
+constexpr NamedFunction kOfText[] = {
+    {"capitalize", Convert<python::Capitalize>},
+    {"count", CountInText},
+    {"endswith", Begins<true>},
+    {"find", FindInText},
+    {"isdigit", AllCharacters<IsDigit>},
+    {"isspace", AllCharacters<python::IsSpace>},
+    {"join", JoinWithText},
+    {"lower", Convert<python::Lower>},
+    {"lstrip", StripText<Sides::kLeft>},
+    {"removeprefix", RemoveEnd<false>},
+    {"removesuffix", RemoveEnd<true>},
+    {"replace", ReplaceInText},
+    {"rsplit", SplitText<python::From::kRight>},
+    {"rstrip", StripText<Sides::kRight>},
+    {"split", SplitText<python::From::kLeft>},
+    {"splitlines", SplitLinesOfText},
+    {"startswith", Begins<false>},
+    {"strip", StripText<Sides::kBoth>},
+    {"title", Convert<python::Title>},
+    {"upper", Convert<python::Upper>},
+};
+constexpr NamedFunction kOfMapping[] = {
+    {"get", GetOfMapping},
+    {"items", ItemsOfMapping},
+    {"keys", KeysOfMapping},
+    {"values", ValuesOfMapping},
+};
+constexpr NamedFunction kOfSequence[] = {
+    {"count", CountInList},
+    {"index", IndexInList},
+};
+
+// What Python has beside these; those that change a value are refused by
+// jinja2's sandbox, too.
+constexpr std::string_view kOtherOfText[] = {
+    "casefold",   "center",       "encode",  "expandtabs", "format",
+    "format_map", "index",        "isalnum", "isalpha",    "isascii",
+    "isdecimal",  "isidentifier", "islower", "isnumeric",  "isprintable",
+    "istitle",    "isupper",      "ljust",   "maketrans",  "partition",
+    "rfind",      "rindex",       "rjust",   "rpartition", "swapcase",
+    "translate",  "zfill"};
+constexpr std::string_view kOtherOfMapping[] = {
+    "clear", "copy", "fromkeys", "pop", "popitem", "setdefault", "update"};
+constexpr std::string_view kOtherOfSequence[] = {"append", "clear",   "copy",
+                                                 "extend", "insert",  "pop",
+                                                 "remove", "reverse", "sort"};
+
+template <size_t known, size_t others>
+NativeFunction Find(const NamedFunction (&table)[known],
+                    const std::string_view (&other)[others], const char* type,
+                    std::string_view name) {
+  const NativeFunction function = FindNamed(table, name);
+  if (function == nullptr &&
+      std::ranges::find(other, name) != std::end(other)) {
+    Fail(ErrorKind::kUnsupported, "{}.{} is not supported", type, name);
+  }
+  return function;
+}
+
+}  // namespace
+
+NativeFunction FindMethod(const Value& self, std::string_view name) {
+  if (self.AsString() != nullptr) {
+    return Find(kOfText, kOtherOfText, "str", name);
+  }
+  if (self.AsMapping() != nullptr) {
+    return Find(kOfMapping, kOtherOfMapping, "dict", name);
+  }
+  if (self.AsSequence() != nullptr) {
+    return Find(kOfSequence, kOtherOfSequence, "list", name);
+  }
+  return nullptr;
+}
+
+}  // namespace mobe::jinja

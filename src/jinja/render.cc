@@ -1,0 +1,497 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/unicode.h"
+#include "jinja/arithmetic.h"
+#include "jinja/jinja.h"
+#include "jinja/parser.h"
+#include "jinja/python_text.h"
+#include "jinja/runtime.h"
+
+namespace mobe::jinja {
+namespace {
+
+// Names and what they stand for, in the scopes around them.
+struct Frame {
+  const Frame* parent;
+  std::vector<std::pair<std::string, Value>> names;
+
+  void Set(const std::string& name, Value value) {
+    const auto it =
+        std::ranges::find(names, name, [](const auto& n) { return n.first; });
+    if (it == names.end()) {
+      names.emplace_back(name, std::move(value));
+    } else {
+      it->second = std::move(value);
+    }
+  }
+};
+
+// Of the pair that has this name; the number of pairs when none has.
+template <class Pairs>
+size_t IndexOf(const Pairs& pairs, const std::string& name) {
+  size_t i = 0;
+  while (i < pairs.size() && pairs[i].first != name) ++i;
+  return i;
+}
+
+enum class Flow { kNext, kBreak, kContinue };
+
+// Of statements, expressions and macros that are being worked on; each takes
+// some 500 bytes of the stack.
+constexpr int kMaxLevels = 1000;
+
+class Renderer {
+ public:
+  std::string Run(const Block& block, const OrderedJson& variables) {
+    Frame root{nullptr, {}};
+    for (const auto& [name, value] : variables.items()) {
+      root.names.emplace_back(name, Value::FromJson(value));
+    }
+    root_ = &root;
+    std::string out;
+    out_ = &out;
+    Execute(block, &root);
+    return out;
+  }
+
+  int line() const { return line_; }
+
+ private:
+  class Level {
+   public:
+    explicit Level(Renderer* renderer) : renderer_(renderer) {
+      if (renderer_->levels_ == kMaxLevels) {
+        Fail(ErrorKind::kUnsupported, "nested deeper than {} levels",
+             kMaxLevels);
+      }
+      ++renderer_->levels_;
+      renderer_->runtime_.Spend(kStep);
+    }
+    Level(const Level&) = delete;
+    Level& operator=(const Level&) = delete;
+    ~Level() { --renderer_->levels_; }
+
+   private:
+    Renderer* renderer_;
+  };
+
+  // --- Statements.
+
+  Flow Execute(const Block& block, Frame* frame) {
+    const Level level(this);
+    for (const auto& statement : block) {
+      runtime_.Spend(kStep);
+      line_ = statement->line;
+      const Flow flow = std::visit(
+          [&](const auto& node) { return Do(node, frame); }, statement->node);
+      if (flow != Flow::kNext) return flow;
+    }
+    return Flow::kNext;
+  }
+
+  // What a block prints. Neither break nor continue leaves it: see the parser.
+  std::string Captured(const Block& block, Frame* frame) {
+    std::string text;
+    std::string* const out = std::exchange(out_, &text);
+    Execute(block, frame);
+    out_ = out;
+    return text;
+  }
+
+  void Write(const std::string& text) {
+    runtime_.Spend(text.size());
+    *out_ += text;
+  }
+
+  Flow Do(const Text& node, Frame*) {
+    Write(node.text);
+    return Flow::kNext;
+  }
+
+  Flow Do(const Print& node, Frame* frame) {
+    const Value value = Evaluate(node.value, frame);
+    runtime_.Spend(value.extent().weight);
+    Write(ToString(value));
+    return Flow::kNext;
+  }
+
+  Flow Do(const If& node, Frame* frame) {
+    for (const auto& [condition, block] : node.branches) {
+      if (Evaluate(condition, frame).Truthy()) return Execute(block, frame);
+    }
+    return Execute(node.otherwise, frame);
+  }
+
+  Flow Do(const For& node, Frame* frame) {
+    const std::vector<Value> items = LoopItems(node, frame);
+    for (size_t i = 0; i < items.size(); ++i) {
+      Frame inner{frame, {}};
+      inner.names.emplace_back("loop", LoopVariable(items, i));
+      Assign(node.target, items[i], &inner);
+      if (Execute(node.body, &inner) == Flow::kBreak) break;
+    }
+    if (!items.empty()) return Flow::kNext;
+    Frame inner{frame, {}};
+    return Execute(node.otherwise, &inner);
+  }
+
+  std::vector<Value> LoopItems(const For& node, Frame* frame) {
+    std::vector<Value> items = ItemsOf(Evaluate(node.items, frame), runtime_);
+    if (node.condition == nullptr) return items;
+    std::vector<Value> kept;
+    for (Value& item : items) {
+      Frame inner{frame, {}};
+      Assign(node.target, item, &inner);
+      if (Evaluate(node.condition, &inner).Truthy()) {
+        kept.push_back(std::move(item));
+      }
+    }
+    return kept;
+  }
+
+  Value LoopVariable(const std::vector<Value>& items, size_t i) {
+    const auto index = static_cast<int64_t>(i);
+    const auto size = static_cast<int64_t>(items.size());
+    std::vector<std::pair<std::string, Value>> loop = {
+        {"index", index + 1},
+        {"index0", index},
+        {"revindex", size - index},
+        {"revindex0", size - index - 1},
+        {"first", i == 0},
+        {"last", index + 1 == size},
+        {"length", size}};
+    if (i > 0) loop.emplace_back("previtem", items[i - 1]);
+    if (i + 1 < items.size()) loop.emplace_back("nextitem", items[i + 1]);
+    runtime_.Spend(loop.size() * kStep);
+    return Value::MakeMapping(std::move(loop));
+  }
+
+  Flow Do(const Set& node, Frame* frame) {
+    Assign(node.target, Evaluate(node.value, frame), frame);
+    return Flow::kNext;
+  }
+
+  Flow Do(const SetBlock& node, Frame* frame) {
+    Frame inner{frame, {}};
+    Value value = Captured(node.body, &inner);
+    for (const ExpressionPtr& filter : node.filters) {
+      value = Apply(std::get<Filter>(filter->node), std::move(value), frame);
+    }
+    Assign(node.target, std::move(value), frame);
+    return Flow::kNext;
+  }
+
+  Flow Do(const MacroDefinition& node, Frame* frame) {
+    frame->Set(node.macro->name, Callable{.macro = node.macro.get()});
+    return Flow::kNext;
+  }
+
+  Flow Do(const Scope& node, Frame* frame) {
+    Frame inner{frame, {}};
+    return Execute(node.body, &inner);
+  }
+
+  Flow Do(const With& node, Frame* frame) {
+    Frame inner{frame, {}};
+    for (const auto& [name, value] : node.names) {
+      inner.Set(name, Evaluate(value, frame));
+    }
+    return Execute(node.body, &inner);
+  }
+
+  Flow Do(const Break&, Frame*) { return Flow::kBreak; }
+  Flow Do(const Continue&, Frame*) { return Flow::kContinue; }
+
+  void Assign(const Target& target, Value value, Frame* frame) {
+    if (!target.attribute.empty()) {
+      Namespace* space = Lookup(target.names[0], frame).AsNamespace();
+      if (space == nullptr) {
+        Fail(ErrorKind::kUserInput, "{} is no namespace: {}.{} can't be set",
+             target.names[0], target.names[0], target.attribute);
+      }
+      runtime_.Spend(space->items.size() * kStep);
+      space->Set(target.attribute, std::move(value));
+      return;
+    }
+    if (!target.tuple) {
+      frame->Set(target.names[0], std::move(value));
+      return;
+    }
+    std::vector<Value> items = ItemsOf(value, runtime_);
+    if (items.size() != target.names.size()) {
+      Fail(ErrorKind::kUserInput, "{} values for {} names", items.size(),
+           target.names.size());
+    }
+    for (size_t i = 0; i < items.size(); ++i) {
+      frame->Set(target.names[i], std::move(items[i]));
+    }
+  }
+
+  // --- Expressions.
+
+  Value Evaluate(const ExpressionPtr& expression, Frame* frame) {
+    const Level level(this);
+    line_ = expression->line;
+    return std::visit([&](const auto& node) { return Get(node, frame); },
+                      expression->node);
+  }
+
+  Value Lookup(const std::string& name, const Frame* frame) {
+    for (; frame != nullptr; frame = frame->parent) {
+      runtime_.Spend(frame->names.size());
+      for (const auto& [known, value] : frame->names) {
+        if (known == name) return value;
+      }
+    }
+    if (const NativeFunction function = FindGlobal(name)) {
+      return Callable{.native = function};
+    }
+    return Value::MakeUndefined(name);
+  }
+
+  Value Get(const Literal& node, Frame*) { return node.value; }
+
+  Value Get(const Name& node, Frame* frame) { return Lookup(node.name, frame); }
+
+  Value Get(const ListDisplay& node, Frame* frame) {
+    std::vector<Value> items;
+    for (const ExpressionPtr& item : node.items) {
+      items.push_back(Evaluate(item, frame));
+    }
+    return Value::MakeList(std::move(items), node.tuple);
+  }
+
+  Value Get(const DictDisplay& node, Frame* frame) {
+    std::vector<std::pair<std::string, Value>> items;
+    for (const auto& [key_node, value_node] : node.items) {
+      const Value key_value = Evaluate(key_node, frame);
+      const std::string& key = TextOf(key_value, "the key of a dict");
+      Value value = Evaluate(value_node, frame);
+      const auto it = std::ranges::find(
+          items, key, [](const auto& item) { return item.first; });
+      if (it == items.end()) {
+        items.emplace_back(key, std::move(value));
+      } else {
+        it->second = std::move(value);
+      }
+    }
+    return Value::MakeMapping(std::move(items));
+  }
+
+  Value Get(const Attribute& node, Frame* frame) {
+    return AttributeOf(Evaluate(node.object, frame), node.name, runtime_);
+  }
+
+  Value Get(const Item& node, Frame* frame) {
+    const Value object = Evaluate(node.object, frame);
+    return ItemOf(object, Evaluate(node.key, frame), runtime_);
+  }
+
+  Value Get(const Slice& node, Frame* frame) {
+    const Value object = Evaluate(node.object, frame);
+    const auto bound =
+        [&](const ExpressionPtr& part) -> std::optional<int64_t> {
+      const Value value = part ? Evaluate(part, frame) : Value(None{});
+      if (value.IsNone()) return std::nullopt;
+      return IntegerOf(value, "the bound of a slice");
+    };
+    const auto start = bound(node.start);
+    const auto stop = bound(node.stop);
+    return SliceOf(object, start, stop, bound(node.step), runtime_);
+  }
+
+  Arguments EvaluateArguments(const CallArguments& node, Frame* frame) {
+    Arguments arguments;
+    for (const ExpressionPtr& value : node.positional) {
+      arguments.positional.push_back(Evaluate(value, frame));
+    }
+    for (const auto& [name, value] : node.named) {
+      arguments.named.emplace_back(name, Evaluate(value, frame));
+    }
+    return arguments;
+  }
+
+  Value CallNative(NativeFunction function, Arguments arguments) {
+    Call call(&runtime_, std::move(arguments));
+    return function(call);
+  }
+
+  Value Get(const CallExpression& node, Frame* frame) {
+    const Value function = Evaluate(node.function, frame);
+    const Callable* callable = function.AsCallable();
+    if (callable == nullptr) {
+      Fail(ErrorKind::kUserInput, "{} can't be called", function.TypeName());
+    }
+    Arguments arguments = EvaluateArguments(node.arguments, frame);
+    if (callable->macro != nullptr) {
+      return CallMacro(*callable->macro, std::move(arguments));
+    }
+    if (callable->self != nullptr) {
+      arguments.positional.insert(arguments.positional.begin(),
+                                  *callable->self);
+    }
+    return CallNative(callable->native, std::move(arguments));
+  }
+
+  // A macro sees its arguments and the names of the template's top.
+  Value CallMacro(const Macro& macro, Arguments arguments) {
+    Frame frame{root_, {}};
+    const size_t given = arguments.positional.size();
+    if (given > macro.parameters.size()) {
+      Fail(ErrorKind::kUserInput, "macro {} has {} arguments, expected {}",
+           macro.name, given, macro.parameters.size());
+    }
+    for (const auto& [name, unused] : arguments.named) {
+      const size_t i = IndexOf(macro.parameters, name);
+      if (i < given || i == macro.parameters.size()) {
+        Fail(ErrorKind::kUserInput, "unexpected argument \"{}\" of macro {}",
+             name, macro.name);
+      }
+    }
+    // In this order: a default may name the parameters before it.
+    for (size_t i = 0; i < macro.parameters.size(); ++i) {
+      const auto& [name, fallback] = macro.parameters[i];
+      const size_t named = IndexOf(arguments.named, name);
+      if (i < given) {
+        frame.Set(name, std::move(arguments.positional[i]));
+      } else if (named < arguments.named.size()) {
+        frame.Set(name, std::move(arguments.named[named].second));
+      } else if (fallback != nullptr) {
+        frame.Set(name, Evaluate(fallback, &frame));
+      } else {
+        frame.Set(name, Value::MakeUndefined(name));
+      }
+    }
+    return Captured(macro.body, &frame);
+  }
+
+  Value Apply(const Filter& node, Value subject, Frame* frame) {
+    const NativeFunction filter = FindFilter(node.name);
+    Arguments arguments = EvaluateArguments(node.arguments, frame);
+    arguments.positional.insert(arguments.positional.begin(),
+                                std::move(subject));
+    return CallNative(filter, std::move(arguments));
+  }
+
+  Value Get(const Filter& node, Frame* frame) {
+    return Apply(node, Evaluate(node.value, frame), frame);
+  }
+
+  Value Get(const Test& node, Frame* frame) {
+    const NativeFunction test = FindTest(node.name);
+    Value subject = Evaluate(node.value, frame);
+    Arguments arguments = EvaluateArguments(node.arguments, frame);
+    arguments.positional.insert(arguments.positional.begin(),
+                                std::move(subject));
+    return CallNative(test, std::move(arguments));
+  }
+
+  Value Get(const Unary& node, Frame* frame) {
+    const Value operand = Evaluate(node.operand, frame);
+    if (node.operation == "not") return !operand.Truthy();
+    return Signed(node.operation, operand);
+  }
+
+  Value Get(const Binary& node, Frame* frame) {
+    const Value left = Evaluate(node.left, frame);
+    if (node.operation == "and") {
+      return left.Truthy() ? Evaluate(node.right, frame) : left;
+    }
+    if (node.operation == "or") {
+      return left.Truthy() ? left : Evaluate(node.right, frame);
+    }
+    return Arithmetic(node.operation, left, Evaluate(node.right, frame),
+                      runtime_);
+  }
+
+  Value Get(const Comparison& node, Frame* frame) {
+    Value left = Evaluate(node.first, frame);
+    for (const auto& [operation, operand] : node.rest) {
+      Value right = Evaluate(operand, frame);
+      if (!Compare(operation, left, right)) return false;
+      left = std::move(right);
+    }
+    return true;
+  }
+
+  bool Compare(const std::string& operation, const Value& left,
+               const Value& right) {
+    if (operation == "in") return IsIn(left, right, runtime_);
+    if (operation == "not in") return !IsIn(left, right, runtime_);
+    runtime_.Spend(left.extent().weight);
+    runtime_.Spend(right.extent().weight);
+    if (operation == "==") return Equal(left, right);
+    if (operation == "!=") return !Equal(left, right);
+    const auto order = Order(left, right);
+    if (!order) return false;
+    if (*order == 0) return operation.size() == 2;  // "<=" or ">="
+    return (*order < 0) == operation.starts_with('<');
+  }
+
+  Value Get(const Concatenation& node, Frame* frame) {
+    std::string text;
+    for (const ExpressionPtr& part : node.parts) {
+      const Value value = Evaluate(part, frame);
+      runtime_.Spend(value.extent().weight);
+      text += ToString(value);
+    }
+    return text;
+  }
+
+  Value Get(const Conditional& node, Frame* frame) {
+    if (Evaluate(node.condition, frame).Truthy()) {
+      return Evaluate(node.then, frame);
+    }
+    if (node.otherwise != nullptr) return Evaluate(node.otherwise, frame);
+    return Value::MakeUndefined("the else of an if");
+  }
+
+  Runtime runtime_;
+  const Frame* root_ = nullptr;
+  std::string* out_ = nullptr;
+  int levels_ = 0;
+  int line_ = 0;
+};
+
+}  // namespace
+
+struct Template::Tree {
+  Block block;
+};
+
+Template::Template(std::string_view source, std::string where)
+    : where_(std::move(where)) {
+  if (source.size() > kMaxTemplateBytes) {
+    Fail(ErrorKind::kUnsupported,
+         "{}: a chat template of {} bytes; {} are the most", where_,
+         source.size(), kMaxTemplateBytes);
+  }
+  if (ReplaceInvalidUtf8(source) != source) {
+    Fail(ErrorKind::kCorruptFile, "{}: the chat template is not UTF-8", where_);
+  }
+  try {
+    tree_ = std::make_unique<const Tree>(Tree{Parse(source)});
+  } catch (const Error& e) {
+    Fail(e.kind(), "{}: chat template: {}", where_, e.what());
+  }
+}
+
+Template::Template(Template&&) noexcept = default;
+Template& Template::operator=(Template&&) noexcept = default;
+Template::~Template() = default;
+
+std::string Template::Render(const OrderedJson& variables) const {
+  Renderer renderer;
+  try {
+    return renderer.Run(tree_->block, variables);
+  } catch (const Error& e) {
+    Fail(e.kind(), "{}: chat template: line {}: {}", where_, renderer.line(),
+         e.what());
+  }
+}
+
+}  // namespace mobe::jinja

@@ -1,0 +1,98 @@
+// What runs beside a template: the bound on its work, its namespaces, and the
+// filters, tests, methods and functions that it may call.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "jinja/value.h"
+
+namespace mobe::jinja {
+
+// About the bytes that a template may look at and write, each step counted as
+// kStep. The longest conversations of real models take a hundredth; at the
+// bound about a second has passed.
+inline constexpr uint64_t kMaxWork = 128u << 20;
+inline constexpr uint64_t kStep = 16;
+
+class Runtime {
+ public:
+  // Counts work, before it is done. Fails with kUnsupported beyond kMaxWork.
+  void Spend(uint64_t bytes);
+
+  // Lives as long as the runtime.
+  Namespace* MakeNamespace();
+
+ private:
+  uint64_t work_ = 0;
+  std::deque<Namespace> namespaces_;
+};
+
+// A call of a function of this program. Filters, tests and methods have their
+// subject as first argument.
+class Call {
+ public:
+  Call(Runtime* runtime, Arguments arguments)
+      : runtime_(runtime), arguments_(std::move(arguments)) {}
+
+  Runtime& runtime() { return *runtime_; }
+  const Arguments& arguments() const { return arguments_; }
+
+  // The arguments by the names of the parameters; null for one left out.
+  // Fails with kUserInput when there are too many, one has another name, or
+  // one of the first `required` is missing.
+  std::vector<const Value*> Bind(std::initializer_list<std::string_view> names,
+                                 size_t required) const;
+
+  // A text as a result; counts it.
+  Value Text(std::string text);
+  // A list as a result; counts it.
+  Value List(std::vector<Value> items);
+
+ private:
+  Runtime* runtime_;
+  Arguments arguments_;
+};
+
+// These fail with kUnsupported for a name that they do not know.
+NativeFunction FindFilter(std::string_view name);
+NativeFunction FindTest(std::string_view name);
+// Null when a value of this type has no such method in Python; fails when it
+// has, but mobe has not.
+NativeFunction FindMethod(const Value& self, std::string_view name);
+// range, namespace and the like; null for others.
+NativeFunction FindGlobal(std::string_view name);
+
+// The value as an integer or text, which `what` names in errors: kUserInput.
+int64_t IntegerOf(const Value& value, std::string_view what);
+const std::string& TextOf(const Value& value, std::string_view what);
+// What a loop over the value goes through: items, keys, characters; nothing
+// for an undefined value. Counts it.
+std::vector<Value> ItemsOf(const Value& value, Runtime& runtime);
+// object[key] and object.name. Undefined when there is none; fails with
+// kUserInput when the object itself is undefined.
+Value ItemOf(const Value& object, const Value& key, Runtime& runtime);
+Value AttributeOf(const Value& object, const std::string& name,
+                  Runtime& runtime);
+// `item in value`.
+bool IsIn(const Value& item, const Value& value, Runtime& runtime);
+
+// One function by its name, for tables.
+struct NamedFunction {
+  std::string_view name;
+  NativeFunction function;
+};
+template <size_t n>
+NativeFunction FindNamed(const NamedFunction (&table)[n],
+                         std::string_view name) {
+  for (const NamedFunction& entry : table) {
+    if (entry.name == name) return entry.function;
+  }
+  return nullptr;
+}
+
+}  // namespace mobe::jinja

@@ -1,0 +1,386 @@
+#include "jinja/value.h"
+
+#include <algorithm>
+#include <cmath>
+#include <compare>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/unicode.h"
+#include "jinja/python_text.h"
+
+namespace mobe::jinja {
+namespace {
+
+uint64_t AddSaturated(uint64_t a, uint64_t b) {
+  return CheckedAdd(a, b).value_or(UINT64_MAX);
+}
+
+// Of a list or dict, from its items one by one.
+class ExtentSum {
+ public:
+  void Add(const Extent& item, size_t key_size = 0) {
+    depth_ = std::max(depth_, item.depth);
+    weight_ = AddSaturated(weight_, AddSaturated(item.weight, key_size));
+  }
+  Extent Total() const {
+    if (depth_ >= kMaxValueDepth) {
+      Fail(ErrorKind::kUnsupported, "values are nested deeper than {} levels",
+           kMaxValueDepth);
+    }
+    return {depth_ + 1, weight_};
+  }
+
+ private:
+  int depth_ = 0;
+  uint64_t weight_ = 2;
+};
+
+template <class Items>
+const Value* FindIn(const Items& items, std::string_view key) {
+  const auto it = std::ranges::find(
+      items, key,
+      [](const auto& item) -> std::string_view { return item.first; });
+  return it == items.end() ? nullptr : &it->second;
+}
+
+// JSON's escapes; json.dumps leaves DEL alone.
+std::string JsonString(std::string_view text, bool ensure_ascii) {
+  std::string out = "\"";
+  const auto unit = [&out](uint32_t u) { out += fmt::format("\\u{:04x}", u); };
+  for (const char32_t c : python::Decode(text)) {
+    constexpr std::string_view kEscaped = "\"\\\n\r\t\b\f";
+    constexpr std::string_view kLetters = "\"\\nrtbf";
+    const size_t i =
+        c < 0x80 ? kEscaped.find(static_cast<char>(c)) : std::string_view::npos;
+    if (i != std::string_view::npos) {
+      out += '\\';
+      out += kLetters[i];
+    } else if (c < 0x20 || (ensure_ascii && c > 0x7e && c < 0x10000)) {
+      unit(c);
+    } else if (ensure_ascii && c >= 0x10000) {
+      unit(0xd800 + ((c - 0x10000) >> 10));
+      unit(0xdc00 + ((c - 0x10000) & 0x3ff));
+    } else {
+      AppendUtf8(c, out);
+    }
+  }
+  return out + '"';
+}
+
+std::string JsonNumber(double value) {
+  if (std::isnan(value)) return "NaN";
+  if (std::isinf(value)) return value < 0 ? "-Infinity" : "Infinity";
+  return python::Repr(value);
+}
+
+class JsonWriter {
+ public:
+  explicit JsonWriter(const JsonFormat& format) : format_(format) {}
+
+  std::string Write(const Value& value) {
+    Add(value);
+    return std::move(out_);
+  }
+
+ private:
+  void Add(const Value& value) {
+    if (value.IsNone()) {
+      out_ += "null";
+    } else if (const bool* b = value.AsBool()) {
+      out_ += *b ? "true" : "false";
+    } else if (const double* number = value.AsFloat()) {
+      out_ += JsonNumber(*number);
+    } else if (const auto integer = value.AsInteger()) {
+      out_ += std::to_string(*integer);
+    } else if (const std::string* text = value.AsString()) {
+      out_ += JsonString(*text, format_.ensure_ascii);
+    } else if (const Sequence* sequence = value.AsSequence()) {
+      AddAll('[', ']', sequence->items, [this](const Value& v) { Add(v); });
+    } else if (const Mapping* mapping = value.AsMapping()) {
+      auto items = mapping->items;
+      if (format_.sort_keys) {
+        std::ranges::stable_sort(items, {}, [](auto& i) { return i.first; });
+      }
+      AddAll('{', '}', items, [this](const auto& item) {
+        out_ += JsonString(item.first, format_.ensure_ascii);
+        out_ += format_.key_separator;
+        Add(item.second);
+      });
+    } else {
+      Fail(ErrorKind::kUserInput, "tojson: {} can't be written as JSON",
+           value.TypeName());
+    }
+  }
+
+  template <class Items, class AddItem>
+  void AddAll(char open, char close, const Items& items, const AddItem& add) {
+    out_ += open;
+    if (!items.empty()) {
+      ++level_;
+      for (size_t i = 0; i < items.size(); ++i) {
+        if (i > 0) out_ += format_.item_separator;
+        NewLine();
+        add(items[i]);
+      }
+      --level_;
+      NewLine();
+    }
+    out_ += close;
+  }
+
+  void NewLine() {
+    if (!format_.indent) return;
+    out_ += '\n';
+    for (int i = 0; i < level_; ++i) out_ += *format_.indent;
+  }
+
+  const JsonFormat& format_;
+  std::string out_;
+  int level_ = 0;
+};
+
+std::string JoinReprs(const std::vector<std::string>& parts, const char* open,
+                      const char* close) {
+  std::string out = open;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (i > 0) out += ", ";
+    out += parts[i];
+  }
+  return out + close;
+}
+
+bool EqualItems(const Mapping& a, const Mapping& b) {
+  const auto sorted = [](const Mapping& mapping) {
+    std::vector<const std::pair<std::string, Value>*> items;
+    for (const auto& item : mapping.items) items.push_back(&item);
+    std::ranges::sort(items, {}, [](const auto* item) { return item->first; });
+    return items;
+  };
+  return std::ranges::equal(
+      sorted(a), sorted(b), [](const auto* x, const auto* y) {
+        return x->first == y->first && Equal(x->second, y->second);
+      });
+}
+
+std::optional<int> ToInt(std::partial_ordering order) {
+  if (order == std::partial_ordering::unordered) return std::nullopt;
+  return order < 0 ? -1 : order > 0 ? 1 : 0;
+}
+
+}  // namespace
+
+const Value* Mapping::Find(std::string_view key) const {
+  return FindIn(items, key);
+}
+
+const Value* Namespace::Find(std::string_view key) const {
+  return FindIn(items, key);
+}
+
+void Namespace::Set(const std::string& key, Value value) {
+  const auto it =
+      std::ranges::find(items, key, [](auto& i) { return i.first; });
+  if (it == items.end()) {
+    items.emplace_back(key, std::move(value));
+  } else {
+    it->second = std::move(value);
+  }
+}
+
+Value Value::MakeUndefined(std::string name) {
+  Value value;
+  value.data_ = Undefined{std::make_shared<const std::string>(std::move(name))};
+  return value;
+}
+
+Value Value::MakeList(std::vector<Value> items, bool tuple) {
+  ExtentSum sum;
+  for (const Value& item : items) sum.Add(item.extent());
+  Value value;
+  value.data_ = std::make_shared<const Sequence>(
+      Sequence{std::move(items), tuple, sum.Total()});
+  return value;
+}
+
+Value Value::MakeMapping(std::vector<std::pair<std::string, Value>> items) {
+  ExtentSum sum;
+  for (const auto& [key, item] : items) sum.Add(item.extent(), key.size());
+  Value value;
+  value.data_ =
+      std::make_shared<const Mapping>(Mapping{std::move(items), sum.Total()});
+  return value;
+}
+
+Value Value::FromJson(const OrderedJson& json) {
+  switch (json.type()) {
+    case OrderedJson::value_t::boolean:
+      return json.get<bool>();
+    case OrderedJson::value_t::number_unsigned:
+      if (json.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) {
+        Fail(ErrorKind::kUserInput, "the number {} is beyond 64 bits",
+             json.get<uint64_t>());
+      }
+      return static_cast<int64_t>(json.get<uint64_t>());
+    case OrderedJson::value_t::number_integer:
+      return json.get<int64_t>();
+    case OrderedJson::value_t::number_float:
+      return json.get<double>();
+    case OrderedJson::value_t::string:
+      return ReplaceInvalidUtf8(json.get_ref<const std::string&>());
+    case OrderedJson::value_t::array: {
+      std::vector<Value> items;
+      items.reserve(json.size());
+      for (const OrderedJson& item : json) items.push_back(FromJson(item));
+      return MakeList(std::move(items));
+    }
+    case OrderedJson::value_t::object: {
+      std::vector<std::pair<std::string, Value>> items;
+      items.reserve(json.size());
+      for (const auto& [key, item] : json.items()) {
+        items.emplace_back(ReplaceInvalidUtf8(key), FromJson(item));
+      }
+      return MakeMapping(std::move(items));
+    }
+    default:
+      return None{};
+  }
+}
+
+std::optional<int64_t> Value::AsInteger() const {
+  if (const bool* b = AsBool()) return *b ? 1 : 0;
+  if (const auto* i = std::get_if<int64_t>(&data_)) return *i;
+  return std::nullopt;
+}
+
+std::optional<double> Value::AsNumber() const {
+  if (const double* d = AsFloat()) return *d;
+  if (const auto i = AsInteger()) return static_cast<double>(*i);
+  return std::nullopt;
+}
+
+const std::string* Value::AsString() const {
+  const auto* p = std::get_if<std::shared_ptr<const std::string>>(&data_);
+  return p == nullptr ? nullptr : p->get();
+}
+
+const Sequence* Value::AsSequence() const {
+  const auto* p = std::get_if<std::shared_ptr<const Sequence>>(&data_);
+  return p == nullptr ? nullptr : p->get();
+}
+
+const Mapping* Value::AsMapping() const {
+  const auto* p = std::get_if<std::shared_ptr<const Mapping>>(&data_);
+  return p == nullptr ? nullptr : p->get();
+}
+
+Namespace* Value::AsNamespace() const {
+  const auto* p = std::get_if<Namespace*>(&data_);
+  return p == nullptr ? nullptr : *p;
+}
+
+std::string Value::TypeName() const {
+  if (const auto* undefined = std::get_if<Undefined>(&data_)) {
+    if (undefined->name == nullptr) return "an undefined value";
+    return *undefined->name + ", which is undefined,";
+  }
+  static constexpr const char* kNames[] = {
+      "",    "None", "bool", "int",       "float",
+      "str", "list", "dict", "namespace", "a function"};
+  const Sequence* sequence = AsSequence();
+  return sequence != nullptr && sequence->tuple ? "tuple"
+                                                : kNames[data_.index()];
+}
+
+bool Value::Truthy() const {
+  if (IsUndefined() || IsNone()) return false;
+  if (const auto number = AsNumber()) return *number != 0;
+  if (const std::string* text = AsString()) return !text->empty();
+  if (const Sequence* sequence = AsSequence()) return !sequence->items.empty();
+  if (const Mapping* mapping = AsMapping()) return !mapping->items.empty();
+  return true;
+}
+
+Extent Value::extent() const {
+  if (const std::string* text = AsString()) return {0, text->size() + 2};
+  if (const Sequence* sequence = AsSequence()) return sequence->extent;
+  if (const Mapping* mapping = AsMapping()) return mapping->extent;
+  const Callable* callable = AsCallable();
+  const bool method = callable != nullptr && callable->self != nullptr;
+  return method ? callable->self->extent() : Extent{};
+}
+
+std::string ToString(const Value& value) {
+  if (value.IsUndefined()) return "";
+  if (const std::string* text = value.AsString()) return *text;
+  return Repr(value);
+}
+
+std::string Repr(const Value& value) {
+  if (value.IsUndefined()) return "Undefined";
+  if (value.IsNone()) return "None";
+  if (const bool* b = value.AsBool()) return *b ? "True" : "False";
+  if (const double* number = value.AsFloat()) return python::Repr(*number);
+  if (const auto integer = value.AsInteger()) return std::to_string(*integer);
+  if (const std::string* text = value.AsString()) return python::Repr(*text);
+  std::vector<std::string> parts;
+  if (const Sequence* sequence = value.AsSequence()) {
+    for (const Value& item : sequence->items) parts.push_back(Repr(item));
+    if (!sequence->tuple) return JoinReprs(parts, "[", "]");
+    return JoinReprs(parts, "(", parts.size() == 1 ? ",)" : ")");
+  }
+  if (const Mapping* mapping = value.AsMapping()) {
+    for (const auto& [key, item] : mapping->items) {
+      parts.push_back(python::Repr(key) + ": " + Repr(item));
+    }
+    return JoinReprs(parts, "{", "}");
+  }
+  Fail(ErrorKind::kUnsupported, "{} can't be printed", value.TypeName());
+}
+
+std::string ToJson(const Value& value, const JsonFormat& format) {
+  return JsonWriter(format).Write(value);
+}
+
+bool Equal(const Value& a, const Value& b) {
+  const auto i = a.AsInteger(), j = b.AsInteger();
+  if (i && j) return *i == *j;
+  const auto x = a.AsNumber(), y = b.AsNumber();
+  if (x || y) return x && y && *x == *y;
+  const std::string *s = a.AsString(), *t = b.AsString();
+  if (s || t) return s && t && *s == *t;
+  const Sequence *l = a.AsSequence(), *m = b.AsSequence();
+  if (l || m) {
+    return l && m && l->tuple == m->tuple &&
+           std::ranges::equal(l->items, m->items, Equal);
+  }
+  const Mapping *d = a.AsMapping(), *e = b.AsMapping();
+  if (d || e) return d && e && (d == e || EqualItems(*d, *e));
+  if (a.AsNamespace() || b.AsNamespace()) {
+    return a.AsNamespace() == b.AsNamespace();
+  }
+  return (a.IsNone() && b.IsNone()) || (a.IsUndefined() && b.IsUndefined());
+}
+
+std::optional<int> Order(const Value& a, const Value& b) {
+  const auto i = a.AsInteger(), j = b.AsInteger();
+  if (i && j) return ToInt(*i <=> *j);
+  const auto x = a.AsNumber(), y = b.AsNumber();
+  if (x && y) return ToInt(*x <=> *y);
+  const std::string *s = a.AsString(), *t = b.AsString();
+  // The order of the bytes of UTF-8 is that of the code points.
+  if (s && t) return ToInt(*s <=> *t);
+  const Sequence *l = a.AsSequence(), *m = b.AsSequence();
+  if (l && m && l->tuple == m->tuple) {
+    const size_t common = std::min(l->items.size(), m->items.size());
+    for (size_t k = 0; k < common; ++k) {
+      if (Equal(l->items[k], m->items[k])) continue;
+      return Order(l->items[k], m->items[k]);
+    }
+    return ToInt(l->items.size() <=> m->items.size());
+  }
+  Fail(ErrorKind::kUserInput, "{} and {} have no order", a.TypeName(),
+       b.TypeName());
+}
+
+}  // namespace mobe::jinja
