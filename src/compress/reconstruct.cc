@@ -16,11 +16,18 @@
 namespace mobe {
 namespace {
 
-// The factors of the layer and kind read last: tensors come in their order.
+// What was read last: tensors come by layer and kind, then by expert.
 struct LoadedFactors {
   int64_t layer = -1;
   Role role = Role::kEmbedding;
-  Factors factors;
+  ExpertGroup group;
+  Factors shared;
+
+  bool Serves(const TensorSpec& spec) const {
+    return layer == spec.layer && role == spec.role &&
+           group.first <= spec.expert &&
+           spec.expert < group.first + group.count;
+  }
 };
 
 // The kind of a matrix that is factored; null for any other tensor.
@@ -45,23 +52,31 @@ void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
   const std::optional<Recipe> recipe = ReadRecipe(model.checkpoint.folder());
   CheckOutputFolder(out);
   LoadedFactors loaded;
-  Buffer<float> scratch;
   Buffer<float> product;
   const auto compute = [&](const TensorSpec& spec, float* values) {
     const MatrixKind* kind = FactoredKind(model, spec);
     if (kind == nullptr) return false;
-    if (loaded.layer != spec.layer || loaded.role != spec.role) {
-      loaded = {spec.layer, spec.role, LoadFactors(model, spec.layer, *kind)};
+    if (!loaded.Serves(spec)) {
+      const FactorShape& shape = *model.Factored(spec.layer, *kind);
+      const int64_t in_group = model.config.num_experts / shape.groups;
+      const ExpertGroup group =
+          GroupAt(model.config, shape, spec.expert / in_group);
+      loaded = {};  // not both in memory
+      loaded = {spec.layer, spec.role, group,
+                LoadShared(model, spec.layer, *kind, group)};
+    }
+    const auto build = [&](float* matrix) {
+      BuildMatrix(model, spec.layer, *kind, loaded.group, loaded.shared,
+                  spec.expert, matrix);
+    };
+    if (!kind->transposed) {
+      build(values);
+      return true;
     }
     const int64_t rows = model.config.expert_size;
     const int64_t cols = model.config.hidden_size;
-    if (!kind->transposed) {
-      BuildExpert(loaded.factors, spec.expert, rows, cols, &scratch, values);
-      return true;
-    }
     product.Resize(rows * cols);
-    BuildExpert(loaded.factors, spec.expert, rows, cols, &scratch,
-                product.data());
+    build(product.data());
     Transpose(product.data(), rows, cols, values);
     return true;
   };

@@ -12,6 +12,7 @@
 #include "compress/recipe.h"
 #include "io/fp8.h"
 #include "mobe/copy_tensors.h"
+#include "mobe/measure.h"
 #include "mobe/tensors.h"
 
 namespace mobe {
@@ -51,7 +52,7 @@ class Verifier {
     if (measurable) {
       OpenedModel opened{std::move(checkpoint_), original_.family,
                          original_.config, format_, specs};
-      MeasureMatrices(opened);
+      MeasureAll(opened);
     }
     return std::move(report_);
   }
@@ -183,7 +184,7 @@ class Verifier {
     }
   }
 
-  void MeasureMatrices(const OpenedModel& opened) {
+  void MeasureAll(const OpenedModel& opened) {
     // The matrices of IsApproximate.
     std::vector<std::pair<int64_t, const MatrixKind*>> matrices;
     for (int64_t layer = 0; layer < opened.config.num_layers; ++layer) {
@@ -195,29 +196,13 @@ class Verifier {
     }
     for (size_t i = 0; i < matrices.size(); ++i) {
       const auto& [layer, kind] = matrices[i];
-      const FitTarget target = LoadTarget(original_, layer, *kind);
-      MatrixReport matrix{layer, kind->name, {}};
-      matrix.error = format_ ? MeasureFactored(opened, target, layer, *kind)
-                             : MeasurePlain(opened, target, layer, *kind);
+      const MatrixReport matrix{
+          layer, kind->name, MeasureMatrices(original_, opened, layer, *kind)};
       Report(opened, layer, *kind, matrix);
       progress_(
           {static_cast<double>(i + 1) / static_cast<double>(matrices.size()),
            fmt::format("layer {} {}", layer, kind->name), ""});
     }
-  }
-
-  FitError MeasureFactored(const OpenedModel& opened, const FitTarget& target,
-                           int64_t layer, const MatrixKind& kind) {
-    const Factors factors = LoadFactors(opened, layer, kind);
-    return MeasureFit(target, factors);
-  }
-
-  // A plain matrix is A with N = 1: measured as the difference of the two.
-  FitError MeasurePlain(const OpenedModel& opened, const FitTarget& target,
-                        int64_t layer, const MatrixKind& kind) {
-    return MeasureDifference(target, [&](int64_t expert, float* product) {
-      LoadMatrix(opened, layer, kind, expert, product);
-    });
   }
 
   void Report(const OpenedModel& opened, int64_t layer, const MatrixKind& kind,

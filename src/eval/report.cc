@@ -1,13 +1,10 @@
 #include "eval/report.h"
 
-#include <cblas.h>
-#include <lapacke.h>
-
 #include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
-#include "base/parallel.h"
+#include "mobe/measure.h"
 #include "mobe/tensors.h"
 
 namespace mobe {
@@ -58,6 +55,19 @@ std::vector<int64_t> EvenlySpaced(const std::vector<int64_t>& layers) {
   return chosen;
 }
 
+// Alpha of a group into that of all experts, which has zeros for the bases of
+// other groups.
+void PutAlpha(const Factors& shared, const ExpertGroup& group,
+              FactoredMatrix* matrix) {
+  const int64_t in_group = shared.num_bases;
+  const int64_t first_basis = group.first / group.count * in_group;
+  for (int64_t e = 0; e < group.count; ++e) {
+    std::copy_n(shared.alpha.data() + e * in_group, in_group,
+                matrix->alpha.data() + (group.first + e) * matrix->num_bases +
+                    first_basis);
+  }
+}
+
 double BasesUsed(const FactoredMatrix& matrix) {
   double total = 0;
   for (int64_t e = 0; e < matrix.experts; ++e) {
@@ -73,37 +83,22 @@ double BasesUsed(const FactoredMatrix& matrix) {
   return total / static_cast<double>(matrix.experts);
 }
 
-}  // namespace
-
-Energy SingularValueEnergy(const float* rows, int64_t count, int64_t size) {
-  openblas_set_num_threads(1);  // blocks run in parallel instead
-  Buffer<float> gram(size * size);
-  constexpr int64_t kBlock = 128;
-  ParallelRanges(size, kBlock, [&](int64_t begin, int64_t end) {
-    // The block's rows of the upper triangle.
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans,
-                static_cast<int>(end - begin), static_cast<int>(size - begin),
-                static_cast<int>(count), 1, rows + begin,
-                static_cast<int>(size), rows + begin, static_cast<int>(size), 0,
-                gram.data() + begin * size + begin, static_cast<int>(size));
-  });
-  std::vector<float> values(size);
-  const int info =
-      LAPACKE_ssyevd(LAPACK_ROW_MAJOR, 'N', 'U', static_cast<int>(size),
-                     gram.data(), static_cast<int>(size), values.data());
-  if (info != 0) {
-    Fail(ErrorKind::kInternal, "the eigenvalues of a Gram matrix failed ({})",
-         info);
+// Of the rows of all experts' matrices.
+Energy EnergyOfOriginal(const OpenedModel& original, int64_t layer,
+                        const MatrixKind& kind) {
+  const int64_t rows = original.config.expert_size;
+  const int64_t cols = original.config.hidden_size;
+  Gram gram(cols);
+  Buffer<float> matrix(rows * cols);
+  for (int64_t e = 0; e < original.config.num_experts; ++e) {
+    CheckFinite(original, original.At(kind.expert, layer, e));
+    LoadMatrix(original, layer, kind, e, matrix.data());
+    gram.Add(matrix.data(), rows);
   }
-  Energy energy;
-  double sum = 0;
-  for (auto value = values.rbegin(); value != values.rend(); ++value) {
-    sum += std::max<double>(*value, 0);  // rounding may leave one below zero
-    energy.push_back(sum);
-  }
-  for (double& share : energy) share = sum > 0 ? share / sum : 0;
-  return energy;
+  return gram.SingularValueEnergy();
 }
+
+}  // namespace
 
 ReportData GatherReport(const OpenedModel& model, const OpenedModel* original,
                         const ProgressFn& progress) {
@@ -135,32 +130,31 @@ ReportData GatherReport(const OpenedModel& model, const OpenedModel* original,
     const MatrixKind& kind = *shape.kind;
     const bool detailed = std::ranges::count(data.detailed, layer) > 0;
     CheckFactors(model, layer, kind);
-    const Factors factors = LoadFactors(model, layer, kind);
     FactoredMatrix matrix;
     matrix.layer = layer;
     matrix.kind = kind.name;
     matrix.experts = model.config.num_experts;
-    matrix.num_bases = factors.num_bases;
+    matrix.num_bases = shape.num_bases;
     matrix.groups = shape.groups;
-    matrix.alpha.assign(factors.alpha.begin(), factors.alpha.end());
-    matrix.bases_used = BasesUsed(matrix);
-    if (detailed) {
-      matrix.bases = SingularValueEnergy(
-          factors.bases.data(), factors.num_bases * factors.rank, cols);
+    matrix.alpha.resize(matrix.experts * matrix.num_bases);
+    Gram gram(cols);
+    for (const ExpertGroup& group : GroupsOf(model.config, shape)) {
+      const Factors shared = LoadShared(model, layer, kind, group);
+      PutAlpha(shared, group, &matrix);
+      if (!detailed) continue;
+      gram.Add(shared.bases.data(), shared.num_bases * shared.rank);
     }
-    if (original != nullptr && (detailed || !data.recipe)) {
-      const FitTarget target = LoadTarget(*original, layer, kind);
-      if (detailed) {
-        matrix.original = SingularValueEnergy(
-            target.weights.data(), target.experts * target.rows, cols);
-      }
-      if (!data.recipe) {
-        RecipeMatrix measured;
-        measured.layer = layer;
-        measured.kind = kind.name;
-        measured.error = MeasureFit(target, factors);
-        data.errors.push_back(std::move(measured));
-      }
+    matrix.bases_used = BasesUsed(matrix);
+    if (detailed) matrix.bases = gram.SingularValueEnergy();
+    if (original != nullptr && detailed) {
+      matrix.original = EnergyOfOriginal(*original, layer, kind);
+    }
+    if (original != nullptr && !data.recipe) {
+      RecipeMatrix measured;
+      measured.layer = layer;
+      measured.kind = kind.name;
+      measured.error = MeasureMatrices(*original, model, layer, kind);
+      data.errors.push_back(std::move(measured));
     }
     data.matrices.push_back(std::move(matrix));
     progress({static_cast<double>(data.matrices.size()) / jobs,

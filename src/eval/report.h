@@ -8,15 +8,10 @@
 
 #include "base/progress.h"
 #include "compress/recipe.h"
+#include "eval/gram.h"
 #include "mobe/open_model.h"
 
 namespace mobe {
-
-// Share of the squared singular values of a matrix with `size` columns: values
-// [i] is the sum of the i + 1 largest over that of all. From the eigenvalues of
-// its Gram matrix.
-using Energy = std::vector<double>;
-Energy SingularValueEnergy(const float* rows, int64_t count, int64_t size);
 
 // Alpha and spectra of one layer and kind.
 struct FactoredMatrix {

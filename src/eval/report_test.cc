@@ -24,31 +24,6 @@ TEST(ReportTest, Escapes) {
             "\ufffd\ufffd\ufffd\ufffd\ufffd");
 }
 
-// Singular values 3, 2 and 0.
-TEST(ReportTest, EnergyOfKnownSingularValues) {
-  const float rows[] = {3, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0};
-  const Energy energy = SingularValueEnergy(rows, 4, 3);
-  ASSERT_EQ(energy.size(), 3u);
-  EXPECT_NEAR(energy[0], 9.0 / 13, 1e-6);
-  EXPECT_NEAR(energy[1], 1, 1e-6);
-  EXPECT_NEAR(energy[2], 1, 1e-12);
-}
-
-// More columns than a block of the Gram matrix: rows e_j have equal energy.
-TEST(ReportTest, EnergyAcrossBlocks) {
-  constexpr int64_t kSize = 200;
-  std::vector<float> rows(kSize * kSize);
-  for (int64_t i = 0; i < kSize; ++i) {  // an orthogonal matrix, full
-    for (int64_t j = 0; j < kSize; ++j) {
-      rows[i * kSize + j] = (i == j ? 1.0F : 0.0F) - 2.0F / kSize;
-    }
-  }
-  const Energy energy = SingularValueEnergy(rows.data(), kSize, kSize);
-  for (int64_t i = 0; i < kSize; ++i) {
-    EXPECT_NEAR(energy[i], static_cast<double>(i + 1) / kSize, 1e-5);
-  }
-}
-
 TEST(ReportTest, HostileStringsStayText) {
   TempFolder out;
   RunCompress(SmallModel(), QuickOptions(4), out.path());

@@ -80,11 +80,26 @@ Factors Fit(const FitTarget& target, const FitOptions& options,
 
 void BuildExpert(const Factors& factors, int64_t expert, int64_t rows,
                  int64_t cols, Buffer<float>* scratch, float* product) {
-  const int64_t rank = factors.rank;
-  internal::MixExpert(factors, expert, cols, scratch);
-  Gemm(Trans::kNo, Trans::kNo, rows, cols, rank,
-       factors.a.data() + expert * rows * rank, rank, scratch->data(), cols,
-       0.0f, product, cols);
+  BuildExpert(factors, factors.a.data() + expert * rows * factors.rank, expert,
+              rows, cols, scratch, product);
+}
+
+void BuildExpert(const Factors& shared, const float* a, int64_t expert,
+                 int64_t rows, int64_t cols, Buffer<float>* scratch,
+                 float* product) {
+  internal::MixExpert(shared, expert, cols, scratch);
+  Gemm(Trans::kNo, Trans::kNo, rows, cols, shared.rank, a, shared.rank,
+       scratch->data(), cols, 0.0f, product, cols);
+}
+
+ExpertError MeasureExpert(const float* weights, int64_t matrix_size,
+                          float* product) {
+  ExpertError error;
+  error.difference =
+      Kernels().subtract(product, 1, weights, matrix_size, product);
+  std::fill_n(product, matrix_size, 0.0f);
+  error.weights = Kernels().subtract(weights, 1, product, matrix_size, product);
+  return error;
 }
 
 namespace {
@@ -96,13 +111,8 @@ std::vector<ExpertError> MeasureExperts(const FitTarget& target,
     thread_local Buffer<float> product;
     product.Resize(target.matrix_size());
     build(e, product.data());
-    experts[e].difference =
-        Kernels().subtract(product.data(), 1, target.matrix(e),
-                           target.matrix_size(), product.data());
-    std::fill(product.begin(), product.end(), 0.0f);
-    experts[e].weights =
-        Kernels().subtract(target.matrix(e), 1, product.data(),
-                           target.matrix_size(), product.data());
+    experts[e] =
+        MeasureExpert(target.matrix(e), target.matrix_size(), product.data());
   });
   return experts;
 }

@@ -109,6 +109,9 @@ struct ExpertError {
   double difference = 0;  // squared Frobenius norm of W - A f(alpha B)
   double weights = 0;     // of W
 };
+// Of one matrix against what stands for it; the latter is overwritten.
+ExpertError MeasureExpert(const float* weights, int64_t matrix_size,
+                          float* product);
 std::vector<ExpertError> MeasureExperts(const FitTarget& target,
                                         const Factors& factors);
 FitError ErrorOf(const std::vector<ExpertError>& experts, double scale,
@@ -122,6 +125,10 @@ FitError MeasureDifference(const FitTarget& target, const BuildFn& build);
 // `scratch` is resized to [rank, cols].
 void BuildExpert(const Factors& factors, int64_t expert, int64_t rows,
                  int64_t cols, Buffer<float>* scratch, float* product);
+// The same with the expert's A from elsewhere, [rows, rank].
+void BuildExpert(const Factors& shared, const float* a, int64_t expert,
+                 int64_t rows, int64_t cols, Buffer<float>* scratch,
+                 float* product);
 
 // Rounds values to `dtype` and back: what a reader of the file will see.
 void RoundTo(DType dtype, Buffer<float>* values);

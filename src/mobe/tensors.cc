@@ -2,73 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 
 #include "base/error.h"
 #include "base/parallel.h"
 #include "io/fp8.h"
 
 namespace mobe {
-namespace {
-
-// Sample standard deviation of all weights of the experts, whose matrices have
-// that size, as the reference scales them. Asks for each matrix twice.
-double StandardDeviation(
-    int64_t experts, int64_t size,
-    const std::function<const float*(int64_t expert)>& matrix_of) {
-  const int64_t count = experts * size;
-  double sum = 0;
-  for (int64_t e = 0; e < experts; ++e) {
-    const float* matrix = matrix_of(e);
-    for (int64_t i = 0; i < size; ++i) sum += matrix[i];
-  }
-  const double mean = sum / static_cast<double>(count);
-  double squares = 0;
-  for (int64_t e = 0; e < experts; ++e) {
-    const float* matrix = matrix_of(e);
-    for (int64_t i = 0; i < size; ++i) {
-      squares += (matrix[i] - mean) * (matrix[i] - mean);
-    }
-  }
-  return count < 2 ? 0 : std::sqrt(squares / static_cast<double>(count - 1));
-}
-
-// Bases, or a factor of them, of all groups one behind the other; `size`
-// numbers for each basis.
-Buffer<float> LoadShared(const OpenedModel& model, const FactorShape& shape,
-                         Role role, int64_t size) {
-  Buffer<float> values(shape.num_bases * size);
-  float* to = values.data();
-  for (const ExpertGroup& group : GroupsOf(model.config, shape)) {
-    const TensorView& tensor = model.At(role, shape.layer, group.index);
-    LoadFloats(tensor, to);
-    to += tensor.elements();
-  }
-  return values;
-}
-
-// [experts, num_bases], with zeros outside of the groups.
-Buffer<float> LoadAlpha(const OpenedModel& model, const FactorShape& shape) {
-  const int64_t m = shape.num_bases;
-  const int64_t in_group = m / shape.groups;
-  Buffer<float> alpha(model.config.num_experts * m);
-  std::fill(alpha.begin(), alpha.end(), 0.0f);
-  int64_t basis = 0;  // first of the group
-  for (const ExpertGroup& group : GroupsOf(model.config, shape)) {
-    const TensorView& tensor =
-        model.At(shape.kind->alpha, shape.layer, group.index);
-    Buffer<float> values(tensor.elements());
-    LoadFloats(tensor, values.data());
-    for (int64_t e = 0; e < group.count; ++e) {
-      std::copy_n(values.data() + e * in_group, in_group,
-                  alpha.data() + (group.first + e) * m + basis);
-    }
-    basis += in_group;
-  }
-  return alpha;
-}
-
-}  // namespace
+namespace {}  // namespace
 
 int64_t FirstNotFinite(const TensorView& tensor) {
   if (!IsFloat(tensor.dtype)) return -1;
@@ -120,51 +60,68 @@ FitTarget LoadTarget(const OpenedModel& model, int64_t layer,
   target.rows = model.config.expert_size;
   target.cols = model.config.hidden_size;
   target.weights.Resize(target.experts * target.matrix_size());
-  ParallelFor(target.experts, [&](int64_t e) {
-    const int64_t expert = group.first + e;
-    CheckFinite(model, model.At(kind.expert, layer, expert));
-    LoadMatrix(model, layer, kind, expert,
-               target.weights.data() + e * target.matrix_size());
-  });
-  Buffer<float> other;
-  const auto matrix_of = [&](int64_t expert) {
+  std::vector<Spread> spreads(model.config.num_experts);
+  ParallelFor(model.config.num_experts, [&](int64_t expert) {
+    thread_local Buffer<float> other;  // of another group
+    float* matrix = nullptr;
     const int64_t e = expert - group.first;
-    if (e >= 0 && e < group.count) return target.matrix(e);
-    other.Resize(target.matrix_size());
-    LoadMatrix(model, layer, kind, expert, other.data());
-    return static_cast<const float*>(other.data());
-  };
-  const double deviation = StandardDeviation(model.config.num_experts,
-                                             target.matrix_size(), matrix_of);
-  target.scale = deviation > 0 ? deviation : 1;
+    if (e >= 0 && e < group.count) {
+      CheckFinite(model, model.At(kind.expert, layer, expert));
+      matrix = target.weights.data() + e * target.matrix_size();
+    } else {
+      other.Resize(target.matrix_size());
+      matrix = other.data();
+    }
+    LoadMatrix(model, layer, kind, expert, matrix);
+    spreads[expert] =
+        SpreadOf({matrix, static_cast<size_t>(target.matrix_size())});
+  });
+  target.scale = ScaleOf(spreads);
   return target;
 }
 
-Factors LoadFactors(const OpenedModel& model, int64_t layer,
-                    const MatrixKind& kind) {
+double ScaleOf(const std::vector<Spread>& experts) {
+  Spread all;
+  for (const Spread& expert : experts) all.Add(expert);
+  const double deviation = all.Deviation();
+  return deviation > 0 ? deviation : 1;
+}
+
+Factors LoadShared(const OpenedModel& model, int64_t layer,
+                   const MatrixKind& kind, const ExpertGroup& group) {
   const FactorShape& shape = *model.Factored(layer, kind);
+  const auto load = [&](Role role) {
+    const TensorView& tensor = model.At(role, layer, group.index);
+    Buffer<float> values(tensor.elements());
+    LoadFloats(tensor, values.data());
+    return values;
+  };
   Factors factors;
-  factors.num_bases = shape.num_bases;
+  factors.num_bases = shape.num_bases / shape.groups;
   factors.rank = shape.rank;
   factors.activation = model.mobe->activation;
   factors.basis_rank = shape.basis_rank;
-  const int64_t hidden = model.config.hidden_size;
+  factors.alpha = load(kind.alpha);
   if (shape.basis_rank == 0) {
-    factors.bases = LoadShared(model, shape, kind.bases, shape.rank * hidden);
+    factors.bases = load(kind.bases);
   } else {
-    const int64_t k = shape.basis_rank;
-    factors.bases_left = LoadShared(model, shape, kind.left, shape.rank * k);
-    factors.bases_right = LoadShared(model, shape, kind.right, k * hidden);
-    MultiplyBases(hidden, &factors);
+    factors.bases_left = load(kind.left);
+    factors.bases_right = load(kind.right);
+    MultiplyBases(model.config.hidden_size, &factors);
   }
-  factors.alpha = LoadAlpha(model, shape);
-  const int64_t size = model.config.expert_size * factors.rank;
-  factors.a.Resize(model.config.num_experts * size);
-  ParallelFor(model.config.num_experts, [&](int64_t expert) {
-    const TensorView& tensor = model.At(kind.expert, layer, expert);
-    LoadFloats(tensor, factors.a.data() + expert * size);
-  });
   return factors;
+}
+
+void BuildMatrix(const OpenedModel& model, int64_t layer,
+                 const MatrixKind& kind, const ExpertGroup& group,
+                 const Factors& shared, int64_t expert, float* matrix) {
+  const TensorView& tensor = model.At(kind.expert, layer, expert);
+  thread_local Buffer<float> a;
+  a.Resize(tensor.elements());
+  LoadFloats(tensor, a.data());
+  thread_local Buffer<float> mix;
+  BuildExpert(shared, a.data(), expert - group.first, model.config.expert_size,
+              model.config.hidden_size, &mix, matrix);
 }
 
 }  // namespace mobe

@@ -1,6 +1,9 @@
 // Between checkpoints and the fit: expert matrices and factors in float32.
 #pragma once
 
+#include <vector>
+
+#include "base/spread.h"
 #include "fit/fit.h"
 #include "mobe/open_model.h"
 
@@ -26,9 +29,17 @@ FitTarget LoadTarget(const OpenedModel& model, int64_t layer,
 FitTarget LoadTarget(const OpenedModel& model, int64_t layer,
                      const MatrixKind& kind, const ExpertGroup& group);
 
-// Reads the factors of one layer and kind of a factored layer. Those of expert
-// groups become one: alpha is zero where a basis is of another group.
-Factors LoadFactors(const OpenedModel& model, int64_t layer,
-                    const MatrixKind& kind);
+// The scale of a target (fit.h) from that of each expert's matrix, in order.
+double ScaleOf(const std::vector<Spread>& experts);
+
+// Reads what the experts of a group share: all of Factors but A. Rows of alpha
+// are the group's experts.
+Factors LoadShared(const OpenedModel& model, int64_t layer,
+                   const MatrixKind& kind, const ExpertGroup& group);
+
+// What one expert's A and those stand for, as LoadMatrix reads it.
+void BuildMatrix(const OpenedModel& model, int64_t layer,
+                 const MatrixKind& kind, const ExpertGroup& group,
+                 const Factors& shared, int64_t expert, float* matrix);
 
 }  // namespace mobe

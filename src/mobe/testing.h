@@ -13,8 +13,11 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/testing.h"
+#include "io/fp8.h"
 #include "io/safetensors.h"
 #include "mobe/format.h"
+#include "mobe/open_model.h"
+#include "mobe/tensors.h"
 
 namespace mobe {
 
@@ -123,6 +126,20 @@ inline void SplitIntoTwoGroups(Json* config,
     }
   }
   *tensors = std::move(split);
+}
+
+// All factors of one layer, kind and group.
+inline Factors LoadFactors(const OpenedModel& model, const FactorShape& shape,
+                           int64_t group = 0) {
+  const ExpertGroup experts = GroupAt(model.config, shape, group);
+  Factors factors = LoadShared(model, shape.layer, *shape.kind, experts);
+  const int64_t size = model.config.expert_size * shape.rank;
+  factors.a.Resize(experts.count * size);
+  for (int64_t e = 0; e < experts.count; ++e) {
+    LoadFloats(model.At(shape.kind->expert, shape.layer, experts.first + e),
+               factors.a.data() + e * size);
+  }
+  return factors;
 }
 
 // Shapes of that many bases and rank for the kinds in each of the layers.
