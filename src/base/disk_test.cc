@@ -1,8 +1,8 @@
 #include "base/disk.h"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
+#include <cstdlib>
 #include <string>
 
 #include "base/error.h"
