@@ -235,13 +235,13 @@ TEST(PlanTest, Refusals) {
          });
   expect(ErrorKind::kUserInput, "--start goes with --solver reference",
          SmallModel(), [](auto* options) { options->start = "x"; });
-  for (const auto& [first, last] :
+  for (const auto& range :
        {std::pair{0, 0}, {3, 10}, {2, 1}}) {  // dense, beyond, none
     expect(ErrorKind::kUserInput,
            "no layer to factor: the model has layers 0 to 2", SmallModel(),
            [&](auto* options) {
-             options->first_layer = first;
-             options->last_layer = last;
+             options->first_layer = range.first;
+             options->last_layer = range.second;
            });
   }
 }
@@ -255,7 +255,7 @@ TEST(PlanTest, ExpertsWiderThanTheModel) {
     const bool down = tensor.name.find("down_proj") != std::string::npos;
     tensor.shape =
         down ? std::vector<int64_t>{16, 24} : std::vector<int64_t>{24, 16};
-    tensor.data.resize(24 * 16 * 2);
+    tensor.data.resize(tensor.bytes());
   }
   WriteTensors(folder / "model.safetensors", tensors);
   Json config = ReadConfig(folder.path());

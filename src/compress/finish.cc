@@ -37,7 +37,7 @@ void FinishModel(const OpenedModel& model, const CompressPlan& plan,
         if (!card.empty()) {
           WriteFileAtomically(out / kOriginalCardFile, card);
           std::erase(copied, kOriginalCardFile);
-          copied.push_back(kOriginalCardFile);
+          copied.emplace_back(kOriginalCardFile);
         }
         const Json recipe =
             MakeRecipe(model, plan, ReadJob(out), records, out, copied, config);

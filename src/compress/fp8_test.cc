@@ -125,7 +125,8 @@ TEST_F(Fp8Test, CompressedIsBFloat16) {
             report.matrices[0].error.relative);
   // All but the factored and the scales.
   EXPECT_EQ(verified.tensors_equal,
-            static_cast<int64_t>(values.checkpoint.tensors().size()) - 2 * 16);
+            static_cast<int64_t>(values.checkpoint.tensors().size()) -
+                int64_t{2} * 16);
 }
 
 TEST_F(Fp8Test, KeptIsFp8AndSaysSo) {
@@ -272,7 +273,7 @@ TEST_F(Fp8Test, RefusesWhatItCannotRead) {
     std::function<void(std::vector<LooseTensor>&, Json&)> damage;
   };
   const std::string name = ScalesName(kQuery);
-  const auto quantization = [](const char* key, Json value) {
+  const auto quantization = [](const char* key, const Json& value) {
     return [key, value](std::vector<LooseTensor>&, Json& config) {
       config["quantization_config"][key] = value;
     };

@@ -146,7 +146,7 @@ TEST(HostileTest, EveryInputOfTheManifest) {
       ExpectMessage(path, error ? error->what() : "");
     }
     const bool may_fail = expect.starts_with("error");
-    const bool may_open = !may_fail || expect.find(" or ") != expect.npos;
+    const bool may_open = !may_fail || expect.find(" or ") != std::string::npos;
     EXPECT_TRUE(error ? may_fail : may_open) << expect;
     if (!HasFailure()) ++as_expected;
   }
