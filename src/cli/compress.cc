@@ -175,10 +175,11 @@ void RunBaseline(const Arguments& arguments, const CommonOptions& common,
                  const OpenedModel& model, const CompressPlan& plan) {
   if (!arguments.budget.empty() || !arguments.passes.empty() ||
       !arguments.time.empty() || !arguments.start.empty() ||
-      !arguments.trace.empty() || !arguments.shard.empty()) {
+      !arguments.trace.empty() || !arguments.shard.empty() ||
+      arguments.activation || arguments.alphas != 0 || arguments.keep_fp8) {
     Fail(ErrorKind::kUserInput,
-         "--budget, --passes, --time, --start, --trace and --shard go with "
-         "--method mobe");
+         "--budget, --passes, --time, --start, --trace, --shard, --activation, "
+         "--alphas and --keep-fp8 go with --method mobe");
   }
   const double start = MonotonicSeconds();
   const Baseline& baseline = *FindBaseline(arguments.method);

@@ -30,6 +30,7 @@ std::string VersionText() {
 }
 
 int Run(int argc, char** argv) {
+  TakeSignalsAside();
   // Then a file above `ulimit -f` is an error of its write, as a full disk is.
   std::signal(SIGXFSZ, SIG_IGN);
   CLI::App app(

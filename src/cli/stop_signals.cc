@@ -1,5 +1,6 @@
 #include "cli/stop_signals.h"
 
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <thread>
 
 #include "base/error.h"
 
@@ -50,6 +52,19 @@ void Handle(int signal, void (*handler)(int)) {
 }
 
 }  // namespace
+
+// Not sigwait in that thread: OpenBLAS starts threads of its own before main,
+// which block nothing and never do more than wait, so signals may go to them.
+void TakeSignalsAside() {
+  static sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int signal : kSignals) ::sigaddset(&signals, signal);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // threads inherit it
+  std::thread([] {
+    ::pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+    for (;;) ::pause();
+  }).detach();
+}
 
 StopFn StopOnSignals() {
   for (const int signal : kSignals) Handle(signal, Request);

@@ -4,7 +4,6 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "compress/journal.h"
 #include "io/checkpoint_writer.h"
 #include "mobe/moments_file.h"
 #include "mobe/tensors.h"
@@ -19,6 +18,15 @@ BaselineShape ShapeOf(const OpenedModel& model, const CompressPlan& plan) {
   return {model.config.num_experts, model.config.expert_size,
           model.config.hidden_size, plan.format.factors.front().num_bases};
 }
+
+// Removed at the end, however it comes.
+struct TemporaryFile {
+  fs::path path;
+  ~TemporaryFile() {
+    std::error_code ignored;
+    fs::remove(path, ignored);
+  }
+};
 
 // Numbers that MoBE stores for the job's matrices.
 int64_t BudgetOf(const FactorJob& job) {
@@ -58,12 +66,11 @@ CompressReport CompressByBaseline(const OpenedModel& model,
                                   const Baseline& baseline, const fs::path& out,
                                   const ProgressFn& progress) {
   SizeBaseline(model, plan, baseline);  // fails before anything is written
-  CheckOutputFolder(out, {Journal::kFolder});
-  const fs::path folder = out / Journal::kFolder;
-  const fs::path moments = folder / "moments.safetensors";
+  CheckOutputFolder(out);  // nor a job of ours: its matrices are hours of work
+  const TemporaryFile moments{out / "moments.safetensors"};
   if (plan.options.calibration) {
-    MakeFolder(folder);
-    plan.options.calibration->collect(moments, progress);
+    MakeFolder(out);
+    plan.options.calibration->collect(moments.path, progress);
   }
   const BaselineShape shape = ShapeOf(model, plan);
   CompressReport report;
@@ -72,7 +79,7 @@ CompressReport CompressByBaseline(const OpenedModel& model,
   const auto run = [&](const FactorJob& job) {
     FitTarget target = LoadTarget(model, job.layer, *job.kind);
     if (plan.options.calibration) {
-      LoadMoments(moments, job.layer, *job.kind, &target);
+      LoadMoments(moments.path, job.layer, *job.kind, &target);
     }
     product = baseline.fit(target, shape.num_bases,
                            RankForBudget(baseline, shape, BudgetOf(job)),
@@ -99,8 +106,9 @@ CompressReport CompressByBaseline(const OpenedModel& model,
     std::copy_n(product.data() + spec.expert * size, size, values);
     return true;
   };
-  WritePlain(model, out, plan.options.shard_bytes, compute, progress);
-  fs::remove_all(folder);
+  WritePlainOptions write;
+  write.stop = plan.options.stop;
+  WritePlain(model, out, plan.options.shard_bytes, compute, progress, write);
   return report;
 }
 

@@ -63,9 +63,11 @@ def test_is_the_best_of_its_rank(mobe, models, tmp_path, method):
     assert config == json.loads((original / "config.json").read_text())
 
 
-def test_refuses_options_of_the_fit(mobe, models, tmp_path):
+@pytest.mark.parametrize("option", [["--budget", 5], ["--alphas", 2], ["--keep-fp8"]])
+def test_refuses_options_of_the_fit(mobe, models, tmp_path, option):
     original = models / "mini-qwen3-moe"
-    options = ["--method", "svd", "--budget", 5]
+    options = ["--method", "svd", *option]
     message = mobe("compress", original, tmp_path / "out", *options, code=1)
-    assert "--budget, --passes, --time, --start, --trace and --shard go with" in message
+    assert f"{option[0]}" in message
+    assert "go with --method mobe" in message
     assert not (tmp_path / "out").exists()

@@ -92,6 +92,55 @@ def test_a_second_signal_ends_at_once(model, tmp_path):
     assert process.returncode in (-signal.SIGINT, -signal.SIGTERM)
 
 
+def test_threads_that_compute_are_not_interrupted(model, tmp_path):
+    """oneDNN's float32 products have the stack pointer where a signal's frame
+    would overwrite the heap."""
+    options = "--passes 1000 --layers 1 --threads 2".split()
+    process = start("compress", model, tmp_path / "out", *options)
+    busy = {}  # thread -> signals that it blocks, in bits
+    tasks = Path(f"/proc/{process.pid}/task")
+    for _ in range(3000):
+        for task in tasks.iterdir():
+            after_name = (task / "stat").read_text().rpartition(") ")[2].split()
+            if int(after_name[11]) > 30:  # hundredths of a second
+                blocked = (task / "status").read_text().partition("SigBlk:")[2]
+                busy[task.name] = int(blocked.split()[0], 16)
+        if len(busy) == 2:
+            break
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert len(busy) == 2
+    for blocked in busy.values():
+        for stop in (signal.SIGINT, signal.SIGTERM):
+            assert blocked >> (stop - 1) & 1
+
+
+def test_a_baseline_is_stopped_and_leaves_nothing(model, tmp_path):
+    out = tmp_path / "out"
+    process = start("compress", model, out, "--method", "svd", "--bases", 8)
+    while process.poll() is None and not out.exists():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGTERM)
+    _, message = process.communicate(timeout=100)
+    assert process.returncode == 143
+    assert message.splitlines()[-1].startswith("mobe: stopped; ")
+    assert not list(out.iterdir())
+
+
+def test_a_baseline_does_not_touch_a_job(mobe, model, tmp_path):
+    out = tmp_path / "out"
+    process = start("compress", model, out, *RECIPE)
+    wait_for_record(out)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=100)
+    before = contents(out)
+    method = ["--method", "svd", "--bases", 8]
+    message = mobe("compress", model, out, *method, code=1)
+    assert "the output folder already holds " in message
+    assert contents(out) == before
+
+
 def test_merge_and_reconstruct_are_stopped_too(mobe, model, tmp_path):
     part, out = tmp_path / "part", tmp_path / "out"
     quick = "--passes 1 --layers 2 --shard-gb 0.001 --threads 1".split()
