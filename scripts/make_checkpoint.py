@@ -181,6 +181,8 @@ def write_checkpoint(folder, config, seed=0, shard_bytes=5_000_000_000):
     weights = Weights(seed, fp8)
     shards = split_into_shards(tensors_of(config), fp8, shard_bytes)
     folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise ValueError(f"{folder}: not empty; name a new or empty folder")
     index = {}
     for number, tensors in enumerate(shards, 1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
@@ -225,9 +227,9 @@ def main():
         config = make_config(
             a.model, a.layers, a.experts, a.dense_layers, a.mtp, a.fp8, a.divide_widths
         )
+        write_checkpoint(a.out, config, a.seed, int(a.shard_gb * 1e9))
     except ValueError as error:
         sys.exit(f"make_checkpoint: {error}")
-    write_checkpoint(a.out, config, a.seed, int(a.shard_gb * 1e9))
     print(f"{a.model}: {checkpoint_bytes(config) / 1e9:.2f} GB in {a.out}")
 
 

@@ -366,6 +366,14 @@ def make_config(
     """The config.json of a published model with fewer layers or experts; what is None
     stays as published. `dense_layers` is how many layers begin without experts.
     `divisor` makes the widths smaller, for tests. Fails with ValueError."""
+    for name, value, least in (
+        ("layers", layers, 1),
+        ("experts", experts, 1),
+        ("dense layers", dense_layers, 0),
+        ("divisor of widths", divisor, 1),
+    ):
+        if value is not None and value < least:
+            raise ValueError(f"{name} {value}: expected {least} or more")
     config = copy.deepcopy(MODELS[model])
     key = family_of(config).experts
     if layers is not None:

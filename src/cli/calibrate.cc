@@ -17,6 +17,7 @@ struct Arguments {
 };
 
 void Run(const Arguments& arguments, const CommonOptions& common) {
+  CheckOutputFile(arguments.file, arguments.model, {arguments.text.file});
   const OpenedModel model = OpenModel(arguments.model);
   const Calibration calibration = ToCalibration(arguments.text, model);
   {

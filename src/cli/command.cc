@@ -2,6 +2,10 @@
 
 #include <fmt/core.h>
 
+#include <filesystem>
+
+#include "base/error.h"
+
 namespace mobe {
 
 void AddCommonOptions(CLI::App* command, CommonOptions* common,
@@ -15,6 +19,21 @@ void AddCommonOptions(CLI::App* command, CommonOptions* common,
       ->add_option("--threads", common->threads,
                    "threads to use (default: one for each core)")
       ->check(CLI::Range(1, 4096));
+}
+
+void CheckOutputFile(const std::string& path, const std::string& model,
+                     const std::vector<std::string>& inputs) {
+  std::error_code missing;  // what is not there can't be destroyed
+  for (const std::string& input : inputs) {
+    if (!std::filesystem::equivalent(path, input, missing)) continue;
+    Fail(ErrorKind::kUserInput,
+         "{}: is read by this command; name another file", path);
+  }
+  const auto folder = std::filesystem::absolute(path).parent_path();
+  if (std::filesystem::equivalent(folder, model, missing)) {
+    Fail(ErrorKind::kUserInput,
+         "{}: lies in the model's folder; name a file elsewhere", path);
+  }
 }
 
 void PrintJson(const Json& object) {

@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "base/progress.h"
@@ -24,6 +25,11 @@ struct CommonOptions {
 enum class JsonOutput { kNo, kYes };
 void AddCommonOptions(CLI::App* command, CommonOptions* common,
                       JsonOutput json);
+
+// Fails with kUserInput when writing `path` would destroy what the command
+// reads: one of those files, or any file of the model's folder.
+void CheckOutputFile(const std::string& path, const std::string& model,
+                     const std::vector<std::string>& inputs);
 
 // Prints one JSON object and a newline on stdout.
 void PrintJson(const Json& object);

@@ -20,6 +20,7 @@ struct Options {
 };
 
 void Run(const Options& options, const CommonOptions& common) {
+  CheckOutputFile(options.out, options.model, {options.ids});
   const TokenIds ids = ReadTokenIds(options.ids);
   const size_t length = ids.sequences.front().size();
   for (const auto& sequence : ids.sequences) {

@@ -8,9 +8,9 @@ namespace mobe {
 
 // First thing in main, before there is another thread: SIGINT and SIGTERM are
 // handled, or end the process, in a thread that does nothing else. Those that
-// compute must not be interrupted: oneDNN's generated float32 products point the
-// stack pointer into memory of theirs, and a signal's frame would be written
-// over what lies below it.
+// compute must not be interrupted: oneDNN's generated float32 products point
+// the stack pointer into memory of theirs, and a signal's frame would be
+// written over what lies below it.
 void TakeSignalsAside();
 
 // From now on for the whole process. For commands whose work can be continued.

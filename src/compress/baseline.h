@@ -24,8 +24,8 @@ BaselineSize SizeBaseline(const OpenedModel& model, const CompressPlan& plan,
 
 // Writes a plain model whose experts in plan.format.layers are approximated;
 // the plan's solver and budget have no meaning here. Begins anew each time.
-// Fails with kUserInput when `out` is not empty; throws Stopped. passes and resumed of the
-// report are 0.
+// Fails with kUserInput when `out` is not empty; throws Stopped. passes and
+// resumed of the report are 0.
 CompressReport CompressByBaseline(const OpenedModel& model,
                                   const CompressPlan& plan,
                                   const Baseline& baseline,

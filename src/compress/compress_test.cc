@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/parallel.h"
 #include "compress/recipe.h"
@@ -208,25 +209,33 @@ TEST(PlanTest, Refusals) {
          "3 bases for an expert: expected 1 to the number of bases (2)",
          SmallModel(), [](auto* options) { options->max_alphas = 3; });
   expect(ErrorKind::kUserInput,
-         "3 expert groups: expected a divisor of the numbers of experts (16) "
-         "and of bases (6)",
+         "3 expert groups: expected a divisor of the number of experts (16)",
          SmallModel(), [](auto* options) {
            options->num_bases = 6;
            options->groups = 3;
          });
-  expect(ErrorKind::kUserInput, "2 expert groups: expected a divisor",
+  // Nor is a ratio to blame, or a product of it too large.
+  expect(ErrorKind::kUserInput, "9223372036854775807 expert groups: expected a",
+         SmallModel(), [](auto* options) {
+           options->num_bases.reset();
+           options->groups = std::numeric_limits<int64_t>::max();
+         });
+  expect(ErrorKind::kUserInput,
+         "5 bases: expected a multiple of the number of expert groups (2)",
          SmallModel(), [](auto* options) {
            options->num_bases = 5;
            options->groups = 2;
          });
   expect(ErrorKind::kUserInput, "0 expert groups: expected a divisor",
          SmallModel(), [](auto* options) { options->groups = 0; });
-  expect(ErrorKind::kUserInput,
-         "2 bases for an expert: expected 1 to the number of bases (1)",
-         SmallModel(), [](auto* options) {
-           options->groups = 2;
-           options->max_alphas = 2;
-         });
+  expect(
+      ErrorKind::kUserInput,
+      "2 bases for an expert: expected 1 to the number of bases of its group "
+      "(1)",
+      SmallModel(), [](auto* options) {
+        options->groups = 2;
+        options->max_alphas = 2;
+      });
   expect(ErrorKind::kUserInput,
          "--split auto chooses among bases that all experts share",
          SmallModel(), [](auto* options) {

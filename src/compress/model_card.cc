@@ -160,7 +160,8 @@ constexpr char kMethod[] =
     "MoBE, Mixture-of-Basis-Experts\n"
     "([arXiv 2508.05257](https://arxiv.org/abs/2508.05257)): in each layer, "
     "expert\nmatrices are written as `W = A f(sum_i alpha_i B_i)`, with A the "
-    "expert's own and\nthe bases B shared by the layer's experts.\n";
+    "expert's own and\nthe bases B shared by the layer's experts, or by those "
+    "of a group.\n";
 
 }  // namespace
 
@@ -189,8 +190,8 @@ std::string ModelCard(const Recipe& recipe, const std::string& original_card) {
       "\n## Use\n\n"
       "In the native MoBE format, read by mobe:\n\n"
       "```sh\nmobe generate MODEL --prompt \"Once upon a time\"\n```\n\n"
-      "As a standard checkpoint for transformers, vLLM or SGLang, at the "
-      "original's size:\n\n"
+      "As a standard checkpoint for transformers, vLLM or SGLang, with all "
+      "matrices\nmultiplied out:\n\n"
       "```sh\nmobe reconstruct MODEL STANDARD\n```\n";
   // The reference can't say what is under the key "mobe" (mobe/format.h).
   text += recipe.options.value("activation", Json()) == "identity"
@@ -216,8 +217,8 @@ std::string ReconstructedCard(const Recipe& recipe,
                       Plain(recipe.source));
   text += fmt::format(
       "A standard checkpoint that behaves as the compressed model: each "
-      "factored matrix was\nmultiplied out, so it is as large as {}. The "
-      "experts of its layers had been compressed by\n{}",
+      "factored matrix was\nmultiplied out, so it has as many parameters as "
+      "{}. The experts of its layers had been\ncompressed by {}",
       Plain(recipe.source), kMethod);
   if (!original_card.empty()) {
     text +=

@@ -109,6 +109,13 @@ void CheckRanks(const ModelConfig& config, const FactorShape& shape) {
   }
 }
 
+void CheckGroups(const ModelConfig& config, int64_t groups) {
+  if (groups >= 1 && config.num_experts % groups == 0) return;
+  Fail(ErrorKind::kUserInput,
+       "{} expert groups: expected a divisor of the number of experts ({})",
+       groups, config.num_experts);
+}
+
 void CheckShape(const ModelConfig& config, const CompressOptions& options,
                 const FactorShape& shape) {
   CheckRanks(config, shape);
@@ -121,18 +128,19 @@ void CheckShape(const ModelConfig& config, const CompressOptions& options,
          "{} bases: expected 1 to the number of experts ({})", shape.num_bases,
          config.num_experts);
   }
-  if (shape.groups < 1 || config.num_experts % shape.groups != 0 ||
-      shape.num_bases % shape.groups != 0) {
+  CheckGroups(config, shape.groups);
+  if (shape.num_bases % shape.groups != 0) {
     Fail(ErrorKind::kUserInput,
-         "{} expert groups: expected a divisor of the numbers of experts ({}) "
-         "and of bases ({})",
-         shape.groups, config.num_experts, shape.num_bases);
+         "{} bases: expected a multiple of the number of expert groups ({}{})",
+         shape.num_bases, shape.groups,
+         options.preset.empty() ? "" : "; preset " + options.preset);
   }
   const int64_t in_group = shape.num_bases / shape.groups;
   if (options.max_alphas < 0 || options.max_alphas > in_group) {
     Fail(ErrorKind::kUserInput,
-         "{} bases for an expert: expected 1 to the number of bases ({})",
-         options.max_alphas, in_group);
+         "{} bases for an expert: expected 1 to the number of bases{} ({})",
+         options.max_alphas, shape.groups == 1 ? "" : " of its group",
+         in_group);
   }
 }
 
@@ -218,6 +226,7 @@ std::vector<FactorShape> UniformShapes(const ModelConfig& config,
   shape.basis_rank = options.basis_rank;
   shape.groups = options.groups;
   CheckRanks(config, shape);
+  CheckGroups(config, shape.groups);
   shape.num_bases =
       options.num_bases
           ? *options.num_bases

@@ -19,6 +19,7 @@ ModelConfig ReadConfig(const ConfigReader& json) {
   c.value_dim = c.head_dim;
   c.max_positions = json.Size("max_position_embeddings", 16384);
   c.rope = ReadRope(json, c.head_dim, c.max_positions);
+  c.max_positions = ExtendedPositions(c.rope, c.max_positions);
   c.attention_scale = 1 / std::sqrt(static_cast<float>(c.head_dim));
   c.rms_norm_eps = static_cast<float>(json.Number("rms_norm_eps", 1e-5));
   c.qkv_bias = json.Bool("use_qkv_bias", false);
@@ -33,6 +34,15 @@ ModelConfig ReadConfig(const ConfigReader& json) {
   c.router.normalise =
       c.experts_per_token > 1 && json.Bool("norm_topk_prob", true);
   c.first_moe_layer = json.Count("first_k_dense_replace", 0);
+  // Ling 2.0 has the same model_type and another router and attention.
+  Expect(json, "score_function", "softmax");
+  Expect(json, "moe_router_enable_expert_bias", false);
+  Expect(json, "n_group", 1);
+  Expect(json, "topk_group", 1);
+  Expect(json, "routed_scaling_factor", 1);
+  Expect(json, "use_qk_norm", false);
+  Expect(json, "partial_rotary_factor", 1);
+  Expect(json, "multi_gate", false);
   CheckConfig(c, json);
   return c;
 }

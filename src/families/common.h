@@ -1,11 +1,13 @@
-// What the families' tables have in common: dimensions, conditions, and the
-// rows of everything but embedding and attention.
+// What the families have in common: refusing what can't be run; of their
+// tables dimensions, conditions, and the rows of everything but embedding and
+// attention.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
 
+#include "base/error.h"
 #include "families/family.h"
 
 namespace mobe {
@@ -79,6 +81,15 @@ inline constexpr TensorRow kCommonRows[] = {
      kHidden, kDense},
 };
 #undef LAYER
+
+// Fails unless the key is missing or has the only value that can be run.
+template <class T>
+void Expect(const ConfigReader& json, const char* key, const T& value) {
+  const Json found = json.json().value(key, Json());
+  if (found.is_null() || found == value) return;
+  Fail(ErrorKind::kUnsupported, "{}: \"{}\" is {}, only {} can be run",
+       json.source(), key, found.dump(), Json(value).dump());
+}
 
 // A family's table: its own rows, and behind them the common ones.
 template <size_t N>

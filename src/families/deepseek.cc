@@ -7,20 +7,10 @@
 // models/deepseek_v2 and deepseek_v3.
 #include <cmath>
 
-#include "base/error.h"
 #include "families/common.h"
 
 namespace mobe {
 namespace {
-
-// Fails unless the key is missing or has the only value that can be run.
-template <class T>
-void Expect(const ConfigReader& json, const char* key, const T& value) {
-  const Json found = json.json().value(key, Json());
-  if (found.is_null() || found == value) return;
-  Fail(ErrorKind::kUnsupported, "{}: \"{}\" is {}, only {} can be run",
-       json.source(), key, found.dump(), Json(value).dump());
-}
 
 void ReadAttention(const ConfigReader& json, ModelConfig* c) {
   c->num_heads = json.Size("num_attention_heads");
@@ -35,6 +25,7 @@ void ReadAttention(const ConfigReader& json, ModelConfig* c) {
   c->head_dim = c->latent.nope + rotated;
   c->value_dim = json.Size("v_head_dim");
   c->rope = ReadRope(json, rotated, c->max_positions);
+  c->max_positions = ExtendedPositions(c->rope, c->max_positions);
   c->rope.interleaved = true;
   c->attention_scale = 1 / std::sqrt(static_cast<float>(c->head_dim));
   if (c->rope.factor == 1) return;
@@ -45,12 +36,16 @@ void ReadAttention(const ConfigReader& json, ModelConfig* c) {
   c->attention_scale *= static_cast<float>(scale * scale);
 }
 
-void ReadRouter(const ConfigReader& json, ModelConfig* c) {
+// What is not in config.json is as in `missing`.
+void ReadRouter(const ConfigReader& json, const RouterRule& missing,
+                ModelConfig* c) {
   RouterRule* router = &c->router;
-  router->normalise = json.Bool("norm_topk_prob", false);
-  router->scale = static_cast<float>(json.Number("routed_scaling_factor", 1));
-  router->groups = json.Size("n_group", 1);
-  router->kept_groups = json.Size("topk_group", router->groups);
+  router->normalise = json.Bool("norm_topk_prob", missing.normalise);
+  router->scale =
+      static_cast<float>(json.Number("routed_scaling_factor", missing.scale));
+  router->groups = json.Size("n_group", missing.groups);
+  router->kept_groups =
+      json.Size("topk_group", std::min(missing.kept_groups, router->groups));
   if (c->num_experts % router->groups != 0) {
     json.Reject(
         "n_group",
@@ -98,7 +93,7 @@ ModelConfig ReadV2(const ConfigReader& json) {
   if (method != "greedy") Expect(json, "topk_method", "group_limited_greedy");
   Expect(json, "scoring_func", "softmax");
   Expect(json, "norm_topk_prob", false);
-  ReadRouter(json, &c);
+  ReadRouter(json, {}, &c);
   if (method == "greedy") c.router.groups = c.router.kept_groups = 1;
   CheckConfig(c, json);
   return c;
@@ -110,7 +105,12 @@ ModelConfig ReadV3(const ConfigReader& json) {
   Expect(json, "scoring_func", "sigmoid");
   c.router.scoring = Scoring::kSigmoid;
   c.router.bias = true;
-  ReadRouter(json, &c);
+  RouterRule published;  // configuration_deepseek.py
+  published.normalise = true;
+  published.scale = 2.5f;
+  published.groups = 8;
+  published.kept_groups = 4;
+  ReadRouter(json, published, &c);
   CheckConfig(c, json);
   return c;
 }

@@ -184,6 +184,9 @@ std::string TensorName(const Family& family, Role role, int64_t layer = -1,
 // rope_theta and rope_scaling, for `dim` rotated numbers of a head. Fails with
 // kUnsupported for a type other than "default" and "yarn".
 Rope ReadRope(const ConfigReader& reader, int64_t dim, int64_t max_positions);
+// How many positions a model takes: yarn extends what it was trained with by
+// its factor, also where max_position_embeddings was left at that.
+int64_t ExtendedPositions(const Rope& rope, int64_t max_positions);
 // By what yarn raises the entropy of attention: 0.1 m ln(factor) + 1.
 double YarnScale(double factor, double m);
 

@@ -175,6 +175,20 @@ TEST(Qwen3MoeTest, MoreHeadsThanHiddenSize) {
   ExpectError(ErrorKind::kCorruptFile, "head_dim is 0", [&] { Read(json); });
 }
 
+// Qwen's cards add rope_scaling and leave max_position_embeddings as it is.
+TEST(Qwen3MoeTest, YarnExtendsTheContext) {
+  Json json = FixtureConfig();
+  json["max_position_embeddings"] = 40960;
+  json["rope_scaling"] = {{"rope_type", "yarn"},
+                          {"factor", 4.0},
+                          {"original_max_position_embeddings", 32768}};
+  EXPECT_EQ(Read(json).max_positions, 131072);
+  json["rope_scaling"]["factor"] = 1.0;
+  EXPECT_EQ(Read(json).max_positions, 40960);
+  json["rope_scaling"]["factor"] = 1e300;
+  EXPECT_EQ(Read(json).max_positions, kMaxConfigSize);
+}
+
 TEST(DeepseekTest, ConfigOfV3) {
   const ModelConfig c = Read(FixtureConfig("deepseek_v3"));
   EXPECT_TRUE(c.IsLatent());
@@ -199,6 +213,20 @@ TEST(DeepseekTest, ConfigOfV3) {
   EXPECT_TRUE(c.IsMoeLayer(1));
 }
 
+// As configuration_deepseek.py has them.
+TEST(DeepseekTest, DefaultsOfTheRouterOfV3) {
+  Json json = FixtureConfig("deepseek_v3");
+  for (const char* key :
+       {"n_group", "topk_group", "norm_topk_prob", "routed_scaling_factor"}) {
+    json.erase(key);
+  }
+  const RouterRule router = Read(json).router;
+  EXPECT_EQ(router.groups, 8);
+  EXPECT_EQ(router.kept_groups, 4);
+  EXPECT_TRUE(router.normalise);
+  EXPECT_EQ(router.scale, 2.5f);
+}
+
 TEST(DeepseekTest, ConfigOfV2Lite) {
   const ModelConfig c = Read(FixtureConfig("deepseek_v2"));
   EXPECT_EQ(c.latent.query_rank, 0);
@@ -210,7 +238,7 @@ TEST(DeepseekTest, ConfigOfV2Lite) {
   EXPECT_FLOAT_EQ(c.attention_scale, mscale * mscale / std::sqrt(24.0));
 }
 
-TEST(DeepseekTest, BadConfigs) {
+TEST(FamilyTest, BadConfigs) {
   struct Case {
     const char* model;
     const char* key;
@@ -245,6 +273,13 @@ TEST(DeepseekTest, BadConfigs) {
        "\"num_attention_heads\" is 2097152, expected at most"},
       {"deepseek_v3", "kv_lora_rank", Json(), ErrorKind::kCorruptFile,
        "\"kv_lora_rank\" is null"},
+      // Ling 2.0
+      {"bailing_moe", "score_function", "sigmoid", ErrorKind::kUnsupported,
+       "\"score_function\" is \"sigmoid\", only \"softmax\" can be run"},
+      {"bailing_moe", "use_qk_norm", true, ErrorKind::kUnsupported,
+       "\"use_qk_norm\" is true"},
+      {"bailing_moe", "partial_rotary_factor", 0.5, ErrorKind::kUnsupported,
+       "\"partial_rotary_factor\" is 0.5"},
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(c.message);

@@ -18,6 +18,7 @@ ModelConfig ReadConfig(const ConfigReader& json) {
   c.head_dim = json.Size("head_dim", c.hidden_size / c.num_heads);
   c.max_positions = json.Size("max_position_embeddings", 32768);
   c.rope = ReadRope(json, c.head_dim, c.max_positions);
+  c.max_positions = ExtendedPositions(c.rope, c.max_positions);
   c.value_dim = c.head_dim;
   c.attention_scale = 1 / std::sqrt(static_cast<float>(c.head_dim));
   c.rms_norm_eps = static_cast<float>(json.Number("rms_norm_eps", 1e-6));

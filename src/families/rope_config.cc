@@ -1,5 +1,6 @@
 // Reading rope_theta and rope_scaling, as in transformers 4.57,
 // modeling_rope_utils.
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -10,6 +11,14 @@ namespace mobe {
 
 double YarnScale(double factor, double m) {
   return factor <= 1 ? 1 : 0.1 * m * std::log(factor) + 1;
+}
+
+int64_t ExtendedPositions(const Rope& rope, int64_t max_positions) {
+  if (rope.factor == 1) return max_positions;
+  const double extended =
+      rope.factor * static_cast<double>(rope.original_positions);
+  return std::max(max_positions, static_cast<int64_t>(std::min<double>(
+                                     extended, kMaxConfigSize)));
 }
 
 namespace {

@@ -2,7 +2,10 @@
 
 #include <fmt/ranges.h>
 
+#include <charconv>
 #include <string>
+#include <string_view>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "io/fp8.h"
@@ -25,6 +28,34 @@ void CheckCounts(const Checkpoint& checkpoint, const ModelConfig& config) {
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     if (config.IsMoeLayer(layer)) experts += config.num_experts;
     check("the number of experts in all layers", experts);
+  }
+}
+
+// A tensor in a layer that is run, but of which the table knows nothing, would
+// be left out of the result without a word. Behind those layers may come what
+// is not run (multi-token prediction).
+void CheckUnknown(const Checkpoint& checkpoint, const ModelConfig& config,
+                  const std::vector<TensorSpec>& specs) {
+  std::unordered_set<std::string_view> known;
+  for (const TensorSpec& spec : specs) known.insert(spec.name);
+  constexpr std::string_view kLayers = "model.layers.";
+  for (const TensorView* tensor : checkpoint.tensors()) {
+    const std::string_view name = tensor->name;
+    if (!name.starts_with(kLayers) || known.contains(name)) continue;
+    if (tensor->scaled != nullptr && known.contains(tensor->scaled->name)) {
+      continue;
+    }
+    // Older versions of transformers stored what follows from config.json.
+    if (name.ends_with(".rotary_emb.inv_freq")) continue;
+    int64_t layer = 0;
+    const char* begin = name.data() + kLayers.size();
+    const auto [end, error] =
+        std::from_chars(begin, name.data() + name.size(), layer);
+    if (error != std::errc() || layer >= config.num_layers) continue;
+    Fail(ErrorKind::kUnsupported,
+         "{}: tensor {} is of no kind that a model of this config.json has; "
+         "it can't be run",
+         checkpoint.FileOf(*tensor), name);
   }
 }
 
@@ -89,6 +120,7 @@ OpenedModel OpenModel(const std::filesystem::path& folder) {
            "{}", *fault);
     }
   }
+  CheckUnknown(model.checkpoint, model.config, model.tensors);
   return model;
 }
 

@@ -35,7 +35,8 @@ std::optional<std::string> CheckTensor(const Checkpoint& checkpoint,
                                        const TensorSpec& spec);
 
 // Fails with kMissing for a tensor that is not there, kCorruptFile for one of
-// the wrong shape or of a dtype that is no float. Reads no tensor.
+// the wrong shape or of a dtype that is no float, kUnsupported for one of a
+// layer that the family's table does not have. Reads no tensor.
 OpenedModel OpenModel(const std::filesystem::path& folder);
 
 }  // namespace mobe

@@ -30,14 +30,30 @@ TEST(OpenModelTest, FactoredModel) {
   EXPECT_EQ(model.At(Role::kUpAlpha, 2).name, "model.layers.2.mlp.W_up");
 }
 
-// Tensors that the table does not know are no business of ours.
-TEST(OpenModelTest, ExtraTensor) {
+// Tensors that the table does not know are no business of ours, but in a layer
+// that is run: it would not be what its makers ran.
+TEST(OpenModelTest, ExtraTensors) {
   TempFolder folder;
   CopyModel(TinyModel(), folder.path());
-  auto tensors = ReadTensors(folder / "model.safetensors");
-  tensors.push_back({{"extra", DType::kI64, {1}}, std::vector<std::byte>(8)});
-  WriteTensors(folder / "model.safetensors", tensors);
-  EXPECT_EQ(OpenModel(folder.path()).tensors.size(), tensors.size() - 1);
+  const auto sound = ReadTensors(folder / "model.safetensors");
+  const auto open_with = [&](const std::string& name) {
+    auto tensors = sound;
+    tensors.push_back({{name, DType::kI64, {1}}, std::vector<std::byte>(8)});
+    WriteTensors(folder / "model.safetensors", tensors);
+    return OpenModel(folder.path()).tensors.size();
+  };
+  for (const char* name :
+       {"extra", "model.layers.norm", "model.layers.1.eh_proj.weight",
+        "model.layers.0.self_attn.rotary_emb.inv_freq"}) {
+    EXPECT_EQ(open_with(name), sound.size()) << name;
+  }
+  for (const char* name : {"model.layers.0.self_attn.q_proj.bias",
+                           "model.layers.0.mlp.shared_experts.up_proj.weight",
+                           "model.layers.0.mlp.experts.4.up_proj.weight"}) {
+    ExpectError(ErrorKind::kUnsupported,
+                std::string("tensor ") + name + " is of no kind that a model",
+                [&] { open_with(name); });
+  }
 }
 
 TEST(OpenModelTest, WrongDType) {

@@ -18,7 +18,8 @@ namespace mobe {
 class RopeTable {
  public:
   // Angles are rounded to float32 at the same steps as in transformers, whose
-  // error at far positions is part of what models were trained with.
+  // error at far positions is part of what models were trained with; a
+  // frequency may differ from theirs in the last bit or two.
   explicit RopeTable(const Rope& rope);
 
   // Prepares rows for positions [first, first + count).

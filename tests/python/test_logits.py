@@ -61,3 +61,17 @@ def test_stock_transformers(data, models, mobe_logits, which):
     ids = sample_ids(stock.config.vocab_size)
     logits = mobe_logits(folder, ids)
     assert (logits - logits_of(stock, ids)).abs().max() < TOLERANCE
+
+
+def test_what_is_read_is_not_written_over(mobe, data, tmp_path):
+    model = data / "models/qwen3_moe"
+    ids = tmp_path / "ids.json"
+    ids.write_text("[[1, 2]]")
+    message = mobe("logits", model, "--ids", ids, "--out", ids, code=1)
+    assert "is read by this command; name another file" in message
+    inside = model / "logits.safetensors"
+    message = mobe("logits", model, "--ids", ids, "--out", inside, code=1)
+    assert "lies in the model's folder; name a file elsewhere" in message
+    message = mobe("calibrate", model, ids, ids, code=1)
+    assert "is read by this command" in message
+    assert ids.read_text() == "[[1, 2]]" and not inside.exists()

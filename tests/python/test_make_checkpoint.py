@@ -176,8 +176,18 @@ def test_same_seed_same_bytes(tmp_path):
         ("Kimi-K2", {"experts": 4}),  # 8 of them a token
         ("Kimi-K2", {"mtp": True}),
         ("DeepSeek-V2-Lite", {"divisor": 7}),
+        ("DeepSeek-V2-Lite", {"divisor": 0}),
+        ("DeepSeek-V2-Lite", {"layers": 0}),
+        ("DeepSeek-V2-Lite", {"dense_layers": -1}),
     ],
 )
 def test_what_can_not_be_is_refused(model, options):
     with pytest.raises(ValueError):
         model_shapes.make_config(model, **options)
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    config = model_shapes.make_config("Ling-Lite", layers=1, experts=8, divisor=64)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="not empty"):
+        make_checkpoint.write_checkpoint(tmp_path, config)
