@@ -178,6 +178,8 @@ VARIANTS = {
             added(8195, "<l><r>"),
             added(8196, "  ", normalized=True),
             added(8197, "\u212b", normalized=True),
+            added(8198, "<w>", rstrip=True),
+            added(8199, "\u2003", lstrip=True),
             # Also the character of byte 0xc5, so a token of the vocabulary.
             added(129, "\u00c5", normalized=True, special=True),
         ]
@@ -214,6 +216,8 @@ TEXTS = [
     "<|im_start|>user\nHi <|im_end|>\n<|endoftext|><|im_end|",
     "a <l> b <r>  c \u3000<lr>\u0085\n d<l><r>  e<l>  <r>",
     "wordx swordx wordxs word\u0301x wordx\u0301 (wordx)  wordx",
+    "\U0002ebf0wordx \u1c89wordx wordx\ua7cb wordx\U0001cc00",
+    "a<w>\u2003b \u2003c<w> \u2003",
     "e\u0301x \u00e9x \u00e9 A\u030a \u00c5 \u212b   x",
     "abab, b.. b! aab .a.ab x.a.a",
     "0xFF ab-cd_ef.gh & - a&b c--d ~^$ |[]{}()\\",

@@ -26,10 +26,14 @@ enum class ErrorKind {
 // "corrupt file" and so on, for messages and JSON.
 const char* ErrorKindName(ErrorKind kind);
 
+// `message` on one line: control characters, which a hostile file may bring in
+// with a name, become spaces, and what is too long loses its middle.
+std::string OneLine(std::string message);
+
 class Error : public std::runtime_error {
  public:
-  Error(ErrorKind kind, const std::string& message)
-      : std::runtime_error(message), kind_(kind) {}
+  Error(ErrorKind kind, std::string message)
+      : std::runtime_error(OneLine(std::move(message))), kind_(kind) {}
   ErrorKind kind() const { return kind_; }
 
  private:

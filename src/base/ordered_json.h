@@ -8,7 +8,7 @@ namespace mobe {
 
 using OrderedJson = nlohmann::ordered_json;
 
-// As ParseJson.
+// As ParseJson; fails with kUnsupported for an object of over 10,000 keys.
 OrderedJson ParseOrderedJson(std::string_view text, const std::string& source);
 
 }  // namespace mobe

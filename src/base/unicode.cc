@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/unicode_16.h"
 
 namespace mobe {
 namespace {
@@ -122,11 +123,17 @@ bool IsWhiteSpace(char32_t c) {
 }
 
 bool IsWord(char32_t c) {
+  constexpr uint32_t kMarks = U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK;
+  static const icu::UnicodeSet added = [] {
+    UErrorCode status = U_ZERO_ERROR;
+    const std::string members = NewMembers(U_GC_L_MASK | U_GC_NL_MASK | kMarks);
+    return icu::UnicodeSet(icu::UnicodeString::fromUTF8("[" + members + "]"),
+                           status);
+  }();
   const auto point = static_cast<UChar32>(c);
-  return u_isUAlphabetic(point) ||
+  return added.contains(point) || u_isUAlphabetic(point) ||
          u_hasBinaryProperty(point, UCHAR_JOIN_CONTROL) ||
-         (U_GET_GC_MASK(point) & (U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK)) !=
-             0;
+         (U_GET_GC_MASK(point) & kMarks) != 0;
 }
 
 Character FirstCharacter(std::string_view text) {

@@ -9,6 +9,7 @@
 #include <unicode/uchar.h>
 
 #include <cstdint>
+#include <string>
 
 namespace mobe {
 
@@ -52,5 +53,15 @@ inline constexpr NewCharacters kNewCharacters[] = {
 
 // Those of them that are in the script Han.
 inline constexpr const char* kNewHan = R"(\x{2EBF0}-\x{2EE5D})";
+
+// The characters of the categories (U_GC_..._MASK) that ICU does not know yet,
+// as within the brackets of a pattern.
+inline std::string NewMembers(uint32_t categories) {
+  std::string members;
+  for (const auto& row : kNewCharacters) {
+    if ((row.category & categories) != 0) members += row.members;
+  }
+  return members;
+}
 
 }  // namespace mobe

@@ -194,12 +194,13 @@ class Conversation {
         messages_.erase(messages_.size() - 1);
       }
     } else if (name == "/system") {
-      SetSystem(line.substr(std::min(end + 1, line.size())), &messages_);
+      const size_t text = line.find_first_not_of(" \t", end);
+      SetSystem(text == std::string::npos ? "" : line.substr(text), &messages_);
     } else {
       fmt::print(stderr,
                  "({} is no command; /help lists them. To say it, put a blank "
                  "before it.)\n",
-                 name);
+                 OneLine(name));
     }
     return true;
   }

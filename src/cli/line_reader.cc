@@ -34,6 +34,7 @@ LineReader::Outcome LineReader::Read(std::string* line) {
     if (end != std::string::npos) {
       *line = held_.substr(0, end);
       held_.erase(0, end + 1);
+      if (line->ends_with('\r')) line->pop_back();
       return Outcome::kLine;
     }
     searched = held_.size();

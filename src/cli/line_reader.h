@@ -16,8 +16,9 @@ class LineReader {
   ~LineReader();
 
   enum class Outcome {
-    kLine,         // without its end; also what lies before the end of input
-    kEnd,          // of the input
+    kLine,  // without its end, \n or \r\n; also what lies before the end of
+            // input
+    kEnd,   // of the input
     kInterrupted,  // what was typed in the line is forgotten
   };
   Outcome Read(std::string* line);

@@ -74,6 +74,11 @@ int Run(int argc, char** argv) {
     fmt::print(stderr, "mobe: internal error: {}\n", e.what());
     return 1;
   }
+  // Also of what was printed before: the error stays with the stream.
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    fmt::print(stderr, "mobe: cannot write to the standard output\n");
+    return 1;
+  }
   return 0;
 }
 

@@ -96,6 +96,8 @@ void AddedTokens::Cut(
       if (!IsWhiteSpace(c.value)) break;
       end += c.size;
     }
+    // The white space that it is was taken by the token before.
+    if (token.lstrip && end <= done) continue;
     if (begin > done) emit(-1, text.substr(done, begin - done));
     emit(token.id, {});
     done = end;

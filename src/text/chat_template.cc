@@ -14,10 +14,9 @@ namespace fs = std::filesystem;
 constexpr uint64_t kMaxConfigBytes = 100u << 20;
 
 // An object; empty when there is no such file.
-OrderedJson ReadObject(const fs::path& file) {
-  if (!fs::exists(file)) return OrderedJson::object();
-  OrderedJson json =
-      ParseOrderedJson(ReadSmallFile(file, kMaxConfigBytes), file.string());
+Json ReadObject(const fs::path& file) {
+  if (!fs::exists(file)) return Json::object();
+  Json json = ParseJson(ReadSmallFile(file, kMaxConfigBytes), file.string());
   if (!json.is_object()) {
     Fail(ErrorKind::kCorruptFile, "{}: expected a JSON object, found {}",
          file.string(), json.type_name());
@@ -25,35 +24,79 @@ OrderedJson ReadObject(const fs::path& file) {
   return json;
 }
 
-// A token is its text, or an object that has it as "content".
-OrderedJson TokenText(const OrderedJson& token) {
-  if (token.is_string()) return token;
-  if (token.is_object() && token.contains("content") &&
-      token["content"].is_string()) {
-    return token["content"];
-  }
-  return nullptr;
+// A token is its text, or an object that has it as "content"; null otherwise.
+Json TokenText(const Json& token) {
+  const Json text = token.is_object() ? token.value("content", Json()) : token;
+  return text.is_string() ? text : Json();
 }
 
-// What transformers gives to templates: PreTrainedTokenizer.special_tokens_map,
-// of tokenizer_config.json and, for what that lacks, special_tokens_map.json.
-OrderedJson ReadSpecialTokens(const fs::path& folder,
-                              const OrderedJson& config) {
-  const OrderedJson map = ReadObject(folder / "special_tokens_map.json");
+constexpr const char* kTokenNames[] = {"bos_token", "eos_token", "unk_token",
+                                       "sep_token", "pad_token", "cls_token",
+                                       "mask_token"};
+constexpr const char* kAdditional = "additional_special_tokens";
+
+// What a class of transformers' has where no file names the token.
+constexpr struct {
+  const char* tokenizer_class;  // or with "Fast" behind
+  const char* name;
+  const char* text;
+} kClassTokens[] = {
+    {"LlamaTokenizer", "bos_token", "<s>"},
+    {"LlamaTokenizer", "eos_token", "</s>"},
+    {"LlamaTokenizer", "unk_token", "<unk>"},
+    {"Qwen2Tokenizer", "eos_token", "<|endoftext|>"},
+    {"Qwen2Tokenizer", "unk_token", "<|endoftext|>"},
+    {"Qwen2Tokenizer", "pad_token", "<|endoftext|>"},
+};
+
+void AddTexts(const Json& tokens, const fs::path& folder, OrderedJson* texts) {
+  if (!tokens.is_null() && !tokens.is_array()) {
+    Fail(ErrorKind::kCorruptFile, "{}: \"{}\" is {}, expected a list of tokens",
+         folder.string(), kAdditional, Excerpt(tokens));
+  }
+  for (const Json& token : tokens) {
+    const Json text = TokenText(token);
+    if (text.is_null()) {
+      Fail(ErrorKind::kCorruptFile, "{}: \"{}\" has {}, expected a token",
+           folder.string(), kAdditional, Excerpt(token));
+    }
+    const auto& bytes = text.get_ref<const std::string&>();
+    if (std::ranges::count(*texts, OrderedJson(bytes)) == 0) {
+      texts->push_back(bytes);
+    }
+  }
+}
+
+// What transformers gives to templates: PreTrainedTokenizer.special_tokens_map.
+// special_tokens_map.json is of older folders: it counts, and then before
+// tokenizer_config.json, where the latter lists no added tokens.
+OrderedJson ReadSpecialTokens(const fs::path& folder, const Json& config) {
+  const Json map = config.contains("added_tokens_decoder")
+                       ? Json::object()
+                       : ReadObject(folder / "special_tokens_map.json");
   OrderedJson tokens = OrderedJson::object();
-  for (const char* name : {"bos_token", "eos_token", "unk_token", "sep_token",
-                           "pad_token", "cls_token", "mask_token"}) {
-    const OrderedJson& source = config.contains(name) ? config : map;
-    OrderedJson text = TokenText(source.value(name, OrderedJson()));
-    if (!text.is_null()) tokens[name] = std::move(text);
+  for (const char* name : kTokenNames) {
+    const Json& source = map.contains(name) ? map : config;
+    const Json text = TokenText(source.value(name, Json()));
+    if (!text.is_null()) tokens[name] = text.get_ref<const std::string&>();
   }
-  const char* const additional = "additional_special_tokens";
-  const OrderedJson& source = config.contains(additional) ? config : map;
+  const Json type = config.value("tokenizer_class", Json());
+  for (const auto& row : kClassTokens) {
+    const std::string name = row.tokenizer_class;
+    if (type != Json(name) && type != Json(name + "Fast")) continue;
+    if (map.contains(row.name) || config.contains(row.name)) continue;
+    tokens[row.name] = row.text;
+  }
   OrderedJson texts = OrderedJson::array();
-  for (const OrderedJson& token : source.value(additional, OrderedJson())) {
-    texts.push_back(TokenText(token));
+  AddTexts(config.value(kAdditional, Json()), folder, &texts);
+  AddTexts(map.value(kAdditional, Json()), folder, &texts);
+  if (!texts.empty()) tokens[kAdditional] = std::move(texts);
+  const Json extra = config.value("extra_special_tokens", Json());
+  if (!extra.is_object()) return tokens;
+  for (const auto& [name, token] : extra.items()) {
+    const Json text = TokenText(token);
+    if (!text.is_null()) tokens[name] = text.get_ref<const std::string&>();
   }
-  if (!texts.empty()) tokens[additional] = std::move(texts);
   return tokens;
 }
 
@@ -67,7 +110,7 @@ bool IsListOfObjects(const OrderedJson& json) {
 
 ChatTemplate ChatTemplate::LoadFile(const fs::path& file,
                                     const fs::path& folder) {
-  const OrderedJson config = ReadObject(folder / "tokenizer_config.json");
+  const Json config = ReadObject(folder / "tokenizer_config.json");
   return {ReadSmallFile(file, jinja::kMaxTemplateBytes), file.string(),
           ReadSpecialTokens(folder, config)};
 }
@@ -77,11 +120,19 @@ ChatTemplate ChatTemplate::Load(const fs::path& folder) {
     Fail(ErrorKind::kMissing, "{}: no such folder", folder.string());
   }
   const fs::path jinja_file = folder / "chat_template.jinja";
-  if (fs::exists(jinja_file)) return LoadFile(jinja_file, folder);
+  if (fs::exists(jinja_file)) {
+    ChatTemplate result = LoadFile(jinja_file, folder);
+    const fs::path more = folder / "additional_chat_templates/tool_use.jinja";
+    if (fs::exists(more)) {
+      result.tool_use_.emplace(ReadSmallFile(more, jinja::kMaxTemplateBytes),
+                               more.string());
+    }
+    return result;
+  }
   const fs::path config_file = folder / "tokenizer_config.json";
-  const OrderedJson config = ReadObject(config_file);
+  const Json config = ReadObject(config_file);
   const std::string where = config_file.string();
-  const OrderedJson source = config.value("chat_template", OrderedJson());
+  const Json source = config.value("chat_template", Json());
   if (source.is_null()) {
     Fail(ErrorKind::kMissing,
          "{} has no chat template, neither chat_template.jinja nor "
@@ -94,7 +145,7 @@ ChatTemplate ChatTemplate::Load(const fs::path& folder) {
     return {source.get_ref<const std::string&>(), where, std::move(tokens)};
   }
   ChatTemplate result(std::move(tokens));
-  for (const OrderedJson& entry : source) {
+  for (const Json& entry : source) {
     const bool good = entry.is_object() && entry.contains("name") &&
                       entry["name"].is_string() && entry.contains("template") &&
                       entry["template"].is_string();

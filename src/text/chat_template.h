@@ -24,7 +24,8 @@ class ChatTemplate {
  public:
   // The template in a model's folder: chat_template.jinja, or chat_template of
   // tokenizer_config.json, which may be a list of named ones: "default", and
-  // "tool_use" for conversations with tools. Fails with kMissing when there is
+  // "tool_use" for conversations with tools. Beside the former that one is
+  // additional_chat_templates/tool_use.jinja. Fails with kMissing when there is
   // none, as in most base models.
   static ChatTemplate Load(const std::filesystem::path& folder);
   // The same with the template in `file`, and the special tokens of `folder`.

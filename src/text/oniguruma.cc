@@ -56,15 +56,6 @@ constexpr std::string_view kPosixNames[] = {
     "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph",
     "lower", "print", "punct", "space", "upper", "word",  "xdigit"};
 
-// The characters of the categories (U_GC_..._MASK) that ICU does not know yet.
-std::string NewMembers(uint32_t categories) {
-  std::string members;
-  for (const auto& row : kNewCharacters) {
-    if ((row.category & categories) != 0) members += row.members;
-  }
-  return members;
-}
-
 class Translator {
  public:
   Translator(std::string_view pattern, const std::string& where)

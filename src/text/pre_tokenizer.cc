@@ -48,6 +48,11 @@ void PreTokenizer::Read(const Json& json, const std::string& where) {
   if (json.is_null()) return;
   const std::string& type = StringMember(json, "type", where);
   const std::string here = where + ": " + type;
+  constexpr size_t kMaxSteps = 32;  // published ones have up to 5
+  if (steps_.size() == kMaxSteps) {
+    Fail(ErrorKind::kUnsupported, "{}: more than {} steps are not supported",
+         here, kMaxSteps);
+  }
   if (byte_level_) {
     Fail(ErrorKind::kUnsupported, "{} after ByteLevel is not supported", here);
   }

@@ -16,6 +16,12 @@ namespace {
 
 SplitRegex::SplitRegex(std::string_view pattern, const std::string& where)
     : where_(where) {
+  constexpr size_t kMaxPattern = 16 << 10;  // ICU takes 400 times that
+  if (pattern.size() > kMaxPattern) {
+    Fail(ErrorKind::kUnsupported,
+         "{}: a pattern of {} bytes is not supported; at most {} are", where,
+         pattern.size(), kMaxPattern);
+  }
   const std::string translated = TranslateOniguruma(pattern, where);
   UParseError place;
   UErrorCode status = U_ZERO_ERROR;

@@ -81,6 +81,22 @@ def test_commands(mobe, folder, answer):
     assert printed == "".join(answer(turn, *options)["text"] + "\n" for turn in turns)
 
 
+def test_lines_of_windows(mobe, folder, answer):
+    options = ["--max-tokens", 4]
+    printed = mobe("chat", folder, *options, stdin="The sea\r\n/system  \r\n/quit\r\n")
+    assert printed == answer([user("The sea")], *options)["text"] + "\n"
+
+
+def test_an_answer_that_cannot_be_written(folder, mobe_program):
+    command = [mobe_program, "chat", folder, "--max-tokens", "2"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, input="a\n", stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert "mobe: cannot write to the standard output" in done.stderr
+
+
 def test_piped_failure_ends_it(mobe, folder):
     options = ["--context", 20, "--max-tokens", 4]
     message = mobe("chat", folder, *options, stdin="a b c d e f g h i j k l m n\n", code=1)

@@ -486,3 +486,84 @@ def test_bad_messages(mobe, folder, tmp_path, messages):
     message = mobe(*command, "--prompt-only", code=1)
     assert ": the " in message or "expected a list of messages" in message
     assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "config, mapped",
+    [
+        ({"bos_token": "<B>"}, {"bos_token": "<MB>", "eos_token": {"content": "<ME>"}}),
+        ({"bos_token": None}, {"bos_token": "<MB>"}),
+        ({"added_tokens_decoder": {}, "bos_token": "<B>"}, {"eos_token": "<ME>"}),
+        ({"extra_special_tokens": {"image_token": "<img>"}}, {}),
+        ({"tokenizer_class": "Qwen2Tokenizer", "bos_token": None}, {}),
+        ({"tokenizer_class": "LlamaTokenizerFast", "eos_token": "<E>"}, {}),
+        (
+            {"additional_special_tokens": ["<1>", "<2>"]},
+            {"additional_special_tokens": ["<2>", "<3>"]},
+        ),
+    ],
+)
+def test_special_tokens_are_those_of_transformers(mobe, models, tmp_path, config, mapped):
+    """Where files and class name different ones."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    names = [f"{name}_token" for name in "bos eos unk pad image".split()]
+    template = "|".join("{{ %s }}" % name for name in names)
+    template += "{% for token in additional_special_tokens or [] %}{{ token }},{% endfor %}"
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_bytes((models / "mini-qwen3-moe" / name).read_bytes())
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", **config}
+    config["chat_template"] = template
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "special_tokens_map.json").write_text(json.dumps(mapped))
+    messages = folder / "messages.json"
+    messages.write_text(json.dumps([user("x")]))
+    ours = mobe("chat", folder, "--messages", messages, "--prompt-only", "--json")["prompt"]
+
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert ours == tokenizer.apply_chat_template([user("x")], tokenize=False)
+
+
+def test_special_tokens_of_a_wrong_type(mobe, folder, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    for tokens, message in (
+        ("abc", '"additional_special_tokens" is "abc", expected a list of tokens'),
+        ([None], '"additional_special_tokens" has null, expected a token'),
+    ):
+        config = {"chat_template": "x", "additional_special_tokens": tokens}
+        (model / "tokenizer_config.json").write_text(json.dumps(config))
+        chat = tmp_path / "chat.json"
+        chat.write_text(json.dumps([user("x")]))
+        assert message in mobe("chat", model, "--messages", chat, "--prompt-only", code=1)
+
+
+def test_a_file_beside_the_template_is_for_tools(mobe, tmp_path):
+    model = tmp_path / "model"
+    (model / "additional_chat_templates").mkdir(parents=True)
+    (model / "chat_template.jinja").write_text("plain")
+    (model / "additional_chat_templates/tool_use.jinja").write_text("tools")
+    chat = tmp_path / "chat.json"
+    for conversation, expected in (
+        ([user("x")], "plain"),
+        ({"messages": [user("x")], "tools": TOOLS}, "tools"),
+    ):
+        chat.write_text(json.dumps(conversation))
+        assert mobe("chat", model, "--messages", chat, "--prompt-only") == expected
+
+
+def test_many_keys(mobe, folder, tmp_path):
+    """Added tokens are many; a message of many keys would take minutes."""
+    model = tmp_path / "model"
+    model.mkdir()
+    added = {str(i): {"content": f"<{i}>"} for i in range(200_000)}
+    config = {"chat_template": "x", "added_tokens_decoder": added}
+    (model / "tokenizer_config.json").write_text(json.dumps(config))
+    chat = tmp_path / "chat.json"
+    chat.write_text(json.dumps([user("x")]))
+    options = ["chat", model, "--messages", chat, "--prompt-only"]
+    assert mobe(*options) == "x"
+    chat.write_text(json.dumps([{str(i): i for i in range(10_001)}]))
+    assert "an object of more than 10000 keys" in mobe(*options, code=1)
