@@ -123,8 +123,9 @@ std::string Errors(const Recipe& recipe) {
       "Relative error of each layer's matrices, the Frobenius norm of the "
       "difference\nover that of the original; in brackets, that of the worst "
       "expert.\n\n| layer |";
-  for (const std::string& kind : kinds)
+  for (const std::string& kind : kinds) {
     text += fmt::format(" {} |", Plain(kind));
+  }
   text += "\n|---:|";
   for (size_t i = 0; i < kinds.size(); ++i) text += "---:|";
   for (const auto& [layer, errors] : layers) {
@@ -146,7 +147,7 @@ std::string Errors(const Recipe& recipe) {
 std::string Options(const Recipe& recipe) {
   std::string text;
   for (const auto& [name, value] : recipe.options.items()) {
-    const bool empty = value.is_null() || value == "";
+    const bool empty = value.is_null() || value == Json("");
     if (value.is_structured() || empty || name == "mobe") continue;
     if (!text.empty()) text += ", ";
     text += fmt::format(

@@ -109,7 +109,8 @@ Json MakeRecipe(const OpenedModel& model, const CompressPlan& plan,
     matrices.push_back(std::move(matrix));
   }
   std::vector<std::string> others = copied;
-  if (plan.shards.size() > 1) others.push_back("model.safetensors.index.json");
+  if (plan.shards.size() > 1)
+    others.emplace_back("model.safetensors.index.json");
   Sums sums = SumFolder(plan, folder, others);
   sums.files["config.json"] = {
       {"bytes", config.size()},
@@ -170,7 +171,7 @@ std::string PublicName(const fs::path& folder) {
   if (above.filename() == "snapshots" && cached.starts_with(kCache)) {
     name = cached.substr(kCache.size());
     const size_t dashes = name.find("--");
-    if (dashes != name.npos) {
+    if (dashes != std::string::npos) {
       name[dashes] = '/';
       name.erase(dashes + 1, 1);
     }

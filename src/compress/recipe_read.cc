@@ -55,7 +55,7 @@ class Node {
   }
 
   std::string Hash() const {
-    const std::string text = Text();
+    std::string text = Text();
     const bool fits =
         text.size() == 64 && std::ranges::all_of(text, [](unsigned char c) {
           return std::isdigit(c) || (c >= 'a' && c <= 'f');
@@ -118,7 +118,7 @@ std::map<std::string, FileSum> ReadFiles(const Node& node) {
   node.EachKey([&](const std::string& name, const Node& file) {
     // Nothing outside the folder is to be read.
     if (name.empty() || name == "." || name == ".." ||
-        name.find_first_of(std::string_view("/\0", 2)) != name.npos) {
+        name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
       file.Reject("the plain name of a file");
     }
     files[name] = {file.At("bytes").Integer(), file.At("sha256").Hash()};

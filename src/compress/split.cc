@@ -65,7 +65,9 @@ class Prober {
     errors_[{layer, kind.name}] = Error(target, factors);
     Buffer<BFloat16> matrices(target.weights.size());
     ParallelFor(target.experts, [&](int64_t e) {
-      thread_local Buffer<float> scratch, product, turned;
+      thread_local Buffer<float> scratch;
+      thread_local Buffer<float> product;
+      thread_local Buffer<float> turned;
       product.Resize(target.matrix_size());
       BuildExpert(factors, e, target.rows, target.cols, &scratch,
                   product.data());

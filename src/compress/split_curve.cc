@@ -37,7 +37,7 @@ std::vector<CurvePoint> ErrorCurve::Probes(int64_t experts, int64_t width) {
   return probes;
 }
 
-ErrorCurve::ErrorCurve(std::vector<CurvePoint> probes) {
+ErrorCurve::ErrorCurve(const std::vector<CurvePoint>& probes) {
   for (const CurvePoint& probe : probes) {
     if (rows_.empty() || rows_.back().rank != probe.rank) {
       rows_.push_back({probe.rank, {}, {}});

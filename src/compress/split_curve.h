@@ -29,7 +29,7 @@ class ErrorCurve {
 
   // Of the probes with their errors. Where one does not fall from probe to
   // probe (the fits are short) it is lowered until the curve falls everywhere.
-  explicit ErrorCurve(std::vector<CurvePoint> probes);
+  explicit ErrorCurve(const std::vector<CurvePoint>& probes);
 
   // In (0, 1], never rising with either argument, for ranks from half the width
   // and from the fewest bases of a probe: with fewer the error rises faster
@@ -41,7 +41,7 @@ class ErrorCurve {
     int64_t rank;
     std::vector<int64_t> num_bases;
     std::vector<double> log_error;
-    double At(int64_t num_bases) const;
+    double At(int64_t m) const;  // m bases
   };
   std::vector<Row> rows_;  // one or two, the larger rank first
 };

@@ -4,6 +4,7 @@
 #include <lapacke.h>
 
 #include <algorithm>
+#include <ranges>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -40,8 +41,8 @@ Energy Gram::SingularValueEnergy() {
   }
   Energy energy;
   double sum = 0;
-  for (auto value = values.rbegin(); value != values.rend(); ++value) {
-    sum += std::max<double>(*value, 0);  // rounding may leave one below zero
+  for (const float value : std::views::reverse(values)) {
+    sum += std::max<double>(value, 0);  // rounding may leave one below zero
     energy.push_back(sum);
   }
   for (double& share : energy) share = sum > 0 ? share / sum : 0;

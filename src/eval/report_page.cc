@@ -132,6 +132,7 @@ std::vector<std::string> KindsOf(const Items& items) {
 template <class Items>
 std::vector<int64_t> LayersOf(const Items& items) {
   std::vector<int64_t> layers;
+  layers.reserve(items.size());
   for (const auto& item : items) layers.push_back(item.layer);
   std::ranges::sort(layers);
   layers.erase(std::unique(layers.begin(), layers.end()), layers.end());
@@ -150,7 +151,7 @@ std::string Tiles(const ReportData& data) {
               : Tile(Bytes(data.bytes_out), "tensor bytes");
   if (!data.errors.empty()) {
     double mse = 0;
-    const RecipeMatrix* worst = &data.errors[0];
+    const RecipeMatrix* worst = data.errors.data();
     for (const RecipeMatrix& matrix : data.errors) {
       mse += matrix.error.scaled_mse / static_cast<double>(data.errors.size());
       if (matrix.error.worst_expert > worst->error.worst_expert) {
@@ -179,8 +180,10 @@ std::string ErrorSection(const ReportData& data) {
     at[{matrix.layer, matrix.kind}] = &matrix;
   }
   std::vector<std::string> categories;
-  for (const int64_t layer : layers)
+  categories.reserve(layers.size());
+  for (const int64_t layer : layers) {
     categories.push_back(std::to_string(layer));
+  }
   std::vector<BarSeries> series;
   std::string text =
       "<p>Relative error: Frobenius norm of W \u2212 \u0174 over that of W, "
@@ -435,7 +438,7 @@ std::string RecipeSection(const Recipe& recipe) {
   row("program", "mobe " + recipe.mobe);
   row("kernels", fmt::format("{}", fmt::join(recipe.kernels, ", ")));
   for (const auto& [name, value] : recipe.options.items()) {
-    if (name == "mobe" || value == "") continue;
+    if (name == "mobe" || value == Json("")) continue;
     row(name, value.is_string()
                   ? value.get<std::string>()
                   : value.dump(-1, ' ', false, Json::error_handler_t::replace));

@@ -51,25 +51,25 @@ void ReadYarn(const ConfigReader& json, int64_t max_positions, Rope* rope) {
 
 }  // namespace
 
-Rope ReadRope(const ConfigReader& json, int64_t dim, int64_t max_positions) {
+Rope ReadRope(const ConfigReader& reader, int64_t dim, int64_t max_positions) {
   Rope rope;
-  rope.theta = json.Number("rope_theta", 10000.0);
+  rope.theta = reader.Number("rope_theta", 10000.0);
   rope.dim = dim;
-  if (!(rope.theta > 0)) json.Reject("rope_theta", "above 0");
+  if (!(rope.theta > 0)) reader.Reject("rope_theta", "above 0");
   // Also 0, where more heads than the hidden size has numbers set it.
   if (dim < 2 || dim % 2 != 0) {
     Fail(ErrorKind::kCorruptFile,
          "{}: head_dim is {}, expected an even number for rotary pairs, 2 or "
          "more",
-         json.source(), dim);
+         reader.source(), dim);
   }
-  if (!json.Has("rope_scaling")) return rope;
-  const ConfigReader scaling = json.Object("rope_scaling");
+  if (!reader.Has("rope_scaling")) return rope;
+  const ConfigReader scaling = reader.Object("rope_scaling");
   const std::string type =
       scaling.String("rope_type", scaling.String("type", "default"));
   if (type == "yarn") {
     // Turns are counted by its logarithm.
-    if (!(rope.theta > 1)) json.Reject("rope_theta", "above 1 for yarn");
+    if (!(rope.theta > 1)) reader.Reject("rope_theta", "above 1 for yarn");
     ReadYarn(scaling, max_positions, &rope);
   } else if (type != "default") {
     Fail(ErrorKind::kUnsupported, "{}: rope type \"{}\" can't be run yet",

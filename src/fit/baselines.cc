@@ -22,7 +22,8 @@ void LeadingVectors(const FitTarget& target, int64_t expert, const float* m,
                     int64_t rank, float* u) {
   const int64_t rows = target.rows;
   const int64_t cols = target.cols;
-  thread_local Buffer<float> moment, weighed;
+  thread_local Buffer<float> moment;
+  thread_local Buffer<float> weighed;
   const float* ms = m;
   if (target.moment.size() != 0) {
     ExpertMoment(target, expert, &moment);

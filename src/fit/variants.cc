@@ -186,8 +186,9 @@ bool ApplyVariants(const FitTarget& target, const FitOptions& options,
       options.max_alphas != 0 && options.max_alphas < options.num_bases;
   if (options.basis_rank == 0 && !sparse) return false;
   openblas_set_num_threads(1);  // bases and experts run in parallel instead
-  if (options.basis_rank != 0)
+  if (options.basis_rank != 0) {
     TruncateBases(target.cols, options.basis_rank, factors);
+  }
   if (sparse) {
     SparsifyAlpha(target.experts, target.cols, options.max_alphas, factors);
   }

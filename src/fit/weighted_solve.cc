@@ -147,7 +147,10 @@ double MeasureWeighted(const FitTarget& target, const Factors& factors) {
   std::vector<double> errors(static_cast<size_t>(target.experts));
   std::vector<double> norms(static_cast<size_t>(target.experts));
   ParallelFor(target.experts, [&](int64_t e) {
-    thread_local Buffer<float> moment, product, mix, weighed;
+    thread_local Buffer<float> moment;
+    thread_local Buffer<float> product;
+    thread_local Buffer<float> mix;
+    thread_local Buffer<float> weighed;
     ExpertMoment(target, e, &moment);
     product.Resize(target.matrix_size());
     BuildExpert(factors, e, target.rows, target.cols, &mix, product.data());

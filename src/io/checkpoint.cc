@@ -249,19 +249,19 @@ std::string ShardIndex(const std::vector<Shard>& shards) {
 
 std::vector<std::string> CopySideFiles(
     const fs::path& from, const fs::path& to,
-    const std::vector<std::string>& left_out) {
+    const std::vector<std::string>& leave_out) {
   std::vector<std::string> copied;
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(from, error)) {
     const std::string name = entry.path().filename().string();
-    const bool leave_out =
+    const bool skipped =
         name.starts_with('.') || name == kConfigFile ||
-        std::ranges::find(left_out, name) != left_out.end() ||
+        std::ranges::find(leave_out, name) != leave_out.end() ||
         std::ranges::any_of(kNotSideFiles, [&name](std::string_view ending) {
           return name.ends_with(ending);
         });
     std::error_code broken_link;
-    if (leave_out || !entry.is_regular_file(broken_link)) continue;
+    if (skipped || !entry.is_regular_file(broken_link)) continue;
     const MappedFile file(entry.path());
     AtomicFile copy(to / name);
     copy.Write(file.bytes());

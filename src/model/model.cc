@@ -72,7 +72,7 @@ Model::~Model() = default;
 
 Model Model::Load(const std::filesystem::path& folder,
                   const LoadOptions& options) {
-  return Model(OpenModel(folder), options);
+  return {OpenModel(folder), options};
 }
 
 void Model::RunLayers(std::span<const int32_t> tokens, KvCache* cache,
