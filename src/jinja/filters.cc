@@ -72,37 +72,56 @@ Value Items(Call& call) {
     Fail(ErrorKind::kUserInput, "items of {}, expected a dict",
          a[0]->TypeName());
   }
-  if (mapping != nullptr) {
-    for (const auto& [key, value] : mapping->items) {
-      pairs.push_back(Value::MakeList({key, value}, /*tuple=*/true));
-    }
-  }
-  return call.List(std::move(pairs));
+  if (mapping != nullptr) pairs = PairsOf(*mapping, call.runtime());
+  return Value::MakeList(std::move(pairs));
 }
 
-// "a.b" as jinja2 takes attributes: items by key or index.
-Value Path(Value value, const Value& path, Runtime& runtime) {
-  if (path.AsInteger()) return ItemOf(value, path, runtime);
-  for (const std::string& part : python::Split(TextOf(path, "an attribute"),
-                                               ".", -1, python::From::kLeft)) {
+// "a.b" as jinja2 takes attributes: items by key or index, one after another.
+class Path {
+ public:
+  Path(const Value& path, Runtime* runtime) : runtime_(runtime) {
+    if (path.AsInteger()) {
+      keys_.push_back(path);
+      return;
+    }
+    const std::string& text = TextOf(path, "an attribute");
+    runtime->Spend(text.size());
+    python::Split(text, ".", -1, python::From::kLeft, [&](auto part) {
+      runtime->Spend(kTextStep);
+      keys_.push_back(Key(part));
+    });
+  }
+
+  Value Of(Value value) const {
+    for (const Value& key : keys_) value = ItemOf(value, key, *runtime_);
+    return value;
+  }
+
+ private:
+  // An index has digits only.
+  static Value Key(std::string_view part) {
     int64_t index = 0;
     const char* end = part.data() + part.size();
     const auto parsed = std::from_chars(part.data(), end, index);
-    const bool number = parsed.ec == std::errc() && parsed.ptr == end;
-    value = ItemOf(value, number ? Value(index) : Value(part), runtime);
+    const bool number =
+        parsed.ec == std::errc() && parsed.ptr == end && !part.starts_with('-');
+    return number ? Value(index) : Value(std::string(part));
   }
-  return value;
-}
+
+  Runtime* runtime_;
+  std::vector<Value> keys_;
+};
 
 Value Join(Call& call) {
   const auto a = call.Bind({"value", "d", "attribute"}, 1);
   std::string between;
   if (a[1] != nullptr) between = Printed(call, *a[1]);
+  std::optional<Path> path;
+  if (a[2] != nullptr) path.emplace(*a[2], &call.runtime());
   std::string out;
   bool first = true;
   for (const Value& item : ItemsOf(*a[0], call.runtime())) {
-    const Value part =
-        a[2] == nullptr ? item : Path(item, *a[2], call.runtime());
+    const Value part = path ? path->Of(item) : item;
     call.runtime().Spend(between.size());
     if (!first) out += between;
     first = false;
@@ -145,8 +164,9 @@ Value Map(Call& call) {
     return call.List(std::move(mapped));
   }
   const auto a = call.Bind({"value", "attribute", "default"}, 2);
+  const Path path(*a[1], &call.runtime());
   for (const Value& item : items) {
-    Value value = Path(item, *a[1], call.runtime());
+    Value value = path.Of(item);
     if (value.IsUndefined() && a[2] != nullptr) value = *a[2];
     mapped.push_back(std::move(value));
   }
@@ -167,13 +187,14 @@ Value Select(Call& call) {
     test =
         FindTest(TextOf(call.arguments().positional[kTest], "a test's name"));
   }
+  std::optional<Path> path;
+  if (by_attribute) {
+    path.emplace(Positional(call, 1, "the attribute"), &call.runtime());
+  }
   std::vector<Value> selected;
   for (const Value& item :
        ItemsOf(Positional(call, 0, "what is selected from"), call.runtime())) {
-    const Value subject =
-        by_attribute
-            ? Path(item, Positional(call, 1, "the attribute"), call.runtime())
-            : item;
+    const Value subject = path ? path->Of(item) : item;
     bool holds = subject.Truthy();
     if (test != nullptr) {
       Call inner(&call.runtime(), Behind(call, kTest + 1, subject));
@@ -201,6 +222,7 @@ Value Trim(Call& call) {
   if (a[1] != nullptr && !a[1]->IsNone()) chars = TextOf(*a[1], "chars");
   const auto work = CheckedMul(text.size(), chars ? chars->size() : 1);
   call.runtime().Spend(work.value_or(kMaxWork));
+  if (chars) call.runtime().Spend(chars->size() * 4);
   return std::string(python::Strip(text, python::Sides::kBoth, chars));
 }
 
@@ -236,18 +258,15 @@ Value Indent(Call& call) {
   const bool blank = Flag(a[3]);
   std::string out;
   if (Flag(a[2])) out = indent;
-  std::string text = Printed(call, *a[0]);
-  text += '\n';
-  const std::vector<std::string> lines =
-      blank ? python::Split(text, "\n", -1, python::From::kLeft)
-            : python::SplitLines(text);
-  const size_t count = blank ? lines.size() - 1 : lines.size();
-  for (size_t i = 0; i < count; ++i) {
-    call.runtime().Spend(indent.size() + lines[i].size());
-    if (i > 0) out += "\n";
-    if (i > 0 && (blank || !lines[i].empty())) out += indent;
-    out += lines[i];
-  }
+  bool begun = false;
+  // As jinja2 does: an end of the text is an end of a line.
+  python::SplitLines(Printed(call, *a[0]) + '\n', [&](std::string_view line) {
+    call.runtime().Spend(kStep + indent.size() + line.size());
+    if (begun) out += '\n';
+    if (begun && (blank || !line.empty())) out += indent;
+    out += line;
+    begun = true;
+  });
   return out;
 }
 
@@ -348,6 +367,10 @@ Value ToJsonText(Call& call) {
     call.runtime().Spend(separators.value_or(kMaxWork));
   }
   call.runtime().Spend(extent.weight);
+  // Sorting takes about as many steps for each byte.
+  if (format.sort_keys) {
+    call.runtime().Spend(CheckedMul(extent.weight, kStep).value_or(kMaxWork));
+  }
   return call.Text(ToJson(*a[0], format));
 }
 

@@ -133,18 +133,21 @@ Value Range(Call& call) {
 }
 
 // What dict() and namespace() are made of: a dict, then named arguments.
-std::vector<std::pair<std::string, Value>> Entries(const Call& call) {
+std::vector<std::pair<std::string, Value>> Entries(Call& call) {
   std::vector<std::pair<std::string, Value>> entries;
   const auto& given = call.arguments().positional;
   const Mapping* mapping = given.empty() ? nullptr : given[0].AsMapping();
   if (given.size() > 1 || (!given.empty() && mapping == nullptr)) {
     Fail(ErrorKind::kUnsupported, "expected one dict, or arguments with names");
   }
-  if (mapping != nullptr) entries = mapping->items;
+  if (mapping != nullptr) {
+    for (const auto& [key, unused] : mapping->items) {
+      call.runtime().Spend(kTextStep + key.size());
+    }
+    entries = mapping->items;
+  }
   for (const auto& [name, value] : call.arguments().named) {
-    std::erase_if(entries,
-                  [&key = name](const auto& e) { return e.first == key; });
-    entries.emplace_back(name, value);
+    call.runtime().Set(entries, name, value);
   }
   return entries;
 }

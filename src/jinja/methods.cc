@@ -28,8 +28,30 @@ Value StripText(Call& call) {
   // Each character is looked up among those that go.
   const auto work = CheckedMul(Self(call).size(), chars ? chars->size() : 1);
   call.runtime().Spend(work.value_or(kMaxWork));
+  if (chars) call.runtime().Spend(chars->size() * 4);
   return call.Text(std::string(python::Strip(Self(call), sides, chars)));
 }
+
+// A list of texts, each counted before it is made.
+class Parts {
+ public:
+  explicit Parts(Runtime* runtime) : runtime_(runtime) {}
+
+  python::AddPart Adder() {
+    return [this](std::string_view part) {
+      runtime_->Spend(kTextStep);
+      parts_.emplace_back(std::string(part));
+    };
+  }
+  Value Take(bool reversed) {
+    if (reversed) std::ranges::reverse(parts_);
+    return Value::MakeList(std::move(parts_));
+  }
+
+ private:
+  Runtime* runtime_;
+  std::vector<Value> parts_;
+};
 
 template <python::From from>
 Value SplitText(Call& call) {
@@ -41,21 +63,18 @@ Value SplitText(Call& call) {
   }
   const int64_t max = a[2] == nullptr ? -1 : IntegerOf(*a[2], "maxsplit");
   call.runtime().Spend(Self(call).size() * 2);
-  std::vector<Value> parts;
-  for (std::string& part : python::Split(Self(call), separator, max, from)) {
-    parts.emplace_back(std::move(part));
-  }
-  return call.List(std::move(parts));
+  if (separator) call.runtime().Spend(separator->size());
+  Parts parts(&call.runtime());
+  python::Split(Self(call), separator, max, from, parts.Adder());
+  return parts.Take(/*reversed=*/from == python::From::kRight);
 }
 
 Value SplitLinesOfText(Call& call) {
   call.Bind({"self"}, 1);
   call.runtime().Spend(Self(call).size() * 2);
-  std::vector<Value> lines;
-  for (std::string& line : python::SplitLines(Self(call))) {
-    lines.emplace_back(std::move(line));
-  }
-  return call.List(std::move(lines));
+  Parts lines(&call.runtime());
+  python::SplitLines(Self(call), lines.Adder());
+  return lines.Take(/*reversed=*/false);
 }
 
 // startswith and endswith: of a text, or of any of a tuple.
@@ -64,11 +83,12 @@ Value Begins(Call& call) {
   const auto a = call.Bind({"self", "prefix"}, 2);
   const auto matches = [&](const Value& value) {
     const std::string& part = TextOf(value, "what the str is compared with");
+    call.runtime().Spend(part.size());
     return at_end ? Self(call).ends_with(part) : Self(call).starts_with(part);
   };
   const Sequence* tuple = a[1]->AsSequence();
   if (tuple == nullptr || !tuple->tuple) return matches(*a[1]);
-  call.runtime().Spend(a[1]->extent().weight);
+  call.runtime().Spend(tuple->items.size() * kStep);
   return std::ranges::any_of(tuple->items, matches);
 }
 
@@ -77,6 +97,7 @@ Value RemoveEnd(Call& call) {
   const auto a = call.Bind({"self", "prefix"}, 2);
   const std::string& part = TextOf(*a[1], "what is removed from the str");
   std::string_view text = Self(call);
+  call.runtime().Spend(part.size());
   if (at_end && text.ends_with(part)) text.remove_suffix(part.size());
   if (!at_end && text.starts_with(part)) text.remove_prefix(part.size());
   return call.Text(std::string(text));
@@ -106,9 +127,10 @@ Value JoinWithText(Call& call) {
 size_t Occurrences(std::string_view text, std::string_view part) {
   if (part.empty()) return static_cast<size_t>(python::Length(text)) + 1;
   size_t count = 0;
-  for (size_t at = text.find(part); at != std::string_view::npos;
-       at = text.find(part, at + part.size())) {
+  for (size_t at = python::Find(text, part); at != std::string_view::npos;
+       at = python::Find(text, part)) {
     ++count;
+    text.remove_prefix(at + part.size());
   }
   return count;
 }
@@ -118,7 +140,7 @@ Value ReplaceInText(Call& call) {
   const std::string& old = TextOf(*a[1], "what replace looks for");
   const std::string& replacement = TextOf(*a[2], "the replacement");
   const int64_t count = Given(a[3]) ? IntegerOf(*a[3], "count") : -1;
-  call.runtime().Spend(Self(call).size());
+  call.runtime().Spend(Self(call).size() + old.size());
   const auto grown =
       CheckedMul(Occurrences(Self(call), old), replacement.size());
   call.runtime().Spend(grown.value_or(kMaxWork));
@@ -127,15 +149,16 @@ Value ReplaceInText(Call& call) {
 
 Value CountInText(Call& call) {
   const auto a = call.Bind({"self", "sub"}, 2);
-  call.runtime().Spend(Self(call).size());
-  return static_cast<int64_t>(
-      Occurrences(Self(call), TextOf(*a[1], "what count looks for")));
+  const std::string& part = TextOf(*a[1], "what count looks for");
+  call.runtime().Spend(Self(call).size() + part.size());
+  return static_cast<int64_t>(Occurrences(Self(call), part));
 }
 
 Value FindInText(Call& call) {
   const auto a = call.Bind({"self", "sub"}, 2);
-  call.runtime().Spend(Self(call).size());
-  const size_t at = Self(call).find(TextOf(*a[1], "what find looks for"));
+  const std::string& part = TextOf(*a[1], "what find looks for");
+  call.runtime().Spend(Self(call).size() + part.size());
+  const size_t at = python::Find(Self(call), part);
   if (at == std::string::npos) return int64_t{-1};
   return python::Length(std::string_view(Self(call)).substr(0, at));
 }
@@ -154,20 +177,17 @@ const Mapping& MappingOf(const Call& call) {
 
 Value GetOfMapping(Call& call) {
   const auto a = call.Bind({"self", "key", "default"}, 2);
-  call.runtime().Spend(MappingOf(call).items.size());
   const std::string* key = a[1]->AsString();
-  const Value* value = key == nullptr ? nullptr : MappingOf(call).Find(*key);
+  const Value* value = key == nullptr
+                           ? nullptr
+                           : call.runtime().Find(MappingOf(call).items, *key);
   if (value != nullptr) return *value;
   return a[2] == nullptr ? Value(None{}) : *a[2];
 }
 
 Value ItemsOfMapping(Call& call) {
-  call.Bind({"self"}, 1);
-  std::vector<Value> items;
-  for (const auto& [key, value] : MappingOf(call).items) {
-    items.push_back(Value::MakeList({key, value}, /*tuple=*/true));
-  }
-  return call.List(std::move(items));
+  const auto a = call.Bind({"self"}, 1);
+  return Value::MakeList(PairsOf(*a[0]->AsMapping(), call.runtime()));
 }
 
 Value KeysOfMapping(Call& call) {

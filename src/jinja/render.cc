@@ -18,25 +18,7 @@ namespace {
 struct Frame {
   const Frame* parent;
   std::vector<std::pair<std::string, Value>> names;
-
-  void Set(const std::string& name, Value value) {
-    const auto it =
-        std::ranges::find(names, name, [](const auto& n) { return n.first; });
-    if (it == names.end()) {
-      names.emplace_back(name, std::move(value));
-    } else {
-      it->second = std::move(value);
-    }
-  }
 };
-
-// Of the pair that has this name; the number of pairs when none has.
-template <class Pairs>
-size_t IndexOf(const Pairs& pairs, const std::string& name) {
-  size_t i = 0;
-  while (i < pairs.size() && pairs[i].first != name) ++i;
-  return i;
-}
 
 enum class Flow { kNext, kBreak, kContinue };
 
@@ -186,7 +168,8 @@ class Renderer {
   }
 
   Flow Do(const MacroDefinition& node, Frame* frame) {
-    frame->Set(node.macro->name, Callable{.macro = node.macro.get()});
+    runtime_.Set(frame->names, node.macro->name,
+                 Callable{.macro = node.macro.get()});
     return Flow::kNext;
   }
 
@@ -198,7 +181,7 @@ class Renderer {
   Flow Do(const With& node, Frame* frame) {
     Frame inner{frame, {}};
     for (const auto& [name, value] : node.names) {
-      inner.Set(name, Evaluate(value, frame));
+      runtime_.Set(inner.names, name, Evaluate(value, frame));
     }
     return Execute(node.body, &inner);
   }
@@ -213,12 +196,11 @@ class Renderer {
         Fail(ErrorKind::kUserInput, "{} is no namespace: {}.{} can't be set",
              target.names[0], target.names[0], target.attribute);
       }
-      runtime_.Spend(space->items.size() * kStep);
-      space->Set(target.attribute, std::move(value));
+      runtime_.Set(space->items, target.attribute, std::move(value));
       return;
     }
     if (!target.tuple) {
-      frame->Set(target.names[0], std::move(value));
+      runtime_.Set(frame->names, target.names[0], std::move(value));
       return;
     }
     std::vector<Value> items = ItemsOf(value, runtime_);
@@ -227,7 +209,7 @@ class Renderer {
            target.names.size());
     }
     for (size_t i = 0; i < items.size(); ++i) {
-      frame->Set(target.names[i], std::move(items[i]));
+      runtime_.Set(frame->names, target.names[i], std::move(items[i]));
     }
   }
 
@@ -242,10 +224,7 @@ class Renderer {
 
   Value Lookup(const std::string& name, const Frame* frame) {
     for (; frame != nullptr; frame = frame->parent) {
-      runtime_.Spend(frame->names.size());
-      for (const auto& [known, value] : frame->names) {
-        if (known == name) return value;
-      }
+      if (const Value* value = runtime_.Find(frame->names, name)) return *value;
     }
     if (const NativeFunction function = FindGlobal(name)) {
       return Callable{.native = function};
@@ -271,13 +250,7 @@ class Renderer {
       const Value key_value = Evaluate(key_node, frame);
       const std::string& key = TextOf(key_value, "the key of a dict");
       Value value = Evaluate(value_node, frame);
-      const auto it = std::ranges::find(
-          items, key, [](const auto& item) { return item.first; });
-      if (it == items.end()) {
-        items.emplace_back(key, std::move(value));
-      } else {
-        it->second = std::move(value);
-      }
+      runtime_.Set(items, key, std::move(value));
     }
     return Value::MakeMapping(std::move(items));
   }
@@ -345,26 +318,24 @@ class Renderer {
       Fail(ErrorKind::kUserInput, "macro {} has {} arguments, expected {}",
            macro.name, given, macro.parameters.size());
     }
-    for (const auto& [name, unused] : arguments.named) {
-      const size_t i = IndexOf(macro.parameters, name);
-      if (i < given || i == macro.parameters.size()) {
-        Fail(ErrorKind::kUserInput, "unexpected argument \"{}\" of macro {}",
-             name, macro.name);
-      }
-    }
     // In this order: a default may name the parameters before it.
+    size_t used = given;
     for (size_t i = 0; i < macro.parameters.size(); ++i) {
       const auto& [name, fallback] = macro.parameters[i];
-      const size_t named = IndexOf(arguments.named, name);
+      Value value = Value::MakeUndefined(name);
       if (i < given) {
-        frame.Set(name, std::move(arguments.positional[i]));
-      } else if (named < arguments.named.size()) {
-        frame.Set(name, std::move(arguments.named[named].second));
+        value = std::move(arguments.positional[i]);
+      } else if (Value* named = runtime_.Find(arguments.named, name)) {
+        value = std::move(*named);
+        ++used;
       } else if (fallback != nullptr) {
-        frame.Set(name, Evaluate(fallback, &frame));
-      } else {
-        frame.Set(name, Value::MakeUndefined(name));
+        value = Evaluate(fallback, &frame);
       }
+      runtime_.Set(frame.names, name, std::move(value));
+    }
+    if (used != given + arguments.named.size()) {
+      Fail(ErrorKind::kUserInput, "an unexpected argument of macro {}",
+           macro.name);
     }
     return Captured(macro.body, &frame);
   }

@@ -16,16 +16,23 @@ std::optional<size_t> Position(int64_t index, size_t size) {
   return static_cast<size_t>(index < 0 ? index + n : index);
 }
 
-Value Missing(const Value& object, const std::string& key) {
+// A key for messages, however long it is.
+std::string Short(std::string_view key) {
+  constexpr size_t kMaxKey = 200;  // more than Excerpt keeps
+  return Excerpt(key.substr(0, kMaxKey));
+}
+
+Value Missing(const Value& object, std::string_view key, Runtime& runtime) {
+  runtime.Spend(kTextStep);
   return Value::MakeUndefined(
-      fmt::format("{} of a {}", Excerpt(key), object.TypeName()));
+      fmt::format("{} of a {}", Short(key), object.TypeName()));
 }
 
 // A method, or an attribute of a namespace.
-std::optional<Value> OwnAttribute(const Value& object,
-                                  const std::string& name) {
+std::optional<Value> OwnAttribute(const Value& object, const std::string& name,
+                                  Runtime& runtime) {
   if (const Namespace* space = object.AsNamespace()) {
-    if (const Value* value = space->Find(name)) return *value;
+    if (const Value* value = runtime.Find(space->items, name)) return *value;
   }
   if (const NativeFunction method = FindMethod(object, name)) {
     return Callable{.native = method,
@@ -39,8 +46,7 @@ std::optional<Value> OwnItem(const Value& object, const Value& key,
   const std::string* name = key.AsString();
   const auto index = key.AsInteger();
   if (const Mapping* mapping = object.AsMapping(); mapping && name) {
-    runtime.Spend(mapping->items.size());
-    if (const Value* value = mapping->Find(*name)) return *value;
+    if (const Value* value = runtime.Find(mapping->items, *name)) return *value;
   }
   if (const Sequence* sequence = object.AsSequence(); sequence && index) {
     const auto position = Position(*index, sequence->items.size());
@@ -55,10 +61,9 @@ std::optional<Value> OwnItem(const Value& object, const Value& key,
   return std::nullopt;
 }
 
-void CheckDefined(const Value& object, const std::string& key) {
+void CheckDefined(const Value& object, std::string_view key) {
   if (object.IsUndefined()) {
-    Fail(ErrorKind::kUserInput, "{} has no {}", object.TypeName(),
-         Excerpt(key));
+    Fail(ErrorKind::kUserInput, "{} has no {}", object.TypeName(), Short(key));
   }
 }
 
@@ -139,10 +144,13 @@ std::vector<Value> ItemsOf(const Value& value, Runtime& runtime) {
     runtime.Spend(sequence->items.size() * kStep);
     items = sequence->items;
   } else if (const Mapping* mapping = value.AsMapping()) {
-    runtime.Spend(mapping->items.size() * kStep);
-    for (const auto& [key, unused] : mapping->items) items.emplace_back(key);
+    for (const auto& [key, unused] : mapping->items) {
+      runtime.Spend(kTextStep + key.size());
+      items.emplace_back(key);
+    }
   } else if (const std::string* text = value.AsString()) {
-    runtime.Spend(text->size() * kStep);
+    const auto count = static_cast<uint64_t>(python::Length(*text));
+    runtime.Spend(CheckedMul(count, kTextStep).value_or(kMaxWork));
     for (const char32_t c : python::Decode(*text)) {
       items.emplace_back(python::Encode({&c, 1}));
     }
@@ -153,37 +161,50 @@ std::vector<Value> ItemsOf(const Value& value, Runtime& runtime) {
   return items;
 }
 
+std::vector<Value> PairsOf(const Mapping& mapping, Runtime& runtime) {
+  std::vector<Value> pairs;
+  for (const auto& [key, value] : mapping.items) {
+    runtime.Spend(2 * kTextStep + key.size());
+    pairs.push_back(Value::MakeList({key, value}, /*tuple=*/true));
+  }
+  return pairs;
+}
+
 Value ItemOf(const Value& object, const Value& key, Runtime& runtime) {
   const std::string* name = key.AsString();
   CheckDefined(object, name != nullptr ? *name : "items");
   std::optional<Value> value = OwnItem(object, key, runtime);
-  if (!value && name != nullptr) value = OwnAttribute(object, *name);
+  if (!value && name != nullptr) value = OwnAttribute(object, *name, runtime);
   if (value) return *value;
-  return Missing(object, name != nullptr ? *name : ToString(key));
+  if (name != nullptr) return Missing(object, *name, runtime);
+  // Of lists and the like only the type: they may be large.
+  const bool number = key.AsNumber().has_value();
+  return Missing(object, number ? Repr(key) : key.TypeName(), runtime);
 }
 
 Value AttributeOf(const Value& object, const std::string& name,
                   Runtime& runtime) {
   CheckDefined(object, name);
-  std::optional<Value> value = OwnAttribute(object, name);
+  std::optional<Value> value = OwnAttribute(object, name, runtime);
   if (!value) value = OwnItem(object, name, runtime);
-  return value ? *value : Missing(object, name);
+  return value ? *value : Missing(object, name, runtime);
 }
 
 bool IsIn(const Value& item, const Value& value, Runtime& runtime) {
-  runtime.Spend(value.extent().weight);
   if (const std::string* text = value.AsString()) {
-    return text->find(TextOf(item, "what is looked for in a str")) !=
-           std::string::npos;
+    const std::string& part = TextOf(item, "what is looked for in a str");
+    runtime.Spend(text->size() + part.size());
+    return python::Find(*text, part) != std::string::npos;
   }
   if (const Sequence* sequence = value.AsSequence()) {
+    runtime.Spend(value.extent().weight);
     return std::ranges::any_of(sequence->items, [&](const Value& other) {
       return Equal(item, other);
     });
   }
   if (const Mapping* mapping = value.AsMapping()) {
     const std::string* key = item.AsString();
-    return key != nullptr && mapping->Find(*key) != nullptr;
+    return key != nullptr && runtime.Find(mapping->items, *key) != nullptr;
   }
   if (value.IsUndefined()) return false;
   Fail(ErrorKind::kUserInput, "{} has nothing that could be in it",

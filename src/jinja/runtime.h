@@ -18,11 +18,41 @@ namespace mobe::jinja {
 // bound about a second has passed.
 inline constexpr uint64_t kMaxWork = 128u << 20;
 inline constexpr uint64_t kStep = 16;
+// A text of its own costs about as much as so many bytes of a long one.
+inline constexpr uint64_t kTextStep = 100;
 
 class Runtime {
  public:
   // Counts work, before it is done. Fails with kUnsupported beyond kMaxWork.
   void Spend(uint64_t bytes);
+
+  // The value of the pair that has this name; null when none has. Counts what
+  // is compared.
+  template <class Pairs>
+  auto Find(Pairs& pairs, std::string_view name)
+      -> decltype(&pairs.front().second) {
+    uint64_t work = kStep;
+    auto it = pairs.begin();
+    for (; it != pairs.end(); ++it) {
+      ++work;
+      if (it->first.size() != name.size()) continue;
+      work += name.size();
+      if (it->first == name) break;
+    }
+    Spend(work);
+    return it == pairs.end() ? nullptr : &it->second;
+  }
+
+  // Changes that pair, or adds one at the end.
+  template <class Pairs>
+  void Set(Pairs& pairs, std::string_view name, Value value) {
+    if (auto* known = Find(pairs, name)) {
+      *known = std::move(value);
+    } else {
+      Spend(name.size());
+      pairs.emplace_back(name, std::move(value));
+    }
+  }
 
   // Lives as long as the runtime.
   Namespace* MakeNamespace();
@@ -73,6 +103,8 @@ const std::string& TextOf(const Value& value, std::string_view what);
 // What a loop over the value goes through: items, keys, characters; nothing
 // for an undefined value. Counts it.
 std::vector<Value> ItemsOf(const Value& value, Runtime& runtime);
+// The items of a dict, each a tuple of key and value. Counts them.
+std::vector<Value> PairsOf(const Mapping& mapping, Runtime& runtime);
 // object[key] and object.name. Undefined when there is none; fails with
 // kUserInput when the object itself is undefined.
 Value ItemOf(const Value& object, const Value& key, Runtime& runtime);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <compare>
+#include <unordered_map>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -36,14 +37,6 @@ class ExtentSum {
   uint64_t weight_ = 2;
 };
 
-template <class Items>
-const Value* FindIn(const Items& items, std::string_view key) {
-  const auto it = std::ranges::find(
-      items, key,
-      [](const auto& item) -> std::string_view { return item.first; });
-  return it == items.end() ? nullptr : &it->second;
-}
-
 // JSON's escapes; json.dumps leaves DEL alone.
 std::string JsonString(std::string_view text, bool ensure_ascii) {
   std::string out = "\"";
@@ -74,6 +67,17 @@ std::string JsonNumber(double value) {
   return python::Repr(value);
 }
 
+// Pairs in the order of their keys.
+std::vector<const std::pair<std::string, Value>*> Sorted(
+    const Mapping& mapping) {
+  std::vector<const std::pair<std::string, Value>*> items;
+  for (const auto& item : mapping.items) items.push_back(&item);
+  std::ranges::stable_sort(
+      items, {},
+      [](const auto* item) -> const std::string& { return item->first; });
+  return items;
+}
+
 class JsonWriter {
  public:
   explicit JsonWriter(const JsonFormat& format) : format_(format) {}
@@ -98,15 +102,16 @@ class JsonWriter {
     } else if (const Sequence* sequence = value.AsSequence()) {
       AddAll('[', ']', sequence->items, [this](const Value& v) { Add(v); });
     } else if (const Mapping* mapping = value.AsMapping()) {
-      auto items = mapping->items;
-      if (format_.sort_keys) {
-        std::ranges::stable_sort(items, {}, [](auto& i) { return i.first; });
-      }
-      AddAll('{', '}', items, [this](const auto& item) {
+      const auto add = [this](const auto& item) {
         out_ += JsonString(item.first, format_.ensure_ascii);
         out_ += format_.key_separator;
         Add(item.second);
-      });
+      };
+      if (format_.sort_keys) {
+        AddAll('{', '}', Sorted(*mapping), [&](const auto* i) { add(*i); });
+      } else {
+        AddAll('{', '}', mapping->items, add);
+      }
     } else {
       Fail(ErrorKind::kUserInput, "tojson: {} can't be written as JSON",
            value.TypeName());
@@ -150,17 +155,23 @@ std::string JoinReprs(const std::vector<std::string>& parts, const char* open,
   return out + close;
 }
 
+size_t SizeOfKeys(const Mapping& mapping) {
+  size_t size = 0;
+  for (const auto& [key, unused] : mapping.items) size += key.size();
+  return size;
+}
+
+// Sizes first, so that the work is bounded by the smaller one.
 bool EqualItems(const Mapping& a, const Mapping& b) {
-  const auto sorted = [](const Mapping& mapping) {
-    std::vector<const std::pair<std::string, Value>*> items;
-    for (const auto& item : mapping.items) items.push_back(&item);
-    std::ranges::sort(items, {}, [](const auto* item) { return item->first; });
-    return items;
-  };
-  return std::ranges::equal(
-      sorted(a), sorted(b), [](const auto* x, const auto* y) {
-        return x->first == y->first && Equal(x->second, y->second);
-      });
+  if (a.items.size() != b.items.size() || SizeOfKeys(a) != SizeOfKeys(b)) {
+    return false;
+  }
+  std::unordered_map<std::string_view, const Value*> of_b;
+  for (const auto& [key, value] : b.items) of_b.emplace(key, &value);
+  return std::ranges::all_of(a.items, [&](const auto& item) {
+    const auto it = of_b.find(item.first);
+    return it != of_b.end() && Equal(item.second, *it->second);
+  });
 }
 
 std::optional<int> ToInt(std::partial_ordering order) {
@@ -169,24 +180,6 @@ std::optional<int> ToInt(std::partial_ordering order) {
 }
 
 }  // namespace
-
-const Value* Mapping::Find(std::string_view key) const {
-  return FindIn(items, key);
-}
-
-const Value* Namespace::Find(std::string_view key) const {
-  return FindIn(items, key);
-}
-
-void Namespace::Set(const std::string& key, Value value) {
-  const auto it =
-      std::ranges::find(items, key, [](auto& i) { return i.first; });
-  if (it == items.end()) {
-    items.emplace_back(key, std::move(value));
-  } else {
-    it->second = std::move(value);
-  }
-}
 
 Value Value::MakeUndefined(std::string name) {
   Value value;

@@ -48,17 +48,12 @@ struct Sequence {
 struct Mapping {
   std::vector<std::pair<std::string, Value>> items;
   Extent extent;
-
-  const Value* Find(std::string_view key) const;
 };
 
 // namespace(): the one thing that changes. The runtime owns them, so that what
 // is in one may hold it.
 struct Namespace {
   std::vector<std::pair<std::string, Value>> items;
-
-  const Value* Find(std::string_view key) const;
-  void Set(const std::string& key, Value value);
 };
 
 // A function of this program, with its first argument when it is a method; or
