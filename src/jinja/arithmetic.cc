@@ -83,18 +83,20 @@ Value Repeat(const Value& value, int64_t times, Runtime& runtime) {
   for (uint64_t i = 0; i < count; ++i) {
     items.insert(items.end(), sequence.items.begin(), sequence.items.end());
   }
-  return Value::MakeList(std::move(items), sequence.tuple);
+  return Value::MakeList(std::move(items), sequence.kind);
 }
 
 Value Concatenate(const Sequence& a, const Sequence& b, Runtime& runtime) {
   runtime.Spend((a.items.size() + b.items.size()) * kStep);
   std::vector<Value> items = a.items;
   items.insert(items.end(), b.items.begin(), b.items.end());
-  return Value::MakeList(std::move(items), a.tuple);
+  return Value::MakeList(std::move(items), a.kind);
 }
 
 bool Repeatable(const Value& value) {
-  return value.AsString() != nullptr || value.AsSequence() != nullptr;
+  const Sequence* sequence = value.AsSequence();
+  return value.AsString() != nullptr ||
+         (sequence != nullptr && sequence->IsListOrTuple());
 }
 
 // Positions of a slice in a sequence of `size`, as slice.indices() gives them.
@@ -155,7 +157,9 @@ Value Arithmetic(const std::string& operation, const Value& left,
       return *s + *t;
     }
     const Sequence *l = left.AsSequence(), *m = right.AsSequence();
-    if (l && m && l->tuple == m->tuple) return Concatenate(*l, *m, runtime);
+    if (l && m && l->kind == m->kind && l->IsListOrTuple()) {
+      return Concatenate(*l, *m, runtime);
+    }
   }
   if (operation == "*") {
     const auto i = left.AsInteger(), j = right.AsInteger();
@@ -170,9 +174,6 @@ Value SliceOf(const Value& object, std::optional<int64_t> start,
               std::optional<int64_t> stop, std::optional<int64_t> step,
               Runtime& runtime) {
   if (step == 0) Fail(ErrorKind::kUserInput, "the step of a slice is 0");
-  if (object.IsUndefined()) {
-    Fail(ErrorKind::kUserInput, "{} has no slices", object.TypeName());
-  }
   if (const std::string* text = object.AsString()) {
     runtime.Spend(text->size() * 4);
     const std::u32string characters = python::Decode(*text);
@@ -183,16 +184,18 @@ Value SliceOf(const Value& object, std::optional<int64_t> start,
     }
     return python::Encode(part);
   }
-  if (const Sequence* sequence = object.AsSequence()) {
+  const Sequence* sequence = object.AsSequence();
+  if (sequence != nullptr &&
+      (sequence->IsListOrTuple() || sequence->kind == Kind::kRange)) {
     runtime.Spend(sequence->items.size() * kStep);
     std::vector<Value> items;
     for (const size_t i : SlicePositions(start, stop, step.value_or(1),
                                          sequence->items.size())) {
       items.push_back(sequence->items[i]);
     }
-    return Value::MakeList(std::move(items), sequence->tuple);
+    return Value::MakeList(std::move(items), sequence->kind);
   }
-  return Value::MakeUndefined("a slice of a " + object.TypeName());
+  Fail(ErrorKind::kUserInput, "{} has no slices", object.TypeName());
 }
 
 }  // namespace mobe::jinja

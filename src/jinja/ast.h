@@ -22,6 +22,9 @@ struct Literal {
 struct Name {
   std::string name;
 };
+struct LoopAttribute {  // loop.name, or loop when the name is empty
+  std::string name;
+};
 struct ListDisplay {  // [a, b], (a, b)
   std::vector<ExpressionPtr> items;
   bool tuple;
@@ -84,9 +87,9 @@ struct Conditional {  // then if condition else otherwise (may be null)
 };
 
 struct Expression {
-  std::variant<Literal, Name, ListDisplay, DictDisplay, Attribute, Item, Slice,
-               CallExpression, Filter, Test, Unary, Binary, Comparison,
-               Concatenation, Conditional>
+  std::variant<Literal, Name, LoopAttribute, ListDisplay, DictDisplay,
+               Attribute, Item, Slice, CallExpression, Filter, Test, Unary,
+               Binary, Comparison, Concatenation, Conditional>
       node;
   int line;
 };
@@ -119,7 +122,7 @@ struct For {
   ExpressionPtr items;
   ExpressionPtr condition;  // null: all items
   Block body;
-  Block otherwise;  // when there was no item
+  Block otherwise;  // when the end of the body was never reached
 };
 struct Set {
   Target target;

@@ -203,7 +203,12 @@ ExpressionPtr ExpressionParser::ParseName() {
   if (name == "true" || name == "True") return Make(line, Literal{true});
   if (name == "false" || name == "False") return Make(line, Literal{false});
   if (name == "none" || name == "None") return Make(line, Literal{None{}});
-  return Make(line, Name{name});
+  if (name != "loop") return Make(line, Name{name});
+  if (!AtOperator(".") || Next().kind != Kind::kName) {
+    return Make(line, LoopAttribute{});
+  }
+  Take();
+  return Make(line, LoopAttribute{ExpectAnyName()});
 }
 
 template <class Number>

@@ -20,6 +20,20 @@ std::string Printed(Call& call, const Value& value) {
 
 bool Flag(const Value* value) { return value != nullptr && value->Truthy(); }
 
+bool IsIterator(const Value& value) {
+  const Sequence* sequence = value.AsSequence();
+  return sequence != nullptr && sequence->kind == Kind::kIterator;
+}
+
+// What a filter gives an iterator of. It would go through an iterator of its
+// own when it is gone through itself, which can't be seen unless somebody else
+// does meanwhile: hence `lent`.
+std::vector<Value> Borrowed(Call& call, const Value& value) {
+  std::vector<Value> items = ItemsOf(value, call.runtime());
+  if (IsIterator(value)) value.AsSequence()->lent = true;
+  return items;
+}
+
 Value Default(Call& call) {
   const auto a = call.Bind({"value", "default_value", "boolean"}, 1);
   const bool replaced = a[0]->IsUndefined() || (Flag(a[2]) && !a[0]->Truthy());
@@ -30,31 +44,24 @@ Value Default(Call& call) {
 // Also of what has no order of its own: the first that a loop would give.
 Value First(Call& call) {
   const auto a = call.Bind({"value"}, 1);
-  const std::vector<Value> items = ItemsOf(*a[0], call.runtime());
-  if (items.empty()) return Value::MakeUndefined("the first item of nothing");
-  return items.front();
+  const std::optional<Value> item = Iteration(*a[0], &call.runtime()).Next();
+  return item ? *item : Value::MakeUndefined("the first item of nothing");
 }
 
 Value Last(Call& call) {
   const auto a = call.Bind({"value"}, 1);
+  if (IsIterator(*a[0])) {
+    Fail(ErrorKind::kUserInput, "last of {} which has no end to begin from",
+         a[0]->TypeName());
+  }
   const std::vector<Value> items = ItemsOf(*a[0], call.runtime());
   if (items.empty()) return Value::MakeUndefined("the last item of nothing");
   return items.back();
 }
 
-Value LengthOf(Call& call) {
+Value Length(Call& call) {
   const auto a = call.Bind({"value"}, 1);
-  if (const Sequence* sequence = a[0]->AsSequence()) {
-    return static_cast<int64_t>(sequence->items.size());
-  }
-  if (const Mapping* mapping = a[0]->AsMapping()) {
-    return static_cast<int64_t>(mapping->items.size());
-  }
-  if (const std::string* text = a[0]->AsString()) {
-    call.runtime().Spend(text->size());
-    return python::Length(*text);
-  }
-  if (a[0]->IsUndefined()) return int64_t{0};
+  if (const auto length = LengthOf(*a[0], call.runtime())) return *length;
   Fail(ErrorKind::kUserInput, "{} has no length", a[0]->TypeName());
 }
 
@@ -73,7 +80,7 @@ Value Items(Call& call) {
          a[0]->TypeName());
   }
   if (mapping != nullptr) pairs = PairsOf(*mapping, call.runtime());
-  return Value::MakeList(std::move(pairs));
+  return Value::MakeList(std::move(pairs), Kind::kIterator);
 }
 
 // "a.b" as jinja2 takes attributes: items by key or index, one after another.
@@ -151,7 +158,7 @@ const Value& Positional(const Call& call, size_t i, std::string_view what) {
 Value Map(Call& call) {
   std::vector<Value> mapped;
   const std::vector<Value> items =
-      ItemsOf(Positional(call, 0, "what map goes through"), call.runtime());
+      Borrowed(call, Positional(call, 0, "what map goes through"));
   if (call.arguments().positional.size() > 1) {
     const NativeFunction filter =
         FindFilter(TextOf(call.arguments().positional[1], "a filter's name"));
@@ -161,7 +168,7 @@ Value Map(Call& call) {
       Call inner(&call.runtime(), std::move(arguments));
       mapped.push_back(filter(inner));
     }
-    return call.List(std::move(mapped));
+    return call.List(std::move(mapped), Kind::kIterator);
   }
   const auto a = call.Bind({"value", "attribute", "default"}, 2);
   const Path path(*a[1], &call.runtime());
@@ -170,7 +177,7 @@ Value Map(Call& call) {
     if (value.IsUndefined() && a[2] != nullptr) value = *a[2];
     mapped.push_back(std::move(value));
   }
-  return call.List(std::move(mapped));
+  return call.List(std::move(mapped), Kind::kIterator);
 }
 
 // select, reject: by a test of the item; selectattr, rejectattr: of its
@@ -193,7 +200,7 @@ Value Select(Call& call) {
   }
   std::vector<Value> selected;
   for (const Value& item :
-       ItemsOf(Positional(call, 0, "what is selected from"), call.runtime())) {
+       Borrowed(call, Positional(call, 0, "what is selected from"))) {
     const Value subject = path ? path->Of(item) : item;
     bool holds = subject.Truthy();
     if (test != nullptr) {
@@ -202,14 +209,17 @@ Value Select(Call& call) {
     }
     if (holds == wanted) selected.push_back(item);
   }
-  return call.List(std::move(selected));
+  return call.List(std::move(selected), Kind::kIterator);
 }
 
 Value Reverse(Call& call) {
   const auto a = call.Bind({"value"}, 1);
   std::vector<Value> items = ItemsOf(*a[0], call.runtime());
   std::ranges::reverse(items);
-  if (a[0]->AsString() == nullptr) return Value::MakeList(std::move(items));
+  if (a[0]->AsString() == nullptr) {
+    return Value::MakeList(std::move(items),
+                           IsIterator(*a[0]) ? Kind::kList : Kind::kIterator);
+  }
   std::string out;
   for (const Value& item : items) out += *item.AsString();
   return out;
@@ -377,7 +387,7 @@ Value ToJsonText(Call& call) {
 constexpr NamedFunction kFilters[] = {
     {"abs", Absolute},
     {"capitalize", Convert<python::Capitalize>},
-    {"count", LengthOf},
+    {"count", Length},
     {"d", Default},
     {"default", Default},
     {"first", First},
@@ -387,7 +397,7 @@ constexpr NamedFunction kFilters[] = {
     {"items", Items},
     {"join", Join},
     {"last", Last},
-    {"length", LengthOf},
+    {"length", Length},
     {"list", ListOf},
     {"lower", Convert<python::Lower>},
     {"map", Map},

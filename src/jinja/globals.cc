@@ -27,11 +27,17 @@ bool IsFloat(const Value& v) { return v.AsFloat() != nullptr; }
 bool IsInteger(const Value& v) { return !IsBoolean(v) && v.AsInteger(); }
 bool IsNumber(const Value& v) { return v.AsNumber().has_value(); }
 bool IsCallable(const Value& v) { return v.AsCallable() != nullptr; }
-// jinja2 takes both for what can be gone through: dicts, texts and undefined
-// values, too.
+// Dicts, texts and undefined values, too.
 bool IsIterable(const Value& v) {
   return IsString(v) || IsMapping(v) || IsUndefined(v) ||
          v.AsSequence() != nullptr;
+}
+
+// What has a length and, whatever it is, items.
+bool IsSequence(const Value& v) {
+  const Sequence* sequence = v.AsSequence();
+  return IsIterable(v) && (sequence == nullptr || sequence->IsListOrTuple() ||
+                           sequence->kind == Kind::kRange);
 }
 
 bool IsEven(const Value& v) { return IntegerOf(v, "what is even") % 2 == 0; }
@@ -104,7 +110,7 @@ constexpr NamedFunction kTests[] = {
     {"none", Is<IsNone>},
     {"number", Is<IsNumber>},
     {"odd", Is<IsOdd>},
-    {"sequence", Is<IsIterable>},
+    {"sequence", Is<IsSequence>},
     {"string", Is<IsString>},
     {"true", Is<IsTrue>},
     {"undefined", Is<IsUndefined>},
@@ -129,7 +135,7 @@ Value Range(Call& call) {
     numbers.emplace_back(i);
     if (__builtin_add_overflow(i, step, &i)) break;
   }
-  return call.List(std::move(numbers));
+  return call.List(std::move(numbers), Kind::kRange);
 }
 
 // What dict() and namespace() are made of: a dict, then named arguments.

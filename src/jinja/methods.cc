@@ -87,7 +87,7 @@ Value Begins(Call& call) {
     return at_end ? Self(call).ends_with(part) : Self(call).starts_with(part);
   };
   const Sequence* tuple = a[1]->AsSequence();
-  if (tuple == nullptr || !tuple->tuple) return matches(*a[1]);
+  if (tuple == nullptr || tuple->kind != Kind::kTuple) return matches(*a[1]);
   call.runtime().Spend(tuple->items.size() * kStep);
   return std::ranges::any_of(tuple->items, matches);
 }
@@ -187,12 +187,13 @@ Value GetOfMapping(Call& call) {
 
 Value ItemsOfMapping(Call& call) {
   const auto a = call.Bind({"self"}, 1);
-  return Value::MakeList(PairsOf(*a[0]->AsMapping(), call.runtime()));
+  return Value::MakeList(PairsOf(*a[0]->AsMapping(), call.runtime()),
+                         Kind::kPairs);
 }
 
 Value KeysOfMapping(Call& call) {
   const auto a = call.Bind({"self"}, 1);
-  return Value::MakeList(ItemsOf(*a[0], call.runtime()));
+  return Value::MakeList(ItemsOf(*a[0], call.runtime()), Kind::kKeys);
 }
 
 Value ValuesOfMapping(Call& call) {
@@ -201,7 +202,7 @@ Value ValuesOfMapping(Call& call) {
   for (const auto& [unused, value] : MappingOf(call).items) {
     values.push_back(value);
   }
-  return call.List(std::move(values));
+  return call.List(std::move(values), Kind::kValues);
 }
 
 Value CountInList(Call& call) {

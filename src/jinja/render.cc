@@ -7,6 +7,7 @@
 #include "base/unicode.h"
 #include "jinja/arithmetic.h"
 #include "jinja/jinja.h"
+#include "jinja/loop.h"
 #include "jinja/parser.h"
 #include "jinja/python_text.h"
 #include "jinja/runtime.h"
@@ -16,8 +17,9 @@ namespace {
 
 // Names and what they stand for, in the scopes around them.
 struct Frame {
-  const Frame* parent;
+  Frame* parent;
   std::vector<std::pair<std::string, Value>> names;
+  Loop* loop = nullptr;  // that this is one round of
 };
 
 enum class Flow { kNext, kBreak, kContinue };
@@ -109,47 +111,34 @@ class Renderer {
   }
 
   Flow Do(const For& node, Frame* frame) {
-    const std::vector<Value> items = LoopItems(node, frame);
-    for (size_t i = 0; i < items.size(); ++i) {
-      Frame inner{frame, {}};
-      inner.names.emplace_back("loop", LoopVariable(items, i));
-      Assign(node.target, items[i], &inner);
-      if (Execute(node.body, &inner) == Flow::kBreak) break;
+    const Value value = Evaluate(node.items, frame);
+    Iteration items(value, &runtime_);
+    const auto fetch = [&]() -> std::optional<Value> {
+      std::optional<Value> item = items.Next();
+      while (item && !Passes(*item, node, frame)) item = items.Next();
+      return item;
+    };
+    Loop loop(fetch, node.condition == nullptr ? LengthOf(value, runtime_)
+                                               : std::nullopt);
+    bool ended = false;  // the body, for any of the items
+    while (loop.Next()) {
+      Frame inner{frame, {}, &loop};
+      Assign(node.target, loop.item(), &inner);
+      const Flow flow = Execute(node.body, &inner);
+      if (flow == Flow::kBreak) break;
+      if (flow == Flow::kNext) ended = true;
     }
-    if (!items.empty()) return Flow::kNext;
+    if (ended) return Flow::kNext;
     Frame inner{frame, {}};
     return Execute(node.otherwise, &inner);
   }
 
-  std::vector<Value> LoopItems(const For& node, Frame* frame) {
-    std::vector<Value> items = ItemsOf(Evaluate(node.items, frame), runtime_);
-    if (node.condition == nullptr) return items;
-    std::vector<Value> kept;
-    for (Value& item : items) {
-      Frame inner{frame, {}};
-      Assign(node.target, item, &inner);
-      if (Evaluate(node.condition, &inner).Truthy()) {
-        kept.push_back(std::move(item));
-      }
-    }
-    return kept;
-  }
-
-  Value LoopVariable(const std::vector<Value>& items, size_t i) {
-    const auto index = static_cast<int64_t>(i);
-    const auto size = static_cast<int64_t>(items.size());
-    std::vector<std::pair<std::string, Value>> loop = {
-        {"index", index + 1},
-        {"index0", index},
-        {"revindex", size - index},
-        {"revindex0", size - index - 1},
-        {"first", i == 0},
-        {"last", index + 1 == size},
-        {"length", size}};
-    if (i > 0) loop.emplace_back("previtem", items[i - 1]);
-    if (i + 1 < items.size()) loop.emplace_back("nextitem", items[i + 1]);
-    runtime_.Spend(loop.size() * kStep);
-    return Value::MakeMapping(std::move(loop));
+  // Whether a loop has the item.
+  bool Passes(const Value& item, const For& node, Frame* frame) {
+    if (node.condition == nullptr) return true;
+    Frame inner{frame, {}};
+    Assign(node.target, item, &inner);
+    return Evaluate(node.condition, &inner).Truthy();
   }
 
   Flow Do(const Set& node, Frame* frame) {
@@ -232,6 +221,25 @@ class Renderer {
     return Value::MakeUndefined(name);
   }
 
+  Value Get(const LoopAttribute& node, Frame* frame) {
+    while (frame != nullptr && frame->loop == nullptr) frame = frame->parent;
+    if (node.name.empty()) {
+      return frame == nullptr ? Value::MakeUndefined("loop") : LoopItself();
+    }
+    if (frame == nullptr) {
+      Fail(ErrorKind::kUserInput, "loop, which is undefined, has no \"{}\"",
+           node.name);
+    }
+    return frame->loop->Attribute(node.name);
+  }
+
+  // Like a function, hardly anything can be done with it.
+  static Value LoopItself() {
+    return Callable{.native = [](Call&) -> Value {
+      Fail(ErrorKind::kUnsupported, "loop can't be called");
+    }};
+  }
+
   Value Get(const Literal& node, Frame*) { return node.value; }
 
   Value Get(const Name& node, Frame* frame) { return Lookup(node.name, frame); }
@@ -241,7 +249,8 @@ class Renderer {
     for (const ExpressionPtr& item : node.items) {
       items.push_back(Evaluate(item, frame));
     }
-    return Value::MakeList(std::move(items), node.tuple);
+    return Value::MakeList(std::move(items),
+                           node.tuple ? Kind::kTuple : Kind::kList);
   }
 
   Value Get(const DictDisplay& node, Frame* frame) {
@@ -422,7 +431,7 @@ class Renderer {
   }
 
   Runtime runtime_;
-  const Frame* root_ = nullptr;
+  Frame* root_ = nullptr;
   std::string* out_ = nullptr;
   int levels_ = 0;
   int line_ = 0;

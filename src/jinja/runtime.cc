@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/unicode.h"
 #include "jinja/python_text.h"
 
 namespace mobe::jinja {
@@ -48,7 +49,9 @@ std::optional<Value> OwnItem(const Value& object, const Value& key,
   if (const Mapping* mapping = object.AsMapping(); mapping && name) {
     if (const Value* value = runtime.Find(mapping->items, *name)) return *value;
   }
-  if (const Sequence* sequence = object.AsSequence(); sequence && index) {
+  if (const Sequence* sequence = object.AsSequence();
+      sequence && index &&
+      (sequence->IsListOrTuple() || sequence->kind == Kind::kRange)) {
     const auto position = Position(*index, sequence->items.size());
     if (position) return sequence->items[*position];
   }
@@ -61,9 +64,16 @@ std::optional<Value> OwnItem(const Value& object, const Value& key,
   return std::nullopt;
 }
 
-void CheckDefined(const Value& object, std::string_view key) {
+void CheckHasItems(const Value& object, std::string_view key, bool attribute) {
   if (object.IsUndefined()) {
     Fail(ErrorKind::kUserInput, "{} has no {}", object.TypeName(), Short(key));
+  }
+  // loop, macros and ranges have attributes of their own in jinja2.
+  const Sequence* sequence = object.AsSequence();
+  if (object.AsCallable() != nullptr ||
+      (sequence != nullptr && !sequence->IsListOrTuple() && attribute)) {
+    Fail(ErrorKind::kUnsupported, "{} of {} is not supported", Short(key),
+         object.TypeName());
   }
 }
 
@@ -115,9 +125,9 @@ Value Call::Text(std::string text) {
   return text;
 }
 
-Value Call::List(std::vector<Value> items) {
+Value Call::List(std::vector<Value> items, Kind kind) {
   runtime_->Spend(items.size() * kStep);
-  return Value::MakeList(std::move(items));
+  return Value::MakeList(std::move(items), kind);
 }
 
 int64_t IntegerOf(const Value& value, std::string_view what) {
@@ -138,25 +148,68 @@ const std::string& TextOf(const Value& value, std::string_view what) {
   return *text;
 }
 
+Iteration::Iteration(Value value, Runtime* runtime)
+    : value_(std::move(value)), runtime_(runtime) {
+  const Sequence* sequence = value_.AsSequence();
+  const bool iterable = sequence != nullptr || value_.AsMapping() ||
+                        value_.AsString() || value_.IsUndefined();
+  if (!iterable) {
+    Fail(ErrorKind::kUserInput, "{} has no items to go through",
+         value_.TypeName());
+  }
+  if (sequence == nullptr || sequence->kind != Kind::kIterator) return;
+  if (sequence->lent) {
+    Fail(ErrorKind::kUnsupported,
+         "an iterator that a filter goes through is used once more");
+  }
+  position_ = &sequence->taken;
+}
+
+std::optional<Value> Iteration::Next() {
+  runtime_->Spend(kStep);
+  if (const Sequence* sequence = value_.AsSequence()) {
+    if (*position_ < sequence->items.size()) {
+      return sequence->items[(*position_)++];
+    }
+  } else if (const Mapping* mapping = value_.AsMapping()) {
+    if (*position_ < mapping->items.size()) {
+      const std::string& key = mapping->items[(*position_)++].first;
+      runtime_->Spend(kTextStep + key.size());
+      return Value(key);
+    }
+  } else if (const std::string* text = value_.AsString()) {
+    if (*position_ < text->size()) {
+      runtime_->Spend(kTextStep);
+      const std::string_view rest = std::string_view(*text).substr(*position_);
+      const size_t size = FirstCharacter(rest).size;
+      *position_ += size;
+      return Value(std::string(rest.substr(0, size)));
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<int64_t> LengthOf(const Value& value, Runtime& runtime) {
+  if (const Sequence* sequence = value.AsSequence()) {
+    if (sequence->kind == Kind::kIterator) return std::nullopt;
+    return static_cast<int64_t>(sequence->items.size());
+  }
+  if (const Mapping* mapping = value.AsMapping()) {
+    return static_cast<int64_t>(mapping->items.size());
+  }
+  if (const std::string* text = value.AsString()) {
+    runtime.Spend(text->size());
+    return python::Length(*text);
+  }
+  if (value.IsUndefined()) return 0;
+  return std::nullopt;
+}
+
 std::vector<Value> ItemsOf(const Value& value, Runtime& runtime) {
   std::vector<Value> items;
-  if (const Sequence* sequence = value.AsSequence()) {
-    runtime.Spend(sequence->items.size() * kStep);
-    items = sequence->items;
-  } else if (const Mapping* mapping = value.AsMapping()) {
-    for (const auto& [key, unused] : mapping->items) {
-      runtime.Spend(kTextStep + key.size());
-      items.emplace_back(key);
-    }
-  } else if (const std::string* text = value.AsString()) {
-    const auto count = static_cast<uint64_t>(python::Length(*text));
-    runtime.Spend(CheckedMul(count, kTextStep).value_or(kMaxWork));
-    for (const char32_t c : python::Decode(*text)) {
-      items.emplace_back(python::Encode({&c, 1}));
-    }
-  } else if (!value.IsUndefined()) {
-    Fail(ErrorKind::kUserInput, "{} has no items to go through",
-         value.TypeName());
+  Iteration iteration(value, &runtime);
+  while (std::optional<Value> item = iteration.Next()) {
+    items.push_back(std::move(*item));
   }
   return items;
 }
@@ -165,14 +218,15 @@ std::vector<Value> PairsOf(const Mapping& mapping, Runtime& runtime) {
   std::vector<Value> pairs;
   for (const auto& [key, value] : mapping.items) {
     runtime.Spend(2 * kTextStep + key.size());
-    pairs.push_back(Value::MakeList({key, value}, /*tuple=*/true));
+    pairs.push_back(Value::MakeList({key, value}, Kind::kTuple));
   }
   return pairs;
 }
 
 Value ItemOf(const Value& object, const Value& key, Runtime& runtime) {
   const std::string* name = key.AsString();
-  CheckDefined(object, name != nullptr ? *name : "items");
+  CheckHasItems(object, name != nullptr ? std::string_view(*name) : "items",
+                name != nullptr);
   std::optional<Value> value = OwnItem(object, key, runtime);
   if (!value && name != nullptr) value = OwnAttribute(object, *name, runtime);
   if (value) return *value;
@@ -184,7 +238,7 @@ Value ItemOf(const Value& object, const Value& key, Runtime& runtime) {
 
 Value AttributeOf(const Value& object, const std::string& name,
                   Runtime& runtime) {
-  CheckDefined(object, name);
+  CheckHasItems(object, name, /*attribute=*/true);
   std::optional<Value> value = OwnAttribute(object, name, runtime);
   if (!value) value = OwnItem(object, name, runtime);
   return value ? *value : Missing(object, name, runtime);
@@ -196,13 +250,26 @@ bool IsIn(const Value& item, const Value& value, Runtime& runtime) {
     runtime.Spend(text->size() + part.size());
     return python::Find(*text, part) != std::string::npos;
   }
-  if (const Sequence* sequence = value.AsSequence()) {
+  const Sequence* sequence = value.AsSequence();
+  if (sequence != nullptr && sequence->kind == Kind::kIterator) {
+    Iteration iteration(value, &runtime);
+    while (const std::optional<Value> other = iteration.Next()) {
+      runtime.Spend(other->extent().weight);
+      if (Equal(item, *other)) return true;
+    }
+    return false;
+  }
+  if (sequence != nullptr) {
     runtime.Spend(value.extent().weight);
     return std::ranges::any_of(sequence->items, [&](const Value& other) {
       return Equal(item, other);
     });
   }
   if (const Mapping* mapping = value.AsMapping()) {
+    if (item.AsMapping() ||
+        (item.AsSequence() && item.AsSequence()->kind == Kind::kList)) {
+      Fail(ErrorKind::kUserInput, "a {} is no key of a dict", item.TypeName());
+    }
     const std::string* key = item.AsString();
     return key != nullptr && runtime.Find(mapping->items, *key) != nullptr;
   }

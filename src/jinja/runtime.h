@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -80,8 +81,8 @@ class Call {
 
   // A text as a result; counts it.
   Value Text(std::string text);
-  // A list as a result; counts it.
-  Value List(std::vector<Value> items);
+  // A list or the like as a result; counts it.
+  Value List(std::vector<Value> items, Kind kind = Kind::kList);
 
  private:
   Runtime* runtime_;
@@ -100,8 +101,27 @@ NativeFunction FindGlobal(std::string_view name);
 // The value as an integer or text, which `what` names in errors: kUserInput.
 int64_t IntegerOf(const Value& value, std::string_view what);
 const std::string& TextOf(const Value& value, std::string_view what);
-// What a loop over the value goes through: items, keys, characters; nothing
-// for an undefined value. Counts it.
+// Goes one by one through what a loop over the value goes through: items,
+// keys, characters; nothing for an undefined value. Counts them.
+class Iteration {
+ public:
+  // Fails with kUserInput for what has no items.
+  Iteration(Value value, Runtime* runtime);
+  Iteration(const Iteration&) = delete;
+  Iteration& operator=(const Iteration&) = delete;
+
+  std::optional<Value> Next();
+
+ private:
+  Value value_;
+  Runtime* runtime_;
+  size_t own_position_ = 0;
+  size_t* position_ = &own_position_;
+};
+
+// len(value); nothing for what has none, such as an iterator.
+std::optional<int64_t> LengthOf(const Value& value, Runtime& runtime);
+// All that an Iteration gives.
 std::vector<Value> ItemsOf(const Value& value, Runtime& runtime);
 // The items of a dict, each a tuple of key and value. Counts them.
 std::vector<Value> PairsOf(const Mapping& mapping, Runtime& runtime);

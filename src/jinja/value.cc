@@ -34,8 +34,27 @@ class ExtentSum {
 
  private:
   int depth_ = 0;
-  uint64_t weight_ = 2;
+  uint64_t weight_ = 16;  // brackets and the like
 };
+
+// How sequences are called and print; without `open` they don't.
+struct Form {
+  const char* name;
+  const char* open = nullptr;
+  const char* close = nullptr;
+};
+
+const Form& FormOf(const Sequence& sequence) {
+  static constexpr Form kForms[] = {
+      {"list", "[", "]"},
+      {"tuple", "(", ")"},
+      {"a range"},
+      {"dict_keys", "dict_keys([", "])"},
+      {"dict_values", "dict_values([", "])"},
+      {"dict_items", "dict_items([", "])"},
+      {"an iterator, as map, select and the like give it,"}};
+  return kForms[static_cast<size_t>(sequence.kind)];
+}
 
 // JSON's escapes; json.dumps leaves DEL alone.
 std::string JsonString(std::string_view text, bool ensure_ascii) {
@@ -99,7 +118,8 @@ class JsonWriter {
       out_ += std::to_string(*integer);
     } else if (const std::string* text = value.AsString()) {
       out_ += JsonString(*text, format_.ensure_ascii);
-    } else if (const Sequence* sequence = value.AsSequence()) {
+    } else if (const Sequence* sequence = value.AsSequence();
+               sequence != nullptr && sequence->IsListOrTuple()) {
       AddAll('[', ']', sequence->items, [this](const Value& v) { Add(v); });
     } else if (const Mapping* mapping = value.AsMapping()) {
       const auto add = [this](const auto& item) {
@@ -145,20 +165,24 @@ class JsonWriter {
   int level_ = 0;
 };
 
-std::string JoinReprs(const std::vector<std::string>& parts, const char* open,
-                      const char* close) {
-  std::string out = open;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    if (i > 0) out += ", ";
-    out += parts[i];
-  }
-  return out + close;
-}
-
 size_t SizeOfKeys(const Mapping& mapping) {
   size_t size = 0;
   for (const auto& [key, unused] : mapping.items) size += key.size();
   return size;
+}
+
+// Of the same kind.
+bool EqualItems(const Sequence& a, const Sequence& b) {
+  switch (a.kind) {
+    case Kind::kValues:
+    case Kind::kIterator:
+      return false;  // they equal themselves only
+    case Kind::kKeys:
+    case Kind::kPairs:
+      Fail(ErrorKind::kUnsupported, "{} can't be compared", FormOf(a).name);
+    default:
+      return std::ranges::equal(a.items, b.items, Equal);
+  }
 }
 
 // Sizes first, so that the work is bounded by the smaller one.
@@ -174,6 +198,46 @@ bool EqualItems(const Mapping& a, const Mapping& b) {
   });
 }
 
+std::string ReprOfScalar(const Value& value) {
+  if (value.IsUndefined()) return "Undefined";
+  if (value.IsNone()) return "None";
+  if (const bool* b = value.AsBool()) return *b ? "True" : "False";
+  if (const double* number = value.AsFloat()) return python::Repr(*number);
+  if (const auto integer = value.AsInteger()) return std::to_string(*integer);
+  if (const std::string* text = value.AsString()) return python::Repr(*text);
+  Fail(ErrorKind::kUnsupported, "{} can't be printed", value.TypeName());
+}
+
+// Appends, so that each byte is written once, however deep it is.
+void AddRepr(const Value& value, std::string* out) {
+  const char* between = "";
+  const auto separate = [&] { *out += std::exchange(between, ", "); };
+  if (const Sequence* sequence = value.AsSequence()) {
+    const Form& form = FormOf(*sequence);
+    if (form.open == nullptr) {
+      Fail(ErrorKind::kUnsupported, "{} can't be printed", form.name);
+    }
+    *out += form.open;
+    for (const Value& item : sequence->items) {
+      separate();
+      AddRepr(item, out);
+    }
+    const bool single =
+        sequence->kind == Kind::kTuple && sequence->items.size() == 1;
+    *out += single ? ",)" : form.close;
+  } else if (const Mapping* mapping = value.AsMapping()) {
+    *out += '{';
+    for (const auto& [key, item] : mapping->items) {
+      separate();
+      *out += python::Repr(key) + ": ";
+      AddRepr(item, out);
+    }
+    *out += '}';
+  } else {
+    *out += ReprOfScalar(value);
+  }
+}
+
 std::optional<int> ToInt(std::partial_ordering order) {
   if (order == std::partial_ordering::unordered) return std::nullopt;
   return order < 0 ? -1 : order > 0 ? 1 : 0;
@@ -187,12 +251,12 @@ Value Value::MakeUndefined(std::string name) {
   return value;
 }
 
-Value Value::MakeList(std::vector<Value> items, bool tuple) {
+Value Value::MakeList(std::vector<Value> items, Kind kind) {
   ExtentSum sum;
   for (const Value& item : items) sum.Add(item.extent());
   Value value;
   value.data_ = std::make_shared<const Sequence>(
-      Sequence{std::move(items), tuple, sum.Total()});
+      Sequence{std::move(items), kind, sum.Total()});
   return value;
 }
 
@@ -281,15 +345,16 @@ std::string Value::TypeName() const {
       "",    "None", "bool", "int",       "float",
       "str", "list", "dict", "namespace", "a function"};
   const Sequence* sequence = AsSequence();
-  return sequence != nullptr && sequence->tuple ? "tuple"
-                                                : kNames[data_.index()];
+  return sequence != nullptr ? FormOf(*sequence).name : kNames[data_.index()];
 }
 
 bool Value::Truthy() const {
   if (IsUndefined() || IsNone()) return false;
   if (const auto number = AsNumber()) return *number != 0;
   if (const std::string* text = AsString()) return !text->empty();
-  if (const Sequence* sequence = AsSequence()) return !sequence->items.empty();
+  if (const Sequence* sequence = AsSequence()) {
+    return sequence->kind == Kind::kIterator || !sequence->items.empty();
+  }
   if (const Mapping* mapping = AsMapping()) return !mapping->items.empty();
   return true;
 }
@@ -310,25 +375,9 @@ std::string ToString(const Value& value) {
 }
 
 std::string Repr(const Value& value) {
-  if (value.IsUndefined()) return "Undefined";
-  if (value.IsNone()) return "None";
-  if (const bool* b = value.AsBool()) return *b ? "True" : "False";
-  if (const double* number = value.AsFloat()) return python::Repr(*number);
-  if (const auto integer = value.AsInteger()) return std::to_string(*integer);
-  if (const std::string* text = value.AsString()) return python::Repr(*text);
-  std::vector<std::string> parts;
-  if (const Sequence* sequence = value.AsSequence()) {
-    for (const Value& item : sequence->items) parts.push_back(Repr(item));
-    if (!sequence->tuple) return JoinReprs(parts, "[", "]");
-    return JoinReprs(parts, "(", parts.size() == 1 ? ",)" : ")");
-  }
-  if (const Mapping* mapping = value.AsMapping()) {
-    for (const auto& [key, item] : mapping->items) {
-      parts.push_back(python::Repr(key) + ": " + Repr(item));
-    }
-    return JoinReprs(parts, "{", "}");
-  }
-  Fail(ErrorKind::kUnsupported, "{} can't be printed", value.TypeName());
+  std::string out;
+  AddRepr(value, &out);
+  return out;
 }
 
 std::string ToJson(const Value& value, const JsonFormat& format) {
@@ -344,8 +393,7 @@ bool Equal(const Value& a, const Value& b) {
   if (s || t) return s && t && *s == *t;
   const Sequence *l = a.AsSequence(), *m = b.AsSequence();
   if (l || m) {
-    return l && m && l->tuple == m->tuple &&
-           std::ranges::equal(l->items, m->items, Equal);
+    return l && m && (l == m || (l->kind == m->kind && EqualItems(*l, *m)));
   }
   const Mapping *d = a.AsMapping(), *e = b.AsMapping();
   if (d || e) return d && e && (d == e || EqualItems(*d, *e));
@@ -364,7 +412,7 @@ std::optional<int> Order(const Value& a, const Value& b) {
   // The order of the bytes of UTF-8 is that of the code points.
   if (s && t) return ToInt(*s <=> *t);
   const Sequence *l = a.AsSequence(), *m = b.AsSequence();
-  if (l && m && l->tuple == m->tuple) {
+  if (l && m && l->kind == m->kind && l->IsListOrTuple()) {
     const size_t common = std::min(l->items.size(), m->items.size());
     for (size_t k = 0; k < common; ++k) {
       if (Equal(l->items[k], m->items[k])) continue;

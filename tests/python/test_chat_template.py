@@ -338,6 +338,42 @@ TEMPLATES = [
     "{{ messages[0]['content'][:2] + '...' }}",
     "{{- '\n' + 'a\nb' }}\n{{ 'a\r\nb' | length }}",
     "{% set x = {'get': 1, 'items': 2} %}{{ x['get'] }}{{ x.get('items') }}",
+    # else: when no round came to its end.
+    "{% for x in [1] %}{% break %}{% else %}E{% endfor %}",
+    "{% for x in [1, 2] %}{% continue %}{% else %}E{% endfor %}",
+    "{% for x in [1, 2] %}{% if x == 2 %}{% break %}{% endif %}{% else %}E{% endfor %}",
+    "{% for x in [1, 2] %}{{ loop.depth }}{{ loop.depth0 }}{{ loop is defined }}{% endfor %}"
+    "{{ loop is defined }}",
+    # The condition is asked item by item, and what asks `loop` may look ahead.
+    "{% set ns = namespace(stop=false) %}{% for m in messages if not ns.stop %}{{ m.role }},"
+    "{% set ns.stop = true %}{% endfor %}",
+    "{% set ns = namespace(n=0) %}{% for m in messages if ns.n < 3 %}{{ loop.index }},"
+    "{% set ns.n = ns.n + 1 %}{% endfor %}",
+    "{% set ns = namespace(n=0) %}{% for m in messages if ns.n < 3 %}{{ loop.last }},"
+    "{% set ns.n = ns.n + 1 %}{{ loop.nextitem is defined }}{% endfor %}",
+    "{% set ns = namespace(n=0) %}{% for m in messages if ns.n < 3 %}"
+    "{{ loop.index }}/{{ loop.length }}/{{ loop.revindex }}{{ loop.previtem is defined }},"
+    "{% set ns.n = ns.n + 1 %}{% endfor %}",
+    # Iterators are true, whatever is in them, and can be gone through once.
+    "{% if messages | selectattr('tool_calls') %}T{% else %}F{% endif %}",
+    "{% if [] | map('upper') or {} | items %}T{% endif %}{{ not ([] | reverse) }}",
+    "{{ not {}.items() }}{{ not range(0) }}{{ not {}.keys() }}{{ not {'a': 1}.values() }}",
+    "{% set s = messages | selectattr('role', 'eq', 'user') %}{{ s | list | length }}"
+    "{{ s | list | length }}{{ s | first is defined }}{{ 1 in s }}{{ s | join }}",
+    "{% set s = [1, 2, 3, 4] | select %}{{ s | first }}{{ 2 in s }}{{ s | list }}",
+    "{% set s = [1, 2, 3, 4] | reverse %}{% for x in s %}{{ x }}{{ s | first }};{% endfor %}",
+    "{% set s = [1, 2, 3, 4] | map('string') %}{% for x in s %}{{ loop.last }}{{ loop.length }}"
+    "{% break %}{% endfor %}{{ s | list }}",
+    "{% set s = [1, 2, 3, 4] | map('string') %}{% for x in s %}{{ loop.last }}{% break %}"
+    "{% endfor %}{{ s | list }}",
+    "{{ ([1] | select)[0] is defined }}{{ ([1, 2] | select | reverse) }}{{ [1] | select == [1] }}",
+    "{{ ([1] | select) is iterable }}{{ ([1] | select) is sequence }}{{ {}.keys() is sequence }}",
+    "{{ {'a': 1}.keys() }}{{ {'a': 1}.values() }}{{ {'a': 1}.items() }}{{ {}.keys() }}",
+    "{{ {'a': 1}.keys() | length }}{{ {'a': 1}.items() | last }}{{ {'a': 1}.values()[0] }}",
+    "{{ range(5)[1] }}{{ range(5)[-1] }}{{ range(5) | length }}{{ range(5)[1:3] | list }}"
+    "{{ range(3) == range(3) }}{{ range(3) == [0, 1, 2] }}{{ {}.keys() == [] }}",
+    "{{ dict({'a': 1, 'b': 2}, a=3) }}{{ 'aaa'.rsplit('aa') }}{{ 'a\x0bb\r\nc' | indent(2) }}",
+    "{{ [[1, 2]] | map(attribute='-1') | list }}{{ [[1, 2]] | map(attribute='1') | list }}",
 ]
 
 
@@ -402,7 +438,40 @@ REFUSED = [
     "{% set true = 1 %}",
     "{{ -'a' }}",
     "{{ [1, 2][::0] }}",
+    "{{ [1] | select | length }}",
+    "{{ [1] | select | last }}",
+    "{{ [1] | select | tojson }}",
+    "{{ ([1] | select) + [1] }}",
+    "{{ ([1] | select)[:1] }}",
+    "{{ ([1] | select)[0].x }}",
+    "{{ range(3) | tojson }}",
+    "{{ range(3) + [1] }}",
+    "{{ {}.keys() | tojson }}",
+    "{{ {}.items() + [] }}",
+    "{{ messages[0][:1] }}",
+    "{{ nothing[:1] }}",
+    "{{ [] in {} }}",
 ]
+
+
+# What only mobe refuses, since it would print or be something else.
+UNSUPPORTED = [
+    "{{ [1] | select }}",
+    "{{ range(3) }}",
+    "{% for x in [1] %}{{ loop }}{% endfor %}",
+    "{% for x in [1] %}{{ loop | length }}{% endfor %}",
+    "{% for x in [1] %}{{ loop['index'] }}{% endfor %}",
+    "{% for x in [1] %}{{ loop.cycle(1, 2) }}{% endfor %}",
+    "{% for x in [1] %}{% set l = loop %}{{ l.index }}{% endfor %}",
+    "{% macro f() %}{% endmacro %}{{ f.name }}",
+    "{{ {'a': 1}.keys() == {'a': 2}.keys() }}",
+    "{% set a = [1] | select %}{% set b = a | map('string') %}{{ a | list }}{{ b | list }}",
+]
+
+
+@pytest.mark.parametrize("template", UNSUPPORTED)
+def test_unsupported(ours, template):
+    assert "chat template: line 1: " in ours(template, [user("x")], code=1)
 
 
 @pytest.mark.parametrize("template", REFUSED)
