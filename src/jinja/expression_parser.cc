@@ -1,6 +1,7 @@
 #include "jinja/expression_parser.h"
 
 #include <charconv>
+#include <set>
 
 #include "base/json.h"
 
@@ -203,7 +204,10 @@ ExpressionPtr ExpressionParser::ParseName() {
   if (name == "true" || name == "True") return Make(line, Literal{true});
   if (name == "false" || name == "False") return Make(line, Literal{false});
   if (name == "none" || name == "None") return Make(line, Literal{None{}});
-  if (name != "loop") return Make(line, Name{name});
+  if (name != "loop") {
+    scopes_.Read(name);
+    return Make(line, Name{name});
+  }
   if (!AtOperator(".") || Next().kind != Kind::kName) {
     return Make(line, LoopAttribute{});
   }
@@ -271,6 +275,7 @@ ExpressionPtr ExpressionParser::ParseSubscript(ExpressionPtr object, int line) {
 
 CallArguments ExpressionParser::ParseArguments() {
   CallArguments arguments;
+  std::set<std::string> names;
   ExpectOperator("(");
   bool first = true;
   while (!TakeOperator(")")) {
@@ -284,6 +289,10 @@ CallArguments ExpressionParser::ParseArguments() {
     const Token& next = Next();
     if (At(Kind::kName) && next.kind == Kind::kOperator && next.text == "=") {
       std::string name = Take().text;
+      if (!names.insert(name).second) {
+        FailHere(ErrorKind::kCorruptFile, "the argument {} is given twice",
+                 Excerpt(name));
+      }
       Take();
       arguments.named.emplace_back(std::move(name), ParseExpression());
     } else if (!arguments.named.empty()) {
@@ -340,8 +349,12 @@ ExpressionPtr ExpressionParser::ParseTest(ExpressionPtr value) {
 // An argument may stand without parentheses: `is divisibleby 3`.
 bool ExpressionParser::AtTestArgument() const {
   if (At(Kind::kName)) {
-    return !Contains({"else", "or", "and", "is", "if", "in", "not"},
-                     Current().text);
+    // jinja2 would take these for the argument, and fail.
+    if (Contains({"is", "if", "in", "not"}, Current().text)) {
+      FailHere(ErrorKind::kCorruptFile,
+               "{} right behind a test, which wants parentheses", Found());
+    }
+    return !Contains({"else", "or", "and"}, Current().text);
   }
   return At(Kind::kString) || At(Kind::kInteger) || At(Kind::kFloat) ||
          AtOperator("[") || AtOperator("{");

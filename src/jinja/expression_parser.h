@@ -2,6 +2,7 @@
 #pragma once
 
 #include "jinja/ast.h"
+#include "jinja/scopes.h"
 #include "jinja/token_reader.h"
 
 namespace mobe::jinja {
@@ -17,6 +18,9 @@ class ExpressionParser : public TokenReader {
   ExpressionPtr ParseExpression();
   // Behind its "|".
   ExpressionPtr ParseFilter(ExpressionPtr value);
+
+  // Told of all names that are read.
+  Scopes& scopes() { return scopes_; }
 
  private:
   // Left-associative operators of one level, whose operands `parse` reads.
@@ -46,6 +50,8 @@ class ExpressionParser : public TokenReader {
   ExpressionPtr ParseFilters(ExpressionPtr expression, int* links);
   ExpressionPtr ParseTest(ExpressionPtr value);
   bool AtTestArgument() const;
+
+  Scopes scopes_;
 };
 
 }  // namespace mobe::jinja

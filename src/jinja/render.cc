@@ -30,7 +30,9 @@ constexpr int kMaxLevels = 1000;
 
 class Renderer {
  public:
-  std::string Run(const Block& block, const OrderedJson& variables) {
+  explicit Renderer(const Tree& tree) : tree_(tree) {}
+
+  std::string Run(const OrderedJson& variables) {
     Frame root{nullptr, {}};
     for (const auto& [name, value] : variables.items()) {
       root.names.emplace_back(name, Value::FromJson(value));
@@ -38,7 +40,8 @@ class Renderer {
     root_ = &root;
     std::string out;
     out_ = &out;
-    Execute(block, &root);
+    Hide(0, &root);
+    Execute(tree_.block, &root);
     return out;
   }
 
@@ -77,11 +80,23 @@ class Renderer {
     return Flow::kNext;
   }
 
+  // In a frame of its own.
+  Flow Execute(const ScopedBlock& scoped, Frame* inner) {
+    Hide(scoped.scope, inner);
+    return Execute(scoped.block, inner);
+  }
+
+  void Hide(int scope, Frame* frame) {
+    for (const std::string& name : tree_.hidden[static_cast<size_t>(scope)]) {
+      runtime_.Set(frame->names, name, Value::MakeUndefined(name));
+    }
+  }
+
   // What a block prints. Neither break nor continue leaves it: see the parser.
-  std::string Captured(const Block& block, Frame* frame) {
+  std::string Captured(const ScopedBlock& scoped, Frame* inner) {
     std::string text;
     std::string* const out = std::exchange(out_, &text);
-    Execute(block, frame);
+    Execute(scoped, inner);
     out_ = out;
     return text;
   }
@@ -162,7 +177,7 @@ class Renderer {
     return Flow::kNext;
   }
 
-  Flow Do(const Scope& node, Frame* frame) {
+  Flow Do(const Generation& node, Frame* frame) {
     Frame inner{frame, {}};
     return Execute(node.body, &inner);
   }
@@ -430,6 +445,7 @@ class Renderer {
     return Value::MakeUndefined("the else of an if");
   }
 
+  const Tree& tree_;
   Runtime runtime_;
   Frame* root_ = nullptr;
   std::string* out_ = nullptr;
@@ -438,10 +454,6 @@ class Renderer {
 };
 
 }  // namespace
-
-struct Template::Tree {
-  Block block;
-};
 
 Template::Template(std::string_view source, std::string where)
     : where_(std::move(where)) {
@@ -454,7 +466,7 @@ Template::Template(std::string_view source, std::string where)
     Fail(ErrorKind::kCorruptFile, "{}: the chat template is not UTF-8", where_);
   }
   try {
-    tree_ = std::make_unique<const Tree>(Tree{Parse(source)});
+    tree_ = std::make_unique<const Tree>(Parse(source));
   } catch (const Error& e) {
     Fail(e.kind(), "{}: chat template: {}", where_, e.what());
   }
@@ -465,9 +477,9 @@ Template& Template::operator=(Template&&) noexcept = default;
 Template::~Template() = default;
 
 std::string Template::Render(const OrderedJson& variables) const {
-  Renderer renderer;
+  Renderer renderer(*tree_);
   try {
-    return renderer.Run(tree_->block, variables);
+    return renderer.Run(variables);
   } catch (const Error& e) {
     Fail(e.kind(), "{}: chat template: line {}: {}", where_, renderer.line(),
          e.what());

@@ -373,6 +373,23 @@ TEMPLATES = [
     "{{ range(5)[1] }}{{ range(5)[-1] }}{{ range(5) | length }}{{ range(5)[1:3] | list }}"
     "{{ range(3) == range(3) }}{{ range(3) == [0, 1, 2] }}{{ {}.keys() == [] }}",
     "{{ dict({'a': 1, 'b': 2}, a=3) }}{{ 'aaa'.rsplit('aa') }}{{ 'a\x0bb\r\nc' | indent(2) }}",
+    # What a block sets before it reads it begins undefined, for the blocks in it.
+    "{% for m in [1] %}{{ bos_token }}{% endfor %}{% set bos_token = 1 %}{{ bos_token }}",
+    "{{ bos_token }}{% for m in [1] %}{{ bos_token }}{% endfor %}{% set bos_token = 1 %}",
+    "{% for m in [1, 2] %}{% for k in [1] %}{{ bos_token }}{% endfor %}"
+    "{% set bos_token = m %}{{ bos_token }}{% endfor %}{{ x }}",
+    "{% for m in [1] %}{% for k in [1] %}{{ bos_token }}{% endfor %}"
+    "{% set bos_token = m %}{% endfor %}{{ bos_token }}",
+    "{% if x %}{% set bos_token = 1 %}{% endif %}{% for m in [1] %}{{ bos_token }}{% endfor %}",
+    "{% generation %}{{ bos_token }}{% endgeneration %}{% if x %}{% set bos_token = 1 %}"
+    "{% elif y %}{% set bos_token = 2 %}{% else %}{% set bos_token = 3 %}{% endif %}",
+    "{% with a = 1 %}{{ bos_token }}{% endwith %}{% if x %}{% set bos_token = 1 %}"
+    "{% else %}{% set bos_token = 3 %}{% endif %}{{ bos_token }}",
+    "{% set y %}{{ bos_token }}{% endset %}{% set bos_token = 1 %}{{ y }}",
+    "{% macro f() %}{{ bos_token }}{% endmacro %}{{ f() }}{% set bos_token = 1 %}{{ f() }}",
+    "{% macro f(bos_token=2) %}{{ bos_token }}{% endmacro %}{{ f() }}{% set bos_token = 1 %}",
+    "{% for i in [1] if bos_token %}{{ i }}{% endfor %}{% set bos_token = 1 %}",
+    "{% set (a, b) = (1, 2) %}{% for (c,) in [[a]] %}{{ c }}{% endfor %}{{ b }}",
     "{{ [[1, 2]] | map(attribute='-1') | list }}{{ [[1, 2]] | map(attribute='1') | list }}",
 ]
 
@@ -451,6 +468,10 @@ REFUSED = [
     "{{ messages[0][:1] }}",
     "{{ nothing[:1] }}",
     "{{ [] in {} }}",
+    "{{ x is defined if true else 2 }}",
+    "{{ dict(a=1, a=2) }}",
+    "{% set a, = [1] %}",
+    "{% for a, in [[1]] %}{% endfor %}",
 ]
 
 
