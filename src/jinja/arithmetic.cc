@@ -56,16 +56,40 @@ std::optional<int64_t> OfIntegers(const std::string& operation, int64_t a,
   return result;
 }
 
+double PowerOfFloats(double a, double b) {
+  if (a < 0 && std::isfinite(a) && std::isfinite(b) && std::floor(b) != b) {
+    Fail(ErrorKind::kUnsupported, "a root of a negative number");
+  }
+  const double power = std::pow(a, b);
+  if (std::isinf(power) && std::isfinite(a) && std::isfinite(b)) {
+    Fail(ErrorKind::kUserInput, "the result of ** is too large");
+  }
+  return power;
+}
+
+// Python's float // float and float % float, with its signs of zeros.
+double FloorDivide(double a, double b) {
+  const double rest = std::fmod(a, b);
+  double quotient = (a - rest) / b;
+  if (rest != 0 && (rest < 0) != (b < 0)) quotient -= 1;
+  if (quotient == 0) return std::copysign(0.0, a / b);
+  const double floor = std::floor(quotient);
+  return quotient - floor > 0.5 ? floor + 1 : floor;
+}
+
+double Remainder(double a, double b) {
+  const double rest = std::fmod(a, b);
+  if (rest == 0) return std::copysign(0.0, b);
+  return (rest < 0) != (b < 0) ? rest + b : rest;
+}
+
 double OfFloats(const std::string& operation, double a, double b) {
   if (operation == "+") return a + b;
   if (operation == "-") return a - b;
   if (operation == "*") return a * b;
   if (operation == "/") return a / b;
-  if (operation == "**") return std::pow(a, b);
-  double rest = std::fmod(a, b);
-  if (rest != 0 && (rest < 0) != (b < 0)) rest += b;
-  if (operation == "%") return rest;
-  return std::round((a - rest) / b);
+  if (operation == "**") return PowerOfFloats(a, b);
+  return operation == "%" ? Remainder(a, b) : FloorDivide(a, b);
 }
 
 // Text or list, repeated.

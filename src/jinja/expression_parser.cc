@@ -59,10 +59,24 @@ ExpressionPtr ExpressionParser::ParseChain(Kind kind, Names operations,
     CountLink(&links);
     std::string operation = Take().text;
     ExpressionPtr right = parse();
+    if (kind == Kind::kOperator) {
+      RefuseSafe(left);
+      RefuseSafe(right);
+    }
     left = Make(
         line, Binary{std::move(operation), std::move(left), std::move(right)});
   }
   return left;
+}
+
+// jinja2 escapes as HTML what is put together with a text that went through
+// `safe`.
+void ExpressionParser::RefuseSafe(const ExpressionPtr& expression) const {
+  const auto* filter = std::get_if<Filter>(&expression->node);
+  if (filter != nullptr && filter->name == "safe") {
+    FailHere(ErrorKind::kUnsupported,
+             "\"safe\" is only supported for what is printed");
+  }
 }
 
 ExpressionPtr ExpressionParser::ParseOr() {
@@ -204,6 +218,9 @@ ExpressionPtr ExpressionParser::ParseName() {
   if (name == "true" || name == "True") return Make(line, Literal{true});
   if (name == "false" || name == "False") return Make(line, Literal{false});
   if (name == "none" || name == "None") return Make(line, Literal{None{}});
+  if (Contains({"varargs", "kwargs", "caller", "self", "super"}, name)) {
+    FailHere(ErrorKind::kUnsupported, "{} is not supported", name);
+  }
   if (name != "loop") {
     scopes_.Read(name);
     return Make(line, Name{name});
@@ -232,6 +249,7 @@ ExpressionPtr ExpressionParser::ParsePostfix(ExpressionPtr expression,
                                              int* links) {
   for (;;) {
     const int line = Current().line;
+    if (AtOperator(".") || AtOperator("[")) RefuseSafe(expression);
     if (TakeOperator(".")) {
       CountLink(links);
       if (At(Kind::kInteger)) {

@@ -27,6 +27,7 @@ class ExpressionParser : public TokenReader {
   template <class ParseOperand>
   ExpressionPtr ParseChain(Kind kind, Names operations,
                            const ParseOperand& parse);
+  void RefuseSafe(const ExpressionPtr& expression) const;
   // From what binds least to what binds most.
   ExpressionPtr ParseOr();
   ExpressionPtr ParseAnd();

@@ -245,13 +245,11 @@ Value Convert(Call& call) {
 std::string Same(std::string_view text) { return std::string(text); }
 
 Value Replace(Call& call) {
-  Arguments arguments = call.arguments();
-  if (!arguments.positional.empty()) {
-    arguments.positional[0] = Printed(call, arguments.positional[0]);
-  }
+  const auto a = call.Bind({"value", "old", "new", "count"}, 3);
+  Arguments arguments{{Printed(call, *a[0]), *a[1], *a[2]}, {}};
+  if (a[3] != nullptr) arguments.positional.push_back(*a[3]);
   Call inner(&call.runtime(), std::move(arguments));
-  const auto a = inner.Bind({"value", "old", "new", "count"}, 3);
-  return FindMethod(*a[0], "replace")(inner);
+  return FindMethod(inner.arguments().positional[0], "replace")(inner);
 }
 
 // Lines but the first are moved to the right; blank ones only when asked for.
@@ -266,11 +264,13 @@ Value Indent(Call& call) {
     indent.assign(static_cast<size_t>(width), ' ');
   }
   const bool blank = Flag(a[3]);
+  const std::string& text = TextOf(*a[0], "what indent is of");
+  call.runtime().Spend(text.size());
   std::string out;
   if (Flag(a[2])) out = indent;
   bool begun = false;
   // As jinja2 does: an end of the text is an end of a line.
-  python::SplitLines(Printed(call, *a[0]) + '\n', [&](std::string_view line) {
+  python::SplitLines(text + '\n', [&](std::string_view line) {
     call.runtime().Spend(kStep + indent.size() + line.size());
     if (begun) out += '\n';
     if (begun && (blank || !line.empty())) out += indent;
@@ -290,24 +290,12 @@ Value Absolute(Call& call) {
   return integer < 0 ? -integer : integer;
 }
 
-// The whole text as a number, white space around it left out.
-template <class Number>
-std::optional<Number> Read(std::string_view text) {
-  text = python::Strip(text, python::Sides::kBoth);
-  if (text.starts_with('+') && !text.substr(1).starts_with('-')) {
-    text.remove_prefix(1);
-  }
-  Number number = 0;
-  const char* end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data(), end, number);
-  if (parsed.ec != std::errc() || parsed.ptr != end) return std::nullopt;
-  return number;
+Value FailBeyond64Bits() {
+  Fail(ErrorKind::kUserInput, "int is beyond 64 bits");
 }
 
-std::optional<int64_t> Truncated(double number) {
-  if (!(std::fabs(number) < 9.2e18)) return std::nullopt;
-  return static_cast<int64_t>(number);
-}
+// Python gives up beyond.
+constexpr size_t kMaxDigits = 4300;
 
 Value Integer(Call& call) {
   const auto a = call.Bind({"value", "default"}, 1);
@@ -317,13 +305,22 @@ Value Integer(Call& call) {
   const Value fallback = a[1] == nullptr ? Value(int64_t{0}) : *a[1];
   if (const auto integer = a[0]->AsInteger()) return *integer;
   std::optional<double> number = a[0]->AsNumber();
-  if (const std::string* text = a[0]->AsString()) {
-    call.runtime().Spend(text->size());
-    if (const auto integer = Read<int64_t>(*text)) return *integer;
-    number = Read<double>(*text);
+  const std::string* text = a[0]->AsString();
+  if (text != nullptr) {
+    call.runtime().Spend(text->size() * 2);
+    const std::string plain = python::PlainNumber(*text).value_or("");
+    int64_t integer = 0;
+    const char* end = plain.data() + plain.size();
+    const auto parsed = std::from_chars(plain.data(), end, integer);
+    const bool whole = !plain.empty() && parsed.ptr == end;
+    if (whole && parsed.ec == std::errc()) return integer;
+    if (whole && plain.size() <= kMaxDigits) return FailBeyond64Bits();
+    number = python::ReadFloat(*text);
   }
-  const auto integer = number ? Truncated(*number) : std::nullopt;
-  return integer ? Value(*integer) : fallback;
+  if (!number || std::isnan(*number)) return fallback;
+  if (std::isinf(*number) && text != nullptr) return fallback;
+  if (!(std::fabs(*number) < 9.2e18)) return FailBeyond64Bits();
+  return static_cast<int64_t>(*number);
 }
 
 Value Float(Call& call) {
@@ -333,8 +330,8 @@ Value Float(Call& call) {
   }
   if (const auto number = a[0]->AsNumber()) return *number;
   if (const std::string* text = a[0]->AsString()) {
-    call.runtime().Spend(text->size());
-    if (const auto number = Read<double>(*text)) return *number;
+    call.runtime().Spend(text->size() * 2);
+    if (const auto number = python::ReadFloat(*text)) return *number;
   }
   return a[1] == nullptr ? Value(0.0) : *a[1];
 }

@@ -1,5 +1,6 @@
 // Tests (x is defined) and functions that every template has.
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <ctime>
 
@@ -178,11 +179,36 @@ Value RaiseException(Call& call) {
        Excerpt(ToString(*a[0])));
 }
 
+// What Python puts in for a time without a zone before it asks the C library.
+std::string WithoutZone(std::string_view format, int64_t microseconds) {
+  std::string out;
+  for (size_t i = 0; i < format.size(); ++i) {
+    const char next = i + 1 < format.size() ? format[i + 1] : ' ';
+    if (format[i] != '%') {
+      out += format[i];
+      continue;
+    }
+    ++i;
+    if (next == 'f') {
+      out += fmt::format("{:06}", microseconds);
+    } else if (next != 'z' && next != 'Z') {
+      out += '%';
+      if (i < format.size()) out += next;
+    }
+  }
+  return out;
+}
+
 // Python's strftime is that of the C library, as this is.
 Value StrftimeNow(Call& call) {
   const auto a = call.Bind({"format"}, 1);
-  const std::string& format = TextOf(*a[0], "the format of strftime_now");
-  const std::time_t now = std::time(nullptr);
+  const std::string& given = TextOf(*a[0], "the format of strftime_now");
+  call.runtime().Spend(given.size() * 3);
+  const auto since = std::chrono::system_clock::now().time_since_epoch();
+  const auto microseconds =
+      std::chrono::duration_cast<std::chrono::microseconds>(since).count();
+  const std::string format = WithoutZone(given, microseconds % 1000000);
+  const auto now = static_cast<std::time_t>(microseconds / 1000000);
   std::tm local{};
   localtime_r(&now, &local);
   std::array<char, 4096> text;
@@ -196,8 +222,16 @@ Value StrftimeNow(Call& call) {
   return call.Text(std::string(text.data(), size));
 }
 
+// jinja2 has more, which only show when they are asked for.
+Value NotSupported(Call&) {
+  Fail(ErrorKind::kUnsupported, "cycler, joiner and lipsum are not supported");
+}
+
 constexpr NamedFunction kGlobals[] = {
+    {"cycler", NotSupported},
     {"dict", MakeDict},
+    {"joiner", NotSupported},
+    {"lipsum", NotSupported},
     {"namespace", MakeNamespace},
     {"raise_exception", RaiseException},
     {"range", Range},

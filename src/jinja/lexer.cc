@@ -359,6 +359,9 @@ class Lexer {
       AddCharacter(TakeCode(std::min<size_t>({end, rest_.size(), 3}), 8), text);
     } else if (c == 'N') {
       FailAt(ErrorKind::kUnsupported, "\\N in a string is not supported");
+    } else if (static_cast<unsigned char>(c) >= 0x80) {
+      FailAt(ErrorKind::kUnsupported,
+             "a backslash before a character beyond ASCII");
     } else {
       *text += '\\';
     }

@@ -18,11 +18,22 @@ const std::string& Self(const Call& call) {
   return *call.arguments().positional[0].AsString();
 }
 
+// Python's methods but split and its like take no arguments by name.
+std::vector<const Value*> Bind(const Call& call,
+                               std::initializer_list<std::string_view> names,
+                               size_t required) {
+  if (!call.arguments().named.empty()) {
+    Fail(ErrorKind::kUserInput, "unexpected argument \"{}\"",
+         call.arguments().named[0].first);
+  }
+  return call.Bind(names, required);
+}
+
 bool Given(const Value* value) { return value != nullptr && !value->IsNone(); }
 
 template <Sides sides>
 Value StripText(Call& call) {
-  const auto a = call.Bind({"self", "chars"}, 1);
+  const auto a = Bind(call, {"self", "chars"}, 1);
   std::optional<std::string_view> chars;
   if (Given(a[1])) chars = TextOf(*a[1], "the argument of strip");
   // Each character is looked up among those that go.
@@ -70,7 +81,7 @@ Value SplitText(Call& call) {
 }
 
 Value SplitLinesOfText(Call& call) {
-  call.Bind({"self"}, 1);
+  Bind(call, {"self"}, 1);
   call.runtime().Spend(Self(call).size() * 2);
   Parts lines(&call.runtime());
   python::SplitLines(Self(call), lines.Adder());
@@ -80,7 +91,7 @@ Value SplitLinesOfText(Call& call) {
 // startswith and endswith: of a text, or of any of a tuple.
 template <bool at_end>
 Value Begins(Call& call) {
-  const auto a = call.Bind({"self", "prefix"}, 2);
+  const auto a = Bind(call, {"self", "prefix"}, 2);
   const auto matches = [&](const Value& value) {
     const std::string& part = TextOf(value, "what the str is compared with");
     call.runtime().Spend(part.size());
@@ -94,7 +105,7 @@ Value Begins(Call& call) {
 
 template <bool at_end>
 Value RemoveEnd(Call& call) {
-  const auto a = call.Bind({"self", "prefix"}, 2);
+  const auto a = Bind(call, {"self", "prefix"}, 2);
   const std::string& part = TextOf(*a[1], "what is removed from the str");
   std::string_view text = Self(call);
   call.runtime().Spend(part.size());
@@ -105,13 +116,19 @@ Value RemoveEnd(Call& call) {
 
 template <std::string (*convert)(std::string_view)>
 Value Convert(Call& call) {
-  call.Bind({"self"}, 1);
+  Bind(call, {"self"}, 1);
   call.runtime().Spend(Self(call).size());
   return call.Text(convert(Self(call)));
 }
 
+// Word by word.
+Value TitleOfText(Call& call) {
+  call.runtime().Spend(CheckedMul(Self(call).size(), kStep).value_or(kMaxWork));
+  return Convert<python::Title>(call);
+}
+
 Value JoinWithText(Call& call) {
-  const auto a = call.Bind({"self", "iterable"}, 2);
+  const auto a = Bind(call, {"self", "iterable"}, 2);
   std::string out;
   bool first = true;
   for (const Value& item : ItemsOf(*a[1], call.runtime())) {
@@ -136,7 +153,7 @@ size_t Occurrences(std::string_view text, std::string_view part) {
 }
 
 Value ReplaceInText(Call& call) {
-  const auto a = call.Bind({"self", "old", "new", "count"}, 3);
+  const auto a = Bind(call, {"self", "old", "new", "count"}, 3);
   const std::string& old = TextOf(*a[1], "what replace looks for");
   const std::string& replacement = TextOf(*a[2], "the replacement");
   const int64_t count = Given(a[3]) ? IntegerOf(*a[3], "count") : -1;
@@ -148,14 +165,14 @@ Value ReplaceInText(Call& call) {
 }
 
 Value CountInText(Call& call) {
-  const auto a = call.Bind({"self", "sub"}, 2);
+  const auto a = Bind(call, {"self", "sub"}, 2);
   const std::string& part = TextOf(*a[1], "what count looks for");
   call.runtime().Spend(Self(call).size() + part.size());
   return static_cast<int64_t>(Occurrences(Self(call), part));
 }
 
 Value FindInText(Call& call) {
-  const auto a = call.Bind({"self", "sub"}, 2);
+  const auto a = Bind(call, {"self", "sub"}, 2);
   const std::string& part = TextOf(*a[1], "what find looks for");
   call.runtime().Spend(Self(call).size() + part.size());
   const size_t at = python::Find(Self(call), part);
@@ -165,7 +182,7 @@ Value FindInText(Call& call) {
 
 template <bool (*all)(char32_t)>
 Value AllCharacters(Call& call) {
-  call.Bind({"self"}, 1);
+  Bind(call, {"self"}, 1);
   call.runtime().Spend(Self(call).size());
   return !Self(call).empty() &&
          std::ranges::all_of(python::Decode(Self(call)), all);
@@ -176,7 +193,7 @@ const Mapping& MappingOf(const Call& call) {
 }
 
 Value GetOfMapping(Call& call) {
-  const auto a = call.Bind({"self", "key", "default"}, 2);
+  const auto a = Bind(call, {"self", "key", "default"}, 2);
   const std::string* key = a[1]->AsString();
   const Value* value = key == nullptr
                            ? nullptr
@@ -186,18 +203,18 @@ Value GetOfMapping(Call& call) {
 }
 
 Value ItemsOfMapping(Call& call) {
-  const auto a = call.Bind({"self"}, 1);
+  const auto a = Bind(call, {"self"}, 1);
   return Value::MakeList(PairsOf(*a[0]->AsMapping(), call.runtime()),
                          Kind::kPairs);
 }
 
 Value KeysOfMapping(Call& call) {
-  const auto a = call.Bind({"self"}, 1);
+  const auto a = Bind(call, {"self"}, 1);
   return Value::MakeList(ItemsOf(*a[0], call.runtime()), Kind::kKeys);
 }
 
 Value ValuesOfMapping(Call& call) {
-  call.Bind({"self"}, 1);
+  Bind(call, {"self"}, 1);
   std::vector<Value> values;
   for (const auto& [unused, value] : MappingOf(call).items) {
     values.push_back(value);
@@ -206,7 +223,7 @@ Value ValuesOfMapping(Call& call) {
 }
 
 Value CountInList(Call& call) {
-  const auto a = call.Bind({"self", "value"}, 2);
+  const auto a = Bind(call, {"self", "value"}, 2);
   call.runtime().Spend(a[0]->extent().weight);
   return static_cast<int64_t>(std::ranges::count_if(
       a[0]->AsSequence()->items,
@@ -214,7 +231,7 @@ Value CountInList(Call& call) {
 }
 
 Value IndexInList(Call& call) {
-  const auto a = call.Bind({"self", "value"}, 2);
+  const auto a = Bind(call, {"self", "value"}, 2);
   call.runtime().Spend(a[0]->extent().weight);
   const auto& items = a[0]->AsSequence()->items;
   const auto it = std::ranges::find_if(
@@ -225,14 +242,12 @@ Value IndexInList(Call& call) {
   return static_cast<int64_t>(it - items.begin());
 }
 
-bool IsDigit(char32_t c) { return c >= '0' && c <= '9'; }
-
 constexpr NamedFunction kOfText[] = {
     {"capitalize", Convert<python::Capitalize>},
     {"count", CountInText},
     {"endswith", Begins<true>},
     {"find", FindInText},
-    {"isdigit", AllCharacters<IsDigit>},
+    {"isdigit", AllCharacters<python::IsDigit>},
     {"isspace", AllCharacters<python::IsSpace>},
     {"join", JoinWithText},
     {"lower", Convert<python::Lower>},
@@ -246,7 +261,7 @@ constexpr NamedFunction kOfText[] = {
     {"splitlines", SplitLinesOfText},
     {"startswith", Begins<false>},
     {"strip", StripText<Sides::kBoth>},
-    {"title", Convert<python::Title>},
+    {"title", TitleOfText},
     {"upper", Convert<python::Upper>},
 };
 constexpr NamedFunction kOfMapping[] = {
@@ -275,6 +290,11 @@ constexpr std::string_view kOtherOfSequence[] = {"append", "clear",   "copy",
                                                  "extend", "insert",  "pop",
                                                  "remove", "reverse", "sort"};
 
+constexpr std::string_view kOfNumber[] = {
+    "as_integer_ratio", "bit_count", "bit_length", "conjugate", "denominator",
+    "from_bytes",       "fromhex",   "hex",        "imag",      "is_integer",
+    "numerator",        "real",      "to_bytes"};
+
 template <size_t known, size_t others>
 NativeFunction Find(const NamedFunction (&table)[known],
                     const std::string_view (&other)[others], const char* type,
@@ -298,6 +318,11 @@ NativeFunction FindMethod(const Value& self, std::string_view name) {
   }
   if (self.AsSequence() != nullptr) {
     return Find(kOfSequence, kOtherOfSequence, "list", name);
+  }
+  if (self.AsNumber() &&
+      std::ranges::find(kOfNumber, name) != std::end(kOfNumber)) {
+    Fail(ErrorKind::kUnsupported, "{}.{} is not supported", self.TypeName(),
+         name);
   }
   return nullptr;
 }

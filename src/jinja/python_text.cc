@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/error.h"
@@ -94,6 +95,19 @@ void SplitAtFromRight(std::string_view text, std::string_view separator,
 
 bool IsCased(char32_t c) {
   return u_hasBinaryProperty(static_cast<UChar32>(c), UCHAR_CASED);
+}
+
+// Fails for what has no title case of one character: ligatures, sharp s.
+char32_t TitleOf(char32_t c) {
+  const auto u = static_cast<UChar32>(c);
+  const UChar32 title = u_totitle(u);
+  if (c >= 0x80 && title == u && u_islower(u) &&
+      icu::UnicodeString(u).toUpper(icu::Locale::getRoot()) !=
+          icu::UnicodeString(u)) {
+    Fail(ErrorKind::kUnsupported, "the title case of U+{:04X}",
+         static_cast<uint32_t>(c));
+  }
+  return static_cast<char32_t>(title);
 }
 
 bool IsPrintable(char32_t c) {
@@ -210,20 +224,75 @@ std::string Lower(std::string_view text) {
 }
 
 std::string Title(std::string_view text) {
-  std::u32string out;
-  bool within = false;
-  for (const char32_t c : Decode(text)) {
-    const auto u = static_cast<UChar32>(c);
-    out += static_cast<char32_t>(within ? u_tolower(u) : u_totitle(u));
-    within = IsCased(c);
+  std::string out;
+  while (!text.empty()) {
+    // A word: cased characters.
+    size_t size = 0;
+    while (size < text.size()) {
+      const Character c = FirstCharacter(text.substr(size));
+      if (!IsCased(c.value)) break;
+      size += c.size;
+    }
+    if (size > 0) out += Capitalize(text.substr(0, size));
+    text.remove_prefix(size);
+    if (text.empty()) break;
+    const Character c = FirstCharacter(text);
+    AppendUtf8(TitleOf(c.value), out);
+    text.remove_prefix(c.size);
   }
-  return Encode(out);
+  return out;
 }
 
 std::string Capitalize(std::string_view text) {
   if (text.empty()) return "";
-  const size_t size = FirstCharacter(text).size;
-  return Title(text.substr(0, size)) + Lower(text.substr(size));
+  const Character first = FirstCharacter(text);
+  std::string out;
+  AppendUtf8(TitleOf(first.value), out);
+  // The first is put to lower case, too, since a sigma looks at it.
+  const std::string lower = Lower(text);
+  return out + lower.substr(Lower(text.substr(0, first.size)).size());
+}
+
+std::optional<std::string> PlainNumber(std::string_view text) {
+  std::string out;
+  char32_t before = 0;  // '0' for any digit
+  for (char32_t c : Decode(Strip(text, Sides::kBoth))) {
+    const int32_t digit = u_charDigitValue(static_cast<UChar32>(c));
+    if (before == '_' && digit < 0) return std::nullopt;
+    if (digit >= 0) {
+      out += static_cast<char>('0' + digit);
+      c = '0';
+    } else if (c == '_') {
+      if (before != '0') return std::nullopt;
+    } else if (c >= 0x80) {
+      return std::nullopt;
+    } else if (c == '-' && before == '+') {
+      return std::nullopt;
+    } else if (c != '+' || before != 0) {
+      out += static_cast<char>(c);
+    }
+    before = c;
+  }
+  if (before == '_') return std::nullopt;
+  return out;
+}
+
+std::optional<double> ReadFloat(std::string_view text) {
+  const auto plain = PlainNumber(text);
+  if (!plain || plain->find('(') != std::string::npos) return std::nullopt;
+  double number = 0;
+  const char* end = plain->data() + plain->size();
+  const auto parsed = std::from_chars(plain->data(), end, number);
+  if (plain->empty() || parsed.ptr != end) return std::nullopt;
+  // Too large or too small.
+  if (parsed.ec != std::errc()) return std::strtod(plain->c_str(), nullptr);
+  return number;
+}
+
+bool IsDigit(char32_t c) {
+  const int32_t type =
+      u_getIntPropertyValue(static_cast<UChar32>(c), UCHAR_NUMERIC_TYPE);
+  return type == U_NT_DECIMAL || type == U_NT_DIGIT;
 }
 
 std::string Repr(std::string_view text) {

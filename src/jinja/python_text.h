@@ -45,6 +45,14 @@ std::string Lower(std::string_view text);
 std::string Title(std::string_view text);       // words begin in upper case
 std::string Capitalize(std::string_view text);  // the text does
 
+// A number as int() and float() take it, but with ASCII digits only and without
+// white space, "+" and underscores; nothing for what has those where they can't
+// be.
+std::optional<std::string> PlainNumber(std::string_view text);
+std::optional<double> ReadFloat(std::string_view text);
+
+bool IsDigit(char32_t c);  // str.isdigit of one character
+
 std::string Repr(std::string_view text);  // repr(): quoted, escaped
 std::string Repr(double value);           // the shortest that reads back
 

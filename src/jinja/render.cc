@@ -450,7 +450,7 @@ class Renderer {
   Frame* root_ = nullptr;
   std::string* out_ = nullptr;
   int levels_ = 0;
-  int line_ = 0;
+  int line_ = 1;
 };
 
 }  // namespace

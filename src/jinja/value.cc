@@ -238,6 +238,30 @@ void AddRepr(const Value& value, std::string* out) {
   }
 }
 
+// Exact, though a float can't hold every integer.
+std::partial_ordering Compare(int64_t integer, double number) {
+  constexpr double kEnd = 9223372036854775808.0;  // 2^63
+  if (number >= kEnd) return std::partial_ordering::less;
+  if (number < -kEnd) return std::partial_ordering::greater;
+  if (std::isnan(number)) return std::partial_ordering::unordered;
+  const double whole = std::trunc(number);
+  const auto order = integer <=> static_cast<int64_t>(whole);
+  return order != 0 ? std::partial_ordering(order) : whole <=> number;
+}
+
+std::partial_ordering OrderOfNumbers(const Value& a, const Value& b) {
+  const auto i = a.AsInteger(), j = b.AsInteger();
+  if (i && j) return *i <=> *j;
+  if (i) return Compare(*i, *b.AsFloat());
+  if (j) {
+    const auto order = Compare(*j, *a.AsFloat());
+    return order < 0   ? std::partial_ordering::greater
+           : order > 0 ? std::partial_ordering::less
+                       : order;
+  }
+  return *a.AsFloat() <=> *b.AsFloat();
+}
+
 std::optional<int> ToInt(std::partial_ordering order) {
   if (order == std::partial_ordering::unordered) return std::nullopt;
   return order < 0 ? -1 : order > 0 ? 1 : 0;
@@ -385,10 +409,13 @@ std::string ToJson(const Value& value, const JsonFormat& format) {
 }
 
 bool Equal(const Value& a, const Value& b) {
+  if (a.AsCallable() && b.AsCallable()) {
+    Fail(ErrorKind::kUnsupported, "functions can't be compared");
+  }
   const auto i = a.AsInteger(), j = b.AsInteger();
   if (i && j) return *i == *j;
-  const auto x = a.AsNumber(), y = b.AsNumber();
-  if (x || y) return x && y && *x == *y;
+  const bool x = a.AsNumber().has_value(), y = b.AsNumber().has_value();
+  if (x || y) return x && y && OrderOfNumbers(a, b) == 0;
   const std::string *s = a.AsString(), *t = b.AsString();
   if (s || t) return s && t && *s == *t;
   const Sequence *l = a.AsSequence(), *m = b.AsSequence();
@@ -406,8 +433,7 @@ bool Equal(const Value& a, const Value& b) {
 std::optional<int> Order(const Value& a, const Value& b) {
   const auto i = a.AsInteger(), j = b.AsInteger();
   if (i && j) return ToInt(*i <=> *j);
-  const auto x = a.AsNumber(), y = b.AsNumber();
-  if (x && y) return ToInt(*x <=> *y);
+  if (a.AsNumber() && b.AsNumber()) return ToInt(OrderOfNumbers(a, b));
   const std::string *s = a.AsString(), *t = b.AsString();
   // The order of the bytes of UTF-8 is that of the code points.
   if (s && t) return ToInt(*s <=> *t);

@@ -260,6 +260,15 @@ true is true, 1 is true, false is false, 3 is odd, 3 is divisibleby 3, 3 is divi
 range(3) | list, range(1, 3) | list, range(5, 0, -2) | list, range(0) | list, dict(a=1), dict({'a': 1}, b=2)
 namespace(a=1).a, namespace({'a': 2}).a, namespace().a is defined, strftime_now('%%'), strftime_now('%Y') | length
 messages[1:] | length, messages[::-1][0].role, tools is none, tools is defined, documents is none
+'1_000' | int, '1__0' | int(5), '_1' | int(5), '1_' | int(5), '1_0.5' | float, '1_.5' | float(7)
+'\u0663' | int, '\u0663.5' | float, '- 5' | int(9), '+-5' | int(9), '-+5' | int(9), '1e3' | int
+(q[:0] ~ '1e400') | float, '1e400' | int(3), '1e-400' | float, (q[:0] ~ '-inf') | float, 'nan(1)' | float(3), '' | float(3)
+9007199254740993 == 9007199254740992.0, 9007199254740993 > 9007199254740992.0, 2 < 2.5, -1 > -1.5
+-0.0 // 1, -7.5 // 2, 0.0 % -1, (1e300 * q | length) // 1e-10, 1 // 0.1, 0 // -1.0, (-8) ** 2.0, (-8.0) ** 3, 2 ** 0.5
+'\u0391\u03a3'.title(), '\u0391\u03a3 \u0392\u03a3' | capitalize, 'a\u0130'.title(), '\u01c6a'.title()
+'\u00b23'.isdigit(), '\u00bd'.isdigit(), '\u0663'.isdigit(), ('x' | safe) ~ '<', 1 if 'x' | safe or 0
+strftime_now('%Z|%z%%Z'), strftime_now('%f') | length, lipsum is defined, cycler is callable
+'aba' | replace('a', 'b', count=1), 'a,b'.split(sep=',', maxsplit=1)
 bos_token, eos_token, pad_token is defined, additional_special_tokens, add_generation_prompt
 """.strip().splitlines()
 
@@ -472,6 +481,11 @@ REFUSED = [
     "{{ dict(a=1, a=2) }}",
     "{% set a, = [1] %}",
     "{% for a, in [[1]] %}{% endfor %}",
+    "{{ 5 | indent }}",
+    "{{ nothing | indent }}",
+    "{{ 2.0 ** 5000 }}",
+    "{{ 'aaa'.replace('a', 'b', count=1) }}",
+    "{{ messages[0].get('x', default=1) }}",
 ]
 
 
@@ -486,6 +500,19 @@ UNSUPPORTED = [
     "{% for x in [1] %}{% set l = loop %}{{ l.index }}{% endfor %}",
     "{% macro f() %}{% endmacro %}{{ f.name }}",
     "{{ {'a': 1}.keys() == {'a': 2}.keys() }}",
+    "{{ '1e22' | int }}",
+    "{{ 1e22 | int }}",
+    "{{ (-8) ** 0.5 }}",
+    "{{ 'stra\u00dfe'.title() }}{{ '\u00dfa'.title() }}",
+    "{{ '\ufb01x' | capitalize }}",
+    "{{ ('a' | safe) + '<' }}",
+    "{{ '<' + 'a' | safe }}",
+    "{{ ('a' | safe).upper() }}",
+    "{{ true.real }}{{ (1).real }}",
+    "{% macro f() %}{{ varargs }}{% endmacro %}{{ f() }}",
+    "{{ cycler(1, 2) }}",
+    "{{ ''.upper == ''.upper }}",
+    "{{ '\\\u00e9' }}",
     "{% set a = [1] | select %}{% set b = a | map('string') %}{{ a | list }}{{ b | list }}",
 ]
 
