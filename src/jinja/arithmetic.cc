@@ -56,16 +56,40 @@ std::optional<int64_t> OfIntegers(const std::string& operation, int64_t a,
   return result;
 }
 
+double PowerOfFloats(double a, double b) {
+  if (a < 0 && std::isfinite(a) && std::isfinite(b) && std::floor(b) != b) {
+    Fail(ErrorKind::kUnsupported, "a root of a negative number");
+  }
+  const double power = std::pow(a, b);
+  if (std::isinf(power) && std::isfinite(a) && std::isfinite(b)) {
+    Fail(ErrorKind::kUserInput, "the result of ** is too large");
+  }
+  return power;
+}
+
+// Python's float // float and float % float, with its signs of zeros.
+double FloorDivide(double a, double b) {
+  const double rest = std::fmod(a, b);
+  double quotient = (a - rest) / b;
+  if (rest != 0 && (rest < 0) != (b < 0)) quotient -= 1;
+  if (quotient == 0) return std::copysign(0.0, a / b);
+  const double floor = std::floor(quotient);
+  return quotient - floor > 0.5 ? floor + 1 : floor;
+}
+
+double Remainder(double a, double b) {
+  const double rest = std::fmod(a, b);
+  if (rest == 0) return std::copysign(0.0, b);
+  return (rest < 0) != (b < 0) ? rest + b : rest;
+}
+
 double OfFloats(const std::string& operation, double a, double b) {
   if (operation == "+") return a + b;
   if (operation == "-") return a - b;
   if (operation == "*") return a * b;
   if (operation == "/") return a / b;
-  if (operation == "**") return std::pow(a, b);
-  double rest = std::fmod(a, b);
-  if (rest != 0 && (rest < 0) != (b < 0)) rest += b;
-  if (operation == "%") return rest;
-  return std::round((a - rest) / b);
+  if (operation == "**") return PowerOfFloats(a, b);
+  return operation == "%" ? Remainder(a, b) : FloorDivide(a, b);
 }
 
 // Text or list, repeated.
@@ -83,18 +107,20 @@ Value Repeat(const Value& value, int64_t times, Runtime& runtime) {
   for (uint64_t i = 0; i < count; ++i) {
     items.insert(items.end(), sequence.items.begin(), sequence.items.end());
   }
-  return Value::MakeList(std::move(items), sequence.tuple);
+  return Value::MakeList(std::move(items), sequence.kind);
 }
 
 Value Concatenate(const Sequence& a, const Sequence& b, Runtime& runtime) {
   runtime.Spend((a.items.size() + b.items.size()) * kStep);
   std::vector<Value> items = a.items;
   items.insert(items.end(), b.items.begin(), b.items.end());
-  return Value::MakeList(std::move(items), a.tuple);
+  return Value::MakeList(std::move(items), a.kind);
 }
 
 bool Repeatable(const Value& value) {
-  return value.AsString() != nullptr || value.AsSequence() != nullptr;
+  const Sequence* sequence = value.AsSequence();
+  return value.AsString() != nullptr ||
+         (sequence != nullptr && sequence->IsListOrTuple());
 }
 
 // Positions of a slice in a sequence of `size`, as slice.indices() gives them.
@@ -155,7 +181,9 @@ Value Arithmetic(const std::string& operation, const Value& left,
       return *s + *t;
     }
     const Sequence *l = left.AsSequence(), *m = right.AsSequence();
-    if (l && m && l->tuple == m->tuple) return Concatenate(*l, *m, runtime);
+    if (l && m && l->kind == m->kind && l->IsListOrTuple()) {
+      return Concatenate(*l, *m, runtime);
+    }
   }
   if (operation == "*") {
     const auto i = left.AsInteger(), j = right.AsInteger();
@@ -170,9 +198,6 @@ Value SliceOf(const Value& object, std::optional<int64_t> start,
               std::optional<int64_t> stop, std::optional<int64_t> step,
               Runtime& runtime) {
   if (step == 0) Fail(ErrorKind::kUserInput, "the step of a slice is 0");
-  if (object.IsUndefined()) {
-    Fail(ErrorKind::kUserInput, "{} has no slices", object.TypeName());
-  }
   if (const std::string* text = object.AsString()) {
     runtime.Spend(text->size() * 4);
     const std::u32string characters = python::Decode(*text);
@@ -183,16 +208,18 @@ Value SliceOf(const Value& object, std::optional<int64_t> start,
     }
     return python::Encode(part);
   }
-  if (const Sequence* sequence = object.AsSequence()) {
+  const Sequence* sequence = object.AsSequence();
+  if (sequence != nullptr &&
+      (sequence->IsListOrTuple() || sequence->kind == Kind::kRange)) {
     runtime.Spend(sequence->items.size() * kStep);
     std::vector<Value> items;
     for (const size_t i : SlicePositions(start, stop, step.value_or(1),
                                          sequence->items.size())) {
       items.push_back(sequence->items[i]);
     }
-    return Value::MakeList(std::move(items), sequence->tuple);
+    return Value::MakeList(std::move(items), sequence->kind);
   }
-  return Value::MakeUndefined("a slice of a " + object.TypeName());
+  Fail(ErrorKind::kUserInput, "{} has no slices", object.TypeName());
 }
 
 }  // namespace mobe::jinja

@@ -17,7 +17,7 @@ Value Signed(const std::string& operation, const Value& operand);
 Value Arithmetic(const std::string& operation, const Value& left,
                  const Value& right, Runtime& runtime);
 
-// object[start:stop:step]; undefined for what has no slices.
+// object[start:stop:step]; fails with kUserInput for what has no slices.
 Value SliceOf(const Value& object, std::optional<int64_t> start,
               std::optional<int64_t> stop, std::optional<int64_t> step,
               Runtime& runtime);

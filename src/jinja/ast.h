@@ -22,6 +22,9 @@ struct Literal {
 struct Name {
   std::string name;
 };
+struct LoopAttribute {  // loop.name, or loop when the name is empty
+  std::string name;
+};
 struct ListDisplay {  // [a, b], (a, b)
   std::vector<ExpressionPtr> items;
   bool tuple;
@@ -84,9 +87,9 @@ struct Conditional {  // then if condition else otherwise (may be null)
 };
 
 struct Expression {
-  std::variant<Literal, Name, ListDisplay, DictDisplay, Attribute, Item, Slice,
-               CallExpression, Filter, Test, Unary, Binary, Comparison,
-               Concatenation, Conditional>
+  std::variant<Literal, Name, LoopAttribute, ListDisplay, DictDisplay,
+               Attribute, Item, Slice, CallExpression, Filter, Test, Unary,
+               Binary, Comparison, Concatenation, Conditional>
       node;
   int line;
 };
@@ -95,6 +98,12 @@ struct Expression {
 
 struct Statement;
 using Block = std::vector<std::unique_ptr<const Statement>>;
+
+// Whose names end with it.
+struct ScopedBlock {
+  Block block;
+  int scope = 0;  // its number in Tree::hidden
+};
 
 // What is assigned to: a name, an attribute of a namespace, or a tuple of
 // names.
@@ -118,8 +127,8 @@ struct For {
   Target target;
   ExpressionPtr items;
   ExpressionPtr condition;  // null: all items
-  Block body;
-  Block otherwise;  // when there was no item
+  ScopedBlock body;
+  ScopedBlock otherwise;  // when the end of the body was never reached
 };
 struct Set {
   Target target;
@@ -128,31 +137,38 @@ struct Set {
 struct SetBlock {
   Target target;
   std::vector<ExpressionPtr> filters;  // each a Filter, in order
-  Block body;
+  ScopedBlock body;
 };
 struct Macro {
   std::string name;
   std::vector<std::pair<std::string, ExpressionPtr>> parameters;  // or null
-  Block body;
+  ScopedBlock body;
 };
 struct MacroDefinition {
   std::unique_ptr<const Macro> macro;
 };
-struct Scope {  // generation: its names end with it
-  Block body;
+struct Generation {
+  ScopedBlock body;
 };
 struct With {
   std::vector<std::pair<std::string, ExpressionPtr>> names;
-  Block body;
+  ScopedBlock body;
 };
 struct Break {};
 struct Continue {};
 
 struct Statement {
-  std::variant<Text, Print, If, For, Set, SetBlock, MacroDefinition, Scope,
+  std::variant<Text, Print, If, For, Set, SetBlock, MacroDefinition, Generation,
                With, Break, Continue>
       node;
   int line;
+};
+
+struct Tree {
+  Block block;
+  // For each scope the names that begin undefined in it; the first is the
+  // template's. See scopes.h.
+  std::vector<std::vector<std::string>> hidden;
 };
 
 }  // namespace mobe::jinja

@@ -1,6 +1,7 @@
 #include "jinja/expression_parser.h"
 
 #include <charconv>
+#include <set>
 
 #include "base/json.h"
 
@@ -58,10 +59,24 @@ ExpressionPtr ExpressionParser::ParseChain(Kind kind, Names operations,
     CountLink(&links);
     std::string operation = Take().text;
     ExpressionPtr right = parse();
+    if (kind == Kind::kOperator) {
+      RefuseSafe(left);
+      RefuseSafe(right);
+    }
     left = Make(
         line, Binary{std::move(operation), std::move(left), std::move(right)});
   }
   return left;
+}
+
+// jinja2 escapes as HTML what is put together with a text that went through
+// `safe`.
+void ExpressionParser::RefuseSafe(const ExpressionPtr& expression) const {
+  const auto* filter = std::get_if<Filter>(&expression->node);
+  if (filter != nullptr && filter->name == "safe") {
+    FailHere(ErrorKind::kUnsupported,
+             "\"safe\" is only supported for what is printed");
+  }
 }
 
 ExpressionPtr ExpressionParser::ParseOr() {
@@ -203,7 +218,18 @@ ExpressionPtr ExpressionParser::ParseName() {
   if (name == "true" || name == "True") return Make(line, Literal{true});
   if (name == "false" || name == "False") return Make(line, Literal{false});
   if (name == "none" || name == "None") return Make(line, Literal{None{}});
-  return Make(line, Name{name});
+  if (Contains({"varargs", "kwargs", "caller", "self", "super"}, name)) {
+    FailHere(ErrorKind::kUnsupported, "{} is not supported", name);
+  }
+  if (name != "loop") {
+    scopes_.Read(name);
+    return Make(line, Name{name});
+  }
+  if (!AtOperator(".") || Next().kind != Kind::kName) {
+    return Make(line, LoopAttribute{});
+  }
+  Take();
+  return Make(line, LoopAttribute{ExpectAnyName()});
 }
 
 template <class Number>
@@ -223,6 +249,7 @@ ExpressionPtr ExpressionParser::ParsePostfix(ExpressionPtr expression,
                                              int* links) {
   for (;;) {
     const int line = Current().line;
+    if (AtOperator(".") || AtOperator("[")) RefuseSafe(expression);
     if (TakeOperator(".")) {
       CountLink(links);
       if (At(Kind::kInteger)) {
@@ -266,6 +293,7 @@ ExpressionPtr ExpressionParser::ParseSubscript(ExpressionPtr object, int line) {
 
 CallArguments ExpressionParser::ParseArguments() {
   CallArguments arguments;
+  std::set<std::string> names;
   ExpectOperator("(");
   bool first = true;
   while (!TakeOperator(")")) {
@@ -279,6 +307,10 @@ CallArguments ExpressionParser::ParseArguments() {
     const Token& next = Next();
     if (At(Kind::kName) && next.kind == Kind::kOperator && next.text == "=") {
       std::string name = Take().text;
+      if (!names.insert(name).second) {
+        FailHere(ErrorKind::kCorruptFile, "the argument {} is given twice",
+                 Excerpt(name));
+      }
       Take();
       arguments.named.emplace_back(std::move(name), ParseExpression());
     } else if (!arguments.named.empty()) {
@@ -335,8 +367,12 @@ ExpressionPtr ExpressionParser::ParseTest(ExpressionPtr value) {
 // An argument may stand without parentheses: `is divisibleby 3`.
 bool ExpressionParser::AtTestArgument() const {
   if (At(Kind::kName)) {
-    return !Contains({"else", "or", "and", "is", "if", "in", "not"},
-                     Current().text);
+    // jinja2 would take these for the argument, and fail.
+    if (Contains({"is", "if", "in", "not"}, Current().text)) {
+      FailHere(ErrorKind::kCorruptFile,
+               "{} right behind a test, which wants parentheses", Found());
+    }
+    return !Contains({"else", "or", "and"}, Current().text);
   }
   return At(Kind::kString) || At(Kind::kInteger) || At(Kind::kFloat) ||
          AtOperator("[") || AtOperator("{");

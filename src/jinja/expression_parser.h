@@ -2,6 +2,7 @@
 #pragma once
 
 #include "jinja/ast.h"
+#include "jinja/scopes.h"
 #include "jinja/token_reader.h"
 
 namespace mobe::jinja {
@@ -18,11 +19,15 @@ class ExpressionParser : public TokenReader {
   // Behind its "|".
   ExpressionPtr ParseFilter(ExpressionPtr value);
 
+  // Told of all names that are read.
+  Scopes& scopes() { return scopes_; }
+
  private:
   // Left-associative operators of one level, whose operands `parse` reads.
   template <class ParseOperand>
   ExpressionPtr ParseChain(Kind kind, Names operations,
                            const ParseOperand& parse);
+  void RefuseSafe(const ExpressionPtr& expression) const;
   // From what binds least to what binds most.
   ExpressionPtr ParseOr();
   ExpressionPtr ParseAnd();
@@ -46,6 +51,8 @@ class ExpressionParser : public TokenReader {
   ExpressionPtr ParseFilters(ExpressionPtr expression, int* links);
   ExpressionPtr ParseTest(ExpressionPtr value);
   bool AtTestArgument() const;
+
+  Scopes scopes_;
 };
 
 }  // namespace mobe::jinja

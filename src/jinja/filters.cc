@@ -20,6 +20,20 @@ std::string Printed(Call& call, const Value& value) {
 
 bool Flag(const Value* value) { return value != nullptr && value->Truthy(); }
 
+bool IsIterator(const Value& value) {
+  const Sequence* sequence = value.AsSequence();
+  return sequence != nullptr && sequence->kind == Kind::kIterator;
+}
+
+// What a filter gives an iterator of. It would go through an iterator of its
+// own when it is gone through itself, which can't be seen unless somebody else
+// does meanwhile: hence `lent`.
+std::vector<Value> Borrowed(Call& call, const Value& value) {
+  std::vector<Value> items = ItemsOf(value, call.runtime());
+  if (IsIterator(value)) value.AsSequence()->lent = true;
+  return items;
+}
+
 Value Default(Call& call) {
   const auto a = call.Bind({"value", "default_value", "boolean"}, 1);
   const bool replaced = a[0]->IsUndefined() || (Flag(a[2]) && !a[0]->Truthy());
@@ -30,31 +44,24 @@ Value Default(Call& call) {
 // Also of what has no order of its own: the first that a loop would give.
 Value First(Call& call) {
   const auto a = call.Bind({"value"}, 1);
-  const std::vector<Value> items = ItemsOf(*a[0], call.runtime());
-  if (items.empty()) return Value::MakeUndefined("the first item of nothing");
-  return items.front();
+  const std::optional<Value> item = Iteration(*a[0], &call.runtime()).Next();
+  return item ? *item : Value::MakeUndefined("the first item of nothing");
 }
 
 Value Last(Call& call) {
   const auto a = call.Bind({"value"}, 1);
+  if (IsIterator(*a[0])) {
+    Fail(ErrorKind::kUserInput, "last of {} which has no end to begin from",
+         a[0]->TypeName());
+  }
   const std::vector<Value> items = ItemsOf(*a[0], call.runtime());
   if (items.empty()) return Value::MakeUndefined("the last item of nothing");
   return items.back();
 }
 
-Value LengthOf(Call& call) {
+Value Length(Call& call) {
   const auto a = call.Bind({"value"}, 1);
-  if (const Sequence* sequence = a[0]->AsSequence()) {
-    return static_cast<int64_t>(sequence->items.size());
-  }
-  if (const Mapping* mapping = a[0]->AsMapping()) {
-    return static_cast<int64_t>(mapping->items.size());
-  }
-  if (const std::string* text = a[0]->AsString()) {
-    call.runtime().Spend(text->size());
-    return python::Length(*text);
-  }
-  if (a[0]->IsUndefined()) return int64_t{0};
+  if (const auto length = LengthOf(*a[0], call.runtime())) return *length;
   Fail(ErrorKind::kUserInput, "{} has no length", a[0]->TypeName());
 }
 
@@ -72,37 +79,56 @@ Value Items(Call& call) {
     Fail(ErrorKind::kUserInput, "items of {}, expected a dict",
          a[0]->TypeName());
   }
-  if (mapping != nullptr) {
-    for (const auto& [key, value] : mapping->items) {
-      pairs.push_back(Value::MakeList({key, value}, /*tuple=*/true));
-    }
-  }
-  return call.List(std::move(pairs));
+  if (mapping != nullptr) pairs = PairsOf(*mapping, call.runtime());
+  return Value::MakeList(std::move(pairs), Kind::kIterator);
 }
 
-// "a.b" as jinja2 takes attributes: items by key or index.
-Value Path(Value value, const Value& path, Runtime& runtime) {
-  if (path.AsInteger()) return ItemOf(value, path, runtime);
-  for (const std::string& part : python::Split(TextOf(path, "an attribute"),
-                                               ".", -1, python::From::kLeft)) {
+// "a.b" as jinja2 takes attributes: items by key or index, one after another.
+class Path {
+ public:
+  Path(const Value& path, Runtime* runtime) : runtime_(runtime) {
+    if (path.AsInteger()) {
+      keys_.push_back(path);
+      return;
+    }
+    const std::string& text = TextOf(path, "an attribute");
+    runtime->Spend(text.size());
+    python::Split(text, ".", -1, python::From::kLeft, [&](auto part) {
+      runtime->Spend(kTextStep);
+      keys_.push_back(Key(part));
+    });
+  }
+
+  Value Of(Value value) const {
+    for (const Value& key : keys_) value = ItemOf(value, key, *runtime_);
+    return value;
+  }
+
+ private:
+  // An index has digits only.
+  static Value Key(std::string_view part) {
     int64_t index = 0;
     const char* end = part.data() + part.size();
     const auto parsed = std::from_chars(part.data(), end, index);
-    const bool number = parsed.ec == std::errc() && parsed.ptr == end;
-    value = ItemOf(value, number ? Value(index) : Value(part), runtime);
+    const bool number =
+        parsed.ec == std::errc() && parsed.ptr == end && !part.starts_with('-');
+    return number ? Value(index) : Value(std::string(part));
   }
-  return value;
-}
+
+  Runtime* runtime_;
+  std::vector<Value> keys_;
+};
 
 Value Join(Call& call) {
   const auto a = call.Bind({"value", "d", "attribute"}, 1);
   std::string between;
   if (a[1] != nullptr) between = Printed(call, *a[1]);
+  std::optional<Path> path;
+  if (a[2] != nullptr) path.emplace(*a[2], &call.runtime());
   std::string out;
   bool first = true;
   for (const Value& item : ItemsOf(*a[0], call.runtime())) {
-    const Value part =
-        a[2] == nullptr ? item : Path(item, *a[2], call.runtime());
+    const Value part = path ? path->Of(item) : item;
     call.runtime().Spend(between.size());
     if (!first) out += between;
     first = false;
@@ -132,7 +158,7 @@ const Value& Positional(const Call& call, size_t i, std::string_view what) {
 Value Map(Call& call) {
   std::vector<Value> mapped;
   const std::vector<Value> items =
-      ItemsOf(Positional(call, 0, "what map goes through"), call.runtime());
+      Borrowed(call, Positional(call, 0, "what map goes through"));
   if (call.arguments().positional.size() > 1) {
     const NativeFunction filter =
         FindFilter(TextOf(call.arguments().positional[1], "a filter's name"));
@@ -142,15 +168,16 @@ Value Map(Call& call) {
       Call inner(&call.runtime(), std::move(arguments));
       mapped.push_back(filter(inner));
     }
-    return call.List(std::move(mapped));
+    return call.List(std::move(mapped), Kind::kIterator);
   }
   const auto a = call.Bind({"value", "attribute", "default"}, 2);
+  const Path path(*a[1], &call.runtime());
   for (const Value& item : items) {
-    Value value = Path(item, *a[1], call.runtime());
+    Value value = path.Of(item);
     if (value.IsUndefined() && a[2] != nullptr) value = *a[2];
     mapped.push_back(std::move(value));
   }
-  return call.List(std::move(mapped));
+  return call.List(std::move(mapped), Kind::kIterator);
 }
 
 // select, reject: by a test of the item; selectattr, rejectattr: of its
@@ -167,13 +194,14 @@ Value Select(Call& call) {
     test =
         FindTest(TextOf(call.arguments().positional[kTest], "a test's name"));
   }
+  std::optional<Path> path;
+  if (by_attribute) {
+    path.emplace(Positional(call, 1, "the attribute"), &call.runtime());
+  }
   std::vector<Value> selected;
   for (const Value& item :
-       ItemsOf(Positional(call, 0, "what is selected from"), call.runtime())) {
-    const Value subject =
-        by_attribute
-            ? Path(item, Positional(call, 1, "the attribute"), call.runtime())
-            : item;
+       Borrowed(call, Positional(call, 0, "what is selected from"))) {
+    const Value subject = path ? path->Of(item) : item;
     bool holds = subject.Truthy();
     if (test != nullptr) {
       Call inner(&call.runtime(), Behind(call, kTest + 1, subject));
@@ -181,14 +209,17 @@ Value Select(Call& call) {
     }
     if (holds == wanted) selected.push_back(item);
   }
-  return call.List(std::move(selected));
+  return call.List(std::move(selected), Kind::kIterator);
 }
 
 Value Reverse(Call& call) {
   const auto a = call.Bind({"value"}, 1);
   std::vector<Value> items = ItemsOf(*a[0], call.runtime());
   std::ranges::reverse(items);
-  if (a[0]->AsString() == nullptr) return Value::MakeList(std::move(items));
+  if (a[0]->AsString() == nullptr) {
+    return Value::MakeList(std::move(items),
+                           IsIterator(*a[0]) ? Kind::kList : Kind::kIterator);
+  }
   std::string out;
   for (const Value& item : items) out += *item.AsString();
   return out;
@@ -201,6 +232,7 @@ Value Trim(Call& call) {
   if (a[1] != nullptr && !a[1]->IsNone()) chars = TextOf(*a[1], "chars");
   const auto work = CheckedMul(text.size(), chars ? chars->size() : 1);
   call.runtime().Spend(work.value_or(kMaxWork));
+  if (chars) call.runtime().Spend(chars->size() * 4);
   return std::string(python::Strip(text, python::Sides::kBoth, chars));
 }
 
@@ -213,13 +245,11 @@ Value Convert(Call& call) {
 std::string Same(std::string_view text) { return std::string(text); }
 
 Value Replace(Call& call) {
-  Arguments arguments = call.arguments();
-  if (!arguments.positional.empty()) {
-    arguments.positional[0] = Printed(call, arguments.positional[0]);
-  }
+  const auto a = call.Bind({"value", "old", "new", "count"}, 3);
+  Arguments arguments{{Printed(call, *a[0]), *a[1], *a[2]}, {}};
+  if (a[3] != nullptr) arguments.positional.push_back(*a[3]);
   Call inner(&call.runtime(), std::move(arguments));
-  const auto a = inner.Bind({"value", "old", "new", "count"}, 3);
-  return FindMethod(*a[0], "replace")(inner);
+  return FindMethod(inner.arguments().positional[0], "replace")(inner);
 }
 
 // Lines but the first are moved to the right; blank ones only when asked for.
@@ -234,20 +264,19 @@ Value Indent(Call& call) {
     indent.assign(static_cast<size_t>(width), ' ');
   }
   const bool blank = Flag(a[3]);
+  const std::string& text = TextOf(*a[0], "what indent is of");
+  call.runtime().Spend(text.size());
   std::string out;
   if (Flag(a[2])) out = indent;
-  std::string text = Printed(call, *a[0]);
-  text += '\n';
-  const std::vector<std::string> lines =
-      blank ? python::Split(text, "\n", -1, python::From::kLeft)
-            : python::SplitLines(text);
-  const size_t count = blank ? lines.size() - 1 : lines.size();
-  for (size_t i = 0; i < count; ++i) {
-    call.runtime().Spend(indent.size() + lines[i].size());
-    if (i > 0) out += "\n";
-    if (i > 0 && (blank || !lines[i].empty())) out += indent;
-    out += lines[i];
-  }
+  bool begun = false;
+  // As jinja2 does: an end of the text is an end of a line.
+  python::SplitLines(text + '\n', [&](std::string_view line) {
+    call.runtime().Spend(kStep + indent.size() + line.size());
+    if (begun) out += '\n';
+    if (begun && (blank || !line.empty())) out += indent;
+    out += line;
+    begun = true;
+  });
   return out;
 }
 
@@ -261,24 +290,12 @@ Value Absolute(Call& call) {
   return integer < 0 ? -integer : integer;
 }
 
-// The whole text as a number, white space around it left out.
-template <class Number>
-std::optional<Number> Read(std::string_view text) {
-  text = python::Strip(text, python::Sides::kBoth);
-  if (text.starts_with('+') && !text.substr(1).starts_with('-')) {
-    text.remove_prefix(1);
-  }
-  Number number = 0;
-  const char* end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data(), end, number);
-  if (parsed.ec != std::errc() || parsed.ptr != end) return std::nullopt;
-  return number;
+Value FailBeyond64Bits() {
+  Fail(ErrorKind::kUserInput, "int is beyond 64 bits");
 }
 
-std::optional<int64_t> Truncated(double number) {
-  if (!(std::fabs(number) < 9.2e18)) return std::nullopt;
-  return static_cast<int64_t>(number);
-}
+// Python gives up beyond.
+constexpr size_t kMaxDigits = 4300;
 
 Value Integer(Call& call) {
   const auto a = call.Bind({"value", "default"}, 1);
@@ -288,13 +305,22 @@ Value Integer(Call& call) {
   const Value fallback = a[1] == nullptr ? Value(int64_t{0}) : *a[1];
   if (const auto integer = a[0]->AsInteger()) return *integer;
   std::optional<double> number = a[0]->AsNumber();
-  if (const std::string* text = a[0]->AsString()) {
-    call.runtime().Spend(text->size());
-    if (const auto integer = Read<int64_t>(*text)) return *integer;
-    number = Read<double>(*text);
+  const std::string* text = a[0]->AsString();
+  if (text != nullptr) {
+    call.runtime().Spend(text->size() * 2);
+    const std::string plain = python::PlainNumber(*text).value_or("");
+    int64_t integer = 0;
+    const char* end = plain.data() + plain.size();
+    const auto parsed = std::from_chars(plain.data(), end, integer);
+    const bool whole = !plain.empty() && parsed.ptr == end;
+    if (whole && parsed.ec == std::errc()) return integer;
+    if (whole && plain.size() <= kMaxDigits) return FailBeyond64Bits();
+    number = python::ReadFloat(*text);
   }
-  const auto integer = number ? Truncated(*number) : std::nullopt;
-  return integer ? Value(*integer) : fallback;
+  if (!number || std::isnan(*number)) return fallback;
+  if (std::isinf(*number) && text != nullptr) return fallback;
+  if (!(std::fabs(*number) < 9.2e18)) return FailBeyond64Bits();
+  return static_cast<int64_t>(*number);
 }
 
 Value Float(Call& call) {
@@ -304,8 +330,8 @@ Value Float(Call& call) {
   }
   if (const auto number = a[0]->AsNumber()) return *number;
   if (const std::string* text = a[0]->AsString()) {
-    call.runtime().Spend(text->size());
-    if (const auto number = Read<double>(*text)) return *number;
+    call.runtime().Spend(text->size() * 2);
+    if (const auto number = python::ReadFloat(*text)) return *number;
   }
   return a[1] == nullptr ? Value(0.0) : *a[1];
 }
@@ -348,13 +374,17 @@ Value ToJsonText(Call& call) {
     call.runtime().Spend(separators.value_or(kMaxWork));
   }
   call.runtime().Spend(extent.weight);
+  // Sorting takes about as many steps for each byte.
+  if (format.sort_keys) {
+    call.runtime().Spend(CheckedMul(extent.weight, kStep).value_or(kMaxWork));
+  }
   return call.Text(ToJson(*a[0], format));
 }
 
 constexpr NamedFunction kFilters[] = {
     {"abs", Absolute},
     {"capitalize", Convert<python::Capitalize>},
-    {"count", LengthOf},
+    {"count", Length},
     {"d", Default},
     {"default", Default},
     {"first", First},
@@ -364,7 +394,7 @@ constexpr NamedFunction kFilters[] = {
     {"items", Items},
     {"join", Join},
     {"last", Last},
-    {"length", LengthOf},
+    {"length", Length},
     {"list", ListOf},
     {"lower", Convert<python::Lower>},
     {"map", Map},

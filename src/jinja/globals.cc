@@ -1,5 +1,6 @@
 // Tests (x is defined) and functions that every template has.
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <ctime>
 
@@ -27,11 +28,17 @@ bool IsFloat(const Value& v) { return v.AsFloat() != nullptr; }
 bool IsInteger(const Value& v) { return !IsBoolean(v) && v.AsInteger(); }
 bool IsNumber(const Value& v) { return v.AsNumber().has_value(); }
 bool IsCallable(const Value& v) { return v.AsCallable() != nullptr; }
-// jinja2 takes both for what can be gone through: dicts, texts and undefined
-// values, too.
+// Dicts, texts and undefined values, too.
 bool IsIterable(const Value& v) {
   return IsString(v) || IsMapping(v) || IsUndefined(v) ||
          v.AsSequence() != nullptr;
+}
+
+// What has a length and, whatever it is, items.
+bool IsSequence(const Value& v) {
+  const Sequence* sequence = v.AsSequence();
+  return IsIterable(v) && (sequence == nullptr || sequence->IsListOrTuple() ||
+                           sequence->kind == Kind::kRange);
 }
 
 bool IsEven(const Value& v) { return IntegerOf(v, "what is even") % 2 == 0; }
@@ -104,7 +111,7 @@ constexpr NamedFunction kTests[] = {
     {"none", Is<IsNone>},
     {"number", Is<IsNumber>},
     {"odd", Is<IsOdd>},
-    {"sequence", Is<IsIterable>},
+    {"sequence", Is<IsSequence>},
     {"string", Is<IsString>},
     {"true", Is<IsTrue>},
     {"undefined", Is<IsUndefined>},
@@ -129,22 +136,25 @@ Value Range(Call& call) {
     numbers.emplace_back(i);
     if (__builtin_add_overflow(i, step, &i)) break;
   }
-  return call.List(std::move(numbers));
+  return call.List(std::move(numbers), Kind::kRange);
 }
 
 // What dict() and namespace() are made of: a dict, then named arguments.
-std::vector<std::pair<std::string, Value>> Entries(const Call& call) {
+std::vector<std::pair<std::string, Value>> Entries(Call& call) {
   std::vector<std::pair<std::string, Value>> entries;
   const auto& given = call.arguments().positional;
   const Mapping* mapping = given.empty() ? nullptr : given[0].AsMapping();
   if (given.size() > 1 || (!given.empty() && mapping == nullptr)) {
     Fail(ErrorKind::kUnsupported, "expected one dict, or arguments with names");
   }
-  if (mapping != nullptr) entries = mapping->items;
+  if (mapping != nullptr) {
+    for (const auto& [key, unused] : mapping->items) {
+      call.runtime().Spend(kTextStep + key.size());
+    }
+    entries = mapping->items;
+  }
   for (const auto& [name, value] : call.arguments().named) {
-    std::erase_if(entries,
-                  [&key = name](const auto& e) { return e.first == key; });
-    entries.emplace_back(name, value);
+    call.runtime().Set(entries, name, value);
   }
   return entries;
 }
@@ -169,11 +179,36 @@ Value RaiseException(Call& call) {
        Excerpt(ToString(*a[0])));
 }
 
+// What Python puts in for a time without a zone before it asks the C library.
+std::string WithoutZone(std::string_view format, int64_t microseconds) {
+  std::string out;
+  for (size_t i = 0; i < format.size(); ++i) {
+    const char next = i + 1 < format.size() ? format[i + 1] : ' ';
+    if (format[i] != '%') {
+      out += format[i];
+      continue;
+    }
+    ++i;
+    if (next == 'f') {
+      out += fmt::format("{:06}", microseconds);
+    } else if (next != 'z' && next != 'Z') {
+      out += '%';
+      if (i < format.size()) out += next;
+    }
+  }
+  return out;
+}
+
 // Python's strftime is that of the C library, as this is.
 Value StrftimeNow(Call& call) {
   const auto a = call.Bind({"format"}, 1);
-  const std::string& format = TextOf(*a[0], "the format of strftime_now");
-  const std::time_t now = std::time(nullptr);
+  const std::string& given = TextOf(*a[0], "the format of strftime_now");
+  call.runtime().Spend(given.size() * 3);
+  const auto since = std::chrono::system_clock::now().time_since_epoch();
+  const auto microseconds =
+      std::chrono::duration_cast<std::chrono::microseconds>(since).count();
+  const std::string format = WithoutZone(given, microseconds % 1000000);
+  const auto now = static_cast<std::time_t>(microseconds / 1000000);
   std::tm local{};
   localtime_r(&now, &local);
   std::array<char, 4096> text;
@@ -187,8 +222,16 @@ Value StrftimeNow(Call& call) {
   return call.Text(std::string(text.data(), size));
 }
 
+// jinja2 has more, which only show when they are asked for.
+Value NotSupported(Call&) {
+  Fail(ErrorKind::kUnsupported, "cycler, joiner and lipsum are not supported");
+}
+
 constexpr NamedFunction kGlobals[] = {
+    {"cycler", NotSupported},
     {"dict", MakeDict},
+    {"joiner", NotSupported},
+    {"lipsum", NotSupported},
     {"namespace", MakeNamespace},
     {"raise_exception", RaiseException},
     {"range", Range},

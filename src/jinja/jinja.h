@@ -11,7 +11,9 @@
 //   lexer    template -> tokens, with the rules for white space
 //   parser   tokens -> ast; expression_parser: expressions
 //   value    values as Python has them
+//   scopes   names that begin undefined, as jinja2 compiles them
 //   runtime  the bound on the work; attributes, items
+//   loop     what a loop goes through, and `loop`
 //   render   tree and values -> text
 #pragma once
 
@@ -22,6 +24,8 @@
 #include "jinja/value.h"
 
 namespace mobe::jinja {
+
+struct Tree;
 
 // Immutable; Render may run on several threads.
 class Template {
@@ -40,7 +44,6 @@ class Template {
   std::string Render(const OrderedJson& variables) const;
 
  private:
-  struct Tree;
   std::unique_ptr<const Tree> tree_;
   std::string where_;
 };

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "base/error.h"
 
 namespace mobe::jinja {
@@ -78,6 +80,11 @@ TEST(Jinja, ErrorsNameFileAndLine) {
   EXPECT_EQ(ErrorOf("\xff"), "t: the chat template is not UTF-8");
 }
 
+void ExpectTooMuch(const std::string& source) {
+  const std::string error = ErrorOf(source);
+  EXPECT_NE(error.find("million steps"), std::string::npos) << error;
+}
+
 TEST(Jinja, WorkIsBounded) {
   for (const char* source :
        {"{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}"
@@ -85,12 +92,75 @@ TEST(Jinja, WorkIsBounded) {
         "{% set n = namespace(x=[1]) %}{% for i in range(70) %}"
         "{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x == n.x }}",
         "{{ 'x' * 99999999999 }}"}) {
-    EXPECT_NE(ErrorOf(source).find("million steps"), std::string::npos)
-        << ErrorOf(source);
+    ExpectTooMuch(source);
   }
   EXPECT_NE(ErrorOf("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}")
                 .find("nested deeper"),
             std::string::npos);
+}
+
+// `b` is a long text; `step` is one that looks at all of it.
+TEST(Jinja, LongTextsAreCountedWhereTheyAreKeysOrArguments) {
+  const std::string b = "{% set b = ('x' * 1000) * 5000 %}";
+  const std::string c = b + "{% set c = b ~ '' %}{% set d = {b: 1} %}";
+  for (const char* step : {"{b: 1}",
+                           "{c: 1}[b]",
+                           "d[c]",
+                           "d.get(c)",
+                           "d.keys() | list",
+                           "d.items() | list",
+                           "d | items | list",
+                           "d | list",
+                           "dict(d)",
+                           "c in d",
+                           "c in b",
+                           "''.strip(b)",
+                           "'' | trim(b)",
+                           "b.startswith(c)",
+                           "b.endswith(c)",
+                           "b.removeprefix(c)",
+                           "b.find(c)",
+                           "b.count(c)",
+                           "''.split(b)",
+                           "b.replace(c, '')",
+                           "[1] | map(attribute=b) | list"}) {
+    ExpectTooMuch(c + "{% for i in range(99999) %}{% set _ = " + step +
+                  " %}{% endfor %}");
+  }
+}
+
+TEST(Jinja, ManySmallTextsAreCountedBeforeTheyAreMade) {
+  const std::string b = "{% set b = ('x' * 1000) * 25000 %}";
+  for (const char* step :
+       {"b.split('x')", "b.rsplit('x')", "b | list", "(b ~ '').splitlines()"}) {
+    ExpectTooMuch(b + "{% set _ = " + step + " %}{% set _ = " + step + " %}" +
+                  "{% set _ = b ~ b ~ b ~ b %}");
+  }
+}
+
+std::string Repeated(size_t times,
+                     const std::function<std::string(int)>& part) {
+  std::string text;
+  for (size_t i = 0; i < times; ++i) text += part(static_cast<int>(i));
+  return text;
+}
+
+TEST(Jinja, TablesOfManyNamesAreCounted) {
+  const auto pairs = [](const char* format) {
+    return Repeated(
+        50000, [&](int i) { return fmt::format(fmt::runtime(format), i); });
+  };
+  ExpectTooMuch(pairs("{{% set a{} = 1 %}}"));
+  ExpectTooMuch("{% macro f(" + pairs("a{},") + "z) %}{% endmacro %}{{ f() }}");
+  ExpectTooMuch("{{ {" + pairs("'a{}': 1,") + "} }}");
+  ExpectTooMuch("{{ dict(" + pairs("a{}=1,") + ") }}");
+}
+
+TEST(Jinja, RawBlocksAreReadOnce) {
+  EXPECT_NE(ErrorOf("{% raw %}" + Repeated(400000, [](int) { return "{%"; }))
+                .find("a raw block has no end"),
+            std::string::npos);
+  EXPECT_EQ(Render("{% raw %} {% a {%- x {% endraw %}b"), " {% a {%- x b");
 }
 
 // What is held by a namespace that it holds must not leak or dangle: the

@@ -51,7 +51,7 @@ class Lexer {
       }
       const char tag = rest_[1];
       Take(2);
-      AddText(StripBeforeTag(text, tag));
+      AddText(StripBeforeTag(text, tag, TakeSign(), text_from_line_begin_));
       if (tag == '#') {
         Comment();
       } else if (tag == '{') {
@@ -109,11 +109,14 @@ class Lexer {
     if (!text.empty()) Add(Kind::kText, text);
   }
 
-  // The text before a tag whose "{x" has just been taken; takes its sign.
-  std::string_view StripBeforeTag(std::string_view text, char tag) {
-    const bool from_line_begin = text_from_line_begin_;
-    if (TakeIf("-")) return python::Strip(text, python::Sides::kRight);
-    if (TakeIf("+") || tag == '{') return text;
+  // Behind the "{x" of a tag; a blank for none.
+  char TakeSign() { return TakeIf("-") ? '-' : TakeIf("+") ? '+' : ' '; }
+
+  // The text before a tag of this sign.
+  static std::string_view StripBeforeTag(std::string_view text, char tag,
+                                         char sign, bool from_line_begin) {
+    if (sign == '-') return python::Strip(text, python::Sides::kRight);
+    if (sign == '+' || tag == '{') return text;
     const size_t line = text.rfind('\n') + 1;  // 0 when there is none
     if (line == 0 && !from_line_begin) return text;
     const bool blank =
@@ -186,7 +189,7 @@ class Lexer {
       return false;
     }
     if (strip) TakeSpace();  // but no line break is trimmed
-    text_from_line_begin_ = at_line_begin_;
+    const bool from_line_begin = at_line_begin_;
     const std::string_view body = rest_;
     for (;;) {
       const size_t tag = rest_.find("{%");
@@ -198,9 +201,9 @@ class Lexer {
       const std::string_view text = body.substr(0, body.size() - rest_.size());
       Take(2);
       const Place inside = Here();
-      const std::string_view stripped = StripBeforeTag(text, '%');
+      const char sign = TakeSign();
       if (TakeWord("endraw") && TakeBlockEnd("%}")) {
-        AddText(stripped);
+        AddText(StripBeforeTag(text, '%', sign, from_line_begin));
         return true;
       }
       GoTo(inside);
@@ -356,6 +359,9 @@ class Lexer {
       AddCharacter(TakeCode(std::min<size_t>({end, rest_.size(), 3}), 8), text);
     } else if (c == 'N') {
       FailAt(ErrorKind::kUnsupported, "\\N in a string is not supported");
+    } else if (static_cast<unsigned char>(c) >= 0x80) {
+      FailAt(ErrorKind::kUnsupported,
+             "a backslash before a character beyond ASCII");
     } else {
       *text += '\\';
     }

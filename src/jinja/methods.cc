@@ -18,18 +18,51 @@ const std::string& Self(const Call& call) {
   return *call.arguments().positional[0].AsString();
 }
 
+// Python's methods but split and its like take no arguments by name.
+std::vector<const Value*> Bind(const Call& call,
+                               std::initializer_list<std::string_view> names,
+                               size_t required) {
+  if (!call.arguments().named.empty()) {
+    Fail(ErrorKind::kUserInput, "unexpected argument \"{}\"",
+         call.arguments().named[0].first);
+  }
+  return call.Bind(names, required);
+}
+
 bool Given(const Value* value) { return value != nullptr && !value->IsNone(); }
 
 template <Sides sides>
 Value StripText(Call& call) {
-  const auto a = call.Bind({"self", "chars"}, 1);
+  const auto a = Bind(call, {"self", "chars"}, 1);
   std::optional<std::string_view> chars;
   if (Given(a[1])) chars = TextOf(*a[1], "the argument of strip");
   // Each character is looked up among those that go.
   const auto work = CheckedMul(Self(call).size(), chars ? chars->size() : 1);
   call.runtime().Spend(work.value_or(kMaxWork));
+  if (chars) call.runtime().Spend(chars->size() * 4);
   return call.Text(std::string(python::Strip(Self(call), sides, chars)));
 }
+
+// A list of texts, each counted before it is made.
+class Parts {
+ public:
+  explicit Parts(Runtime* runtime) : runtime_(runtime) {}
+
+  python::AddPart Adder() {
+    return [this](std::string_view part) {
+      runtime_->Spend(kTextStep);
+      parts_.emplace_back(std::string(part));
+    };
+  }
+  Value Take(bool reversed) {
+    if (reversed) std::ranges::reverse(parts_);
+    return Value::MakeList(std::move(parts_));
+  }
+
+ private:
+  Runtime* runtime_;
+  std::vector<Value> parts_;
+};
 
 template <python::From from>
 Value SplitText(Call& call) {
@@ -41,42 +74,41 @@ Value SplitText(Call& call) {
   }
   const int64_t max = a[2] == nullptr ? -1 : IntegerOf(*a[2], "maxsplit");
   call.runtime().Spend(Self(call).size() * 2);
-  std::vector<Value> parts;
-  for (std::string& part : python::Split(Self(call), separator, max, from)) {
-    parts.emplace_back(std::move(part));
-  }
-  return call.List(std::move(parts));
+  if (separator) call.runtime().Spend(separator->size());
+  Parts parts(&call.runtime());
+  python::Split(Self(call), separator, max, from, parts.Adder());
+  return parts.Take(/*reversed=*/from == python::From::kRight);
 }
 
 Value SplitLinesOfText(Call& call) {
-  call.Bind({"self"}, 1);
+  Bind(call, {"self"}, 1);
   call.runtime().Spend(Self(call).size() * 2);
-  std::vector<Value> lines;
-  for (std::string& line : python::SplitLines(Self(call))) {
-    lines.emplace_back(std::move(line));
-  }
-  return call.List(std::move(lines));
+  Parts lines(&call.runtime());
+  python::SplitLines(Self(call), lines.Adder());
+  return lines.Take(/*reversed=*/false);
 }
 
 // startswith and endswith: of a text, or of any of a tuple.
 template <bool at_end>
 Value Begins(Call& call) {
-  const auto a = call.Bind({"self", "prefix"}, 2);
+  const auto a = Bind(call, {"self", "prefix"}, 2);
   const auto matches = [&](const Value& value) {
     const std::string& part = TextOf(value, "what the str is compared with");
+    call.runtime().Spend(part.size());
     return at_end ? Self(call).ends_with(part) : Self(call).starts_with(part);
   };
   const Sequence* tuple = a[1]->AsSequence();
-  if (tuple == nullptr || !tuple->tuple) return matches(*a[1]);
-  call.runtime().Spend(a[1]->extent().weight);
+  if (tuple == nullptr || tuple->kind != Kind::kTuple) return matches(*a[1]);
+  call.runtime().Spend(tuple->items.size() * kStep);
   return std::ranges::any_of(tuple->items, matches);
 }
 
 template <bool at_end>
 Value RemoveEnd(Call& call) {
-  const auto a = call.Bind({"self", "prefix"}, 2);
+  const auto a = Bind(call, {"self", "prefix"}, 2);
   const std::string& part = TextOf(*a[1], "what is removed from the str");
   std::string_view text = Self(call);
+  call.runtime().Spend(part.size());
   if (at_end && text.ends_with(part)) text.remove_suffix(part.size());
   if (!at_end && text.starts_with(part)) text.remove_prefix(part.size());
   return call.Text(std::string(text));
@@ -84,13 +116,19 @@ Value RemoveEnd(Call& call) {
 
 template <std::string (*convert)(std::string_view)>
 Value Convert(Call& call) {
-  call.Bind({"self"}, 1);
+  Bind(call, {"self"}, 1);
   call.runtime().Spend(Self(call).size());
   return call.Text(convert(Self(call)));
 }
 
+// Word by word.
+Value TitleOfText(Call& call) {
+  call.runtime().Spend(CheckedMul(Self(call).size(), kStep).value_or(kMaxWork));
+  return Convert<python::Title>(call);
+}
+
 Value JoinWithText(Call& call) {
-  const auto a = call.Bind({"self", "iterable"}, 2);
+  const auto a = Bind(call, {"self", "iterable"}, 2);
   std::string out;
   bool first = true;
   for (const Value& item : ItemsOf(*a[1], call.runtime())) {
@@ -106,19 +144,20 @@ Value JoinWithText(Call& call) {
 size_t Occurrences(std::string_view text, std::string_view part) {
   if (part.empty()) return static_cast<size_t>(python::Length(text)) + 1;
   size_t count = 0;
-  for (size_t at = text.find(part); at != std::string_view::npos;
-       at = text.find(part, at + part.size())) {
+  for (size_t at = python::Find(text, part); at != std::string_view::npos;
+       at = python::Find(text, part)) {
     ++count;
+    text.remove_prefix(at + part.size());
   }
   return count;
 }
 
 Value ReplaceInText(Call& call) {
-  const auto a = call.Bind({"self", "old", "new", "count"}, 3);
+  const auto a = Bind(call, {"self", "old", "new", "count"}, 3);
   const std::string& old = TextOf(*a[1], "what replace looks for");
   const std::string& replacement = TextOf(*a[2], "the replacement");
   const int64_t count = Given(a[3]) ? IntegerOf(*a[3], "count") : -1;
-  call.runtime().Spend(Self(call).size());
+  call.runtime().Spend(Self(call).size() + old.size());
   const auto grown =
       CheckedMul(Occurrences(Self(call), old), replacement.size());
   call.runtime().Spend(grown.value_or(kMaxWork));
@@ -126,23 +165,24 @@ Value ReplaceInText(Call& call) {
 }
 
 Value CountInText(Call& call) {
-  const auto a = call.Bind({"self", "sub"}, 2);
-  call.runtime().Spend(Self(call).size());
-  return static_cast<int64_t>(
-      Occurrences(Self(call), TextOf(*a[1], "what count looks for")));
+  const auto a = Bind(call, {"self", "sub"}, 2);
+  const std::string& part = TextOf(*a[1], "what count looks for");
+  call.runtime().Spend(Self(call).size() + part.size());
+  return static_cast<int64_t>(Occurrences(Self(call), part));
 }
 
 Value FindInText(Call& call) {
-  const auto a = call.Bind({"self", "sub"}, 2);
-  call.runtime().Spend(Self(call).size());
-  const size_t at = Self(call).find(TextOf(*a[1], "what find looks for"));
+  const auto a = Bind(call, {"self", "sub"}, 2);
+  const std::string& part = TextOf(*a[1], "what find looks for");
+  call.runtime().Spend(Self(call).size() + part.size());
+  const size_t at = python::Find(Self(call), part);
   if (at == std::string::npos) return int64_t{-1};
   return python::Length(std::string_view(Self(call)).substr(0, at));
 }
 
 template <bool (*all)(char32_t)>
 Value AllCharacters(Call& call) {
-  call.Bind({"self"}, 1);
+  Bind(call, {"self"}, 1);
   call.runtime().Spend(Self(call).size());
   return !Self(call).empty() &&
          std::ranges::all_of(python::Decode(Self(call)), all);
@@ -153,39 +193,37 @@ const Mapping& MappingOf(const Call& call) {
 }
 
 Value GetOfMapping(Call& call) {
-  const auto a = call.Bind({"self", "key", "default"}, 2);
-  call.runtime().Spend(MappingOf(call).items.size());
+  const auto a = Bind(call, {"self", "key", "default"}, 2);
   const std::string* key = a[1]->AsString();
-  const Value* value = key == nullptr ? nullptr : MappingOf(call).Find(*key);
+  const Value* value = key == nullptr
+                           ? nullptr
+                           : call.runtime().Find(MappingOf(call).items, *key);
   if (value != nullptr) return *value;
   return a[2] == nullptr ? Value(None{}) : *a[2];
 }
 
 Value ItemsOfMapping(Call& call) {
-  call.Bind({"self"}, 1);
-  std::vector<Value> items;
-  for (const auto& [key, value] : MappingOf(call).items) {
-    items.push_back(Value::MakeList({key, value}, /*tuple=*/true));
-  }
-  return call.List(std::move(items));
+  const auto a = Bind(call, {"self"}, 1);
+  return Value::MakeList(PairsOf(*a[0]->AsMapping(), call.runtime()),
+                         Kind::kPairs);
 }
 
 Value KeysOfMapping(Call& call) {
-  const auto a = call.Bind({"self"}, 1);
-  return Value::MakeList(ItemsOf(*a[0], call.runtime()));
+  const auto a = Bind(call, {"self"}, 1);
+  return Value::MakeList(ItemsOf(*a[0], call.runtime()), Kind::kKeys);
 }
 
 Value ValuesOfMapping(Call& call) {
-  call.Bind({"self"}, 1);
+  Bind(call, {"self"}, 1);
   std::vector<Value> values;
   for (const auto& [unused, value] : MappingOf(call).items) {
     values.push_back(value);
   }
-  return call.List(std::move(values));
+  return call.List(std::move(values), Kind::kValues);
 }
 
 Value CountInList(Call& call) {
-  const auto a = call.Bind({"self", "value"}, 2);
+  const auto a = Bind(call, {"self", "value"}, 2);
   call.runtime().Spend(a[0]->extent().weight);
   return static_cast<int64_t>(std::ranges::count_if(
       a[0]->AsSequence()->items,
@@ -193,7 +231,7 @@ Value CountInList(Call& call) {
 }
 
 Value IndexInList(Call& call) {
-  const auto a = call.Bind({"self", "value"}, 2);
+  const auto a = Bind(call, {"self", "value"}, 2);
   call.runtime().Spend(a[0]->extent().weight);
   const auto& items = a[0]->AsSequence()->items;
   const auto it = std::ranges::find_if(
@@ -204,14 +242,12 @@ Value IndexInList(Call& call) {
   return static_cast<int64_t>(it - items.begin());
 }
 
-bool IsDigit(char32_t c) { return c >= '0' && c <= '9'; }
-
 constexpr NamedFunction kOfText[] = {
     {"capitalize", Convert<python::Capitalize>},
     {"count", CountInText},
     {"endswith", Begins<true>},
     {"find", FindInText},
-    {"isdigit", AllCharacters<IsDigit>},
+    {"isdigit", AllCharacters<python::IsDigit>},
     {"isspace", AllCharacters<python::IsSpace>},
     {"join", JoinWithText},
     {"lower", Convert<python::Lower>},
@@ -225,7 +261,7 @@ constexpr NamedFunction kOfText[] = {
     {"splitlines", SplitLinesOfText},
     {"startswith", Begins<false>},
     {"strip", StripText<Sides::kBoth>},
-    {"title", Convert<python::Title>},
+    {"title", TitleOfText},
     {"upper", Convert<python::Upper>},
 };
 constexpr NamedFunction kOfMapping[] = {
@@ -254,6 +290,11 @@ constexpr std::string_view kOtherOfSequence[] = {"append", "clear",   "copy",
                                                  "extend", "insert",  "pop",
                                                  "remove", "reverse", "sort"};
 
+constexpr std::string_view kOfNumber[] = {
+    "as_integer_ratio", "bit_count", "bit_length", "conjugate", "denominator",
+    "from_bytes",       "fromhex",   "hex",        "imag",      "is_integer",
+    "numerator",        "real",      "to_bytes"};
+
 template <size_t known, size_t others>
 NativeFunction Find(const NamedFunction (&table)[known],
                     const std::string_view (&other)[others], const char* type,
@@ -277,6 +318,11 @@ NativeFunction FindMethod(const Value& self, std::string_view name) {
   }
   if (self.AsSequence() != nullptr) {
     return Find(kOfSequence, kOtherOfSequence, "list", name);
+  }
+  if (self.AsNumber() &&
+      std::ranges::find(kOfNumber, name) != std::end(kOfNumber)) {
+    Fail(ErrorKind::kUnsupported, "{}.{} is not supported", self.TypeName(),
+         name);
   }
   return nullptr;
 }

@@ -16,10 +16,10 @@ class Parser : private ExpressionParser {
  public:
   using ExpressionParser::ExpressionParser;
 
-  Block ParseTemplate() {
+  Tree ParseTemplate() {
     Block block = ParseBlock({});
     if (!At(Kind::kEnd)) FailAtTag();
-    return block;
+    return {std::move(block), scopes().Hidden()};
   }
 
  private:
@@ -68,10 +68,9 @@ class Parser : private ExpressionParser {
     if (TakeName("with")) return Make(line, ParseWith());
     if (TakeName("generation")) {
       EndStatement();
-      const Outside outside(this, /*in_loop=*/false);
-      Scope scope{ParseBlock({"endgeneration"})};
+      Generation generation{ParseScope({"endgeneration"}, /*in_loop=*/false)};
       EndBlock();
-      return Make(line, std::move(scope));
+      return Make(line, std::move(generation));
     }
     if (AtName("macro")) {
       if (!at_top_) {
@@ -91,44 +90,52 @@ class Parser : private ExpressionParser {
     FailAtTag();
   }
 
-  // Within a block that has names of its own.
-  class Outside {
-   public:
-    Outside(Parser* parser, bool in_loop)
-        : parser_(parser),
-          at_top_(parser->at_top_),
-          in_loop_(parser->in_loop_) {
-      parser->at_top_ = false;
-      parser->in_loop_ = in_loop;
-    }
-    Outside(const Outside&) = delete;
-    Outside& operator=(const Outside&) = delete;
-    ~Outside() {
-      parser_->at_top_ = at_top_;
-      parser_->in_loop_ = in_loop_;
-    }
+  // A block that has names of its own, of which `declared` are given to it.
+  ScopedBlock ParseScope(Names ends, bool in_loop,
+                         const std::vector<std::string>& declared = {}) {
+    const bool at_top = std::exchange(at_top_, false);
+    const bool was_in_loop = std::exchange(in_loop_, in_loop);
+    ScopedBlock scoped;
+    scoped.scope = scopes().Enter();
+    for (const std::string& name : declared) scopes().Declare(name);
+    scoped.block = ParseBlock(ends);
+    scopes().Leave();
+    at_top_ = at_top;
+    in_loop_ = was_in_loop;
+    return scoped;
+  }
 
-   private:
-    Parser* parser_;
-    bool at_top_;
-    bool in_loop_;
-  };
+  // What is read with names of its own, which none of the blocks has.
+  template <class Parse>
+  auto Apart(const Parse& parse) {
+    scopes().Enter();
+    auto result = parse();
+    scopes().Leave();
+    return result;
+  }
 
   If ParseIf() {
     If node;
-    for (;;) {
-      ExpressionPtr condition = ParseTuple(Condition::kNo);
-      EndStatement();
-      node.branches.emplace_back(std::move(condition),
-                                 ParseBlock({"elif", "else", "endif"}));
-      if (!TakeName("elif")) break;
-    }
+    ParseBranch(&node);
+    scopes().BeginBranches();
+    while (TakeName("elif")) ParseBranch(&node);
     if (TakeName("else")) {
       EndStatement();
       node.otherwise = ParseBlock({"endif"});
     }
+    scopes().EndBranches();
     EndBlock();
     return node;
+  }
+
+  // Behind "if" or "elif".
+  void ParseBranch(If* node) {
+    ExpressionPtr condition = ParseTuple(Condition::kNo);
+    EndStatement();
+    scopes().BeginBranches();
+    node->branches.emplace_back(std::move(condition),
+                                ParseBlock({"elif", "else", "endif"}));
+    scopes().EndBranches();
   }
 
   For ParseFor() {
@@ -136,19 +143,17 @@ class Parser : private ExpressionParser {
     node.target = ParseTarget(/*attribute=*/false);
     ExpectName("in");
     node.items = ParseTuple(Condition::kNo);
-    if (TakeName("if")) node.condition = ParseExpression();
+    if (TakeName("if")) {
+      node.condition = Apart([this] { return ParseExpression(); });
+    }
     if (AtName("recursive")) {
       FailHere(ErrorKind::kUnsupported, "recursive loops are not supported");
     }
     EndStatement();
-    {
-      const Outside outside(this, /*in_loop=*/true);
-      node.body = ParseBlock({"else", "endfor"});
-    }
+    node.body = ParseScope({"else", "endfor"}, true, node.target.names);
     if (TakeName("else")) {
       EndStatement();
-      const Outside outside(this, in_loop_);
-      node.otherwise = ParseBlock({"endfor"});
+      node.otherwise = ParseScope({"endfor"}, in_loop_);
     }
     EndBlock();
     return node;
@@ -157,18 +162,28 @@ class Parser : private ExpressionParser {
   StatementPtr ParseSet(int line) {
     Target target = ParseTarget(/*attribute=*/true);
     if (TakeOperator("=")) {
-      return Make(line, Set{std::move(target), ParseTuple(Condition::kYes)});
+      ExpressionPtr value = ParseTuple(Condition::kYes);
+      Note(target);
+      return Make(line, Set{std::move(target), std::move(value)});
     }
     if (target.tuple) {
       FailHere(ErrorKind::kCorruptFile, "expected =, found {}", Found());
     }
+    Note(target);
     SetBlock node{std::move(target), {}, {}};
-    while (TakeOperator("|")) node.filters.push_back(ParseFilter(nullptr));
+    while (TakeOperator("|")) {
+      node.filters.push_back(Apart([this] { return ParseFilter(nullptr); }));
+    }
     EndStatement();
-    const Outside outside(this, /*in_loop=*/false);
-    node.body = ParseBlock({"endset"});
+    node.body = ParseScope({"endset"}, /*in_loop=*/false);
     EndBlock();
     return Make(line, std::move(node));
+  }
+
+  void Note(const Target& target) {
+    for (const std::string& name : target.names) {
+      target.attribute.empty() ? scopes().Set(name) : scopes().Read(name);
+    }
   }
 
   With ParseWith() {
@@ -180,8 +195,9 @@ class Parser : private ExpressionParser {
       node.names.emplace_back(std::move(name), ParseExpression());
     }
     EndStatement();
-    const Outside outside(this, in_loop_);
-    node.body = ParseBlock({"endwith"});
+    std::vector<std::string> names;
+    for (const auto& [name, unused] : node.names) names.push_back(name);
+    node.body = ParseScope({"endwith"}, in_loop_, names);
     EndBlock();
     return node;
   }
@@ -189,11 +205,16 @@ class Parser : private ExpressionParser {
   MacroDefinition ParseMacro() {
     auto macro = std::make_unique<Macro>();
     macro->name = ExpectAssignable();
+    scopes().Set(macro->name);
+    std::vector<std::string> names;
     ExpectOperator("(");
     while (!TakeOperator(")")) {
       if (!macro->parameters.empty()) ExpectOperator(",");
       std::string name = ExpectAssignable();
-      ExpressionPtr value = TakeOperator("=") ? ParseExpression() : nullptr;
+      names.push_back(name);
+      ExpressionPtr value;
+      if (TakeOperator("="))
+        value = Apart([this] { return ParseExpression(); });
       if (value == nullptr && !macro->parameters.empty() &&
           macro->parameters.back().second != nullptr) {
         FailHere(ErrorKind::kCorruptFile,
@@ -202,8 +223,7 @@ class Parser : private ExpressionParser {
       macro->parameters.emplace_back(std::move(name), std::move(value));
     }
     EndStatement();
-    const Outside outside(this, /*in_loop=*/false);
-    macro->body = ParseBlock({"endmacro"});
+    macro->body = ParseScope({"endmacro"}, /*in_loop=*/false, names);
     EndBlock();
     return {std::move(macro)};
   }
@@ -228,7 +248,7 @@ class Parser : private ExpressionParser {
     }
     while (TakeOperator(",")) {
       target.tuple = true;
-      if (!At(Kind::kName) || AtName("in")) break;
+      if (parentheses && AtOperator(")")) break;
       target.names.push_back(ExpectAssignable());
     }
     if (parentheses) ExpectOperator(")");
@@ -241,7 +261,7 @@ class Parser : private ExpressionParser {
 
 }  // namespace
 
-Block Parse(std::string_view source) {
+Tree Parse(std::string_view source) {
   return Parser(Tokenize(source)).ParseTemplate();
 }
 

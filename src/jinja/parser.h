@@ -13,6 +13,6 @@ namespace mobe::jinja {
 // for nesting beyond kMaxNesting (token_reader.h), with kCorruptFile for
 // what can't be right; the message names the line. `source` is well-formed
 // UTF-8.
-Block Parse(std::string_view source);
+Tree Parse(std::string_view source);
 
 }  // namespace mobe::jinja

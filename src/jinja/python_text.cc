@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
 
 #include "base/error.h"
 #include "base/unicode.h"
@@ -30,11 +32,6 @@ std::string FromIcu(const icu::UnicodeString& text) {
   return out;
 }
 
-// Length of the white space at the beginning.
-size_t LeadingSpace(std::string_view text) {
-  return text.size() - Strip(text, Sides::kLeft).size();
-}
-
 // Bytes up to the first white space.
 size_t LeadingWord(std::string_view text) {
   size_t size = 0;
@@ -46,43 +43,71 @@ size_t LeadingWord(std::string_view text) {
   return size;
 }
 
-std::vector<std::string> SplitAtSpace(std::string_view text,
-                                      int64_t max_split) {
-  std::vector<std::string> parts;
+// From the left the rest loses the white space at its beginning, from the
+// right that at its end.
+void SplitAtSpace(std::string_view text, int64_t max_split,
+                  const AddPart& add) {
   text = Strip(text, Sides::kLeft);
-  while (!text.empty()) {
-    const size_t size = static_cast<int64_t>(parts.size()) == max_split
-                            ? text.size()
-                            : LeadingWord(text);
-    parts.emplace_back(text.substr(0, size));
-    text.remove_prefix(size);
-    text.remove_prefix(LeadingSpace(text));
+  for (int64_t cuts = 0; !text.empty(); ++cuts) {
+    const size_t size = cuts == max_split ? text.size() : LeadingWord(text);
+    add(text.substr(0, size));
+    text = Strip(text.substr(size), Sides::kLeft);
   }
-  return parts;
 }
 
-// From the right: the rest on the left loses the white space at its end.
-std::vector<std::string> SplitAtSpaceFromRight(std::string_view text,
-                                               int64_t max_split) {
-  std::vector<std::string> parts;
+void SplitAtSpaceFromRight(std::string_view text, int64_t max_split,
+                           const AddPart& add) {
   text = Strip(text, Sides::kRight);
-  while (!text.empty()) {
-    size_t begin = text.size();
-    if (static_cast<int64_t>(parts.size()) == max_split) begin = 0;
+  for (int64_t cuts = 0; !text.empty(); ++cuts) {
+    size_t begin = cuts == max_split ? 0 : text.size();
     while (begin > 0) {
       const Character c = LastCharacter(text.substr(0, begin));
       if (IsSpace(c.value)) break;
       begin -= c.size;
     }
-    parts.emplace_back(text.substr(begin));
+    add(text.substr(begin));
     text = Strip(text.substr(0, begin), Sides::kRight);
   }
-  std::ranges::reverse(parts);
-  return parts;
+}
+
+void SplitAt(std::string_view text, std::string_view separator,
+             int64_t max_split, const AddPart& add) {
+  for (int64_t cuts = 0; cuts != max_split; ++cuts) {
+    const size_t at = Find(text, separator);
+    if (at == std::string_view::npos) break;
+    add(text.substr(0, at));
+    text.remove_prefix(at + separator.size());
+  }
+  add(text);
+}
+
+// Backwards, since what finds in linear time goes forward.
+void SplitAtFromRight(std::string_view text, std::string_view separator,
+                      int64_t max_split, const AddPart& add) {
+  const std::string mirrored(text.rbegin(), text.rend());
+  size_t end = text.size();
+  SplitAt(mirrored, {std::string(separator.rbegin(), separator.rend())},
+          max_split, [&](std::string_view part) {
+            add(text.substr(end - part.size(), part.size()));
+            end -= std::min(end, part.size() + separator.size());
+          });
 }
 
 bool IsCased(char32_t c) {
   return u_hasBinaryProperty(static_cast<UChar32>(c), UCHAR_CASED);
+}
+
+// Fails for what has no title case of one character: ligatures, sharp s.
+char32_t TitleOf(char32_t c) {
+  const auto u = static_cast<UChar32>(c);
+  const UChar32 title = u_totitle(u);
+  if (c >= 0x80 && title == u && u_islower(u) &&
+      icu::UnicodeString(u).toUpper(icu::Locale::getRoot()) !=
+          icu::UnicodeString(u)) {
+    Fail(ErrorKind::kUnsupported, "the title case of U+{:04X}",
+         static_cast<uint32_t>(c));
+  }
+  return static_cast<char32_t>(title);
 }
 
 bool IsPrintable(char32_t c) {
@@ -132,50 +157,39 @@ std::string_view Strip(std::string_view text, Sides sides,
   return text;
 }
 
-std::vector<std::string> Split(std::string_view text,
-                               std::optional<std::string_view> separator,
-                               int64_t max_split, From from) {
-  if (!separator) {
-    return from == From::kLeft ? SplitAtSpace(text, max_split)
-                               : SplitAtSpaceFromRight(text, max_split);
-  }
-  std::vector<std::string> parts;
-  while (static_cast<int64_t>(parts.size()) != max_split) {
-    const size_t at =
-        from == From::kLeft ? text.find(*separator) : text.rfind(*separator);
-    if (at == std::string_view::npos) break;
-    if (from == From::kLeft) {
-      parts.emplace_back(text.substr(0, at));
-      text.remove_prefix(at + separator->size());
-    } else {
-      parts.emplace_back(text.substr(at + separator->size()));
-      text = text.substr(0, at);
-    }
-  }
-  parts.emplace_back(text);
-  if (from == From::kRight) std::ranges::reverse(parts);
-  return parts;
+size_t Find(std::string_view text, std::string_view part) {
+  const void* at = memmem(text.data(), text.size(), part.data(), part.size());
+  if (at == nullptr) return part.empty() ? 0 : std::string_view::npos;
+  return static_cast<size_t>(static_cast<const char*>(at) - text.data());
 }
 
-std::vector<std::string> SplitLines(std::string_view text) {
-  std::vector<std::string> lines;
-  std::string line;
-  bool open = false;
-  while (!text.empty()) {
-    const Character c = FirstCharacter(text);
+void Split(std::string_view text, std::optional<std::string_view> separator,
+           int64_t max_split, From from, const AddPart& add) {
+  const bool left = from == From::kLeft;
+  if (separator) {
+    (left ? SplitAt : SplitAtFromRight)(text, *separator, max_split, add);
+  } else {
+    (left ? SplitAtSpace : SplitAtSpaceFromRight)(text, max_split, add);
+  }
+}
+
+void SplitLines(std::string_view text, const AddPart& add) {
+  size_t size = 0;  // of the line so far
+  while (size < text.size()) {
+    const Character c = FirstCharacter(text.substr(size));
     const bool ends = (c.value >= 0xa && c.value <= 0xd) ||
                       (c.value >= 0x1c && c.value <= 0x1e) || c.value == 0x85 ||
                       c.value == 0x2028 || c.value == 0x2029;
-    if (!ends) line += text.substr(0, c.size);
-    open = !ends;
-    text.remove_prefix(c.size);
-    if (!ends) continue;
+    if (!ends) {
+      size += c.size;
+      continue;
+    }
+    add(text.substr(0, size));
+    text.remove_prefix(size + c.size);
     if (c.value == '\r' && text.starts_with('\n')) text.remove_prefix(1);
-    lines.push_back(std::move(line));
-    line.clear();
+    size = 0;
   }
-  if (open) lines.push_back(std::move(line));
-  return lines;
+  if (size > 0) add(text);
 }
 
 std::string Replace(std::string_view text, std::string_view old,
@@ -191,7 +205,7 @@ std::string Replace(std::string_view text, std::string_view old,
       text.remove_prefix(size);
       continue;
     }
-    const size_t at = text.find(old);
+    const size_t at = Find(text, old);
     if (at == std::string_view::npos) break;
     out += text.substr(0, at);
     out += replacement;
@@ -210,20 +224,75 @@ std::string Lower(std::string_view text) {
 }
 
 std::string Title(std::string_view text) {
-  std::u32string out;
-  bool within = false;
-  for (const char32_t c : Decode(text)) {
-    const auto u = static_cast<UChar32>(c);
-    out += static_cast<char32_t>(within ? u_tolower(u) : u_totitle(u));
-    within = IsCased(c);
+  std::string out;
+  while (!text.empty()) {
+    // A word: cased characters.
+    size_t size = 0;
+    while (size < text.size()) {
+      const Character c = FirstCharacter(text.substr(size));
+      if (!IsCased(c.value)) break;
+      size += c.size;
+    }
+    if (size > 0) out += Capitalize(text.substr(0, size));
+    text.remove_prefix(size);
+    if (text.empty()) break;
+    const Character c = FirstCharacter(text);
+    AppendUtf8(TitleOf(c.value), out);
+    text.remove_prefix(c.size);
   }
-  return Encode(out);
+  return out;
 }
 
 std::string Capitalize(std::string_view text) {
   if (text.empty()) return "";
-  const size_t size = FirstCharacter(text).size;
-  return Title(text.substr(0, size)) + Lower(text.substr(size));
+  const Character first = FirstCharacter(text);
+  std::string out;
+  AppendUtf8(TitleOf(first.value), out);
+  // The first is put to lower case, too, since a sigma looks at it.
+  const std::string lower = Lower(text);
+  return out + lower.substr(Lower(text.substr(0, first.size)).size());
+}
+
+std::optional<std::string> PlainNumber(std::string_view text) {
+  std::string out;
+  char32_t before = 0;  // '0' for any digit
+  for (char32_t c : Decode(Strip(text, Sides::kBoth))) {
+    const int32_t digit = u_charDigitValue(static_cast<UChar32>(c));
+    if (before == '_' && digit < 0) return std::nullopt;
+    if (digit >= 0) {
+      out += static_cast<char>('0' + digit);
+      c = '0';
+    } else if (c == '_') {
+      if (before != '0') return std::nullopt;
+    } else if (c >= 0x80) {
+      return std::nullopt;
+    } else if (c == '-' && before == '+') {
+      return std::nullopt;
+    } else if (c != '+' || before != 0) {
+      out += static_cast<char>(c);
+    }
+    before = c;
+  }
+  if (before == '_') return std::nullopt;
+  return out;
+}
+
+std::optional<double> ReadFloat(std::string_view text) {
+  const auto plain = PlainNumber(text);
+  if (!plain || plain->find('(') != std::string::npos) return std::nullopt;
+  double number = 0;
+  const char* end = plain->data() + plain->size();
+  const auto parsed = std::from_chars(plain->data(), end, number);
+  if (plain->empty() || parsed.ptr != end) return std::nullopt;
+  // Too large or too small.
+  if (parsed.ec != std::errc()) return std::strtod(plain->c_str(), nullptr);
+  return number;
+}
+
+bool IsDigit(char32_t c) {
+  const int32_t type =
+      u_getIntPropertyValue(static_cast<UChar32>(c), UCHAR_NUMERIC_TYPE);
+  return type == U_NT_DECIMAL || type == U_NT_DIGIT;
 }
 
 std::string Repr(std::string_view text) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,13 +21,20 @@ enum class Sides { kLeft, kRight, kBoth };
 std::string_view Strip(std::string_view text, Sides sides,
                        std::optional<std::string_view> chars = std::nullopt);
 
+// Where `part` begins for the first time; npos: nowhere. In linear time, which
+// std::string::find is not.
+size_t Find(std::string_view text, std::string_view part);
+
+// What takes the parts of a text, one by one.
+using AddPart = std::function<void(std::string_view)>;
+
 // str.split and str.rsplit: at most `max_split` cuts, negative: all. Without
-// `separator` at runs of white space. The separator is not empty.
+// `separator` at runs of white space. The separator is not empty. From the
+// right the last part comes first.
 enum class From { kLeft, kRight };
-std::vector<std::string> Split(std::string_view text,
-                               std::optional<std::string_view> separator,
-                               int64_t max_split, From from);
-std::vector<std::string> SplitLines(std::string_view text);
+void Split(std::string_view text, std::optional<std::string_view> separator,
+           int64_t max_split, From from, const AddPart& add);
+void SplitLines(std::string_view text, const AddPart& add);
 
 // str.replace, at most `count` times, negative: all.
 std::string Replace(std::string_view text, std::string_view old,
@@ -36,6 +44,14 @@ std::string Upper(std::string_view text);
 std::string Lower(std::string_view text);
 std::string Title(std::string_view text);       // words begin in upper case
 std::string Capitalize(std::string_view text);  // the text does
+
+// A number as int() and float() take it, but with ASCII digits only and without
+// white space, "+" and underscores; nothing for what has those where they can't
+// be.
+std::optional<std::string> PlainNumber(std::string_view text);
+std::optional<double> ReadFloat(std::string_view text);
+
+bool IsDigit(char32_t c);  // str.isdigit of one character
 
 std::string Repr(std::string_view text);  // repr(): quoted, escaped
 std::string Repr(double value);           // the shortest that reads back

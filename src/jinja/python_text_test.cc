@@ -7,6 +7,19 @@ namespace {
 
 using Parts = std::vector<std::string>;
 
+Parts SplitParts(std::string_view text, std::optional<std::string_view> at,
+                 int64_t max_split, From from) {
+  Parts parts;
+  Split(text, at, max_split, from, [&](auto p) { parts.emplace_back(p); });
+  return parts;
+}
+
+Parts Lines(std::string_view text) {
+  Parts lines;
+  SplitLines(text, [&](auto line) { lines.emplace_back(line); });
+  return lines;
+}
+
 TEST(PythonText, ReprOfFloats) {
   const std::pair<double, const char*> cases[] = {{0, "0.0"},
                                                   {-0.0, "-0.0"},
@@ -29,15 +42,22 @@ TEST(PythonText, ReprOfText) {
 }
 
 TEST(PythonText, Splits) {
-  EXPECT_EQ(Split("a,b,,c", ",", -1, From::kLeft), (Parts{"a", "b", "", "c"}));
-  EXPECT_EQ(Split("a,b,c", ",", 1, From::kRight), (Parts{"a,b", "c"}));
-  EXPECT_EQ(Split(" a  b c ", std::nullopt, 1, From::kLeft),
+  EXPECT_EQ(SplitParts("a,b,,c", ",", -1, From::kLeft),
+            (Parts{"a", "b", "", "c"}));
+  EXPECT_EQ(SplitParts("a,b,c", ",", 1, From::kRight), (Parts{"c", "a,b"}));
+  EXPECT_EQ(SplitParts(" a  b c ", std::nullopt, 1, From::kLeft),
             (Parts{"a", "b c "}));
-  EXPECT_EQ(Split(" a  b c ", std::nullopt, 1, From::kRight),
-            (Parts{" a  b", "c"}));
-  EXPECT_EQ(Split("", ",", -1, From::kLeft), (Parts{""}));
-  EXPECT_EQ(Split("  ", std::nullopt, -1, From::kLeft), Parts{});
-  EXPECT_EQ(SplitLines("a\r\n\nb\u2028c\n"), (Parts{"a", "", "b", "c"}));
+  EXPECT_EQ(SplitParts(" a  b c ", std::nullopt, 1, From::kRight),
+            (Parts{"c", " a  b"}));
+  EXPECT_EQ(SplitParts("", ",", -1, From::kLeft), (Parts{""}));
+  EXPECT_EQ(SplitParts("  ", std::nullopt, -1, From::kLeft), Parts{});
+  EXPECT_EQ(Lines("a\r\n\nb\u2028c\n"), (Parts{"a", "", "b", "c"}));
+}
+
+TEST(PythonText, SplitsFromTheRightWhereSeparatorsOverlap) {
+  EXPECT_EQ(SplitParts("aaa", "aa", -1, From::kLeft), (Parts{"", "a"}));
+  EXPECT_EQ(SplitParts("aaa", "aa", -1, From::kRight), (Parts{"", "a"}));
+  EXPECT_EQ(SplitParts("xabcab", "ab", 1, From::kRight), (Parts{"", "xabc"}));
 }
 
 TEST(PythonText, StripsCharactersNotBytes) {

@@ -7,6 +7,7 @@
 #include "base/unicode.h"
 #include "jinja/arithmetic.h"
 #include "jinja/jinja.h"
+#include "jinja/loop.h"
 #include "jinja/parser.h"
 #include "jinja/python_text.h"
 #include "jinja/runtime.h"
@@ -16,27 +17,10 @@ namespace {
 
 // Names and what they stand for, in the scopes around them.
 struct Frame {
-  const Frame* parent;
+  Frame* parent;
   std::vector<std::pair<std::string, Value>> names;
-
-  void Set(const std::string& name, Value value) {
-    const auto it =
-        std::ranges::find(names, name, [](const auto& n) { return n.first; });
-    if (it == names.end()) {
-      names.emplace_back(name, std::move(value));
-    } else {
-      it->second = std::move(value);
-    }
-  }
+  Loop* loop = nullptr;  // that this is one round of
 };
-
-// Of the pair that has this name; the number of pairs when none has.
-template <class Pairs>
-size_t IndexOf(const Pairs& pairs, const std::string& name) {
-  size_t i = 0;
-  while (i < pairs.size() && pairs[i].first != name) ++i;
-  return i;
-}
 
 enum class Flow { kNext, kBreak, kContinue };
 
@@ -46,7 +30,9 @@ constexpr int kMaxLevels = 1000;
 
 class Renderer {
  public:
-  std::string Run(const Block& block, const OrderedJson& variables) {
+  explicit Renderer(const Tree& tree) : tree_(tree) {}
+
+  std::string Run(const OrderedJson& variables) {
     Frame root{nullptr, {}};
     for (const auto& [name, value] : variables.items()) {
       root.names.emplace_back(name, Value::FromJson(value));
@@ -54,7 +40,8 @@ class Renderer {
     root_ = &root;
     std::string out;
     out_ = &out;
-    Execute(block, &root);
+    Hide(0, &root);
+    Execute(tree_.block, &root);
     return out;
   }
 
@@ -93,11 +80,23 @@ class Renderer {
     return Flow::kNext;
   }
 
+  // In a frame of its own.
+  Flow Execute(const ScopedBlock& scoped, Frame* inner) {
+    Hide(scoped.scope, inner);
+    return Execute(scoped.block, inner);
+  }
+
+  void Hide(int scope, Frame* frame) {
+    for (const std::string& name : tree_.hidden[static_cast<size_t>(scope)]) {
+      runtime_.Set(frame->names, name, Value::MakeUndefined(name));
+    }
+  }
+
   // What a block prints. Neither break nor continue leaves it: see the parser.
-  std::string Captured(const Block& block, Frame* frame) {
+  std::string Captured(const ScopedBlock& scoped, Frame* inner) {
     std::string text;
     std::string* const out = std::exchange(out_, &text);
-    Execute(block, frame);
+    Execute(scoped, inner);
     out_ = out;
     return text;
   }
@@ -127,47 +126,34 @@ class Renderer {
   }
 
   Flow Do(const For& node, Frame* frame) {
-    const std::vector<Value> items = LoopItems(node, frame);
-    for (size_t i = 0; i < items.size(); ++i) {
-      Frame inner{frame, {}};
-      inner.names.emplace_back("loop", LoopVariable(items, i));
-      Assign(node.target, items[i], &inner);
-      if (Execute(node.body, &inner) == Flow::kBreak) break;
+    const Value value = Evaluate(node.items, frame);
+    Iteration items(value, &runtime_);
+    const auto fetch = [&]() -> std::optional<Value> {
+      std::optional<Value> item = items.Next();
+      while (item && !Passes(*item, node, frame)) item = items.Next();
+      return item;
+    };
+    Loop loop(fetch, node.condition == nullptr ? LengthOf(value, runtime_)
+                                               : std::nullopt);
+    bool ended = false;  // the body, for any of the items
+    while (loop.Next()) {
+      Frame inner{frame, {}, &loop};
+      Assign(node.target, loop.item(), &inner);
+      const Flow flow = Execute(node.body, &inner);
+      if (flow == Flow::kBreak) break;
+      if (flow == Flow::kNext) ended = true;
     }
-    if (!items.empty()) return Flow::kNext;
+    if (ended) return Flow::kNext;
     Frame inner{frame, {}};
     return Execute(node.otherwise, &inner);
   }
 
-  std::vector<Value> LoopItems(const For& node, Frame* frame) {
-    std::vector<Value> items = ItemsOf(Evaluate(node.items, frame), runtime_);
-    if (node.condition == nullptr) return items;
-    std::vector<Value> kept;
-    for (Value& item : items) {
-      Frame inner{frame, {}};
-      Assign(node.target, item, &inner);
-      if (Evaluate(node.condition, &inner).Truthy()) {
-        kept.push_back(std::move(item));
-      }
-    }
-    return kept;
-  }
-
-  Value LoopVariable(const std::vector<Value>& items, size_t i) {
-    const auto index = static_cast<int64_t>(i);
-    const auto size = static_cast<int64_t>(items.size());
-    std::vector<std::pair<std::string, Value>> loop = {
-        {"index", index + 1},
-        {"index0", index},
-        {"revindex", size - index},
-        {"revindex0", size - index - 1},
-        {"first", i == 0},
-        {"last", index + 1 == size},
-        {"length", size}};
-    if (i > 0) loop.emplace_back("previtem", items[i - 1]);
-    if (i + 1 < items.size()) loop.emplace_back("nextitem", items[i + 1]);
-    runtime_.Spend(loop.size() * kStep);
-    return Value::MakeMapping(std::move(loop));
+  // Whether a loop has the item.
+  bool Passes(const Value& item, const For& node, Frame* frame) {
+    if (node.condition == nullptr) return true;
+    Frame inner{frame, {}};
+    Assign(node.target, item, &inner);
+    return Evaluate(node.condition, &inner).Truthy();
   }
 
   Flow Do(const Set& node, Frame* frame) {
@@ -186,11 +172,12 @@ class Renderer {
   }
 
   Flow Do(const MacroDefinition& node, Frame* frame) {
-    frame->Set(node.macro->name, Callable{.macro = node.macro.get()});
+    runtime_.Set(frame->names, node.macro->name,
+                 Callable{.macro = node.macro.get()});
     return Flow::kNext;
   }
 
-  Flow Do(const Scope& node, Frame* frame) {
+  Flow Do(const Generation& node, Frame* frame) {
     Frame inner{frame, {}};
     return Execute(node.body, &inner);
   }
@@ -198,7 +185,7 @@ class Renderer {
   Flow Do(const With& node, Frame* frame) {
     Frame inner{frame, {}};
     for (const auto& [name, value] : node.names) {
-      inner.Set(name, Evaluate(value, frame));
+      runtime_.Set(inner.names, name, Evaluate(value, frame));
     }
     return Execute(node.body, &inner);
   }
@@ -213,12 +200,11 @@ class Renderer {
         Fail(ErrorKind::kUserInput, "{} is no namespace: {}.{} can't be set",
              target.names[0], target.names[0], target.attribute);
       }
-      runtime_.Spend(space->items.size() * kStep);
-      space->Set(target.attribute, std::move(value));
+      runtime_.Set(space->items, target.attribute, std::move(value));
       return;
     }
     if (!target.tuple) {
-      frame->Set(target.names[0], std::move(value));
+      runtime_.Set(frame->names, target.names[0], std::move(value));
       return;
     }
     std::vector<Value> items = ItemsOf(value, runtime_);
@@ -227,7 +213,7 @@ class Renderer {
            target.names.size());
     }
     for (size_t i = 0; i < items.size(); ++i) {
-      frame->Set(target.names[i], std::move(items[i]));
+      runtime_.Set(frame->names, target.names[i], std::move(items[i]));
     }
   }
 
@@ -242,15 +228,31 @@ class Renderer {
 
   Value Lookup(const std::string& name, const Frame* frame) {
     for (; frame != nullptr; frame = frame->parent) {
-      runtime_.Spend(frame->names.size());
-      for (const auto& [known, value] : frame->names) {
-        if (known == name) return value;
-      }
+      if (const Value* value = runtime_.Find(frame->names, name)) return *value;
     }
     if (const NativeFunction function = FindGlobal(name)) {
       return Callable{.native = function};
     }
     return Value::MakeUndefined(name);
+  }
+
+  Value Get(const LoopAttribute& node, Frame* frame) {
+    while (frame != nullptr && frame->loop == nullptr) frame = frame->parent;
+    if (node.name.empty()) {
+      return frame == nullptr ? Value::MakeUndefined("loop") : LoopItself();
+    }
+    if (frame == nullptr) {
+      Fail(ErrorKind::kUserInput, "loop, which is undefined, has no \"{}\"",
+           node.name);
+    }
+    return frame->loop->Attribute(node.name);
+  }
+
+  // Like a function, hardly anything can be done with it.
+  static Value LoopItself() {
+    return Callable{.native = [](Call&) -> Value {
+      Fail(ErrorKind::kUnsupported, "loop can't be called");
+    }};
   }
 
   Value Get(const Literal& node, Frame*) { return node.value; }
@@ -262,7 +264,8 @@ class Renderer {
     for (const ExpressionPtr& item : node.items) {
       items.push_back(Evaluate(item, frame));
     }
-    return Value::MakeList(std::move(items), node.tuple);
+    return Value::MakeList(std::move(items),
+                           node.tuple ? Kind::kTuple : Kind::kList);
   }
 
   Value Get(const DictDisplay& node, Frame* frame) {
@@ -271,13 +274,7 @@ class Renderer {
       const Value key_value = Evaluate(key_node, frame);
       const std::string& key = TextOf(key_value, "the key of a dict");
       Value value = Evaluate(value_node, frame);
-      const auto it = std::ranges::find(
-          items, key, [](const auto& item) { return item.first; });
-      if (it == items.end()) {
-        items.emplace_back(key, std::move(value));
-      } else {
-        it->second = std::move(value);
-      }
+      runtime_.Set(items, key, std::move(value));
     }
     return Value::MakeMapping(std::move(items));
   }
@@ -345,26 +342,24 @@ class Renderer {
       Fail(ErrorKind::kUserInput, "macro {} has {} arguments, expected {}",
            macro.name, given, macro.parameters.size());
     }
-    for (const auto& [name, unused] : arguments.named) {
-      const size_t i = IndexOf(macro.parameters, name);
-      if (i < given || i == macro.parameters.size()) {
-        Fail(ErrorKind::kUserInput, "unexpected argument \"{}\" of macro {}",
-             name, macro.name);
-      }
-    }
     // In this order: a default may name the parameters before it.
+    size_t used = given;
     for (size_t i = 0; i < macro.parameters.size(); ++i) {
       const auto& [name, fallback] = macro.parameters[i];
-      const size_t named = IndexOf(arguments.named, name);
+      Value value = Value::MakeUndefined(name);
       if (i < given) {
-        frame.Set(name, std::move(arguments.positional[i]));
-      } else if (named < arguments.named.size()) {
-        frame.Set(name, std::move(arguments.named[named].second));
+        value = std::move(arguments.positional[i]);
+      } else if (Value* named = runtime_.Find(arguments.named, name)) {
+        value = std::move(*named);
+        ++used;
       } else if (fallback != nullptr) {
-        frame.Set(name, Evaluate(fallback, &frame));
-      } else {
-        frame.Set(name, Value::MakeUndefined(name));
+        value = Evaluate(fallback, &frame);
       }
+      runtime_.Set(frame.names, name, std::move(value));
+    }
+    if (used != given + arguments.named.size()) {
+      Fail(ErrorKind::kUserInput, "an unexpected argument of macro {}",
+           macro.name);
     }
     return Captured(macro.body, &frame);
   }
@@ -450,18 +445,15 @@ class Renderer {
     return Value::MakeUndefined("the else of an if");
   }
 
+  const Tree& tree_;
   Runtime runtime_;
-  const Frame* root_ = nullptr;
+  Frame* root_ = nullptr;
   std::string* out_ = nullptr;
   int levels_ = 0;
-  int line_ = 0;
+  int line_ = 1;
 };
 
 }  // namespace
-
-struct Template::Tree {
-  Block block;
-};
 
 Template::Template(std::string_view source, std::string where)
     : where_(std::move(where)) {
@@ -474,7 +466,7 @@ Template::Template(std::string_view source, std::string where)
     Fail(ErrorKind::kCorruptFile, "{}: the chat template is not UTF-8", where_);
   }
   try {
-    tree_ = std::make_unique<const Tree>(Tree{Parse(source)});
+    tree_ = std::make_unique<const Tree>(Parse(source));
   } catch (const Error& e) {
     Fail(e.kind(), "{}: chat template: {}", where_, e.what());
   }
@@ -485,9 +477,9 @@ Template& Template::operator=(Template&&) noexcept = default;
 Template::~Template() = default;
 
 std::string Template::Render(const OrderedJson& variables) const {
-  Renderer renderer;
+  Renderer renderer(*tree_);
   try {
-    return renderer.Run(tree_->block, variables);
+    return renderer.Run(variables);
   } catch (const Error& e) {
     Fail(e.kind(), "{}: chat template: line {}: {}", where_, renderer.line(),
          e.what());

@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/unicode.h"
 #include "jinja/python_text.h"
 
 namespace mobe::jinja {
@@ -16,16 +17,23 @@ std::optional<size_t> Position(int64_t index, size_t size) {
   return static_cast<size_t>(index < 0 ? index + n : index);
 }
 
-Value Missing(const Value& object, const std::string& key) {
+// A key for messages, however long it is.
+std::string Short(std::string_view key) {
+  constexpr size_t kMaxKey = 200;  // more than Excerpt keeps
+  return Excerpt(key.substr(0, kMaxKey));
+}
+
+Value Missing(const Value& object, std::string_view key, Runtime& runtime) {
+  runtime.Spend(kTextStep);
   return Value::MakeUndefined(
-      fmt::format("{} of a {}", Excerpt(key), object.TypeName()));
+      fmt::format("{} of a {}", Short(key), object.TypeName()));
 }
 
 // A method, or an attribute of a namespace.
-std::optional<Value> OwnAttribute(const Value& object,
-                                  const std::string& name) {
+std::optional<Value> OwnAttribute(const Value& object, const std::string& name,
+                                  Runtime& runtime) {
   if (const Namespace* space = object.AsNamespace()) {
-    if (const Value* value = space->Find(name)) return *value;
+    if (const Value* value = runtime.Find(space->items, name)) return *value;
   }
   if (const NativeFunction method = FindMethod(object, name)) {
     return Callable{.native = method,
@@ -39,10 +47,11 @@ std::optional<Value> OwnItem(const Value& object, const Value& key,
   const std::string* name = key.AsString();
   const auto index = key.AsInteger();
   if (const Mapping* mapping = object.AsMapping(); mapping && name) {
-    runtime.Spend(mapping->items.size());
-    if (const Value* value = mapping->Find(*name)) return *value;
+    if (const Value* value = runtime.Find(mapping->items, *name)) return *value;
   }
-  if (const Sequence* sequence = object.AsSequence(); sequence && index) {
+  if (const Sequence* sequence = object.AsSequence();
+      sequence && index &&
+      (sequence->IsListOrTuple() || sequence->kind == Kind::kRange)) {
     const auto position = Position(*index, sequence->items.size());
     if (position) return sequence->items[*position];
   }
@@ -55,10 +64,16 @@ std::optional<Value> OwnItem(const Value& object, const Value& key,
   return std::nullopt;
 }
 
-void CheckDefined(const Value& object, const std::string& key) {
+void CheckHasItems(const Value& object, std::string_view key, bool attribute) {
   if (object.IsUndefined()) {
-    Fail(ErrorKind::kUserInput, "{} has no {}", object.TypeName(),
-         Excerpt(key));
+    Fail(ErrorKind::kUserInput, "{} has no {}", object.TypeName(), Short(key));
+  }
+  // loop, macros and ranges have attributes of their own in jinja2.
+  const Sequence* sequence = object.AsSequence();
+  if (object.AsCallable() != nullptr ||
+      (sequence != nullptr && !sequence->IsListOrTuple() && attribute)) {
+    Fail(ErrorKind::kUnsupported, "{} of {} is not supported", Short(key),
+         object.TypeName());
   }
 }
 
@@ -110,9 +125,9 @@ Value Call::Text(std::string text) {
   return text;
 }
 
-Value Call::List(std::vector<Value> items) {
+Value Call::List(std::vector<Value> items, Kind kind) {
   runtime_->Spend(items.size() * kStep);
-  return Value::MakeList(std::move(items));
+  return Value::MakeList(std::move(items), kind);
 }
 
 int64_t IntegerOf(const Value& value, std::string_view what) {
@@ -133,57 +148,130 @@ const std::string& TextOf(const Value& value, std::string_view what) {
   return *text;
 }
 
+Iteration::Iteration(Value value, Runtime* runtime)
+    : value_(std::move(value)), runtime_(runtime) {
+  const Sequence* sequence = value_.AsSequence();
+  const bool iterable = sequence != nullptr || value_.AsMapping() ||
+                        value_.AsString() || value_.IsUndefined();
+  if (!iterable) {
+    Fail(ErrorKind::kUserInput, "{} has no items to go through",
+         value_.TypeName());
+  }
+  if (sequence == nullptr || sequence->kind != Kind::kIterator) return;
+  if (sequence->lent) {
+    Fail(ErrorKind::kUnsupported,
+         "an iterator that a filter goes through is used once more");
+  }
+  position_ = &sequence->taken;
+}
+
+std::optional<Value> Iteration::Next() {
+  runtime_->Spend(kStep);
+  if (const Sequence* sequence = value_.AsSequence()) {
+    if (*position_ < sequence->items.size()) {
+      return sequence->items[(*position_)++];
+    }
+  } else if (const Mapping* mapping = value_.AsMapping()) {
+    if (*position_ < mapping->items.size()) {
+      const std::string& key = mapping->items[(*position_)++].first;
+      runtime_->Spend(kTextStep + key.size());
+      return Value(key);
+    }
+  } else if (const std::string* text = value_.AsString()) {
+    if (*position_ < text->size()) {
+      runtime_->Spend(kTextStep);
+      const std::string_view rest = std::string_view(*text).substr(*position_);
+      const size_t size = FirstCharacter(rest).size;
+      *position_ += size;
+      return Value(std::string(rest.substr(0, size)));
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<int64_t> LengthOf(const Value& value, Runtime& runtime) {
+  if (const Sequence* sequence = value.AsSequence()) {
+    if (sequence->kind == Kind::kIterator) return std::nullopt;
+    return static_cast<int64_t>(sequence->items.size());
+  }
+  if (const Mapping* mapping = value.AsMapping()) {
+    return static_cast<int64_t>(mapping->items.size());
+  }
+  if (const std::string* text = value.AsString()) {
+    runtime.Spend(text->size());
+    return python::Length(*text);
+  }
+  if (value.IsUndefined()) return 0;
+  return std::nullopt;
+}
+
 std::vector<Value> ItemsOf(const Value& value, Runtime& runtime) {
   std::vector<Value> items;
-  if (const Sequence* sequence = value.AsSequence()) {
-    runtime.Spend(sequence->items.size() * kStep);
-    items = sequence->items;
-  } else if (const Mapping* mapping = value.AsMapping()) {
-    runtime.Spend(mapping->items.size() * kStep);
-    for (const auto& [key, unused] : mapping->items) items.emplace_back(key);
-  } else if (const std::string* text = value.AsString()) {
-    runtime.Spend(text->size() * kStep);
-    for (const char32_t c : python::Decode(*text)) {
-      items.emplace_back(python::Encode({&c, 1}));
-    }
-  } else if (!value.IsUndefined()) {
-    Fail(ErrorKind::kUserInput, "{} has no items to go through",
-         value.TypeName());
+  Iteration iteration(value, &runtime);
+  while (std::optional<Value> item = iteration.Next()) {
+    items.push_back(std::move(*item));
   }
   return items;
 }
 
+std::vector<Value> PairsOf(const Mapping& mapping, Runtime& runtime) {
+  std::vector<Value> pairs;
+  for (const auto& [key, value] : mapping.items) {
+    runtime.Spend(2 * kTextStep + key.size());
+    pairs.push_back(Value::MakeList({key, value}, Kind::kTuple));
+  }
+  return pairs;
+}
+
 Value ItemOf(const Value& object, const Value& key, Runtime& runtime) {
   const std::string* name = key.AsString();
-  CheckDefined(object, name != nullptr ? *name : "items");
+  CheckHasItems(object, name != nullptr ? std::string_view(*name) : "items",
+                name != nullptr);
   std::optional<Value> value = OwnItem(object, key, runtime);
-  if (!value && name != nullptr) value = OwnAttribute(object, *name);
+  if (!value && name != nullptr) value = OwnAttribute(object, *name, runtime);
   if (value) return *value;
-  return Missing(object, name != nullptr ? *name : ToString(key));
+  if (name != nullptr) return Missing(object, *name, runtime);
+  // Of lists and the like only the type: they may be large.
+  const bool number = key.AsNumber().has_value();
+  return Missing(object, number ? Repr(key) : key.TypeName(), runtime);
 }
 
 Value AttributeOf(const Value& object, const std::string& name,
                   Runtime& runtime) {
-  CheckDefined(object, name);
-  std::optional<Value> value = OwnAttribute(object, name);
+  CheckHasItems(object, name, /*attribute=*/true);
+  std::optional<Value> value = OwnAttribute(object, name, runtime);
   if (!value) value = OwnItem(object, name, runtime);
-  return value ? *value : Missing(object, name);
+  return value ? *value : Missing(object, name, runtime);
 }
 
 bool IsIn(const Value& item, const Value& value, Runtime& runtime) {
-  runtime.Spend(value.extent().weight);
   if (const std::string* text = value.AsString()) {
-    return text->find(TextOf(item, "what is looked for in a str")) !=
-           std::string::npos;
+    const std::string& part = TextOf(item, "what is looked for in a str");
+    runtime.Spend(text->size() + part.size());
+    return python::Find(*text, part) != std::string::npos;
   }
-  if (const Sequence* sequence = value.AsSequence()) {
+  const Sequence* sequence = value.AsSequence();
+  if (sequence != nullptr && sequence->kind == Kind::kIterator) {
+    Iteration iteration(value, &runtime);
+    while (const std::optional<Value> other = iteration.Next()) {
+      runtime.Spend(other->extent().weight);
+      if (Equal(item, *other)) return true;
+    }
+    return false;
+  }
+  if (sequence != nullptr) {
+    runtime.Spend(value.extent().weight);
     return std::ranges::any_of(sequence->items, [&](const Value& other) {
       return Equal(item, other);
     });
   }
   if (const Mapping* mapping = value.AsMapping()) {
+    if (item.AsMapping() ||
+        (item.AsSequence() && item.AsSequence()->kind == Kind::kList)) {
+      Fail(ErrorKind::kUserInput, "a {} is no key of a dict", item.TypeName());
+    }
     const std::string* key = item.AsString();
-    return key != nullptr && mapping->Find(*key) != nullptr;
+    return key != nullptr && runtime.Find(mapping->items, *key) != nullptr;
   }
   if (value.IsUndefined()) return false;
   Fail(ErrorKind::kUserInput, "{} has nothing that could be in it",

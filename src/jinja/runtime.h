@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,11 +19,41 @@ namespace mobe::jinja {
 // bound about a second has passed.
 inline constexpr uint64_t kMaxWork = 128u << 20;
 inline constexpr uint64_t kStep = 16;
+// A text of its own costs about as much as so many bytes of a long one.
+inline constexpr uint64_t kTextStep = 100;
 
 class Runtime {
  public:
   // Counts work, before it is done. Fails with kUnsupported beyond kMaxWork.
   void Spend(uint64_t bytes);
+
+  // The value of the pair that has this name; null when none has. Counts what
+  // is compared.
+  template <class Pairs>
+  auto Find(Pairs& pairs, std::string_view name)
+      -> decltype(&pairs.front().second) {
+    uint64_t work = kStep;
+    auto it = pairs.begin();
+    for (; it != pairs.end(); ++it) {
+      ++work;
+      if (it->first.size() != name.size()) continue;
+      work += name.size();
+      if (it->first == name) break;
+    }
+    Spend(work);
+    return it == pairs.end() ? nullptr : &it->second;
+  }
+
+  // Changes that pair, or adds one at the end.
+  template <class Pairs>
+  void Set(Pairs& pairs, std::string_view name, Value value) {
+    if (auto* known = Find(pairs, name)) {
+      *known = std::move(value);
+    } else {
+      Spend(name.size());
+      pairs.emplace_back(name, std::move(value));
+    }
+  }
 
   // Lives as long as the runtime.
   Namespace* MakeNamespace();
@@ -50,8 +81,8 @@ class Call {
 
   // A text as a result; counts it.
   Value Text(std::string text);
-  // A list as a result; counts it.
-  Value List(std::vector<Value> items);
+  // A list or the like as a result; counts it.
+  Value List(std::vector<Value> items, Kind kind = Kind::kList);
 
  private:
   Runtime* runtime_;
@@ -70,9 +101,30 @@ NativeFunction FindGlobal(std::string_view name);
 // The value as an integer or text, which `what` names in errors: kUserInput.
 int64_t IntegerOf(const Value& value, std::string_view what);
 const std::string& TextOf(const Value& value, std::string_view what);
-// What a loop over the value goes through: items, keys, characters; nothing
-// for an undefined value. Counts it.
+// Goes one by one through what a loop over the value goes through: items,
+// keys, characters; nothing for an undefined value. Counts them.
+class Iteration {
+ public:
+  // Fails with kUserInput for what has no items.
+  Iteration(Value value, Runtime* runtime);
+  Iteration(const Iteration&) = delete;
+  Iteration& operator=(const Iteration&) = delete;
+
+  std::optional<Value> Next();
+
+ private:
+  Value value_;
+  Runtime* runtime_;
+  size_t own_position_ = 0;
+  size_t* position_ = &own_position_;
+};
+
+// len(value); nothing for what has none, such as an iterator.
+std::optional<int64_t> LengthOf(const Value& value, Runtime& runtime);
+// All that an Iteration gives.
 std::vector<Value> ItemsOf(const Value& value, Runtime& runtime);
+// The items of a dict, each a tuple of key and value. Counts them.
+std::vector<Value> PairsOf(const Mapping& mapping, Runtime& runtime);
 // object[key] and object.name. Undefined when there is none; fails with
 // kUserInput when the object itself is undefined.
 Value ItemOf(const Value& object, const Value& key, Runtime& runtime);

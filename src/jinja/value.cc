@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <compare>
+#include <unordered_map>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -33,15 +34,26 @@ class ExtentSum {
 
  private:
   int depth_ = 0;
-  uint64_t weight_ = 2;
+  uint64_t weight_ = 16;  // brackets and the like
 };
 
-template <class Items>
-const Value* FindIn(const Items& items, std::string_view key) {
-  const auto it = std::ranges::find(
-      items, key,
-      [](const auto& item) -> std::string_view { return item.first; });
-  return it == items.end() ? nullptr : &it->second;
+// How sequences are called and print; without `open` they don't.
+struct Form {
+  const char* name;
+  const char* open = nullptr;
+  const char* close = nullptr;
+};
+
+const Form& FormOf(const Sequence& sequence) {
+  static constexpr Form kForms[] = {
+      {"list", "[", "]"},
+      {"tuple", "(", ")"},
+      {"a range"},
+      {"dict_keys", "dict_keys([", "])"},
+      {"dict_values", "dict_values([", "])"},
+      {"dict_items", "dict_items([", "])"},
+      {"an iterator, as map, select and the like give it,"}};
+  return kForms[static_cast<size_t>(sequence.kind)];
 }
 
 // JSON's escapes; json.dumps leaves DEL alone.
@@ -74,6 +86,17 @@ std::string JsonNumber(double value) {
   return python::Repr(value);
 }
 
+// Pairs in the order of their keys.
+std::vector<const std::pair<std::string, Value>*> Sorted(
+    const Mapping& mapping) {
+  std::vector<const std::pair<std::string, Value>*> items;
+  for (const auto& item : mapping.items) items.push_back(&item);
+  std::ranges::stable_sort(
+      items, {},
+      [](const auto* item) -> const std::string& { return item->first; });
+  return items;
+}
+
 class JsonWriter {
  public:
   explicit JsonWriter(const JsonFormat& format) : format_(format) {}
@@ -95,18 +118,20 @@ class JsonWriter {
       out_ += std::to_string(*integer);
     } else if (const std::string* text = value.AsString()) {
       out_ += JsonString(*text, format_.ensure_ascii);
-    } else if (const Sequence* sequence = value.AsSequence()) {
+    } else if (const Sequence* sequence = value.AsSequence();
+               sequence != nullptr && sequence->IsListOrTuple()) {
       AddAll('[', ']', sequence->items, [this](const Value& v) { Add(v); });
     } else if (const Mapping* mapping = value.AsMapping()) {
-      auto items = mapping->items;
-      if (format_.sort_keys) {
-        std::ranges::stable_sort(items, {}, [](auto& i) { return i.first; });
-      }
-      AddAll('{', '}', items, [this](const auto& item) {
+      const auto add = [this](const auto& item) {
         out_ += JsonString(item.first, format_.ensure_ascii);
         out_ += format_.key_separator;
         Add(item.second);
-      });
+      };
+      if (format_.sort_keys) {
+        AddAll('{', '}', Sorted(*mapping), [&](const auto* i) { add(*i); });
+      } else {
+        AddAll('{', '}', mapping->items, add);
+      }
     } else {
       Fail(ErrorKind::kUserInput, "tojson: {} can't be written as JSON",
            value.TypeName());
@@ -140,27 +165,101 @@ class JsonWriter {
   int level_ = 0;
 };
 
-std::string JoinReprs(const std::vector<std::string>& parts, const char* open,
-                      const char* close) {
-  std::string out = open;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    if (i > 0) out += ", ";
-    out += parts[i];
-  }
-  return out + close;
+size_t SizeOfKeys(const Mapping& mapping) {
+  size_t size = 0;
+  for (const auto& [key, unused] : mapping.items) size += key.size();
+  return size;
 }
 
+// Of the same kind.
+bool EqualItems(const Sequence& a, const Sequence& b) {
+  switch (a.kind) {
+    case Kind::kValues:
+    case Kind::kIterator:
+      return false;  // they equal themselves only
+    case Kind::kKeys:
+    case Kind::kPairs:
+      Fail(ErrorKind::kUnsupported, "{} can't be compared", FormOf(a).name);
+    default:
+      return std::ranges::equal(a.items, b.items, Equal);
+  }
+}
+
+// Sizes first, so that the work is bounded by the smaller one.
 bool EqualItems(const Mapping& a, const Mapping& b) {
-  const auto sorted = [](const Mapping& mapping) {
-    std::vector<const std::pair<std::string, Value>*> items;
-    for (const auto& item : mapping.items) items.push_back(&item);
-    std::ranges::sort(items, {}, [](const auto* item) { return item->first; });
-    return items;
-  };
-  return std::ranges::equal(
-      sorted(a), sorted(b), [](const auto* x, const auto* y) {
-        return x->first == y->first && Equal(x->second, y->second);
-      });
+  if (a.items.size() != b.items.size() || SizeOfKeys(a) != SizeOfKeys(b)) {
+    return false;
+  }
+  std::unordered_map<std::string_view, const Value*> of_b;
+  for (const auto& [key, value] : b.items) of_b.emplace(key, &value);
+  return std::ranges::all_of(a.items, [&](const auto& item) {
+    const auto it = of_b.find(item.first);
+    return it != of_b.end() && Equal(item.second, *it->second);
+  });
+}
+
+std::string ReprOfScalar(const Value& value) {
+  if (value.IsUndefined()) return "Undefined";
+  if (value.IsNone()) return "None";
+  if (const bool* b = value.AsBool()) return *b ? "True" : "False";
+  if (const double* number = value.AsFloat()) return python::Repr(*number);
+  if (const auto integer = value.AsInteger()) return std::to_string(*integer);
+  if (const std::string* text = value.AsString()) return python::Repr(*text);
+  Fail(ErrorKind::kUnsupported, "{} can't be printed", value.TypeName());
+}
+
+// Appends, so that each byte is written once, however deep it is.
+void AddRepr(const Value& value, std::string* out) {
+  const char* between = "";
+  const auto separate = [&] { *out += std::exchange(between, ", "); };
+  if (const Sequence* sequence = value.AsSequence()) {
+    const Form& form = FormOf(*sequence);
+    if (form.open == nullptr) {
+      Fail(ErrorKind::kUnsupported, "{} can't be printed", form.name);
+    }
+    *out += form.open;
+    for (const Value& item : sequence->items) {
+      separate();
+      AddRepr(item, out);
+    }
+    const bool single =
+        sequence->kind == Kind::kTuple && sequence->items.size() == 1;
+    *out += single ? ",)" : form.close;
+  } else if (const Mapping* mapping = value.AsMapping()) {
+    *out += '{';
+    for (const auto& [key, item] : mapping->items) {
+      separate();
+      *out += python::Repr(key) + ": ";
+      AddRepr(item, out);
+    }
+    *out += '}';
+  } else {
+    *out += ReprOfScalar(value);
+  }
+}
+
+// Exact, though a float can't hold every integer.
+std::partial_ordering Compare(int64_t integer, double number) {
+  constexpr double kEnd = 9223372036854775808.0;  // 2^63
+  if (number >= kEnd) return std::partial_ordering::less;
+  if (number < -kEnd) return std::partial_ordering::greater;
+  if (std::isnan(number)) return std::partial_ordering::unordered;
+  const double whole = std::trunc(number);
+  const auto order = integer <=> static_cast<int64_t>(whole);
+  return order != 0 ? std::partial_ordering(order) : whole <=> number;
+}
+
+std::partial_ordering OrderOfNumbers(const Value& a, const Value& b) {
+  const auto i = a.AsInteger(), j = b.AsInteger();
+  if (i && j) return *i <=> *j;
+  if (i) return Compare(*i, *b.AsFloat());
+  if (j) {
+    const auto order = Compare(*j, *a.AsFloat());
+    return order < 0   ? std::partial_ordering::greater
+           : order > 0 ? std::partial_ordering::less
+                       : order;
+  }
+  return *a.AsFloat() <=> *b.AsFloat();
 }
 
 std::optional<int> ToInt(std::partial_ordering order) {
@@ -170,36 +269,18 @@ std::optional<int> ToInt(std::partial_ordering order) {
 
 }  // namespace
 
-const Value* Mapping::Find(std::string_view key) const {
-  return FindIn(items, key);
-}
-
-const Value* Namespace::Find(std::string_view key) const {
-  return FindIn(items, key);
-}
-
-void Namespace::Set(const std::string& key, Value value) {
-  const auto it =
-      std::ranges::find(items, key, [](auto& i) { return i.first; });
-  if (it == items.end()) {
-    items.emplace_back(key, std::move(value));
-  } else {
-    it->second = std::move(value);
-  }
-}
-
 Value Value::MakeUndefined(std::string name) {
   Value value;
   value.data_ = Undefined{std::make_shared<const std::string>(std::move(name))};
   return value;
 }
 
-Value Value::MakeList(std::vector<Value> items, bool tuple) {
+Value Value::MakeList(std::vector<Value> items, Kind kind) {
   ExtentSum sum;
   for (const Value& item : items) sum.Add(item.extent());
   Value value;
   value.data_ = std::make_shared<const Sequence>(
-      Sequence{std::move(items), tuple, sum.Total()});
+      Sequence{std::move(items), kind, sum.Total()});
   return value;
 }
 
@@ -288,15 +369,16 @@ std::string Value::TypeName() const {
       "",    "None", "bool", "int",       "float",
       "str", "list", "dict", "namespace", "a function"};
   const Sequence* sequence = AsSequence();
-  return sequence != nullptr && sequence->tuple ? "tuple"
-                                                : kNames[data_.index()];
+  return sequence != nullptr ? FormOf(*sequence).name : kNames[data_.index()];
 }
 
 bool Value::Truthy() const {
   if (IsUndefined() || IsNone()) return false;
   if (const auto number = AsNumber()) return *number != 0;
   if (const std::string* text = AsString()) return !text->empty();
-  if (const Sequence* sequence = AsSequence()) return !sequence->items.empty();
+  if (const Sequence* sequence = AsSequence()) {
+    return sequence->kind == Kind::kIterator || !sequence->items.empty();
+  }
   if (const Mapping* mapping = AsMapping()) return !mapping->items.empty();
   return true;
 }
@@ -317,25 +399,9 @@ std::string ToString(const Value& value) {
 }
 
 std::string Repr(const Value& value) {
-  if (value.IsUndefined()) return "Undefined";
-  if (value.IsNone()) return "None";
-  if (const bool* b = value.AsBool()) return *b ? "True" : "False";
-  if (const double* number = value.AsFloat()) return python::Repr(*number);
-  if (const auto integer = value.AsInteger()) return std::to_string(*integer);
-  if (const std::string* text = value.AsString()) return python::Repr(*text);
-  std::vector<std::string> parts;
-  if (const Sequence* sequence = value.AsSequence()) {
-    for (const Value& item : sequence->items) parts.push_back(Repr(item));
-    if (!sequence->tuple) return JoinReprs(parts, "[", "]");
-    return JoinReprs(parts, "(", parts.size() == 1 ? ",)" : ")");
-  }
-  if (const Mapping* mapping = value.AsMapping()) {
-    for (const auto& [key, item] : mapping->items) {
-      parts.push_back(python::Repr(key) + ": " + Repr(item));
-    }
-    return JoinReprs(parts, "{", "}");
-  }
-  Fail(ErrorKind::kUnsupported, "{} can't be printed", value.TypeName());
+  std::string out;
+  AddRepr(value, &out);
+  return out;
 }
 
 std::string ToJson(const Value& value, const JsonFormat& format) {
@@ -343,16 +409,18 @@ std::string ToJson(const Value& value, const JsonFormat& format) {
 }
 
 bool Equal(const Value& a, const Value& b) {
+  if (a.AsCallable() && b.AsCallable()) {
+    Fail(ErrorKind::kUnsupported, "functions can't be compared");
+  }
   const auto i = a.AsInteger(), j = b.AsInteger();
   if (i && j) return *i == *j;
-  const auto x = a.AsNumber(), y = b.AsNumber();
-  if (x || y) return x && y && *x == *y;
+  const bool x = a.AsNumber().has_value(), y = b.AsNumber().has_value();
+  if (x || y) return x && y && OrderOfNumbers(a, b) == 0;
   const std::string *s = a.AsString(), *t = b.AsString();
   if (s || t) return s && t && *s == *t;
   const Sequence *l = a.AsSequence(), *m = b.AsSequence();
   if (l || m) {
-    return l && m && l->tuple == m->tuple &&
-           std::ranges::equal(l->items, m->items, Equal);
+    return l && m && (l == m || (l->kind == m->kind && EqualItems(*l, *m)));
   }
   const Mapping *d = a.AsMapping(), *e = b.AsMapping();
   if (d || e) return d && e && (d == e || EqualItems(*d, *e));
@@ -365,13 +433,12 @@ bool Equal(const Value& a, const Value& b) {
 std::optional<int> Order(const Value& a, const Value& b) {
   const auto i = a.AsInteger(), j = b.AsInteger();
   if (i && j) return ToInt(*i <=> *j);
-  const auto x = a.AsNumber(), y = b.AsNumber();
-  if (x && y) return ToInt(*x <=> *y);
+  if (a.AsNumber() && b.AsNumber()) return ToInt(OrderOfNumbers(a, b));
   const std::string *s = a.AsString(), *t = b.AsString();
   // The order of the bytes of UTF-8 is that of the code points.
   if (s && t) return ToInt(*s <=> *t);
   const Sequence *l = a.AsSequence(), *m = b.AsSequence();
-  if (l && m && l->tuple == m->tuple) {
+  if (l && m && l->kind == m->kind && l->IsListOrTuple()) {
     const size_t common = std::min(l->items.size(), m->items.size());
     for (size_t k = 0; k < common; ++k) {
       if (Equal(l->items[k], m->items[k])) continue;

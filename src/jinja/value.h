@@ -1,8 +1,9 @@
 // The values that a template computes with, as Python has them.
 //
 // Text is well-formed UTF-8; its characters are code points. All values are
-// immutable but namespaces, as in jinja2's ImmutableSandboxedEnvironment, so
-// that copies share what they hold and nothing can hold itself.
+// immutable but namespaces and iterators, as in jinja2's
+// ImmutableSandboxedEnvironment, so that copies share what they hold and
+// nothing can hold itself.
 #pragma once
 
 #include <cstdint>
@@ -37,28 +38,35 @@ struct Extent {
   uint64_t weight = 1;  // about the bytes that it prints as, saturating
 };
 
-// A list, or a tuple, which differs in how it prints.
+// What holds items one behind the other. All but lists and tuples can do less;
+// an iterator, which map, select and the like give, can only be gone through,
+// and once.
+enum class Kind { kList, kTuple, kRange, kKeys, kValues, kPairs, kIterator };
+
 struct Sequence {
   std::vector<Value> items;
-  bool tuple = false;
+  Kind kind = Kind::kList;
   Extent extent;
+  // Of an iterator: how many items have been taken, and whether a filter has
+  // got the rest of them, to take when it likes.
+  mutable size_t taken = 0;
+  mutable bool lent = false;
+
+  bool IsListOrTuple() const {
+    return kind == Kind::kList || kind == Kind::kTuple;
+  }
 };
 
 // A dict whose keys are strings, in the order of insertion.
 struct Mapping {
   std::vector<std::pair<std::string, Value>> items;
   Extent extent;
-
-  const Value* Find(std::string_view key) const;
 };
 
 // namespace(): the one thing that changes. The runtime owns them, so that what
 // is in one may hold it.
 struct Namespace {
   std::vector<std::pair<std::string, Value>> items;
-
-  const Value* Find(std::string_view key) const;
-  void Set(const std::string& key, Value value);
 };
 
 // A function of this program, with its first argument when it is a method; or
@@ -87,7 +95,7 @@ class Value {
   Value(Callable value) : data_(std::move(value)) {}
   // NOLINTEND(google-explicit-constructor)
   // These fail with kUnsupported when values nest deeper than kMaxValueDepth.
-  static Value MakeList(std::vector<Value> items, bool tuple = false);
+  static Value MakeList(std::vector<Value> items, Kind kind = Kind::kList);
   static Value MakeMapping(std::vector<std::pair<std::string, Value>> items);
   // Ill-formed UTF-8 becomes U+FFFD. Fails with kUserInput at an integer
   // beyond 64 bits.
@@ -133,7 +141,8 @@ struct Arguments {
   std::vector<std::pair<std::string, Value>> named;
 };
 
-// Python's str() and repr(). Namespaces and functions have none: kUnsupported.
+// Python's str() and repr(). Namespaces, functions, ranges and iterators have
+// none: kUnsupported.
 std::string ToString(const Value& value);
 std::string Repr(const Value& value);
 

@@ -260,6 +260,15 @@ true is true, 1 is true, false is false, 3 is odd, 3 is divisibleby 3, 3 is divi
 range(3) | list, range(1, 3) | list, range(5, 0, -2) | list, range(0) | list, dict(a=1), dict({'a': 1}, b=2)
 namespace(a=1).a, namespace({'a': 2}).a, namespace().a is defined, strftime_now('%%'), strftime_now('%Y') | length
 messages[1:] | length, messages[::-1][0].role, tools is none, tools is defined, documents is none
+'1_000' | int, '1__0' | int(5), '_1' | int(5), '1_' | int(5), '1_0.5' | float, '1_.5' | float(7)
+'\u0663' | int, '\u0663.5' | float, '- 5' | int(9), '+-5' | int(9), '-+5' | int(9), '1e3' | int
+(q[:0] ~ '1e400') | float, '1e400' | int(3), '1e-400' | float, (q[:0] ~ '-inf') | float, 'nan(1)' | float(3), '' | float(3)
+9007199254740993 == 9007199254740992.0, 9007199254740993 > 9007199254740992.0, 2 < 2.5, -1 > -1.5
+-0.0 // 1, -7.5 // 2, 0.0 % -1, (1e300 * q | length) // 1e-10, 1 // 0.1, 0 // -1.0, (-8) ** 2.0, (-8.0) ** 3, 2 ** 0.5
+'\u0391\u03a3'.title(), '\u0391\u03a3 \u0392\u03a3' | capitalize, 'a\u0130'.title(), '\u01c6a'.title()
+'\u00b23'.isdigit(), '\u00bd'.isdigit(), '\u0663'.isdigit(), ('x' | safe) ~ '<', 1 if 'x' | safe or 0
+strftime_now('%Z|%z%%Z'), strftime_now('%f') | length, lipsum is defined, cycler is callable
+'aba' | replace('a', 'b', count=1), 'a,b'.split(sep=',', maxsplit=1)
 bos_token, eos_token, pad_token is defined, additional_special_tokens, add_generation_prompt
 """.strip().splitlines()
 
@@ -338,6 +347,59 @@ TEMPLATES = [
     "{{ messages[0]['content'][:2] + '...' }}",
     "{{- '\n' + 'a\nb' }}\n{{ 'a\r\nb' | length }}",
     "{% set x = {'get': 1, 'items': 2} %}{{ x['get'] }}{{ x.get('items') }}",
+    # else: when no round came to its end.
+    "{% for x in [1] %}{% break %}{% else %}E{% endfor %}",
+    "{% for x in [1, 2] %}{% continue %}{% else %}E{% endfor %}",
+    "{% for x in [1, 2] %}{% if x == 2 %}{% break %}{% endif %}{% else %}E{% endfor %}",
+    "{% for x in [1, 2] %}{{ loop.depth }}{{ loop.depth0 }}{{ loop is defined }}{% endfor %}"
+    "{{ loop is defined }}",
+    # The condition is asked item by item, and what asks `loop` may look ahead.
+    "{% set ns = namespace(stop=false) %}{% for m in messages if not ns.stop %}{{ m.role }},"
+    "{% set ns.stop = true %}{% endfor %}",
+    "{% set ns = namespace(n=0) %}{% for m in messages if ns.n < 3 %}{{ loop.index }},"
+    "{% set ns.n = ns.n + 1 %}{% endfor %}",
+    "{% set ns = namespace(n=0) %}{% for m in messages if ns.n < 3 %}{{ loop.last }},"
+    "{% set ns.n = ns.n + 1 %}{{ loop.nextitem is defined }}{% endfor %}",
+    "{% set ns = namespace(n=0) %}{% for m in messages if ns.n < 3 %}"
+    "{{ loop.index }}/{{ loop.length }}/{{ loop.revindex }}{{ loop.previtem is defined }},"
+    "{% set ns.n = ns.n + 1 %}{% endfor %}",
+    # Iterators are true, whatever is in them, and can be gone through once.
+    "{% if messages | selectattr('tool_calls') %}T{% else %}F{% endif %}",
+    "{% if [] | map('upper') or {} | items %}T{% endif %}{{ not ([] | reverse) }}",
+    "{{ not {}.items() }}{{ not range(0) }}{{ not {}.keys() }}{{ not {'a': 1}.values() }}",
+    "{% set s = messages | selectattr('role', 'eq', 'user') %}{{ s | list | length }}"
+    "{{ s | list | length }}{{ s | first is defined }}{{ 1 in s }}{{ s | join }}",
+    "{% set s = [1, 2, 3, 4] | select %}{{ s | first }}{{ 2 in s }}{{ s | list }}",
+    "{% set s = [1, 2, 3, 4] | reverse %}{% for x in s %}{{ x }}{{ s | first }};{% endfor %}",
+    "{% set s = [1, 2, 3, 4] | map('string') %}{% for x in s %}{{ loop.last }}{{ loop.length }}"
+    "{% break %}{% endfor %}{{ s | list }}",
+    "{% set s = [1, 2, 3, 4] | map('string') %}{% for x in s %}{{ loop.last }}{% break %}"
+    "{% endfor %}{{ s | list }}",
+    "{{ ([1] | select)[0] is defined }}{{ ([1, 2] | select | reverse) }}{{ [1] | select == [1] }}",
+    "{{ ([1] | select) is iterable }}{{ ([1] | select) is sequence }}{{ {}.keys() is sequence }}",
+    "{{ {'a': 1}.keys() }}{{ {'a': 1}.values() }}{{ {'a': 1}.items() }}{{ {}.keys() }}",
+    "{{ {'a': 1}.keys() | length }}{{ {'a': 1}.items() | last }}{{ {'a': 1}.values()[0] }}",
+    "{{ range(5)[1] }}{{ range(5)[-1] }}{{ range(5) | length }}{{ range(5)[1:3] | list }}"
+    "{{ range(3) == range(3) }}{{ range(3) == [0, 1, 2] }}{{ {}.keys() == [] }}",
+    "{{ dict({'a': 1, 'b': 2}, a=3) }}{{ 'aaa'.rsplit('aa') }}{{ 'a\x0bb\r\nc' | indent(2) }}",
+    # What a block sets before it reads it begins undefined, for the blocks in it.
+    "{% for m in [1] %}{{ bos_token }}{% endfor %}{% set bos_token = 1 %}{{ bos_token }}",
+    "{{ bos_token }}{% for m in [1] %}{{ bos_token }}{% endfor %}{% set bos_token = 1 %}",
+    "{% for m in [1, 2] %}{% for k in [1] %}{{ bos_token }}{% endfor %}"
+    "{% set bos_token = m %}{{ bos_token }}{% endfor %}{{ x }}",
+    "{% for m in [1] %}{% for k in [1] %}{{ bos_token }}{% endfor %}"
+    "{% set bos_token = m %}{% endfor %}{{ bos_token }}",
+    "{% if x %}{% set bos_token = 1 %}{% endif %}{% for m in [1] %}{{ bos_token }}{% endfor %}",
+    "{% generation %}{{ bos_token }}{% endgeneration %}{% if x %}{% set bos_token = 1 %}"
+    "{% elif y %}{% set bos_token = 2 %}{% else %}{% set bos_token = 3 %}{% endif %}",
+    "{% with a = 1 %}{{ bos_token }}{% endwith %}{% if x %}{% set bos_token = 1 %}"
+    "{% else %}{% set bos_token = 3 %}{% endif %}{{ bos_token }}",
+    "{% set y %}{{ bos_token }}{% endset %}{% set bos_token = 1 %}{{ y }}",
+    "{% macro f() %}{{ bos_token }}{% endmacro %}{{ f() }}{% set bos_token = 1 %}{{ f() }}",
+    "{% macro f(bos_token=2) %}{{ bos_token }}{% endmacro %}{{ f() }}{% set bos_token = 1 %}",
+    "{% for i in [1] if bos_token %}{{ i }}{% endfor %}{% set bos_token = 1 %}",
+    "{% set (a, b) = (1, 2) %}{% for (c,) in [[a]] %}{{ c }}{% endfor %}{{ b }}",
+    "{{ [[1, 2]] | map(attribute='-1') | list }}{{ [[1, 2]] | map(attribute='1') | list }}",
 ]
 
 
@@ -402,7 +464,62 @@ REFUSED = [
     "{% set true = 1 %}",
     "{{ -'a' }}",
     "{{ [1, 2][::0] }}",
+    "{{ [1] | select | length }}",
+    "{{ [1] | select | last }}",
+    "{{ [1] | select | tojson }}",
+    "{{ ([1] | select) + [1] }}",
+    "{{ ([1] | select)[:1] }}",
+    "{{ ([1] | select)[0].x }}",
+    "{{ range(3) | tojson }}",
+    "{{ range(3) + [1] }}",
+    "{{ {}.keys() | tojson }}",
+    "{{ {}.items() + [] }}",
+    "{{ messages[0][:1] }}",
+    "{{ nothing[:1] }}",
+    "{{ [] in {} }}",
+    "{{ x is defined if true else 2 }}",
+    "{{ dict(a=1, a=2) }}",
+    "{% set a, = [1] %}",
+    "{% for a, in [[1]] %}{% endfor %}",
+    "{{ 5 | indent }}",
+    "{{ nothing | indent }}",
+    "{{ 2.0 ** 5000 }}",
+    "{{ 'aaa'.replace('a', 'b', count=1) }}",
+    "{{ messages[0].get('x', default=1) }}",
 ]
+
+
+# What only mobe refuses, since it would print or be something else.
+UNSUPPORTED = [
+    "{{ [1] | select }}",
+    "{{ range(3) }}",
+    "{% for x in [1] %}{{ loop }}{% endfor %}",
+    "{% for x in [1] %}{{ loop | length }}{% endfor %}",
+    "{% for x in [1] %}{{ loop['index'] }}{% endfor %}",
+    "{% for x in [1] %}{{ loop.cycle(1, 2) }}{% endfor %}",
+    "{% for x in [1] %}{% set l = loop %}{{ l.index }}{% endfor %}",
+    "{% macro f() %}{% endmacro %}{{ f.name }}",
+    "{{ {'a': 1}.keys() == {'a': 2}.keys() }}",
+    "{{ '1e22' | int }}",
+    "{{ 1e22 | int }}",
+    "{{ (-8) ** 0.5 }}",
+    "{{ 'stra\u00dfe'.title() }}{{ '\u00dfa'.title() }}",
+    "{{ '\ufb01x' | capitalize }}",
+    "{{ ('a' | safe) + '<' }}",
+    "{{ '<' + 'a' | safe }}",
+    "{{ ('a' | safe).upper() }}",
+    "{{ true.real }}{{ (1).real }}",
+    "{% macro f() %}{{ varargs }}{% endmacro %}{{ f() }}",
+    "{{ cycler(1, 2) }}",
+    "{{ ''.upper == ''.upper }}",
+    "{{ '\\\u00e9' }}",
+    "{% set a = [1] | select %}{% set b = a | map('string') %}{{ a | list }}{{ b | list }}",
+]
+
+
+@pytest.mark.parametrize("template", UNSUPPORTED)
+def test_unsupported(ours, template):
+    assert "chat template: line 1: " in ours(template, [user("x")], code=1)
 
 
 @pytest.mark.parametrize("template", REFUSED)
