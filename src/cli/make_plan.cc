@@ -7,6 +7,7 @@
 
 #include "base/disk.h"
 #include "base/error.h"
+#include "base/temporary.h"
 #include "compress/crew.h"
 #include "compress/journal.h"
 #include "compress/split.h"
@@ -46,18 +47,6 @@ std::optional<Json> TableOfJob(const fs::path& out) {
   return Json{{"activation", options.String("activation", "silu")},
               {"factors", job.at("options").value("shapes", Json())}};
 }
-
-// A folder that is removed at the end, unless the path is empty.
-struct Temporary {
-  explicit Temporary(fs::path folder) : path(std::move(folder)) {}
-  Temporary(const Temporary&) = delete;
-  Temporary& operator=(const Temporary&) = delete;
-  ~Temporary() {
-    std::error_code ignored;
-    if (!path.empty()) fs::remove_all(path, ignored);
-  }
-  fs::path path;
-};
 
 std::vector<FactorShape> Choose(const OpenedModel& model,
                                 const CompressOptions& options,

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/temporary.h"
 #include "io/checkpoint_writer.h"
 #include "mobe/moments_file.h"
 #include "mobe/tensors.h"
@@ -18,15 +19,6 @@ BaselineShape ShapeOf(const OpenedModel& model, const CompressPlan& plan) {
   return {model.config.num_experts, model.config.expert_size,
           model.config.hidden_size, plan.format.factors.front().num_bases};
 }
-
-// Removed at the end, however it comes.
-struct TemporaryFile {
-  fs::path path;
-  ~TemporaryFile() {
-    std::error_code ignored;
-    fs::remove(path, ignored);
-  }
-};
 
 // Numbers that MoBE stores for the job's matrices.
 int64_t BudgetOf(const FactorJob& job) {
@@ -67,7 +59,7 @@ CompressReport CompressByBaseline(const OpenedModel& model,
                                   const ProgressFn& progress) {
   SizeBaseline(model, plan, baseline);  // fails before anything is written
   CheckOutputFolder(out);  // nor a job of ours: its matrices are hours of work
-  const TemporaryFile moments{out / "moments.safetensors"};
+  const Temporary moments{out / "moments.safetensors"};
   if (plan.options.calibration) {
     MakeFolder(out);
     plan.options.calibration->collect(moments.path, progress);

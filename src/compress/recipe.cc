@@ -109,8 +109,9 @@ Json MakeRecipe(const OpenedModel& model, const CompressPlan& plan,
     matrices.push_back(std::move(matrix));
   }
   std::vector<std::string> others = copied;
-  if (plan.shards.size() > 1)
+  if (plan.shards.size() > 1) {
     others.emplace_back("model.safetensors.index.json");
+  }
   Sums sums = SumFolder(plan, folder, others);
   sums.files["config.json"] = {
       {"bytes", config.size()},
