@@ -39,6 +39,9 @@ class TempFolder {
   std::filesystem::path path_;
 };
 
+// A file or folder of the repository, wherever the tests run.
+std::filesystem::path SourcePath(std::string_view name);
+
 inline void WriteText(const std::filesystem::path& path,
                       std::string_view text) {
   std::ofstream(path, std::ios::binary) << text;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/testing.h"
 #include "eval/golden.h"
 #include "model/test_models.h"
 
@@ -64,8 +65,8 @@ TEST(CompareTest, RefusesAnotherVocabulary) {
   EvalText text;
   text.tokens = {1, 2, 3};
   try {
-    Compare(Load(TestModel("qwen3_moe")), Load(MOBE_MODELS "/mini-qwen3-moe"),
-            text, {});
+    Compare(Load(TestModel("qwen3_moe")),
+            Load(SourcePath("models/mini-qwen3-moe")), text, {});
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kUserInput);

@@ -3,12 +3,13 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/testing.h"
 
 namespace mobe {
 
 inline Json EvalGolden() {
-  const char* path = MOBE_TEST_DATA "/eval/golden.json";
-  return ParseJson(ReadSmallFile(path), path);
+  const auto path = SourcePath("tests/data/eval/golden.json");
+  return ParseJson(ReadSmallFile(path), path.string());
 }
 
 }  // namespace mobe

@@ -7,13 +7,14 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/testing.h"
 #include "eval/golden.h"
 
 namespace mobe {
 namespace {
 
-const char* const kMini = MOBE_MODELS "/mini-qwen3-moe";
-const char* const kText = MOBE_MODELS "/mini-qwen3-moe/sample.txt";
+const std::filesystem::path kMini = SourcePath("models/mini-qwen3-moe");
+const std::filesystem::path kText = kMini / "sample.txt";
 
 const Model& Mini() {
   static const Model model = Model::Load(kMini, {});

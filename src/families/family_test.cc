@@ -15,8 +15,7 @@ namespace {
 
 using ::testing::ElementsAre;
 
-const std::filesystem::path kFixtures =
-    std::filesystem::path(MOBE_TEST_DATA) / "models";
+const std::filesystem::path kFixtures = SourcePath("tests/data/models");
 
 Json FixtureConfig(const std::string& model = "qwen3_moe") {
   return ParseJson(ReadSmallFile(kFixtures / model / "config.json"),

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/testing.h"
 #include "io/safetensors.h"
 
 // Counts what C++ allocates on this thread. The sanitizers bring an operator
@@ -48,7 +49,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-const fs::path kHostile = fs::path(MOBE_TEST_DATA) / "hostile";
+const fs::path kHostile = SourcePath("tests/data/hostile");
 
 // The most memory that `run` holds at any time beyond what there was before.
 template <class Run>

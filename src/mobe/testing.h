@@ -23,7 +23,7 @@ namespace mobe {
 
 // A folder of tests/data.
 inline std::filesystem::path Fixture(std::string_view name) {
-  return std::filesystem::path(MOBE_TEST_DATA) / name;
+  return SourcePath("tests/data") / name;
 }
 
 // A plain model of one layer: 4 experts of 8 x 16, in one file.

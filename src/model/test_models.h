@@ -9,13 +9,14 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/testing.h"
 #include "io/safetensors.h"
 #include "model/model.h"
 
 namespace mobe {
 
 inline std::filesystem::path TestModel(const std::string& name) {
-  return std::filesystem::path(MOBE_TEST_DATA) / "models" / name;
+  return SourcePath("tests/data/models") / name;
 }
 
 // A model's golden file: what transformers computed. For DeepSeek-V2 there is a

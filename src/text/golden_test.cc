@@ -15,6 +15,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/testing.h"
 #include "text/stream_decoder.h"
 #include "text/tokenizer.h"
 
@@ -37,7 +38,7 @@ std::string StreamText(const Tokenizer& tokenizer, const Ids& ids,
 }
 
 Tokenizer LoadVariant(const Json& variant) {
-  Json json = ReadJson(MOBE_MODELS "/mini-qwen3-moe/tokenizer.json");
+  Json json = ReadJson(SourcePath("models/mini-qwen3-moe/tokenizer.json"));
   for (const auto& [key, value] : variant["patch"].items()) {
     if (key == "model") {
       json["model"].update(value);
@@ -56,7 +57,7 @@ Tokenizer LoadVariant(const Json& variant) {
 }
 
 TEST(TokenizerGoldenTest, VariantsOfTheBundledTokenizer) {
-  const Json variants = ReadJson(MOBE_TEST_DATA "/text/goldens.json");
+  const Json variants = ReadJson(SourcePath("tests/data/text/goldens.json"));
   ASSERT_FALSE(variants.empty());
   for (const Json& variant : variants) {
     SCOPED_TRACE(variant["name"]);
@@ -91,7 +92,7 @@ class SharedTokenizerTest : public testing::Test {
  protected:
   void SetUp() override {
     const char* folder = std::getenv("MOBE_SHARED");
-    data_ = fs::path(folder ? folder : MOBE_SOURCE_DIR "/../shared") / "data";
+    data_ = (folder ? fs::path(folder) : SourcePath("../shared")) / "data";
     if (!fs::exists(data_ / "tokenizers")) {
       GTEST_SKIP() << data_ << " is absent; MOBE_SHARED names another folder";
     }
@@ -129,7 +130,7 @@ class SharedTokenizerTest : public testing::Test {
   // steps of DeepSeek-V2, which are the same.
   Tokenizer LoadDeepSeek() const {
     const std::string folder = "tokenizers/deepseek-llm/";
-    const Json variants = ReadJson(MOBE_TEST_DATA "/text/goldens.json");
+    const Json variants = ReadJson(SourcePath("tests/data/text/goldens.json"));
     const auto steps = std::ranges::find_if(
         variants, [](const Json& v) { return v["name"] == "DeepSeek-V2"; });
     Json json = (*steps)["patch"];

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/testing.h"
 #include "text/tokenizer.h"
 
 namespace mobe {
@@ -16,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 using Ids = std::vector<int32_t>;
 
-constexpr const char* kFolder = MOBE_TEST_DATA "/text/kimi";
+const std::filesystem::path kFolder = SourcePath("tests/data/text/kimi");
 
 std::string Repeated(const std::string& part, int times) {
   std::string text;

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/testing.h"
 #include "text/bpe.h"
 
 namespace mobe {
@@ -19,7 +20,7 @@ using Lines = std::vector<std::string>;
 // 860 lines: the 256 bytes, in order, and longer tokens.
 Lines Good() {
   const std::string file =
-      ReadSmallFile(MOBE_TEST_DATA "/text/kimi/tiktoken.model");
+      ReadSmallFile(SourcePath("tests/data/text/kimi/tiktoken.model"));
   Lines lines;
   for (size_t begin = 0; begin < file.size();) {
     const size_t end = file.find('\n', begin);

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/testing.h"
 #include "text/fields.h"
 #include "text/stream_decoder.h"
 
@@ -22,7 +23,7 @@ namespace fs = std::filesystem;
 
 const Tokenizer& Mini() {
   static const Tokenizer kTokenizer =
-      Tokenizer::Load(MOBE_MODELS "/mini-qwen3-moe");
+      Tokenizer::Load(SourcePath("models/mini-qwen3-moe"));
   return kTokenizer;
 }
 
@@ -144,7 +145,7 @@ TEST_F(TokenizerFileTest, FolderSaysWhatIsAroundATextAndWhereTheFileIs) {
   };
   expect_missing("tokenizer.json");
   write("tiktoken.model",
-        ReadSmallFile(MOBE_TEST_DATA "/text/kimi/tiktoken.model"));
+        ReadSmallFile(SourcePath("tests/data/text/kimi/tiktoken.model")));
   EXPECT_EQ(Tokenizer::FileIn(path_), path_ / "tiktoken.model");
   expect_missing("tokenizer_config.json");
   write("tokenizer.json", SmallJson().dump());
