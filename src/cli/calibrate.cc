@@ -10,13 +10,13 @@
 namespace mobe {
 namespace {
 
-struct Arguments {
+struct CalibrateArguments {
   std::string model;
   CalibrateOptions text;
   std::string file;
 };
 
-void Run(const Arguments& arguments, const CommonOptions& common) {
+void Run(const CalibrateArguments& arguments, const CommonOptions& common) {
   CheckOutputFile(arguments.file, arguments.model, {arguments.text.file});
   const OpenedModel model = OpenModel(arguments.model);
   const Calibration calibration = ToCalibration(arguments.text, model);
@@ -36,7 +36,7 @@ void Run(const Arguments& arguments, const CommonOptions& common) {
 void AddCalibrate(CLI::App& app, CommonOptions* common) {
   CLI::App* command = app.add_subcommand(
       "calibrate", "write what a model's experts read when it runs on a text");
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<CalibrateArguments>();
   command->add_option("model", arguments->model, "model folder")->required();
   command
       ->add_option("text", arguments->text.file,

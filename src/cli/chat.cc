@@ -20,7 +20,7 @@
 namespace mobe {
 namespace {
 
-struct Options {
+struct ChatArguments {
   std::string model;
   std::string system;
   std::string messages_file;
@@ -54,13 +54,13 @@ void Print(std::string_view text) {
   std::fflush(stdout);
 }
 
-ChatTemplate LoadTemplate(const Options& options) {
+ChatTemplate LoadTemplate(const ChatArguments& options) {
   return options.template_file.empty()
              ? ChatTemplate::Load(options.model)
              : ChatTemplate::LoadFile(options.template_file, options.model);
 }
 
-ChatOptions ReadChatOptions(const Options& options) {
+ChatOptions ReadChatOptions(const ChatArguments& options) {
   ChatOptions chat;
   if (options.template_arguments.empty()) return chat;
   chat.arguments =
@@ -73,7 +73,7 @@ ChatOptions ReadChatOptions(const Options& options) {
   return chat;
 }
 
-int64_t ContextOf(const Model& model, const Options& options) {
+int64_t ContextOf(const Model& model, const ChatArguments& options) {
   return std::min(options.context, model.config().max_positions);
 }
 
@@ -93,7 +93,7 @@ OrderedJson ReadMessages(const std::string& file, ChatOptions* chat) {
   return json["messages"];
 }
 
-void AnswerFile(const Options& options, const CommonOptions& common) {
+void AnswerFile(const ChatArguments& options, const CommonOptions& common) {
   ChatOptions chat = ReadChatOptions(options);
   OrderedJson messages = ReadMessages(options.messages_file, &chat);
   if (!options.system.empty() && messages.is_array()) {
@@ -127,7 +127,7 @@ constexpr const char* kHelp =
 
 class Conversation {
  public:
-  Conversation(const Options& options, bool quiet)
+  Conversation(const ChatArguments& options, bool quiet)
       : options_(options),
         template_(LoadTemplate(options)),
         chat_(ReadChatOptions(options)),
@@ -255,7 +255,7 @@ class Conversation {
     }
   }
 
-  const Options& options_;
+  const ChatArguments& options_;
   const ChatTemplate template_;
   const ChatOptions chat_;
   const Tokenizer tokenizer_;
@@ -268,7 +268,7 @@ class Conversation {
   OrderedJson messages_ = OrderedJson::array();
 };
 
-void Run(const Options& options, const CommonOptions& common) {
+void Run(const ChatArguments& options, const CommonOptions& common) {
   if (!options.messages_file.empty()) return AnswerFile(options, common);
   if (common.json) {
     Fail(ErrorKind::kUserInput, "--json needs --messages FILE");
@@ -280,7 +280,7 @@ void Run(const Options& options, const CommonOptions& common) {
 
 void AddChat(CLI::App& app, CommonOptions* common) {
   CLI::App* command = app.add_subcommand("chat", "talk with a model");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ChatArguments>();
   command->add_option("model", options->model, "model folder")->required();
   command->add_option("--system", options->system, "system message");
   CLI::Option* messages = command->add_option(

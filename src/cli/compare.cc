@@ -12,7 +12,7 @@
 namespace mobe {
 namespace {
 
-struct Options {
+struct CompareArguments {
   std::string base;
   std::string other;
   EvalCommandOptions eval;
@@ -54,7 +54,7 @@ void PrintReport(const CompareReport& report, const EvalOptions& eval) {
   fmt::print("{}\n", RunText(eval, report.run));
 }
 
-void Run(const Options& options, const CommonOptions& common) {
+void Run(const CompareArguments& options, const CommonOptions& common) {
   CheckSameTokenizer(options.base, options.other);
   const EvalText text =
       ReadEvalText(options.base, options.eval.file, options.eval.max_tokens);
@@ -79,7 +79,7 @@ void Run(const Options& options, const CommonOptions& common) {
 void AddCompare(CLI::App& app, CommonOptions* common) {
   CLI::App* command = app.add_subcommand(
       "compare", "measure how far a model's predictions are from another's");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<CompareArguments>();
   command->add_option("base", options->base, "model folder, the reference")
       ->required();
   command

@@ -27,7 +27,7 @@
 namespace mobe {
 namespace {
 
-struct Arguments {
+struct CompressArguments {
   std::string model;
   std::string out;
   std::optional<std::string> kinds;
@@ -94,7 +94,7 @@ std::vector<const MatrixKind*> ParseKinds(const std::string& text) {
   return kinds;
 }
 
-CompressOptions OptionsOf(const Arguments& arguments,
+CompressOptions OptionsOf(const CompressArguments& arguments,
                           const OpenedModel& model) {
   CompressOptions options;
   if (arguments.bases != 0) options.num_bases = arguments.bases;
@@ -171,8 +171,9 @@ void PrintReport(const CompressReport& report, double seconds) {
 
 // --method svd and the like: nothing is fitted in passes, and the result is a
 // plain model.
-void RunBaseline(const Arguments& arguments, const CommonOptions& common,
-                 const OpenedModel& model, const CompressPlan& plan) {
+void RunBaseline(const CompressArguments& arguments,
+                 const CommonOptions& common, const OpenedModel& model,
+                 const CompressPlan& plan) {
   if (!arguments.budget.empty() || !arguments.passes.empty() ||
       !arguments.time.empty() || !arguments.start.empty() ||
       !arguments.trace.empty() || !arguments.shard.empty() ||
@@ -216,7 +217,7 @@ void RunBaseline(const Arguments& arguments, const CommonOptions& common,
 }
 
 // The process alone, or rank 0 of several.
-void RunFirst(const Arguments& arguments,
+void RunFirst(const CompressArguments& arguments,
               const std::vector<std::string>& recipe,
               const CommonOptions& common, Ranks* ranks) {
   const double start = MonotonicSeconds();
@@ -246,7 +247,7 @@ void RunFirst(const Arguments& arguments,
     std::fflush(stdout);  // before the progress on stderr
   }
   if (arguments.dry_run) {
-    const Estimate estimate = EstimateCompression(
+    const JobEstimate estimate = EstimateCompression(
         model, plan, arguments.out, ranks != nullptr ? ranks->size() : 1);
     if (!estimate.warning.empty()) {
       fmt::print(stderr, "mobe: warning: {}\n", estimate.warning);
@@ -300,8 +301,8 @@ void RunFirst(const Arguments& arguments,
   }
 }
 
-void Run(const Arguments& arguments, const std::vector<std::string>& recipe,
-         const CommonOptions& common) {
+void Run(const CompressArguments& arguments,
+         const std::vector<std::string>& recipe, const CommonOptions& common) {
   const std::unique_ptr<Ranks> ranks = Ranks::Join();
   if (ranks == nullptr) {
     RunFirst(arguments, recipe, common, nullptr);
@@ -345,7 +346,7 @@ std::vector<std::string> RecipeOf(const CLI::App& recipe) {
 
 // The options that make the model what it is: all that a merge has to know.
 // What is not one of them is added in AddCompress.
-void AddRecipe(CLI::App* recipe, Arguments* arguments) {
+void AddRecipe(CLI::App* recipe, CompressArguments* arguments) {
   recipe->add_option("--kinds", arguments->kinds,
                      "matrices to factor: some of gate,up,down (default: "
                      "gate,up; all with --split auto)");
@@ -428,7 +429,7 @@ void RunMerge(const std::string& folder, const std::string& out,
   const double start = MonotonicSeconds();
   // The recipe is what the first part was written with; Merge compares what it
   // comes to with all of them.
-  Arguments arguments;
+  CompressArguments arguments;
   CLI::App recipe;
   AddRecipe(&recipe, &arguments);
   try {
@@ -466,7 +467,7 @@ void RunMerge(const std::string& folder, const std::string& out,
 void AddCompress(CLI::App& app, CommonOptions* common) {
   auto* command = app.add_subcommand(
       "compress", "factor a model's experts; continues where it was stopped");
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<CompressArguments>();
   command->add_option("model", arguments->model, "folder of the original")
       ->required();
   command->add_option("out", arguments->out, "new folder for the result")

@@ -18,7 +18,7 @@
 namespace mobe {
 namespace {
 
-struct Options {
+struct GenerateArguments {
   std::string model;
   std::string prompt;
   std::string prompt_file;
@@ -30,7 +30,7 @@ double PerSecond(double count, double seconds) {
   return seconds > 0 ? count / seconds : 0;
 }
 
-void Run(const Options& options, const CommonOptions& common) {
+void Run(const GenerateArguments& options, const CommonOptions& common) {
   const Model model = Model::Load(options.model, options.load);
   const Tokenizer tokenizer = Tokenizer::Load(options.model);
   const std::string prompt = options.prompt_file.empty()
@@ -72,7 +72,7 @@ void Run(const Options& options, const CommonOptions& common) {
 
 void AddGenerate(CLI::App& app, CommonOptions* common) {
   CLI::App* command = app.add_subcommand("generate", "continue a text");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<GenerateArguments>();
   command->add_option("model", options->model, "model folder")->required();
   CLI::Option_group* prompt = command->add_option_group("prompt");
   prompt->add_option("--prompt", options->prompt, "text to continue");

@@ -12,14 +12,14 @@
 namespace mobe {
 namespace {
 
-struct Options {
+struct LogitsArguments {
   std::string model;
   std::string ids;
   std::string out;
   LoadOptions load;
 };
 
-void Run(const Options& options, const CommonOptions& common) {
+void Run(const LogitsArguments& options, const CommonOptions& common) {
   CheckOutputFile(options.out, options.model, {options.ids});
   const TokenIds ids = ReadTokenIds(options.ids);
   const size_t length = ids.sequences.front().size();
@@ -54,7 +54,7 @@ void Run(const Options& options, const CommonOptions& common) {
 void AddLogits(CLI::App& app, CommonOptions* common) {
   CLI::App* command =
       app.add_subcommand("logits", "write a model's logits for token ids");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<LogitsArguments>();
   command->add_option("model", options->model, "model folder")->required();
   command
       ->add_option("--ids", options->ids,

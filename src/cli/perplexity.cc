@@ -12,12 +12,12 @@
 namespace mobe {
 namespace {
 
-struct Options {
+struct PerplexityArguments {
   std::string model;
   EvalCommandOptions eval;
 };
 
-void Run(const Options& options, const CommonOptions& common) {
+void Run(const PerplexityArguments& options, const CommonOptions& common) {
   const EvalText text =
       ReadEvalText(options.model, options.eval.file, options.eval.max_tokens);
   const Model model = Model::Load(options.model, options.eval.load);
@@ -44,7 +44,7 @@ void Run(const Options& options, const CommonOptions& common) {
 void AddPerplexity(CLI::App& app, CommonOptions* common) {
   CLI::App* command = app.add_subcommand(
       "perplexity", "measure how well a model predicts a text");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PerplexityArguments>();
   command->add_option("model", options->model, "model folder")->required();
   AddEvalOptions(command, &options->eval, common);
   command->callback([options, common] { Run(*options, *common); });

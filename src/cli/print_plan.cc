@@ -80,7 +80,7 @@ void PrintPlan(const CompressPlan& plan) {
   if (plan.options.split == Split::kAuto) PrintShapes(plan);
 }
 
-Json EstimateJson(const Estimate& estimate) {
+Json EstimateJson(const JobEstimate& estimate) {
   return {{"seconds_expected", estimate.seconds},
           {"passes", estimate.passes},
           {"operations", estimate.operations},
@@ -89,7 +89,7 @@ Json EstimateJson(const Estimate& estimate) {
           {"disk_free_bytes", estimate.free_bytes}};
 }
 
-void PrintEstimate(const CompressPlan& plan, const Estimate& estimate) {
+void PrintEstimate(const CompressPlan& plan, const JobEstimate& estimate) {
   const auto bytes = [](int64_t count) {
     return FormatBytes(static_cast<double>(count));
   };

@@ -10,7 +10,7 @@ namespace mobe {
 Json PlanJson(const CompressPlan& plan);
 void PrintPlan(const CompressPlan& plan);
 
-Json EstimateJson(const Estimate& estimate);
-void PrintEstimate(const CompressPlan& plan, const Estimate& estimate);
+Json EstimateJson(const JobEstimate& estimate);
+void PrintEstimate(const CompressPlan& plan, const JobEstimate& estimate);
 
 }  // namespace mobe

@@ -10,13 +10,13 @@
 namespace mobe {
 namespace {
 
-struct Arguments {
+struct ReportArguments {
   std::string folder;
   std::string original;
   std::string out;
 };
 
-void Run(const Arguments& arguments, const CommonOptions& common) {
+void Run(const ReportArguments& arguments, const CommonOptions& common) {
   const OpenedModel model = OpenModel(arguments.folder);
   std::optional<OpenedModel> original;
   if (!arguments.original.empty()) original = OpenModel(arguments.original);
@@ -38,7 +38,7 @@ void Run(const Arguments& arguments, const CommonOptions& common) {
 void AddReport(CLI::App& app, CommonOptions* common) {
   auto* command = app.add_subcommand(
       "report", "write a page on how a compressed model came out");
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ReportArguments>();
   command->add_option("out", arguments->folder, "folder of the factored model")
       ->required();
   command->add_option("--original", arguments->original,

@@ -167,9 +167,10 @@ int64_t DiskBytes(const OpenedModel& model, const CompressPlan& plan,
   return bytes + text + kSlack;
 }
 
-Estimate EstimateCompression(const OpenedModel& model, const CompressPlan& plan,
-                             const fs::path& out, int64_t workers) {
-  Estimate estimate;
+JobEstimate EstimateCompression(const OpenedModel& model,
+                                const CompressPlan& plan, const fs::path& out,
+                                int64_t workers) {
+  JobEstimate estimate;
   estimate.disk_bytes = DiskBytes(model, plan, workers);
   estimate.free_bytes = FreeDiskBytes(out);
   try {

@@ -34,7 +34,7 @@ JobSpeed MeasureSpeed(const OpenedModel& model, const CompressPlan& plan,
 // asked for, less `spent` seconds.
 int64_t PassesOf(const Budget& budget, const JobSpeed& speed, double spent);
 
-struct Estimate {
+struct JobEstimate {
   JobSpeed speed;
   int64_t passes = 0;
   double seconds = 0;
@@ -48,8 +48,10 @@ struct Estimate {
   int64_t free_bytes = 0;  // beside what it holds now
   std::string warning;     // of disk space; empty when there is enough
 };
-Estimate EstimateCompression(const OpenedModel& model, const CompressPlan& plan,
-                             const std::filesystem::path& out, int64_t workers);
+JobEstimate EstimateCompression(const OpenedModel& model,
+                                const CompressPlan& plan,
+                                const std::filesystem::path& out,
+                                int64_t workers);
 
 // The most bytes that `out` holds at any time: shards, and the factors that
 // wait for theirs.

@@ -82,7 +82,7 @@ TEST(EstimateTest, OfAShareAndOfRanks) {
     return EstimateCompression(model, PlanCompression(model, options),
                                out.path(), workers);
   };
-  const Estimate one = estimate(1);
+  const JobEstimate one = estimate(1);
   EXPECT_EQ(one.passes, 2);
   EXPECT_DOUBLE_EQ(one.speed.units, 4);
   EXPECT_GT(one.seconds, 0);
@@ -94,7 +94,7 @@ TEST(EstimateTest, OfAShareAndOfRanks) {
   EXPECT_DOUBLE_EQ(estimate(2).speed.units, 2);
   EXPECT_DOUBLE_EQ(estimate(3).speed.units, 2);
   options.share = Share{0, 2};
-  const Estimate half = estimate(1);
+  const JobEstimate half = estimate(1);
   EXPECT_DOUBLE_EQ(half.speed.units, 2);
   EXPECT_DOUBLE_EQ(half.operations, one.operations / 2);
   EXPECT_LT(half.disk_bytes, one.disk_bytes);
@@ -111,7 +111,7 @@ TEST(EstimateTest, OfGroups) {
     return PlanCompression(model, options);
   };
   EXPECT_LT(plan(2).fit_bytes, plan(1).fit_bytes);
-  const Estimate two = EstimateCompression(model, plan(2), out.path(), 1);
+  const JobEstimate two = EstimateCompression(model, plan(2), out.path(), 1);
   EXPECT_DOUBLE_EQ(two.speed.units, 8);
   EXPECT_LE(two.speed.first.experts, 8);
   FitShape half{8, 32, 64, 32, 2};
@@ -133,7 +133,7 @@ TEST(EstimateTest, OnlyWhatIsLeft) {
   options.stop = nullptr;
   const CompressPlan plan = PlanCompression(model, options);
   const auto before = Contents(out.path());
-  const Estimate rest = EstimateCompression(model, plan, out.path(), 1);
+  const JobEstimate rest = EstimateCompression(model, plan, out.path(), 1);
   EXPECT_LT(rest.speed.units, 4);
   EXPECT_GT(rest.speed.units, 0);
   EXPECT_EQ(Contents(out.path()), before);

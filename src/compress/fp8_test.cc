@@ -16,7 +16,7 @@
 #include "mobe/fp8_testing.h"
 #include "mobe/tensors.h"
 
-namespace mobe {
+namespace mobe::compress_fp8_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -378,4 +378,4 @@ TEST_F(Fp8Test, CompressRefusesWhatIsNotFinite) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::compress_fp8_test

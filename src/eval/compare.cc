@@ -51,7 +51,7 @@ CompareReport Compare(const Model& base, const Model& other,
   report.kld_p99 = Percentile(klds, 0.99);
   report.kld_max = klds.back();
   report.top1_agreement =
-      Share(std::count(same_top.begin(), same_top.end(), 1), run.tokens);
+      Proportion(std::count(same_top.begin(), same_top.end(), 1), run.tokens);
   report.perplexity_base = ExpOf(Mean(base_losses));
   report.perplexity_other = ExpOf(Mean(other_losses));
   report.perplexity_ratio = ExpOf(Mean(log_ratios));

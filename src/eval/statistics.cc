@@ -41,7 +41,7 @@ Estimate ExpOf(const Estimate& estimate) {
   return {value, value * estimate.error};
 }
 
-Estimate Share(int64_t count, int64_t n) {
+Estimate Proportion(int64_t count, int64_t n) {
   const double share = static_cast<double>(count) / static_cast<double>(n);
   return {share, std::sqrt(share * (1 - share) / static_cast<double>(n - 1))};
 }

@@ -37,7 +37,7 @@ Estimate Mean(std::span<const double> values);
 Estimate ExpOf(const Estimate& estimate);
 
 // A share of n values: error sqrt(p (1 - p) / (n - 1)).
-Estimate Share(int64_t count, int64_t n);
+Estimate Proportion(int64_t count, int64_t n);
 
 // The value below which `fraction` in [0, 1] of the ascending values lie,
 // interpolated linearly between the two next to position fraction * (n - 1).

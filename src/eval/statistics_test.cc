@@ -77,10 +77,10 @@ TEST(StatisticsTest, ExpOf) {
 }
 
 TEST(StatisticsTest, Share) {
-  const Estimate share = Share(8, 10);
+  const Estimate share = Proportion(8, 10);
   EXPECT_DOUBLE_EQ(share.value, 0.8);
   EXPECT_DOUBLE_EQ(share.error, std::sqrt(0.16 / 9));
-  EXPECT_EQ(Share(10, 10).error, 0);
+  EXPECT_EQ(Proportion(10, 10).error, 0);
 }
 
 TEST(StatisticsTest, Percentile) {

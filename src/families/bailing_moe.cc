@@ -52,7 +52,7 @@ constexpr Dim kQueriesKeysValues = [](const ModelConfig& c) {
 };
 
 #define LAYER "model.layers.{layer}."
-constexpr auto kRows = WithCommonRows({
+constexpr auto kBailingRows = WithCommonRows({
     {Role::kEmbedding, Scope::kModel, "model.word_embeddings.weight", kVocab,
      kHidden},
     {Role::kQueryKeyValue, Scope::kLayer,
@@ -72,6 +72,6 @@ constexpr auto kRows = WithCommonRows({
 // clang-tidy takes a constant of static storage for a variable.
 extern const Family kBailingMoe;  // NOLINT(readability-identifier-naming)
 // NOLINTNEXTLINE(readability-identifier-naming)
-const Family kBailingMoe = {"bailing_moe", ReadConfig, kRows};
+const Family kBailingMoe = {"bailing_moe", ReadConfig, kBailingRows};
 
 }  // namespace mobe

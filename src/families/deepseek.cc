@@ -137,7 +137,7 @@ constexpr When kRouterBiased = [](const ModelConfig& c) {
 
 #define LAYER "model.layers.{layer}."
 #define ATTENTION LAYER "self_attn."
-constexpr auto kRows = WithCommonRows({
+constexpr auto kDeepSeekRows = WithCommonRows({
     {Role::kEmbedding, Scope::kModel, "model.embed_tokens.weight", kVocab,
      kHidden},
     {Role::kQuery, Scope::kLayer, ATTENTION "q_proj.weight", kQueries, kHidden,
@@ -168,9 +168,9 @@ constexpr auto kRows = WithCommonRows({
 // clang-tidy takes a constant of static storage for a variable.
 // NOLINTBEGIN(readability-identifier-naming)
 extern const Family kDeepseekV2, kDeepseekV3, kKimiK2;
-const Family kDeepseekV2 = {"deepseek_v2", ReadV2, kRows};
-const Family kDeepseekV3 = {"deepseek_v3", ReadV3, kRows};
-const Family kKimiK2 = {"kimi_k2", ReadV3, kRows};
+const Family kDeepseekV2 = {"deepseek_v2", ReadV2, kDeepSeekRows};
+const Family kDeepseekV3 = {"deepseek_v3", ReadV3, kDeepSeekRows};
+const Family kKimiK2 = {"kimi_k2", ReadV3, kDeepSeekRows};
 // NOLINTEND(readability-identifier-naming)
 
 }  // namespace mobe

@@ -39,7 +39,7 @@ ModelConfig ReadConfig(const ConfigReader& json) {
 }
 
 #define LAYER "model.layers.{layer}."
-constexpr auto kRows = WithCommonRows({
+constexpr auto kQwenRows = WithCommonRows({
     {Role::kEmbedding, Scope::kModel, "model.embed_tokens.weight", kVocab,
      kHidden},
     {Role::kQuery, Scope::kLayer, LAYER "self_attn.q_proj.weight", kQueries,
@@ -70,6 +70,6 @@ constexpr auto kRows = WithCommonRows({
 // clang-tidy takes a constant of static storage for a variable.
 extern const Family kQwen3Moe;  // NOLINT(readability-identifier-naming)
 // NOLINTNEXTLINE(readability-identifier-naming)
-const Family kQwen3Moe = {"qwen3_moe", ReadConfig, kRows};
+const Family kQwen3Moe = {"qwen3_moe", ReadConfig, kQwenRows};
 
 }  // namespace mobe

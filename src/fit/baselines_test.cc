@@ -9,7 +9,7 @@
 #include "base/parallel.h"
 #include "fit/testing.h"
 
-namespace mobe {
+namespace mobe::baselines_test {
 namespace {
 
 constexpr BaselineShape kShape = {6, 5, 12, 3};
@@ -172,4 +172,4 @@ TEST(BaselinesTest, CalibrationMovesTheError) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::baselines_test

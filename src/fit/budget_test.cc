@@ -4,7 +4,7 @@
 
 #include "fit/testing.h"
 
-namespace mobe {
+namespace mobe::budget_test {
 namespace {
 
 TEST(BudgetTest, PassesAndTimesApart) {
@@ -118,4 +118,4 @@ TEST(BudgetTest, ProbeMeasuresTheWholeFit) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::budget_test

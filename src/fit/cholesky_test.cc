@@ -12,7 +12,7 @@
 
 #include "base/matrix.h"
 
-namespace mobe::internal {
+namespace mobe::internal::cholesky_test {
 namespace {
 
 constexpr double kEps = FLT_EPSILON;
@@ -135,4 +135,4 @@ TEST(CholeskyTest, SolvesForwardAndBackward) {
 }
 
 }  // namespace
-}  // namespace mobe::internal
+}  // namespace mobe::internal::cholesky_test

@@ -10,7 +10,7 @@
 #include "base/parallel.h"
 #include "fit/testing.h"
 
-namespace mobe {
+namespace mobe::fit_test {
 namespace {
 
 constexpr int64_t kExperts = 8;
@@ -238,4 +238,4 @@ TEST_F(FitTest, AIsOptimalForTheStoredBases) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::fit_test

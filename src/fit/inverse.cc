@@ -11,7 +11,7 @@
 namespace mobe::internal {
 namespace {
 
-constexpr int64_t kGrain = 64;  // rows or columns that run together
+constexpr int64_t kInverseGrain = 64;  // rows or columns that run together
 
 // R with R^T R = matrix + damping I. False when that is not positive definite.
 bool Factor(int64_t size, double damping, const Buffer<float>& matrix,
@@ -35,7 +35,7 @@ void InvertDamped(int64_t size, double damping, const Buffer<float>& matrix,
   // ends at row i.
   scratch->root.Resize(size * size);
   float* x = scratch->root.data();
-  ParallelRanges(size, kGrain, [&](int64_t begin, int64_t end) {
+  ParallelRanges(size, kInverseGrain, [&](int64_t begin, int64_t end) {
     for (int64_t row = 0; row < size; ++row) {
       std::fill_n(x + row * size + begin, end - begin, 0.0f);
     }
@@ -46,7 +46,7 @@ void InvertDamped(int64_t size, double damping, const Buffer<float>& matrix,
   // The inverse is X X^T.
   inverse->Resize(size * size);
   float* y = inverse->data();
-  ParallelRanges(size, kGrain, [&](int64_t begin, int64_t end) {
+  ParallelRanges(size, kInverseGrain, [&](int64_t begin, int64_t end) {
     const int64_t corner = begin * size + begin;
     const int64_t left = size - begin;
     Gemm(Trans::kNo, Trans::kYes, end - begin, left, left, x + corner, size,

@@ -7,7 +7,7 @@
 
 #include "fit/fit.h"
 
-namespace mobe {
+namespace mobe::math_test {
 namespace {
 
 Buffer<float> Random(int64_t size, uint64_t seed, float scale = 1) {
@@ -368,4 +368,4 @@ TEST(GroupedSpacesTest, HoldTheDirectionsOfAGroup) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::math_test

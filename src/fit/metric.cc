@@ -26,12 +26,12 @@ constexpr float kRenew = 0.3f;
 constexpr double kDamping = 0.03;
 constexpr double kColumnDamping = 0.03;
 
-constexpr int64_t kGrain = 64;  // rows of a product that run together
+constexpr int64_t kProductGrain = 64;  // rows of a product that run together
 
 // c = a op(b), all [size, size].
 void MultiplySquare(int64_t size, Trans trans_b, const Buffer<float>& a,
                     const Buffer<float>& b, Buffer<float>* c) {
-  ParallelRanges(size, kGrain, [&](int64_t begin, int64_t end) {
+  ParallelRanges(size, kProductGrain, [&](int64_t begin, int64_t end) {
     Gemm(Trans::kNo, trans_b, end - begin, size, size, a.data() + begin * size,
          size, b.data(), size, 0.0f, c->data() + begin * size, size);
   });
@@ -42,7 +42,7 @@ void MultiplySquare(int64_t size, Trans trans_b, const Buffer<float>& a,
 // out) gives rows of the new one from column `begin` on.
 template <class RowsFn>
 void Fade(int64_t size, bool first, const RowsFn& rows, Buffer<float>* mean) {
-  ParallelRanges(size, kGrain, [&](int64_t begin, int64_t end) {
+  ParallelRanges(size, kProductGrain, [&](int64_t begin, int64_t end) {
     thread_local Buffer<float> fresh;
     const int64_t width = size - begin;
     fresh.Resize((end - begin) * width);

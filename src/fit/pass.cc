@@ -20,14 +20,14 @@ namespace {
 // whatever they read, so that the moment of a text must not rule them. For the
 // same reason experts count alike here, whatever their share of the text's
 // tokens. The last solve for A (weighted_solve.h) is what follows the text.
-constexpr float kFloor = 3.0f;
-constexpr int64_t kGrain = 1 << 16;
+constexpr float kMomentFloor = 3.0f;
+constexpr int64_t kSumGrain = 1 << 16;
 
-// H, lower triangular, with H H^T = moment + kFloor I.
+// H, lower triangular, with H H^T = moment + kMomentFloor I.
 Buffer<float> CholeskyOf(int64_t size, const Buffer<float>& moment) {
   Buffer<float> root;
   root.CopyFrom(moment);
-  AddToDiagonal(size, kFloor, root.data());
+  AddToDiagonal(size, kMomentFloor, root.data());
   const int order = static_cast<int>(size);
   // Row-major lower is column-major upper.
   const int info =
@@ -46,8 +46,8 @@ Buffer<float> CholeskyOf(int64_t size, const Buffer<float>& moment) {
 
 double Dot(const float* x, const float* y, int64_t count) {
   double sum = 0;
-  for (int64_t begin = 0; begin < count; begin += kGrain) {
-    sum += cblas_sdot(static_cast<int>(std::min(kGrain, count - begin)),
+  for (int64_t begin = 0; begin < count; begin += kSumGrain) {
+    sum += cblas_sdot(static_cast<int>(std::min(kSumGrain, count - begin)),
                       x + begin, 1, y + begin, 1);
   }
   return sum;

@@ -13,7 +13,7 @@
 #include "fit/weighted_solve.h"
 #include "kernels/gemm.h"
 
-namespace mobe {
+namespace mobe::project_test {
 namespace {
 
 using internal::Projection;
@@ -307,4 +307,4 @@ TEST_F(FitProjectTest, WithAMoment) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::project_test

@@ -8,7 +8,7 @@
 #include "fit/fit.h"
 #include "fit/testing.h"
 
-namespace mobe {
+namespace mobe::variants_test {
 namespace {
 
 using internal::ApplyVariants;
@@ -222,4 +222,4 @@ TEST_F(FitVariantsTest, OptionsThatCannotBe) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::variants_test

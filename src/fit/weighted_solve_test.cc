@@ -9,7 +9,7 @@
 #include "base/parallel.h"
 #include "fit/testing.h"
 
-namespace mobe {
+namespace mobe::weighted_solve_test {
 namespace {
 
 constexpr int64_t kExperts = 4;
@@ -172,4 +172,4 @@ TEST(WeightedSolveTest, SameForAnyNumberOfThreads) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::weighted_solve_test

@@ -9,7 +9,7 @@ namespace mobe::jinja {
 namespace {
 
 template <class Node>
-ExpressionPtr Make(int line, Node node) {
+ExpressionPtr MakeExpression(int line, Node node) {
   return std::make_unique<const Expression>(Expression{std::move(node), line});
 }
 
@@ -30,7 +30,7 @@ ExpressionPtr ExpressionParser::ParseTuple(Condition condition) {
     }
     tuple.items.push_back(parse());
   }
-  return Make(line, std::move(tuple));
+  return MakeExpression(line, std::move(tuple));
 }
 
 ExpressionPtr ExpressionParser::ParseExpression() {
@@ -42,9 +42,9 @@ ExpressionPtr ExpressionParser::ParseExpression() {
     CountLink(&links);
     ExpressionPtr condition = ParseOr();
     ExpressionPtr otherwise = TakeName("else") ? ParseExpression() : nullptr;
-    expression =
-        Make(line, Conditional{std::move(condition), std::move(expression),
-                               std::move(otherwise)});
+    expression = MakeExpression(
+        line, Conditional{std::move(condition), std::move(expression),
+                          std::move(otherwise)});
   }
   return expression;
 }
@@ -63,7 +63,7 @@ ExpressionPtr ExpressionParser::ParseChain(Kind kind, Names operations,
       RefuseSafe(left);
       RefuseSafe(right);
     }
-    left = Make(
+    left = MakeExpression(
         line, Binary{std::move(operation), std::move(left), std::move(right)});
   }
   return left;
@@ -91,7 +91,7 @@ ExpressionPtr ExpressionParser::ParseNot() {
   const int line = Current().line;
   if (!TakeName("not")) return ParseComparison();
   const Level level = Nest();
-  return Make(line, Unary{"not", ParseNot()});
+  return MakeExpression(line, Unary{"not", ParseNot()});
 }
 
 std::string ExpressionParser::TakeComparison() {
@@ -116,7 +116,7 @@ ExpressionPtr ExpressionParser::ParseComparison() {
     comparison.rest.emplace_back(operation, ParseSum());
   }
   if (comparison.rest.empty()) return std::move(comparison.first);
-  return Make(line, std::move(comparison));
+  return MakeExpression(line, std::move(comparison));
 }
 
 ExpressionPtr ExpressionParser::ParseSum() {
@@ -133,7 +133,7 @@ ExpressionPtr ExpressionParser::ParseConcatenation() {
   if (concatenation.parts.size() == 1) {
     return std::move(concatenation.parts.front());
   }
-  return Make(line, std::move(concatenation));
+  return MakeExpression(line, std::move(concatenation));
 }
 
 ExpressionPtr ExpressionParser::ParseProduct() {
@@ -153,7 +153,8 @@ ExpressionPtr ExpressionParser::ParseUnary(bool filters) {
   if (AtOperator("-") || AtOperator("+")) {
     const Level level = Nest();
     std::string operation = Take().text;
-    expression = Make(line, Unary{std::move(operation), ParseUnary(false)});
+    expression =
+        MakeExpression(line, Unary{std::move(operation), ParseUnary(false)});
   } else {
     expression = ParsePrimary();
   }
@@ -171,17 +172,17 @@ ExpressionPtr ExpressionParser::ParsePrimary() {
     case Kind::kString: {
       std::string text;
       while (At(Kind::kString)) text += Take().text;
-      return Make(line, Literal{std::move(text)});
+      return MakeExpression(line, Literal{std::move(text)});
     }
     case Kind::kInteger:
-      return Make(line, Literal{ParseNumber<int64_t>()});
+      return MakeExpression(line, Literal{ParseNumber<int64_t>()});
     case Kind::kFloat:
-      return Make(line, Literal{ParseNumber<double>()});
+      return MakeExpression(line, Literal{ParseNumber<double>()});
     default:
       break;
   }
   if (TakeOperator("(")) {
-    if (TakeOperator(")")) return Make(line, ListDisplay{{}, true});
+    if (TakeOperator(")")) return MakeExpression(line, ListDisplay{{}, true});
     ExpressionPtr inner = ParseTuple(Condition::kYes);
     ExpectOperator(")");
     return inner;
@@ -193,7 +194,7 @@ ExpressionPtr ExpressionParser::ParsePrimary() {
       if (TakeOperator("]")) break;
       list.items.push_back(ParseExpression());
     }
-    return Make(line, std::move(list));
+    return MakeExpression(line, std::move(list));
   }
   if (TakeOperator("{")) return ParseDict(line);
   FailHere(ErrorKind::kCorruptFile, "expected an expression, found {}",
@@ -209,27 +210,30 @@ ExpressionPtr ExpressionParser::ParseDict(int line) {
     ExpectOperator(":");
     dict.items.emplace_back(std::move(key), ParseExpression());
   }
-  return Make(line, std::move(dict));
+  return MakeExpression(line, std::move(dict));
 }
 
 ExpressionPtr ExpressionParser::ParseName() {
   const int line = Current().line;
   const std::string name = Take().text;
-  if (name == "true" || name == "True") return Make(line, Literal{true});
-  if (name == "false" || name == "False") return Make(line, Literal{false});
-  if (name == "none" || name == "None") return Make(line, Literal{None{}});
+  if (name == "true" || name == "True")
+    return MakeExpression(line, Literal{true});
+  if (name == "false" || name == "False")
+    return MakeExpression(line, Literal{false});
+  if (name == "none" || name == "None")
+    return MakeExpression(line, Literal{None{}});
   if (Contains({"varargs", "kwargs", "caller", "self", "super"}, name)) {
     FailHere(ErrorKind::kUnsupported, "{} is not supported", name);
   }
   if (name != "loop") {
     scopes_.Read(name);
-    return Make(line, Name{name});
+    return MakeExpression(line, Name{name});
   }
   if (!AtOperator(".") || Next().kind != Kind::kName) {
-    return Make(line, LoopAttribute{});
+    return MakeExpression(line, LoopAttribute{});
   }
   Take();
-  return Make(line, LoopAttribute{ExpectAnyName()});
+  return MakeExpression(line, LoopAttribute{ExpectAnyName()});
 }
 
 template <class Number>
@@ -253,12 +257,14 @@ ExpressionPtr ExpressionParser::ParsePostfix(ExpressionPtr expression,
     if (TakeOperator(".")) {
       CountLink(links);
       if (At(Kind::kInteger)) {
-        ExpressionPtr key = Make(line, Literal{ParseNumber<int64_t>()});
-        expression = Make(line, Item{std::move(expression), std::move(key)});
+        ExpressionPtr key =
+            MakeExpression(line, Literal{ParseNumber<int64_t>()});
+        expression =
+            MakeExpression(line, Item{std::move(expression), std::move(key)});
       } else {
         std::string name = ExpectAnyName();
-        expression =
-            Make(line, Attribute{std::move(expression), std::move(name)});
+        expression = MakeExpression(
+            line, Attribute{std::move(expression), std::move(name)});
       }
     } else if (TakeOperator("[")) {
       CountLink(links);
@@ -266,7 +272,7 @@ ExpressionPtr ExpressionParser::ParsePostfix(ExpressionPtr expression,
     } else if (AtOperator("(")) {
       CountLink(links);
       CallArguments arguments = ParseArguments();
-      expression = Make(
+      expression = MakeExpression(
           line, CallExpression{std::move(expression), std::move(arguments)});
     } else {
       return expression;
@@ -281,14 +287,14 @@ ExpressionPtr ExpressionParser::ParseSubscript(ExpressionPtr object, int line) {
   };
   ExpressionPtr start = part();
   if (start != nullptr && TakeOperator("]")) {
-    return Make(line, Item{std::move(object), std::move(start)});
+    return MakeExpression(line, Item{std::move(object), std::move(start)});
   }
   ExpectOperator(":");
   ExpressionPtr stop = part();
   ExpressionPtr step = TakeOperator(":") ? part() : nullptr;
   ExpectOperator("]");
-  return Make(line, Slice{std::move(object), std::move(start), std::move(stop),
-                          std::move(step)});
+  return MakeExpression(line, Slice{std::move(object), std::move(start),
+                                    std::move(stop), std::move(step)});
 }
 
 CallArguments ExpressionParser::ParseArguments() {
@@ -344,7 +350,7 @@ ExpressionPtr ExpressionParser::ParseFilter(ExpressionPtr value) {
   const int line = Current().line;
   Filter filter{std::move(value), ExpectAnyName(), {}};
   if (AtOperator("(")) filter.arguments = ParseArguments();
-  return Make(line, std::move(filter));
+  return MakeExpression(line, std::move(filter));
 }
 
 // Behind its "is".
@@ -359,9 +365,9 @@ ExpressionPtr ExpressionParser::ParseTest(ExpressionPtr value) {
     int links = 0;
     test.arguments.positional.push_back(ParsePostfix(ParsePrimary(), &links));
   }
-  ExpressionPtr expression = Make(line, std::move(test));
+  ExpressionPtr expression = MakeExpression(line, std::move(test));
   if (!negated) return expression;
-  return Make(line, Unary{"not", std::move(expression)});
+  return MakeExpression(line, Unary{"not", std::move(expression)});
 }
 
 // An argument may stand without parentheses: `is divisibleby 3`.

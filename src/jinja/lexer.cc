@@ -11,8 +11,6 @@
 namespace mobe::jinja {
 namespace {
 
-using Kind = Token::Kind;
-
 constexpr size_t kMaxName = 100;
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
@@ -55,12 +53,12 @@ class Lexer {
       if (tag == '#') {
         Comment();
       } else if (tag == '{') {
-        Tag(Kind::kPrintBegin, Kind::kPrintEnd, "}}");
+        Tag(Token::Kind::kPrintBegin, Token::Kind::kPrintEnd, "}}");
       } else if (!Raw()) {
-        Tag(Kind::kStatementBegin, Kind::kStatementEnd, "%}");
+        Tag(Token::Kind::kStatementBegin, Token::Kind::kStatementEnd, "%}");
       }
     }
-    Add(Kind::kEnd, "");
+    Add(Token::Kind::kEnd, "");
     return std::move(tokens_);
   }
 
@@ -101,12 +99,12 @@ class Lexer {
     Take(rest_.size() - python::Strip(rest_, python::Sides::kLeft).size());
   }
 
-  void Add(Kind kind, std::string_view text) {
+  void Add(Token::Kind kind, std::string_view text) {
     tokens_.push_back({kind, std::string(text), line_});
   }
 
   void AddText(std::string_view text) {
-    if (!text.empty()) Add(Kind::kText, text);
+    if (!text.empty()) Add(Token::Kind::kText, text);
   }
 
   // Behind the "{x" of a tag; a blank for none.
@@ -210,7 +208,7 @@ class Lexer {
     }
   }
 
-  void Tag(Kind begin, Kind end, std::string_view end_text) {
+  void Tag(Token::Kind begin, Token::Kind end, std::string_view end_text) {
     Add(begin, "");
     const int begin_line = line_;
     std::string open;  // brackets
@@ -226,8 +224,8 @@ class Lexer {
     }
   }
 
-  bool TakeTagEnd(Kind end, std::string_view end_text) {
-    if (end == Kind::kStatementEnd) {
+  bool TakeTagEnd(Token::Kind end, std::string_view end_text) {
+    if (end == Token::Kind::kStatementEnd) {
       const int line = line_;
       if (!TakeBlockEnd(end_text)) return false;
       tokens_.push_back({end, "", line});
@@ -248,13 +246,13 @@ class Lexer {
     if (IsDigit(c)) return TakeNumber();
     if (c == '\'' || c == '"') return TakeString(c);
     if (IsNameCharacter(c)) {
-      const auto end = std::ranges::find_if_not(rest_, IsNameCharacter);
-      const auto size = static_cast<size_t>(end - rest_.begin());
+      const auto size = static_cast<size_t>(
+          std::ranges::find_if_not(rest_, IsNameCharacter) - rest_.begin());
       if (size > kMaxName) {
         FailAt(ErrorKind::kUnsupported, "a name of more than {} characters",
                kMaxName);
       }
-      Add(Kind::kName, rest_.substr(0, size));
+      Add(Token::Kind::kName, rest_.substr(0, size));
       Take(size);
       return;
     }
@@ -265,7 +263,7 @@ class Lexer {
     for (const std::string_view op : kOperators) {
       if (!rest_.starts_with(op)) continue;
       Balance(op.front(), open);
-      Add(Kind::kOperator, op);
+      Add(Token::Kind::kOperator, op);
       Take(op.size());
       return;
     }
@@ -298,7 +296,7 @@ class Lexer {
     };
     // "a.0.b" is an item of an item, not a number of its own.
     const bool behind_point = !tokens_.empty() &&
-                              tokens_.back().kind == Kind::kOperator &&
+                              tokens_.back().kind == Token::Kind::kOperator &&
                               tokens_.back().text == ".";
     if (!behind_point && at(size) == '.' && IsDigit(at(size + 1))) {
       size = Digits(size + 1);
@@ -317,7 +315,8 @@ class Lexer {
              "only plain decimal numbers are supported, found {}",
              Excerpt(rest_.substr(0, size + 1)));
     }
-    Add(is_float ? Kind::kFloat : Kind::kInteger, rest_.substr(0, size));
+    Add(is_float ? Token::Kind::kFloat : Token::Kind::kInteger,
+        rest_.substr(0, size));
     Take(size);
   }
 
@@ -336,7 +335,7 @@ class Lexer {
       if (Take(1).front() == quote) break;
       TakeEscape(&text);
     }
-    tokens_.push_back({Kind::kString, std::move(text), line});
+    tokens_.push_back({Token::Kind::kString, std::move(text), line});
   }
 
   // Behind a backslash, as in Python's literals. Bytes of a character that

@@ -115,7 +115,7 @@ Value RemoveEnd(Call& call) {
 }
 
 template <std::string (*convert)(std::string_view)>
-Value Convert(Call& call) {
+Value ConvertSelf(Call& call) {
   Bind(call, {"self"}, 1);
   call.runtime().Spend(Self(call).size());
   return call.Text(convert(Self(call)));
@@ -124,7 +124,7 @@ Value Convert(Call& call) {
 // Word by word.
 Value TitleOfText(Call& call) {
   call.runtime().Spend(CheckedMul(Self(call).size(), kStep).value_or(kMaxWork));
-  return Convert<python::Title>(call);
+  return ConvertSelf<python::Title>(call);
 }
 
 Value JoinWithText(Call& call) {
@@ -243,14 +243,14 @@ Value IndexInList(Call& call) {
 }
 
 constexpr NamedFunction kOfText[] = {
-    {"capitalize", Convert<python::Capitalize>},
+    {"capitalize", ConvertSelf<python::Capitalize>},
     {"count", CountInText},
     {"endswith", Begins<true>},
     {"find", FindInText},
     {"isdigit", AllCharacters<python::IsDigit>},
     {"isspace", AllCharacters<python::IsSpace>},
     {"join", JoinWithText},
-    {"lower", Convert<python::Lower>},
+    {"lower", ConvertSelf<python::Lower>},
     {"lstrip", StripText<Sides::kLeft>},
     {"removeprefix", RemoveEnd<false>},
     {"removesuffix", RemoveEnd<true>},
@@ -262,7 +262,7 @@ constexpr NamedFunction kOfText[] = {
     {"startswith", Begins<false>},
     {"strip", StripText<Sides::kBoth>},
     {"title", TitleOfText},
-    {"upper", Convert<python::Upper>},
+    {"upper", ConvertSelf<python::Upper>},
 };
 constexpr NamedFunction kOfMapping[] = {
     {"get", GetOfMapping},

@@ -8,7 +8,7 @@ namespace {
 using StatementPtr = std::unique_ptr<const Statement>;
 
 template <class Node>
-StatementPtr Make(int line, Node node) {
+StatementPtr MakeStatement(int line, Node node) {
   return std::make_unique<const Statement>(Statement{std::move(node), line});
 }
 
@@ -30,10 +30,11 @@ class Parser : private ExpressionParser {
     for (;;) {
       const int line = Current().line;
       if (At(Kind::kText)) {
-        block.push_back(Make(line, Text{Take().text}));
+        block.push_back(MakeStatement(line, Text{Take().text}));
       } else if (At(Kind::kPrintBegin)) {
         Take();
-        block.push_back(Make(line, Print{ParseTuple(Condition::kYes)}));
+        block.push_back(
+            MakeStatement(line, Print{ParseTuple(Condition::kYes)}));
         Expect(Kind::kPrintEnd, "}}");
       } else if (At(Kind::kEnd)) {
         if (ends.size() > 0) {
@@ -62,15 +63,15 @@ class Parser : private ExpressionParser {
 
   StatementPtr ParseStatement() {
     const int line = Current().line;
-    if (TakeName("if")) return Make(line, ParseIf());
-    if (TakeName("for")) return Make(line, ParseFor());
+    if (TakeName("if")) return MakeStatement(line, ParseIf());
+    if (TakeName("for")) return MakeStatement(line, ParseFor());
     if (TakeName("set")) return ParseSet(line);
-    if (TakeName("with")) return Make(line, ParseWith());
+    if (TakeName("with")) return MakeStatement(line, ParseWith());
     if (TakeName("generation")) {
       EndStatement();
       Generation generation{ParseScope({"endgeneration"}, /*in_loop=*/false)};
       EndBlock();
-      return Make(line, std::move(generation));
+      return MakeStatement(line, std::move(generation));
     }
     if (AtName("macro")) {
       if (!at_top_) {
@@ -78,14 +79,14 @@ class Parser : private ExpressionParser {
                  "a macro within another block than if is not supported");
       }
       Take();
-      return Make(line, ParseMacro());
+      return MakeStatement(line, ParseMacro());
     }
     if (AtName("break") || AtName("continue")) {
       if (!in_loop_) {
         FailHere(ErrorKind::kCorruptFile, "{} outside of a loop", Found());
       }
-      if (Take().text == "break") return Make(line, Break{});
-      return Make(line, Continue{});
+      if (Take().text == "break") return MakeStatement(line, Break{});
+      return MakeStatement(line, Continue{});
     }
     FailAtTag();
   }
@@ -164,7 +165,7 @@ class Parser : private ExpressionParser {
     if (TakeOperator("=")) {
       ExpressionPtr value = ParseTuple(Condition::kYes);
       Note(target);
-      return Make(line, Set{std::move(target), std::move(value)});
+      return MakeStatement(line, Set{std::move(target), std::move(value)});
     }
     if (target.tuple) {
       FailHere(ErrorKind::kCorruptFile, "expected =, found {}", Found());
@@ -177,7 +178,7 @@ class Parser : private ExpressionParser {
     EndStatement();
     node.body = ParseScope({"endset"}, /*in_loop=*/false);
     EndBlock();
-    return Make(line, std::move(node));
+    return MakeStatement(line, std::move(node));
   }
 
   void Note(const Target& target) {

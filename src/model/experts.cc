@@ -5,12 +5,10 @@
 #include <span>
 
 #include "base/parallel.h"
+#include "model/token_grain.h"
 
 namespace mobe {
 namespace {
-
-// Tokens, or pairs, that one task of an element-wise loop handles.
-constexpr int64_t kTokenGrain = 8;
 
 void RunRouter(const ModelConfig& c, const LayerWeights& w, const float* x,
                int64_t tokens, MlpScratch* s) {

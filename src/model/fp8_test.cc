@@ -6,7 +6,7 @@
 #include "mobe/fp8_testing.h"
 #include "model/test_models.h"
 
-namespace mobe {
+namespace mobe::model_fp8_test {
 namespace {
 
 constexpr int64_t kTokens = 24;
@@ -61,4 +61,4 @@ TEST_P(Fp8RunTest, DecodeReadsOneByteAWeight) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::model_fp8_test

@@ -4,6 +4,7 @@
 #include "model/attention.h"
 #include "model/causal_softmax.h"
 #include "model/norm.h"
+#include "model/token_grain.h"
 
 namespace mobe {
 namespace {
@@ -12,8 +13,6 @@ namespace {
 // task computes: enough for a product to run well, and a bound on its memory
 // of kScoreRows * context floats.
 constexpr int64_t kScoreRows = 64;
-// Tokens that one task of an element-wise loop handles.
-constexpr int64_t kTokenGrain = 8;
 
 void AddBias(const std::vector<float>& bias, float* row) {
   for (size_t j = 0; j < bias.size(); ++j) row[j] += bias[j];

@@ -20,6 +20,7 @@
 #include "model/attention.h"
 #include "model/causal_softmax.h"
 #include "model/norm.h"
+#include "model/token_grain.h"
 
 namespace mobe::internal {
 namespace {
@@ -31,8 +32,6 @@ constexpr float kLatentEps = 1e-6f;
 // context floats, and small enough that the heads of one token are several
 // tasks.
 constexpr int64_t kRows = 16;
-// Tokens that one task of an element-wise loop handles.
-constexpr int64_t kTokenGrain = 8;
 
 // The sizes of one call.
 struct Sizes {

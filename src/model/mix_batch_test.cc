@@ -9,7 +9,7 @@
 
 #include "base/parallel.h"
 
-namespace mobe {
+namespace mobe::mix_batch_test {
 namespace {
 
 std::vector<float> Random(int64_t count, uint32_t seed) {
@@ -182,4 +182,4 @@ TEST(StoredBasesTest, Bytes) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::mix_batch_test

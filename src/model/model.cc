@@ -10,15 +10,14 @@
 #include "model/experts.h"
 #include "model/norm.h"
 #include "model/rope.h"
+#include "model/token_grain.h"
 
 namespace mobe {
 namespace {
 
 // Tokens that pass through all layers together. Bounds the scratch memory of a
 // long prompt; large enough that each of 128 experts still sees dozens.
-constexpr int64_t kChunk = 1024;
-// Tokens that one task of an element-wise loop handles.
-constexpr int64_t kTokenGrain = 8;
+constexpr int64_t kPromptChunk = 1024;
 
 void AddStopIds(const ConfigReader& config, std::set<int32_t>* ids) {
   constexpr const char* kKey = "eos_token_id";
@@ -116,8 +115,8 @@ void Model::Forward(std::span<const int32_t> tokens, KvCache* cache,
          c.vocab_size);
   }
   cache->CheckRoom(count);
-  for (int64_t begin = 0; begin < count; begin += kChunk) {
-    const int64_t chunk = std::min(kChunk, count - begin);
+  for (int64_t begin = 0; begin < count; begin += kPromptChunk) {
+    const int64_t chunk = std::min(kPromptChunk, count - begin);
     RunLayers(
         tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(chunk)),
         cache, observe);

@@ -12,7 +12,7 @@
 #include "base/parallel.h"
 #include "model/test_models.h"
 
-namespace mobe {
+namespace mobe::model_test {
 namespace {
 
 constexpr int64_t kTokens = 24;  // of each golden sequence
@@ -268,4 +268,4 @@ TEST(StopIdsTest, ReadsIdsOfBothConfigs) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::model_test

@@ -13,7 +13,7 @@
 #include "mobe/moments_file.h"
 #include "model/test_models.h"
 
-namespace mobe {
+namespace mobe::moments_test {
 namespace {
 
 constexpr int64_t kContext = 20;
@@ -237,4 +237,4 @@ TEST(MomentsTest, TargetsGetThemScaled) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::moments_test

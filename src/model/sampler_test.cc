@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 
-namespace mobe {
+namespace mobe::sampler_test {
 namespace {
 
 using testing::DoubleNear;
@@ -148,4 +148,4 @@ TEST(SamplerTest, OptionsOutOfRangeAreRefused) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::sampler_test

@@ -6,7 +6,7 @@
 
 #include "model/test_models.h"
 
-namespace mobe {
+namespace mobe::weights_test {
 namespace {
 
 constexpr int64_t kTokens = 24;
@@ -94,4 +94,4 @@ TEST(DecodeBytesTest, CountsWhatOneTokenReads) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::weights_test

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-namespace mobe {
+namespace mobe::bpe_test {
 namespace {
 
 using Ids = std::vector<int32_t>;
@@ -62,4 +62,4 @@ TEST(BpeTest, LongPiecesDoNotTakeQuadraticTime) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::bpe_test

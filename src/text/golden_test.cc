@@ -19,7 +19,7 @@
 #include "text/stream_decoder.h"
 #include "text/tokenizer.h"
 
-namespace mobe {
+namespace mobe::text_golden_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -259,4 +259,4 @@ TEST_F(SharedTokenizerTest, WikiText2) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::text_golden_test

@@ -11,7 +11,7 @@
 #include "base/testing.h"
 #include "text/tokenizer.h"
 
-namespace mobe {
+namespace mobe::kimi_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -128,4 +128,4 @@ TEST(KimiTest, ChunksAreOfCharacters) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::kimi_test

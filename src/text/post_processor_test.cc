@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 
-namespace mobe {
+namespace mobe::post_processor_test {
 namespace {
 
 using Ids = std::vector<int32_t>;
@@ -81,4 +81,4 @@ TEST(PostProcessorTest, ConfigHasTheLastWord) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::post_processor_test
