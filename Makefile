@@ -2,7 +2,7 @@
 JOBS := $(shell nproc)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-large lint format bench tsan fuzz clean
+.PHONY: help setup build demo test test-large faults lint format bench tsan fuzz clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,6 +23,9 @@ test: setup ## Build release and ASan+UBSan, run every test
 test-large: build ## Compress and run a layer of each model at full width
 	scripts/venv.sh
 	build/venv/bin/python scripts/test_large.py
+
+faults: build ## Damage, kill and starve the program (FAULTS='--only kills --count 50')
+	tests/faults/faults.py $(FAULTS)
 
 lint: setup ## Check format and clang-tidy
 	scripts/lint.sh

@@ -69,7 +69,11 @@ class Ended:
 
 def start(command, prefix=(), **options):
     """Begins `command` (a string, without the program) in a session of its own."""
-    defaults = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    defaults = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+    }
     return subprocess.Popen(
         [*prefix, str(PROGRAM), *shlex.split(command)],
         **{**defaults, **options},
@@ -117,9 +121,17 @@ def difference(found, expected):
     parts = [
         ("lacks", expected.keys() - found.keys()),
         ("has besides", found.keys() - expected.keys()),
-        ("other bytes in", {n for n in found.keys() & expected.keys() if found[n] != expected[n]}),
+        (
+            "other bytes in",
+            {n for n in found.keys() & expected.keys() if found[n] != expected[n]},
+        ),
     ]
-    return "; ".join(f"{what} {', '.join(sorted(names))}" for what, names in parts if names) or None
+    return (
+        "; ".join(
+            f"{what} {', '.join(sorted(names))}" for what, names in parts if names
+        )
+        or None
+    )
 
 
 @dataclass
@@ -135,16 +147,29 @@ class World:
     def __post_init__(self):
         inputs = self.folder / "in"
         inputs.mkdir()
-        names = {"model": "model", "fp8": "fp8", "text": "text.txt", "ids": "ids.json",
-                 "part0": "part0", "part1": "part1", "factored": "factored"}
+        names = {
+            "model": "model",
+            "fp8": "fp8",
+            "text": "text.txt",
+            "ids": "ids.json",
+            "part0": "part0",
+            "part1": "part1",
+            "factored": "factored",
+        }
         self.files = {key: inputs / name for key, name in names.items()}
         make_model(MODELS / "qwen3_moe", self.files["model"])
         make_model(MODELS / "deepseek_v3_fp8", self.files["fp8"])
-        words = random.Random(1).choices("the of a model and to in castle was".split(), k=400)
+        words = random.Random(1).choices(
+            "the of a model and to in castle was".split(), k=400
+        )
         self.files["text"].write_text(" ".join(words) + "\n")
-        self.files["ids"].write_text(json.dumps([[1, 2, 3, 5, 8], [13, 21, 34, 55, 89]]))
+        self.files["ids"].write_text(
+            json.dumps([[1, 2, 3, 5, 8], [13, 21, 34, 55, 89]])
+        )
         for i in (0, 1):
-            must(self.command(f"compress {{model}} {{part{i}}} --passes 3 --shard {i}/2"))
+            must(
+                self.command(f"compress {{model}} {{part{i}}} --passes 3 --shard {i}/2")
+            )
         must(self.command("compress {model} {factored} --passes 3"))
         self.inputs = contents(inputs)
 
@@ -203,10 +228,14 @@ def make_model(source, target):
 def must(command):
     """Runs what has to succeed for anything to be tried."""
     if not PROGRAM.exists():
-        raise SystemExit(f"faults: {PROGRAM} is absent: make build, or name one in MOBE")
+        raise SystemExit(
+            f"faults: {PROGRAM} is absent: make build, or name one in MOBE"
+        )
     ended = run(command)
     if ended.code != 0:
-        raise SystemExit(f"faults: `mobe {command}` fails undisturbed ({ended.code}): {ended.err}")
+        raise SystemExit(
+            f"faults: `mobe {command}` fails undisturbed ({ended.code}): {ended.err}"
+        )
 
 
 def pick(table, seed, number):

@@ -73,9 +73,16 @@ def a_dangling_link(path):
 
 SPECIAL = (a_fifo, a_folder, a_device, a_terminal, a_dangling_link)
 MEMBERS = (
-    "config.json", "model-00002-of-00003.safetensors", "model.safetensors.index.json",
-    "tokenizer.json", "tokenizer_config.json", "generation_config.json", "README.md",
-    "chat_template.jinja", "additional_chat_templates/tool_use.jinja", "extra.txt",
+    "config.json",
+    "model-00002-of-00003.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "README.md",
+    "chat_template.jinja",
+    "additional_chat_templates/tool_use.jinja",
+    "extra.txt",
 )
 
 
@@ -93,9 +100,14 @@ def member(world, rng, folder, name, special, command):
     said = name.split("/")[-1] in ended.err + ended.out
     if ended.code == 1 and not said and "additional" not in name:
         return what, f"does not name it: {ended.err}"
-    if ended.code == 0 and special is a_dangling_link and not said:
+    read = "generate" not in command or name.endswith(("config.json", "tokenizer.json"))
+    if ended.code == 0 and special is a_dangling_link and read and not said:
         return what, "exit code 0, and not a word on it"
-    bad = [n for n, is_ in contents(folder / "out").items() if is_.startswith(("link", "special"))]
+    bad = [
+        n
+        for n, is_ in contents(folder / "out").items()
+        if is_.startswith(("link", "special"))
+    ]
     return what, f"copied as such: {bad}" if bad else None
 
 
@@ -105,7 +117,9 @@ def odd_name(world, rng, folder, name):
     shutil.copytree(world.files["model"], model)
     with open(os.path.join(os.fsencode(model), name), "w") as file:
         file.write("aside\n")
-    command = world.command(JOBS["compress"].replace("{model}", str(model)), folder / "out")
+    command = world.command(
+        JOBS["compress"].replace("{model}", str(model)), folder / "out"
+    )
     ended = run(command)
     what = f"a side file {name}: `mobe {command}`"
     raw = set(ended.out + ended.err) - {"\n"}
@@ -115,7 +129,9 @@ def odd_name(world, rng, folder, name):
         return what, ended.problem()
     verify = world.command(f"verify {{out}} --against {model}", folder / "out")
     ended = run(verify)
-    return what, ended.problem() if ended.code == 0 else f"{verify}: {ended.err} {ended.out}"
+    return what, (
+        ended.problem() if ended.code == 0 else f"{verify}: {ended.err} {ended.out}"
+    )
 
 
 def piped(world, rng, folder, template, by):
@@ -127,11 +143,15 @@ def piped(world, rng, folder, template, by):
     (folder / "out").unlink(missing_ok=True)
     if by == "stdin":
         command = world.command(template.replace(key, "/dev/stdin"), folder / "out")
-        with open(source) as text, subprocess.Popen(["cat"], stdin=text, stdout=-1) as cat:
+        with open(source) as text, subprocess.Popen(
+            ["cat"], stdin=text, stdout=-1
+        ) as cat:
             ended = run(command, stdin=cat.stdout)
     else:
         os.mkfifo(folder / "fifo")
-        command = world.command(template.replace(key, str(folder / "fifo")), folder / "out")
+        command = world.command(
+            template.replace(key, str(folder / "fifo")), folder / "out"
+        )
         process = start(command)
         writer = subprocess.Popen(["sh", "-c", f"cat {source} >{folder}/fifo"])
         ended = finish(process, command)
@@ -230,7 +250,9 @@ def overwrites(world, rng, folder, template):
     (inputs / "model/link.html").symlink_to(inputs / "model/README.md")
     os.link(inputs / "model/README.md", inputs / "model/hard.html")
     before = contents(inputs)
-    command = world.command(template, folder / "out").replace(str(world.folder / "in"), str(inputs))
+    command = world.command(template, folder / "out").replace(
+        str(world.folder / "in"), str(inputs)
+    )
     ended = run(command)
     what = f"`mobe {command}`"
     changed = difference(contents(inputs), before)
@@ -242,26 +264,69 @@ TEXTS = (
     "generate {model} --prompt-file {text} --max-tokens 2",
     "logits {model} --ids {ids} --out {out}",
 )
-CLOSED = ("<&-", ">&-", "2>&-", "<&- >&- 2>&-", ">&- 2>&-", ">/dev/full", "2>/dev/full",
-          ">/dev/full 2>/dev/full")
+CLOSED = (
+    "<&-",
+    ">&-",
+    "2>&-",
+    "<&- >&- 2>&-",
+    ">&- 2>&-",
+    ">/dev/full",
+    "2>/dev/full",
+    ">/dev/full 2>/dev/full",
+)
 CASES = [
     *((closed, *c) for c in itertools.product([*JOBS, *PRINTING, "chat"], CLOSED)),
-    *((member, *c) for c in itertools.product(
-        MEMBERS, SPECIAL, (JOBS["compress"], JOBS["svd"], PRINTING["generate"]))),
-    *((odd_name, name) for name in (
-        b"\xff\xfe.txt", b"\x1b[31mred.txt", b"new\nline.txt", b"a b'c\"d.txt", b"\xc2\x9b.txt",
-        "größe.txt".encode(), b"-o.txt", b"x" * 250 + b".txt")),
+    *(
+        (member, *c)
+        for c in itertools.product(
+            MEMBERS, SPECIAL, (JOBS["compress"], JOBS["svd"], PRINTING["generate"])
+        )
+    ),
+    *(
+        (odd_name, name)
+        for name in (
+            b"\xff\xfe.txt",
+            b"\x1b[31mred.txt",
+            b"new\nline.txt",
+            b"a b'c\"d.txt",
+            b"\xc2\x9b.txt",
+            "größe.txt".encode(),
+            b"-o.txt",
+            b"x" * 250 + b".txt",
+        )
+    ),
     *((piped, *c) for c in itertools.product(TEXTS, ("stdin", "fifo"))),
-    *((endless, t, d) for t in (
-        "perplexity {model} {device}", "logits {model} --ids {device} --out {out}",
-        "compress {model} {out} --passes 2 --calibrate {device}",
-        "generate {model} --prompt-file {device}", "chat {model} --messages {device}",
-        "chat {model} --template {device}") for d in ("/dev/zero", "/dev/urandom", "/dev")),
-    *((onto_special, *c) for c in itertools.product(
-        (JOBS["report"], JOBS["logits"], JOBS["moments"], JOBS["compress"]),
-        (a_fifo, a_dangling_link))),
-    *((shrinks, name) for name in ("compress", "calibrated", "svd", "verify", "perplexity",
-                                   "generate") * 5),
+    *(
+        (endless, t, d)
+        for t in (
+            "perplexity {model} {device}",
+            "logits {model} --ids {device} --out {out}",
+            "compress {model} {out} --passes 2 --calibrate {device}",
+            "generate {model} --prompt-file {device}",
+            "chat {model} --messages {device}",
+            "chat {model} --template {device}",
+        )
+        for d in ("/dev/zero", "/dev/urandom", "/dev")
+    ),
+    *(
+        (onto_special, *c)
+        for c in itertools.product(
+            (JOBS["report"], JOBS["logits"], JOBS["moments"], JOBS["compress"]),
+            (a_fifo, a_dangling_link),
+        )
+    ),
+    *(
+        (shrinks, name)
+        for name in (
+            "compress",
+            "calibrated",
+            "svd",
+            "verify",
+            "perplexity",
+            "generate",
+        )
+        * 5
+    ),
     *((overwrites, template) for template in OVERWRITING),
 ]
 COUNT = len(CASES)

@@ -22,10 +22,23 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { WRITE, OPEN, MKDIR, RENAME, UNLINK, CLOSE, FSYNC, TRUNCATE, MMAP, THREAD, MALLOC, CALLS };
+enum {
+  WRITE,
+  OPEN,
+  MKDIR,
+  RENAME,
+  UNLINK,
+  CLOSE,
+  FSYNC,
+  TRUNCATE,
+  MMAP,
+  THREAD,
+  MALLOC,
+  CALLS
+};
 static const char* const kNames[CALLS] = {
-    "write", "open", "mkdir", "rename", "unlink", "close",
-    "fsync", "ftruncate", "mmap", "pthread_create", "malloc"};
+    "write", "open",      "mkdir", "rename",         "unlink", "close",
+    "fsync", "ftruncate", "mmap",  "pthread_create", "malloc"};
 
 struct Line {
   char name[24];
@@ -38,7 +51,8 @@ static uint64_t at;
 
 static int Now(int call) {
   if (lines == NULL) return 0;
-  if (atomic_fetch_add(&lines[call].count, 1) + 1 != at || call != wanted) return 0;
+  if (atomic_fetch_add(&lines[call].count, 1) + 1 != at || call != wanted)
+    return 0;
   if (what < 0) {
     kill(getpid(), -what);
     return 0;
@@ -51,10 +65,13 @@ static void Begin(void) {
   const char* file = getenv("FAULT_COUNTS");
   const char* name = getenv("FAULT_CALL");
   if (file == NULL) return;
-  const int fd = (int)syscall(SYS_openat, AT_FDCWD, file, O_RDWR | O_CREAT, 0666);
-  if (fd < 0 || syscall(SYS_ftruncate, fd, sizeof(struct Line) * CALLS) != 0) abort();
-  struct Line* map = (struct Line*)syscall(SYS_mmap, NULL, sizeof(struct Line) * CALLS,
-                                           PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  const int fd =
+      (int)syscall(SYS_openat, AT_FDCWD, file, O_RDWR | O_CREAT, 0666);
+  if (fd < 0 || syscall(SYS_ftruncate, fd, sizeof(struct Line) * CALLS) != 0)
+    abort();
+  struct Line* map =
+      (struct Line*)syscall(SYS_mmap, NULL, sizeof(struct Line) * CALLS,
+                            PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   syscall(SYS_close, fd);
   for (int i = 0; i < CALLS; ++i) {
     strcpy(map[i].name, kNames[i]);
@@ -73,41 +90,56 @@ static int Main(int argc, char** argv, char** env) {
   return real_main(argc, argv, env);
 }
 int __libc_start_main(int (*main)(int, char**, char**), int argc, char** argv,
-                      void (*init)(void), void (*fini)(void), void (*rtld)(void), void* stack) {
-  int (*next)(int (*)(int, char**, char**), int, char**, void (*)(void), void (*)(void),
-              void (*)(void), void*) = dlsym(RTLD_NEXT, "__libc_start_main");
+                      void (*init)(void), void (*fini)(void),
+                      void (*rtld)(void), void* stack) {
+  int (*next)(int (*)(int, char**, char**), int, char**, void (*)(void),
+              void (*)(void), void (*)(void), void*) =
+      dlsym(RTLD_NEXT, "__libc_start_main");
   real_main = main;
   return next(Main, argc, argv, init, fini, rtld, stack);
 }
 
 // The real one, without a lock at each call: two threads look up the same.
-#define NEXT(name)                                          \
-  static __typeof__(name)* next;                            \
+#define NEXT(name)               \
+  static __typeof__(name)* next; \
   if (next == NULL) next = dlsym(RTLD_NEXT, #name)
-#define WRAP(call, failed, type, name, parameters, ...)     \
-  type name parameters {                                    \
-    NEXT(name);                                             \
-    return Now(call) ? failed : next(__VA_ARGS__);          \
+#define WRAP(call, failed, type, name, parameters, ...) \
+  type name parameters {                                \
+    NEXT(name);                                         \
+    return Now(call) ? failed : next(__VA_ARGS__);      \
   }
 
 WRAP(WRITE, -1, ssize_t, write, (int fd, const void* p, size_t n), fd, p, n)
-WRAP(WRITE, -1, ssize_t, pwrite, (int fd, const void* p, size_t n, off_t o), fd, p, n, o)
-WRAP(WRITE, -1, ssize_t, pwrite64, (int fd, const void* p, size_t n, off64_t o), fd, p, n, o)
+WRAP(WRITE, -1, ssize_t, pwrite, (int fd, const void* p, size_t n, off_t o), fd,
+     p, n, o)
+WRAP(WRITE, -1, ssize_t, pwrite64, (int fd, const void* p, size_t n, off64_t o),
+     fd, p, n, o)
 WRAP(MKDIR, -1, int, mkdir, (const char* path, mode_t mode), path, mode)
 WRAP(RENAME, -1, int, rename, (const char* from, const char* to), from, to)
-WRAP(RENAME, -1, int, renameat2, (int f, const char* from, int t, const char* to, unsigned g), f, from, t, to, g)
+WRAP(RENAME, -1, int, renameat2,
+     (int f, const char* from, int t, const char* to, unsigned g), f, from, t,
+     to, g)
 WRAP(RENAME, -1, int, link, (const char* from, const char* to), from, to)
-WRAP(RENAME, -1, int, linkat, (int f, const char* from, int t, const char* to, int g), f, from, t, to, g)
+WRAP(RENAME, -1, int, linkat,
+     (int f, const char* from, int t, const char* to, int g), f, from, t, to, g)
 WRAP(UNLINK, -1, int, unlink, (const char* path), path)
-WRAP(UNLINK, -1, int, unlinkat, (int fd, const char* path, int flags), fd, path, flags)
+WRAP(UNLINK, -1, int, unlinkat, (int fd, const char* path, int flags), fd, path,
+     flags)
 WRAP(FSYNC, -1, int, fsync, (int fd), fd)
 WRAP(FSYNC, -1, int, fdatasync, (int fd), fd)
 WRAP(TRUNCATE, -1, int, ftruncate, (int fd, off_t n), fd, n)
 WRAP(TRUNCATE, -1, int, ftruncate64, (int fd, off64_t n), fd, n)
-WRAP(TRUNCATE, -1, int, fallocate, (int fd, int mode, off_t o, off_t n), fd, mode, o, n)
-WRAP(MMAP, MAP_FAILED, void*, mmap, (void* p, size_t n, int prot, int flags, int fd, off_t o), p, n, prot, flags, fd, o)
-WRAP(MMAP, MAP_FAILED, void*, mmap64, (void* p, size_t n, int prot, int flags, int fd, off64_t o), p, n, prot, flags, fd, o)
-WRAP(THREAD, EAGAIN, int, pthread_create, (pthread_t* t, const pthread_attr_t* a, void* (*f)(void*), void* p), t, a, f, p)
+WRAP(TRUNCATE, -1, int, fallocate, (int fd, int mode, off_t o, off_t n), fd,
+     mode, o, n)
+WRAP(MMAP, MAP_FAILED, void*, mmap,
+     (void* p, size_t n, int prot, int flags, int fd, off_t o), p, n, prot,
+     flags, fd, o)
+WRAP(MMAP, MAP_FAILED, void*, mmap64,
+     (void* p, size_t n, int prot, int flags, int fd, off64_t o), p, n, prot,
+     flags, fd, o)
+WRAP(THREAD, EAGAIN, int, pthread_create,
+     (pthread_t * t, const pthread_attr_t* a, void* (*f)(void*), void* p), t, a,
+     f, p)
 
 // As on Linux, what fails to close is closed all the same.
 int close(int fd) {
@@ -120,27 +152,29 @@ int close(int fd) {
 }
 
 // Of opening, what creates.
-#define WRAP_OPEN(name, path, parameters, ...)                          \
-  int name parameters {                                                 \
-    NEXT(name);                                                         \
-    mode_t mode = 0;                                                    \
-    if (flags & (O_CREAT | O_TMPFILE)) {                                \
-      va_list list;                                                     \
-      va_start(list, flags);                                            \
-      mode = va_arg(list, mode_t);                                      \
-      va_end(list);                                                     \
-    }                                                                   \
-    if ((flags & O_CREAT) && Now(OPEN)) return -1;                      \
-    return next(__VA_ARGS__, flags, mode);                              \
+#define WRAP_OPEN(name, path, parameters, ...)     \
+  int name parameters {                            \
+    NEXT(name);                                    \
+    mode_t mode = 0;                               \
+    if (flags & (O_CREAT | O_TMPFILE)) {           \
+      va_list list;                                \
+      va_start(list, flags);                       \
+      mode = va_arg(list, mode_t);                 \
+      va_end(list);                                \
+    }                                              \
+    if ((flags & O_CREAT) && Now(OPEN)) return -1; \
+    return next(__VA_ARGS__, flags, mode);         \
   }
 WRAP_OPEN(open, path, (const char* path, int flags, ...), path)
 WRAP_OPEN(open64, path, (const char* path, int flags, ...), path)
-WRAP_OPEN(openat, path, (int at_fd, const char* path, int flags, ...), at_fd, path)
-WRAP_OPEN(openat64, path, (int at_fd, const char* path, int flags, ...), at_fd, path)
-#define WRAP_FOPEN(name)                                                \
-  FILE* name(const char* path, const char* mode) {                      \
-    NEXT(name);                                                         \
-    return mode[0] != 'r' && Now(OPEN) ? NULL : next(path, mode);       \
+WRAP_OPEN(openat, path, (int at_fd, const char* path, int flags, ...), at_fd,
+          path)
+WRAP_OPEN(openat64, path, (int at_fd, const char* path, int flags, ...), at_fd,
+          path)
+#define WRAP_FOPEN(name)                                          \
+  FILE* name(const char* path, const char* mode) {                \
+    NEXT(name);                                                   \
+    return mode[0] != 'r' && Now(OPEN) ? NULL : next(path, mode); \
   }
 WRAP_FOPEN(fopen)
 WRAP_FOPEN(fopen64)
@@ -152,10 +186,18 @@ extern void* __libc_realloc(void*, size_t);
 extern void* __libc_memalign(size_t, size_t);
 #define FAILED (Now(MALLOC) && (errno = ENOMEM))
 void* malloc(size_t n) { return FAILED ? NULL : __libc_malloc(n); }
-void* calloc(size_t n, size_t size) { return FAILED ? NULL : __libc_calloc(n, size); }
-void* realloc(void* p, size_t n) { return FAILED ? NULL : __libc_realloc(p, n); }
-void* memalign(size_t a, size_t n) { return FAILED ? NULL : __libc_memalign(a, n); }
-void* aligned_alloc(size_t a, size_t n) { return FAILED ? NULL : __libc_memalign(a, n); }
+void* calloc(size_t n, size_t size) {
+  return FAILED ? NULL : __libc_calloc(n, size);
+}
+void* realloc(void* p, size_t n) {
+  return FAILED ? NULL : __libc_realloc(p, n);
+}
+void* memalign(size_t a, size_t n) {
+  return FAILED ? NULL : __libc_memalign(a, n);
+}
+void* aligned_alloc(size_t a, size_t n) {
+  return FAILED ? NULL : __libc_memalign(a, n);
+}
 int posix_memalign(void** p, size_t a, size_t n) {
   if (FAILED) return ENOMEM;
   *p = __libc_memalign(a, n);

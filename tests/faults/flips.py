@@ -52,7 +52,10 @@ def interrupted_job(world, rng, folder):
     renames = Profile.of(world, name).calls["rename"]
     # job.json is the first; from the last on, it is done.
     at = rng.randint(3, renames - 1)
-    run(command, env=environment(world, folder / "counts", "rename", at, -signal.SIGKILL))
+    run(
+        command,
+        env=environment(world, folder / "counts", "rename", at, -signal.SIGKILL),
+    )
     return folder / "out", command, world.expected(name), "model"
 
 

@@ -34,7 +34,9 @@ def environment(world, counts, call=None, at=0, do=0):
     library = world.folder / "fail.so"
     if not library.exists():
         source = Path(__file__).with_name("fail.c")
-        subprocess.run(["cc", "-O1", "-fPIC", "-shared", source, "-o", library], check=True)
+        subprocess.run(
+            ["cc", "-O1", "-fPIC", "-shared", source, "-o", library], check=True
+        )
     values = {"LD_PRELOAD": library, "FAULT_COUNTS": counts}
     if call:
         values |= {"FAULT_CALL": call, "FAULT_AT": at, "FAULT_DO": do}
@@ -53,7 +55,9 @@ class Profile:
             ended = run(world.job(name, folder / "out"), env=environment(world, counts))
             self.seconds = time.monotonic() - begin
             if ended.code != 0:
-                raise SystemExit(f"faults: {name} fails with fail.c preloaded: {ended.err}")
+                raise SystemExit(
+                    f"faults: {name} fails with fail.c preloaded: {ended.err}"
+                )
             lines = struct.iter_unpack("24sQ", counts.read_bytes())
             self.calls = {call.rstrip(b"\0").decode(): n for call, n in lines if n}
 
@@ -75,7 +79,11 @@ def disturb(world, rng, name, command, folder):
         time.sleep(delay)
         process.send_signal(number)
         return f"{number.name} after {delay:.3f} s", finish(process, command), (number,)
-    calls = ("malloc", "malloc", "mmap", "pthread_create") if way == "resources" else FILE_CALLS
+    calls = (
+        ("malloc", "malloc", "mmap", "pthread_create")
+        if way == "resources"
+        else FILE_CALLS
+    )
     call = rng.choice([c for c in calls if c in profile.calls])
     at = rng.randint(1, profile.calls[call])
     sent = (rng.choice(SIGNALS),) if way == "signal at" else ()
@@ -95,7 +103,9 @@ def half_problem(out, ended, expected):
     changed = difference(contents(out, without=(".mobe",)), finished)
     if changed is None:
         return None
-    return f"{'exit code 0' if ended.code == 0 else 'config.json is there'}, but {changed}"
+    return (
+        f"{'exit code 0' if ended.code == 0 else 'config.json is there'}, but {changed}"
+    )
 
 
 def attempt(world, rng, seed, number):
@@ -116,7 +126,10 @@ def attempt(world, rng, seed, number):
         if not out.is_file() or difference(contents(out), expected):
             ended = run(command)
             if ended.code != 0:
-                return what, f"the same command again ends with {ended.code}: {ended.err}"
+                return (
+                    what,
+                    f"the same command again ends with {ended.code}: {ended.err}",
+                )
         problem = difference(contents(out), expected)
         left = [path.name for path in folder.iterdir() if path != out]
         return what, problem or (f"left beside it: {left}" if left else None)

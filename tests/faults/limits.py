@@ -23,14 +23,42 @@ COMMANDS = {
     "verify": "verify {factored} --against {model} --json",
 }
 VALUES = {
-    "address space": [n * MB for n in (100, 150, 200, 250, 300, 350, 400, 450, 500, 550, 600,
-                                       700, 800, 1000, 1200, 1500, 2000, 3000, 4000)],
-    "memory": [n * MB for n in (32, 36, 40, 44, 48, 56, 64, 80, 96, 128, 256, 512, 1000)],
+    "address space": [
+        n * MB
+        for n in (
+            100,
+            150,
+            200,
+            250,
+            300,
+            350,
+            400,
+            450,
+            500,
+            550,
+            600,
+            700,
+            800,
+            1000,
+            1200,
+            1500,
+            2000,
+            3000,
+            4000,
+        )
+    ],
+    "memory": [
+        n * MB for n in (32, 36, 40, 44, 48, 56, 64, 80, 96, 128, 256, 512, 1000)
+    ],
     "pids": [1, 2, 3, 4, 6, 8, 16, 32, 64],
     "processes of a user": [1, 2, 3, 4, 6, 8, 16, 32, 64],
     "processors": [1],
 }
-CASES = [(l, v, c) for l, values in VALUES.items() for v, c in itertools.product(values, COMMANDS)]
+CASES = [
+    (l, v, c)
+    for l, values in VALUES.items()
+    for v, c in itertools.product(values, COMMANDS)
+]
 COUNT = len(CASES)
 
 
@@ -62,7 +90,9 @@ def steady(text):
     def keep(value):
         if isinstance(value, dict):
             moment = ("second", "memory", "peak", "free")
-            return {k: keep(v) for k, v in value.items() if not any(m in k for m in moment)}
+            return {
+                k: keep(v) for k, v in value.items() if not any(m in k for m in moment)
+            }
         if isinstance(value, list):
             return [keep(v) for v in value]
         return f"{value:.4g}" if isinstance(value, float) else value
@@ -86,7 +116,9 @@ def processes(value):
         run("--version", **options)
     except PermissionError as error:
         raise Skipped(f"another user may not run the program: {error}") from None
-    limit = lambda: resource.setrlimit(resource.RLIMIT_NPROC, (value, value))  # noqa: E731
+    limit = lambda: resource.setrlimit(
+        resource.RLIMIT_NPROC, (value, value)
+    )  # noqa: E731
     return contextlib.nullcontext({**options, "preexec_fn": limit})
 
 
@@ -104,7 +136,10 @@ def mount_of(controller):
         if version == 1 and controller in options.split(","):
             here = mount / own[controller].lstrip("/")
             return (here if here.is_dir() else mount), 1
-        if version == 2 and controller in (mount / "cgroup.controllers").read_text().split():
+        if (
+            version == 2
+            and controller in (mount / "cgroup.controllers").read_text().split()
+        ):
             return mount, 2
     raise Skipped(f"no control groups with {controller}")
 

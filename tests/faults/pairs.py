@@ -6,12 +6,26 @@ import time
 from common import JOBS, contents, difference, finish, pick, start
 from kills import Profile
 
-COUNT = 60
+COUNT = 120
 WRITERS = (
-    "compress compress", "shards shards", "split split", "svd svd", "part part",
-    "merge merge", "reconstruct reconstruct", "compress shards", "compress svd",
-    "compress merge", "compress reconstruct", "compress part", "svd reconstruct",
-    "merge reconstruct", "merge svd", "report report", "logits logits", "report logits",
+    "compress compress",
+    "shards shards",
+    "split split",
+    "svd svd",
+    "part part",
+    "merge merge",
+    "reconstruct reconstruct",
+    "compress shards",
+    "compress svd",
+    "compress merge",
+    "compress reconstruct",
+    "compress part",
+    "svd reconstruct",
+    "merge reconstruct",
+    "merge svd",
+    "report report",
+    "logits logits",
+    "report logits",
 )
 READERS = {
     "verify": "verify {out} --against {model}",
@@ -30,8 +44,11 @@ def attempt(world, rng, seed, number):
         out = folder / "out"
         beside = folder / "page.html"
         commands = [
-            world.job(name, out) if name in JOBS
-            else world.command(READERS[name].replace("{beside}", str(beside)), out)
+            (
+                world.job(name, out)
+                if name in JOBS
+                else world.command(READERS[name].replace("{beside}", str(beside)), out)
+            )
             for name in pair
         ]
         # Expected results come before, lest their runs disturb.
