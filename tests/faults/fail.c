@@ -4,7 +4,8 @@
 //                 and a 64-bit number. Counted from the begin of main, since
 //                 what fails before is the loader's.
 //   FAULT_CALL    the name; FAULT_AT: the how manyth, from 1
-//   FAULT_DO      errno to fail with; or, when negative, the signal to die of
+//   FAULT_DO      errno to fail with; or, when negative, the signal to send
+//   FAULT_MORE    set: all later ones fail, too, as on a full disk
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -46,13 +47,13 @@ struct Line {
 };
 
 static struct Line* lines;
-static int wanted = -1, what;
+static int wanted = -1, what, more;
 static uint64_t at;
 
 static int Now(int call) {
   if (lines == NULL) return 0;
-  if (atomic_fetch_add(&lines[call].count, 1) + 1 != at || call != wanted)
-    return 0;
+  const uint64_t number = atomic_fetch_add(&lines[call].count, 1) + 1;
+  if (call != wanted || number < at || (number > at && !more)) return 0;
   if (what < 0) {
     kill(getpid(), -what);
     return 0;
@@ -80,6 +81,7 @@ static void Begin(void) {
   if (name != NULL) {
     at = strtoull(getenv("FAULT_AT"), NULL, 10);
     what = atoi(getenv("FAULT_DO"));
+    more = getenv("FAULT_MORE") != NULL;
   }
   lines = map;
 }

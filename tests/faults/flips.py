@@ -2,7 +2,6 @@
 what was written: resume, merge or verify notices, or the damage has no effect."""
 
 import os
-import random
 import shutil
 import signal
 
@@ -18,7 +17,9 @@ def damage(rng, folder):
     """Flips a bit (of 3 in 4 tries) or zeroes a block in one of the files; their
     times stay, as those of what rots. Returns what it did."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size > 0)
-    path = rng.choice(files)
+    # Weights have most of the bytes, the others most of what a bit can mean.
+    sizes = [path.stat().st_size for path in files]
+    path = rng.choice((rng.choice(files), rng.choices(files, sizes)[0]))
     times = path.stat()
     data = bytearray(path.read_bytes())
     at = rng.randrange(len(data))
@@ -47,15 +48,13 @@ def copy_of_part(world, rng, folder):
 
 
 def interrupted_job(world, rng, folder):
-    name = rng.choice(("compress", "shards", "calibrated", "split", "part"))
+    name = rng.choice(("compress", "shards", "calibrated", "split"))
     command = world.job(name, folder / "out")
-    renames = Profile.of(world, name).calls["rename"]
-    # job.json is the first; from the last on, it is done.
-    at = rng.randint(3, renames - 1)
-    run(
-        command,
-        env=environment(world, folder / "counts", "rename", at, -signal.SIGKILL),
-    )
+    # Of its renames the first makes job.json; with the last it is done.
+    at = rng.randint(3, Profile.of(world, name).calls["rename"] - 1)
+    counts = folder / "counts"
+    kill = environment(world, counts, call="rename", at=at, do=-signal.SIGKILL)
+    run(command, env=kill)
     return folder / "out", command, world.expected(name), "model"
 
 

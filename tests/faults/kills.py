@@ -3,6 +3,7 @@ bytes of an undisturbed run, and nothing is left or lost."""
 
 import errno
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -30,7 +31,9 @@ ERRORS = {
 FILE_CALLS = tuple(ERRORS)[:8]
 
 
-def environment(world, counts, call=None, at=0, do=0):
+def environment(world, counts, **fault):
+    """That of a program which counts its calls in a file and, with call, at and do (and
+    more) of fail.c, fails at one."""
     library = world.folder / "fail.so"
     if not library.exists():
         source = Path(__file__).with_name("fail.c")
@@ -38,8 +41,9 @@ def environment(world, counts, call=None, at=0, do=0):
             ["cc", "-O1", "-fPIC", "-shared", source, "-o", library], check=True
         )
     values = {"LD_PRELOAD": library, "FAULT_COUNTS": counts}
-    if call:
-        values |= {"FAULT_CALL": call, "FAULT_AT": at, "FAULT_DO": do}
+    values |= {
+        f"FAULT_{key.upper()}": int(v) if key == "do" else v for key, v in fault.items()
+    }
     return {**os.environ, **{key: str(value) for key, value in values.items()}}
 
 
@@ -61,6 +65,12 @@ class Profile:
             lines = struct.iter_unpack("24sQ", counts.read_bytes())
             self.calls = {call.rstrip(b"\0").decode(): n for call, n in lines if n}
 
+    def call(self, rng, names):
+        """One of the calls of these names, and the fault that is there."""
+        name = rng.choice([n for n in names if n in self.calls])
+        at = rng.randint(1, self.calls[name])
+        return f"{name} {at} of {self.calls[name]}", {"call": name, "at": at}
+
     @classmethod
     def of(cls, world, name):
         if name not in cls.known:
@@ -68,30 +78,59 @@ class Profile:
         return cls.known[name]
 
 
-def disturb(world, rng, name, command, folder):
-    """Runs a job with one fault. Returns what it was, how the job ended, and the
-    signals that it may have died of."""
-    profile = Profile.of(world, name)
-    way = rng.choice(("signal", "signal at", "fail", "fail", "resources"))
-    if way == "signal":
-        delay, number = rng.uniform(0, 1.1 * profile.seconds), rng.choice(SIGNALS)
-        process = start(command)
-        time.sleep(delay)
-        process.send_signal(number)
-        return f"{number.name} after {delay:.3f} s", finish(process, command), (number,)
-    calls = (
-        ("malloc", "malloc", "mmap", "pthread_create")
-        if way == "resources"
-        else FILE_CALLS
+# Each runs a job with one fault, and gives what it was, how the job ended, and the
+# signal that it may have died of or none.
+def signal_in_time(world, rng, profile, command, counts):
+    number, delay = rng.choice(SIGNALS), rng.uniform(0, 1.1 * profile.seconds)
+    process = start(command)
+    time.sleep(delay)
+    process.send_signal(number)
+    return f"{number.name} after {delay:.3f} s", finish(process, command), (number,)
+
+
+def signal_at_call(world, rng, profile, command, counts):
+    number = rng.choice(SIGNALS)
+    what, at = profile.call(rng, FILE_CALLS)
+    faulty = environment(world, counts, **at, do=-number)
+    return f"{number.name} at {what}", run(command, env=faulty), (number,)
+
+
+def failing_call(world, rng, profile, command, counts):
+    what, at = profile.call(rng, FILE_CALLS)
+    error = rng.choice(ERRORS[at["call"]])
+    more = {"more": 1} if rng.random() < 0.3 else {}
+    what = f"{errno.errorcode[error]} at {what}{' and all later' if more else ''}"
+    return (
+        what,
+        run(command, env=environment(world, counts, **at, do=error, **more)),
+        (),
     )
-    call = rng.choice([c for c in calls if c in profile.calls])
-    at = rng.randint(1, profile.calls[call])
-    sent = (rng.choice(SIGNALS),) if way == "signal at" else ()
-    do = -sent[0] if sent else rng.choice(ERRORS[call])
-    what = sent[0].name if sent else errno.errorcode[do]
-    ended = run(command, env=environment(world, folder / "counts", call, at, do))
-    (folder / "counts").unlink(missing_ok=True)
-    return f"{what} at {call} {at} of {profile.calls[call]}", ended, sent
+
+
+def no_resources(world, rng, profile, command, counts):
+    what, at = profile.call(rng, ("malloc", "malloc", "mmap", "pthread_create"))
+    error = ERRORS[at["call"]][0]
+    faulty = environment(world, counts, **at, do=error)
+    return f"{errno.errorcode[error]} at {what}", run(command, env=faulty), ()
+
+
+def no_large_file(world, rng, profile, command, counts):
+    size = rng.randrange(700_000)  # the weights of the tiny models have as many bytes
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return f"files of at most {size} bytes", run(command, preexec_fn=limit), ()
+
+
+WAYS = (
+    signal_in_time,
+    signal_at_call,
+    failing_call,
+    failing_call,
+    no_resources,
+    no_large_file,
+)
 
 
 def half_problem(out, ended, expected):
@@ -116,7 +155,10 @@ def attempt(world, rng, seed, number):
         command = world.job(name, out, threads=rng.choice((1, 2)))
         said = []
         for _ in range(rng.choice((1, 1, 2))):
-            fault, ended, sent = disturb(world, rng, name, command, folder)
+            counts = folder / "counts"
+            profile = Profile.of(world, name)
+            fault, ended, sent = rng.choice(WAYS)(world, rng, profile, command, counts)
+            counts.unlink(missing_ok=True)
             said.append(fault)
             what = f"{', then '.join(said)} of `mobe {command}`"
             problem = ended.problem(sent) or half_problem(out, ended, expected)
