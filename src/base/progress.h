@@ -1,44 +1,31 @@
-// Progress of long jobs: the library reports, the command line draws.
+// Progress and warnings of long jobs: the library reports, the command line
+// draws (cli/progress_bar.h).
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
 #include <functional>
 #include <string>
+#include <utility>
 
 namespace mobe {
 
+// What long work tells its caller, whoever shows it.
 struct ProgressEvent {
-  double fraction = 0;  // of the whole job, in [0, 1]
-  std::string what;     // "layer 3 gate"
-  std::string line;     // non-empty: a result worth a line of its own
+  double fraction = 0;    // of the whole job, in [0, 1]
+  std::string what = {};  // "layer 3 gate"
+  std::string line = {};  // non-empty: a result worth a line of its own
+  // Non-empty: what the user has to know though the work goes on, one line; the
+  // event has nothing else then. What hands events on hands these on as they
+  // are.
+  std::string warning = {};
 };
 
 using ProgressFn = std::function<void(const ProgressEvent&)>;
 
-// Draws events on a stream: a bar with an ETA where the stream is a terminal,
-// only the result lines where it is not, nothing when quiet.
-class ProgressBar {
- public:
-  ProgressBar(std::FILE* out, bool quiet);
-  ~ProgressBar();
-  void Show(const ProgressEvent& event);
-  ProgressFn AsFunction() {
-    return [this](const ProgressEvent& event) { Show(event); };
-  }
-
- private:
-  void Erase();
-
-  std::FILE* out_;
-  bool quiet_;
-  bool terminal_;
-  bool drawn_ = false;
-  double start_seconds_;
-  double last_draw_seconds_ = 0;
-  // A resumed job starts above zero; the ETA counts from there.
-  double start_fraction_ = -1;
-};
+// For a ProgressFn.
+inline ProgressEvent Warning(std::string line) {
+  return {.warning = std::move(line)};
+}
 
 // Seconds on a clock that never goes back.
 double MonotonicSeconds();

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "cli/calibrate_options.h"
 #include "cli/commands.h"
+#include "cli/progress_bar.h"
 
 namespace mobe {
 namespace {
@@ -21,7 +22,7 @@ void Run(const CalibrateArguments& arguments, const CommonOptions& common) {
   const OpenedModel model = OpenModel(arguments.model);
   const Calibration calibration = ToCalibration(arguments.text, model);
   {
-    ProgressBar bar(stderr, common.quiet);
+    ProgressBar bar(common);
     calibration.collect(arguments.file, bar.AsFunction());
   }
   if (common.json) {

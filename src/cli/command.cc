@@ -3,6 +3,9 @@
 #include <fmt/core.h>
 
 #include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 
@@ -36,7 +39,23 @@ void CheckOutputFile(const std::string& path, const std::string& model,
   }
 }
 
-void PrintJson(const Json& object) {
+namespace {
+
+// A process runs one command.
+std::vector<std::string>& Warnings() {
+  static std::vector<std::string> warnings;
+  return warnings;
+}
+
+}  // namespace
+
+void PrintWarning(const std::string& line) {
+  Warnings().push_back(OneLine(line));
+  fmt::print(stderr, "mobe: warning: {}\n", Warnings().back());
+}
+
+void PrintJson(Json object) {
+  object["warnings"] = std::exchange(Warnings(), {});
   // Bytes that are no UTF-8 (a model may generate them) become U+FFFD.
   fmt::print("{}\n",
              object.dump(2, ' ', false, Json::error_handler_t::replace));

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "base/json.h"
-#include "base/progress.h"
 
 namespace mobe {
 
@@ -31,8 +30,13 @@ void AddCommonOptions(CLI::App* command, CommonOptions* common,
 void CheckOutputFile(const std::string& path, const std::string& model,
                      const std::vector<std::string>& inputs);
 
-// Prints one JSON object and a newline on stdout.
-void PrintJson(const Json& object);
+// Prints "mobe: warning: ..." on stderr, also with --quiet, as one line. How
+// the library hands one up: base/progress.h.
+void PrintWarning(const std::string& line);
+
+// Prints one JSON object and a newline on stdout. To what it holds it adds
+// "warnings", those printed since the last one.
+void PrintJson(Json object);
 
 // main.cc lists these in a table.
 using AddCommand = void (*)(CLI::App& app, CommonOptions* common);

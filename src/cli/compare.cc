@@ -8,6 +8,7 @@
 
 #include "cli/commands.h"
 #include "cli/eval_options.h"
+#include "cli/progress_bar.h"
 
 namespace mobe {
 namespace {
@@ -63,7 +64,7 @@ void Run(const CompareArguments& options, const CommonOptions& common) {
   CompareReport report;
   EvalOptions eval;
   {
-    ProgressBar bar(stderr, common.quiet);
+    ProgressBar bar(common);
     eval = ToEvalOptions(options.eval, bar.AsFunction());
     report = Compare(base, other, text, eval);
   }

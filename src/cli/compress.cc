@@ -17,6 +17,7 @@
 #include "cli/commands.h"
 #include "cli/make_plan.h"
 #include "cli/print_plan.h"
+#include "cli/progress_bar.h"
 #include "cli/stop_signals.h"
 #include "compress/baseline.h"
 #include "compress/crew.h"
@@ -201,7 +202,7 @@ void RunBaseline(const CompressArguments& arguments,
     std::fflush(stdout);
   }
   if (!arguments.dry_run) {
-    ProgressBar bar(stderr, common.quiet);
+    ProgressBar bar(common);
     const CompressReport report = CompressByBaseline(
         model, plan, baseline, arguments.out, bar.AsFunction());
     json["mse_scaled_mean"] = report.mse_scaled_mean;
@@ -228,7 +229,7 @@ void RunFirst(const CompressArguments& arguments,
   options.stop = StopOnSignals();
   CompressPlan plan;
   {
-    ProgressBar bar(stderr, common.quiet);
+    ProgressBar bar(common);
     plan = MakePlan(model, options, arguments.calibrate, arguments.out,
                     arguments.dry_run ? KeepMoments::kNo : KeepMoments::kYes,
                     bar.AsFunction(), ranks);
@@ -249,9 +250,7 @@ void RunFirst(const CompressArguments& arguments,
   if (arguments.dry_run) {
     const JobEstimate estimate = EstimateCompression(
         model, plan, arguments.out, ranks != nullptr ? ranks->size() : 1);
-    if (!estimate.warning.empty()) {
-      fmt::print(stderr, "mobe: warning: {}\n", estimate.warning);
-    }
+    if (!estimate.warning.empty()) PrintWarning(estimate.warning);
     if (common.json) {
       Json json = PlanJson(plan);
       json.update(EstimateJson(estimate));
@@ -283,7 +282,7 @@ void RunFirst(const CompressArguments& arguments,
   }
   CompressReport report;
   {
-    ProgressBar bar(stderr, common.quiet);
+    ProgressBar bar(common);
     report =
         Compress(model, plan, arguments.out, bar.AsFunction(), trace, ranks);
   }
@@ -450,7 +449,7 @@ void RunMerge(const std::string& folder, const std::string& out,
   }
   CompressReport report;
   {
-    ProgressBar bar(stderr, common.quiet);
+    ProgressBar bar(common);
     report =
         Merge(model, plan, {parts.begin(), parts.end()}, out, bar.AsFunction());
   }

@@ -8,6 +8,7 @@
 
 #include "cli/commands.h"
 #include "cli/eval_options.h"
+#include "cli/progress_bar.h"
 
 namespace mobe {
 namespace {
@@ -24,7 +25,7 @@ void Run(const PerplexityArguments& options, const CommonOptions& common) {
   PerplexityReport report;
   EvalOptions eval;
   {
-    ProgressBar bar(stderr, common.quiet);
+    ProgressBar bar(common);
     eval = ToEvalOptions(options.eval, bar.AsFunction());
     report = Perplexity(model, text, eval);
   }

@@ -5,6 +5,7 @@
 
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/progress_bar.h"
 #include "cli/stop_signals.h"
 
 namespace mobe {
@@ -26,7 +27,7 @@ void AddReconstruct(CLI::App& app, CommonOptions* common) {
   AddCommonOptions(command, common, JsonOutput::kNo);
   command->callback([=] {
     const OpenedModel model = OpenModel(*folder);
-    ProgressBar bar(stderr, common->quiet);
+    ProgressBar bar(*common);
     Reconstruct(model, *out, static_cast<int64_t>(*shard_gigabytes * 1e9),
                 bar.AsFunction(), StopOnSignals());
   });

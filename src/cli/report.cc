@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/progress_bar.h"
 
 namespace mobe {
 namespace {
@@ -22,7 +23,7 @@ void Run(const ReportArguments& arguments, const CommonOptions& common) {
   if (!arguments.original.empty()) original = OpenModel(arguments.original);
   ReportData data;
   {
-    ProgressBar bar(stderr, common.quiet);
+    ProgressBar bar(common);
     data =
         GatherReport(model, original ? &*original : nullptr, bar.AsFunction());
   }

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/progress_bar.h"
 
 namespace mobe {
 namespace {
@@ -18,7 +19,7 @@ VerifyReport VerifyFolders(const std::string& folder,
     Fail(ErrorKind::kUserInput,
          "{}: a factored model; --against wants the original", original);
   }
-  ProgressBar bar(stderr, common.quiet);
+  ProgressBar bar(common);
   try {
     return Verify(folder, base, bar.AsFunction());
   } catch (const Error& e) {

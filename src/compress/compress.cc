@@ -127,7 +127,7 @@ class Results {
   // `part` of one more job is done.
   void Show(const FactorJob& job, double part) const {
     progress_({(done_ + part) / total_,
-               fmt::format("layer {} {}", job.layer, job.kind->name), ""});
+               fmt::format("layer {} {}", job.layer, job.kind->name)});
   }
 
   bool Complete() const { return done_ >= total_; }
@@ -174,7 +174,7 @@ void EnsureMoments(const Calibration& calibration, const fs::path& out,
   }
   MakeFolder(path.parent_path());
   calibration.collect(path, [&](const ProgressEvent& event) {
-    progress({0, event.what, ""});
+    progress({.what = event.what, .warning = event.warning});
   });
 }
 

@@ -122,7 +122,7 @@ CompressReport Merge(const OpenedModel& model, const CompressPlan& plan,
   const auto written = [&](size_t shard) {
     progress({static_cast<double>(shard + 1) /
                   static_cast<double>(plan.shards.size()),
-              plan.shards[shard].file, ""});
+              plan.shards[shard].file});
     done = shard + 1;
     check_stop();
   };

@@ -234,7 +234,7 @@ std::vector<FactorShape> ChooseShapes(const OpenedModel& model,
   std::map<const MatrixKind*, ErrorCurve> curves;
   for (const MatrixKind* kind : options.kinds) {
     const auto report = [&] {
-      watched({0, fmt::format("error curve of {}", kind->name), ""});
+      watched({0, fmt::format("error curve of {}", kind->name)});
     };
     curves.emplace(kind, prober.Curve(middle, *kind, report));
   }

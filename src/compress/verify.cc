@@ -201,7 +201,7 @@ class Verifier {
       Report(opened, layer, *kind, matrix);
       progress_(
           {static_cast<double>(i + 1) / static_cast<double>(matrices.size()),
-           fmt::format("layer {} {}", layer, kind->name), ""});
+           fmt::format("layer {} {}", layer, kind->name)});
     }
   }
 

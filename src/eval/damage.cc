@@ -152,11 +152,11 @@ std::vector<double> MeasureDamage(const OpenedModel& model,
     }
     progress({static_cast<double>(layer) /
                   static_cast<double>(model.config.num_layers),
-              fmt::format("sensitivity of layer {}", layer), ""});
+              fmt::format("sensitivity of layer {}", layer)});
     run.RunLayer(layer, kinds, replace);
   }
   return run.Divergences([&](double done) {
-    progress({done, "sensitivity, at the end", ""});
+    progress({done, "sensitivity, at the end"});
   });
 }
 

@@ -158,7 +158,7 @@ ReportData GatherReport(const OpenedModel& model, const OpenedModel* original,
     }
     data.matrices.push_back(std::move(matrix));
     progress({static_cast<double>(data.matrices.size()) / jobs,
-              fmt::format("layer {} {}", layer, kind.name), ""});
+              fmt::format("layer {} {}", layer, kind.name)});
   }
   return data;
 }

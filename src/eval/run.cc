@@ -111,7 +111,7 @@ EvalRun RunWindows(std::span<const Model* const> models, const EvalText& text,
       }
       options.progress({static_cast<double>(end) /
                             static_cast<double>(windows.back().end - 1),
-                        fmt::format("token {} of {}", end, tokens.size()), ""});
+                        fmt::format("token {} of {}", end, tokens.size())});
     }
   }
   return {context, predicted, MonotonicSeconds() - start_seconds};

@@ -46,7 +46,7 @@ void WritePlain(const OpenedModel& model, const std::filesystem::path& out,
       CopyTensor(model.checkpoint, tensor, sink);
     }
     progress({static_cast<double>(++done) / static_cast<double>(tensors.size()),
-              tensor.name, ""});
+              tensor.name});
     if (options.stop && options.stop()) {
       throw Stopped("stopped; the same command begins anew");
     }

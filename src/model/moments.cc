@@ -226,7 +226,7 @@ void CollectMoments(const OpenedModel& model, const CalibrationTokens& tokens,
     const auto report = [&](double part) {
       progress(
           {(static_cast<double>(layer) + part) / static_cast<double>(layers),
-           fmt::format("calibrating layer {}", layer), ""});
+           fmt::format("calibrating layer {}", layer)});
     };
     if (!c.IsMoeLayer(layer)) {
       collector.RunLayer(layer, nullptr, report);
