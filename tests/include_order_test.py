@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Rejects an include in src/ that goes up the layers, and what else would blur
 them: a file over MAX_LINES lines, a folder that no layer names, a file outside
-any folder.
+any folder, two types of one name in one namespace (which the linker may take for
+one).
 
 Checks a tree that breaks every rule first, to see that each would be noticed;
 with --self-test, only that one.
@@ -35,6 +36,26 @@ LAYERS = {
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.MULTILINE)
 
 
+# Of a type that is defined outside of any function or other type. Namespaces open
+# and close in lines of their own, as clang-format has them.
+TYPE = re.compile(r"(?:struct|class|union|enum(?: class)?) (\w+)\b(?!::)(?:[ \t]*:[^:].*|[^;]*\{.*|)$")
+OPENS = re.compile(r"namespace ?([\w:]*) \{$")
+
+
+def types_of(text):
+    """The names of the types that others may see, with their namespaces."""
+    names = []
+    spaces = []
+    for line in text.splitlines():
+        if opens := OPENS.match(line):
+            spaces.append(opens[1])
+        elif line.startswith("}  // namespace"):
+            spaces.pop()
+        elif (found := TYPE.match(line)) and "" not in spaces:
+            names.append("::".join([*spaces, found[1]]))
+    return names
+
+
 def below(folder):
     """The folder and all that it may include from."""
     return {folder}.union(*(below(lower) for lower in LAYERS[folder]))
@@ -63,7 +84,15 @@ def problems_of_file(src, path):
 
 def problems_of(src):
     files = sorted(path for path in src.rglob("*") if path.suffix in (".cc", ".h"))
-    return [problem for path in files for problem in problems_of_file(src, path)]
+    problems = [problem for path in files for problem in problems_of_file(src, path)]
+    owners = {}
+    for path in files:
+        for name in types_of(path.read_text()):
+            owner = owners.setdefault(name, path)
+            if owner != path:
+                problems.append(f"src/{path.relative_to(src)}: {name} is defined in "
+                                f"src/{owner.relative_to(src)}, too")
+    return problems
 
 
 def self_test():
@@ -93,6 +122,17 @@ def self_test():
                 wrong.append(f"self-test: {name} rejected: {not rejected}")
         if len(problems_of(src)) != sum(bad for _, bad in cases.values()):
             wrong.append("self-test: the tree does not have each problem once")
+        twins = "namespace mobe {{\nstruct A;\n{}struct B{} {{\n}};\n{}}}  // namespace mobe\n"
+        hidden = "namespace {\n", "}  // namespace\n"
+        for first, second, rejected in [
+            (twins.format("", "", ""), twins.format("", " : C", ""), True),
+            (twins.format("", "", ""), twins.format(hidden[0], "", hidden[1]), False),
+        ]:
+            (src / "cli/first.h").write_text(first)
+            (src / "text/second.cc").write_text(second)
+            found = [problem for problem in problems_of(src) if "::B " in problem]
+            if bool(found) != rejected:
+                wrong.append(f"self-test: a second B rejected: {not rejected}")
     return wrong
 
 

@@ -1,5 +1,7 @@
 #include "base/error.h"
 
+#include "base/visible.h"
+
 namespace mobe {
 
 const char* ErrorKindName(ErrorKind kind) {
@@ -24,20 +26,9 @@ const char* ErrorKindName(ErrorKind kind) {
 
 std::string OneLine(std::string message) {
   constexpr size_t kMaxBytes = 2000;  // a path takes up to 4096, but none does
-  constexpr size_t kTail = 500;       // what was expected, what to do
-  if (message.size() > kMaxBytes) {
-    size_t head = kMaxBytes - kTail;
-    size_t tail = message.size() - kTail;
-    // Not within a character of UTF-8.
-    while (head > 0 && (message[head] & 0xc0) == 0x80) --head;
-    while (tail < message.size() && (message[tail] & 0xc0) == 0x80) ++tail;
-    message.replace(head, tail - head, " ... ");
-  }
-  for (char& c : message) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) c = ' ';
-  }
-  return message;
+  // Cut before, too: not all of a name of a gigabyte is looked at.
+  return CutMiddle(Visible(CutMiddle(std::move(message), kMaxBytes)),
+                   kMaxBytes);
 }
 
 }  // namespace mobe

@@ -26,8 +26,9 @@ enum class ErrorKind {
 // "corrupt file" and so on, for messages and JSON.
 const char* ErrorKindName(ErrorKind kind);
 
-// `message` on one line: control characters, which a hostile file may bring in
-// with a name, become spaces, and what is too long loses its middle.
+// `message` on one line: what a hostile file may bring in with a name is
+// written out (visible.h), and what is too long, over 2000 bytes, loses its
+// middle.
 std::string OneLine(std::string message);
 
 class Error : public std::runtime_error {

@@ -29,7 +29,7 @@ void Run(const CalibrateArguments& arguments, const CommonOptions& common) {
     PrintJson({{"tokens", calibration.tokens}, {"hash", calibration.hash}});
     return;
   }
-  fmt::print("{} tokens, hash {}\n", calibration.tokens, calibration.hash);
+  Print("{} tokens, hash {}\n", calibration.tokens, calibration.hash);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/error.h"
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/generate_options.h"
@@ -47,11 +48,6 @@ void SetSystem(const std::string& text, OrderedJson* messages) {
   if (!text.empty()) {
     messages->insert(messages->begin(), Message("system", text));
   }
-}
-
-void Print(std::string_view text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
 }
 
 ChatTemplate LoadTemplate(const ChatArguments& options) {
@@ -101,7 +97,7 @@ void AnswerFile(const ChatArguments& options, const CommonOptions& common) {
   }
   const std::string prompt = LoadTemplate(options).Render(messages, chat);
   if (options.prompt_only) {
-    common.json ? PrintJson({{"prompt", prompt}}) : Print(prompt);
+    common.json ? PrintJson({{"prompt", prompt}}) : PrintAnswer(prompt);
     return;
   }
   const Model model = Model::Load(options.model, options.load);
@@ -111,9 +107,9 @@ void AnswerFile(const ChatArguments& options, const CommonOptions& common) {
   const GenerateResult result = session.Generate(
       tokenizer.Encode(prompt), options.generate, [&](std::string_view piece) {
         text += piece;
-        if (!common.json) Print(piece);
+        if (!common.json) PrintAnswer(piece);
       });
-  common.json ? PrintJson(GenerateJson(text, result)) : Print("\n");
+  common.json ? PrintJson(GenerateJson(text, result)) : PrintText("\n");
 }
 
 // --- A conversation that is typed, or piped line by line.
@@ -152,7 +148,7 @@ class Conversation {
 
  private:
   void Note(const std::string& text) const {
-    if (notes_) fmt::print(stderr, "({})\n", text);
+    if (notes_) PrintNote("(" + text + ")");
   }
 
   // A line, or several joined by backslashes; nothing at the end.
@@ -160,7 +156,7 @@ class Conversation {
     std::string text;
     bool interrupted = false;
     for (;;) {
-      if (typed_) Print(text.empty() ? "> " : ". ");
+      if (typed_) PrintText(text.empty() ? "> " : ". ");
       std::string line;
       const LineReader::Outcome outcome = reader_.Read(&line);
       if (outcome == LineReader::Outcome::kLine) {
@@ -171,14 +167,14 @@ class Conversation {
         interrupted = false;
         continue;
       }
-      if (typed_) Print("\n");
+      if (typed_) PrintText("\n");
       if (outcome == LineReader::Outcome::kEnd && !text.empty()) return text;
       if (outcome == LineReader::Outcome::kEnd || !typed_ || interrupted) {
         return std::nullopt;
       }
       interrupted = true;
       text.clear();
-      fmt::print(stderr, "(Ctrl-C again, Ctrl-D or /quit leaves)\n");
+      PrintNote("(Ctrl-C again, Ctrl-D or /quit leaves)");
     }
   }
 
@@ -197,10 +193,9 @@ class Conversation {
       const size_t text = line.find_first_not_of(" \t", end);
       SetSystem(text == std::string::npos ? "" : line.substr(text), &messages_);
     } else {
-      fmt::print(stderr,
-                 "({} is no command; /help lists them. To say it, put a blank "
-                 "before it.)\n",
-                 OneLine(name));
+      PrintNote("(" + name +
+                " is no command; /help lists them. To say it, put a blank "
+                "before it.)");
     }
     return true;
   }
@@ -212,12 +207,12 @@ class Conversation {
     std::string answer;
     try {
       const GenerateResult result = Generate(&answer);
-      Print("\n");
+      PrintText("\n");
       if (result.reason == FinishReason::kLength) NoteLength(result);
     } catch (const Error& e) {
       if (!typed_) throw;
       messages_.erase(messages_.size() - 1);
-      fmt::print(stderr, "({})\n", e.what());
+      PrintNote(fmt::format("({})", e.what()));
       return;
     }
     if (answer.empty()) {
@@ -241,7 +236,7 @@ class Conversation {
         prompt, options_.generate,
         [&](std::string_view piece) {
           *answer += piece;
-          Print(piece);
+          PrintAnswer(piece);
         },
         [this] { return interrupts_.Take(); });
   }

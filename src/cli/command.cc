@@ -1,13 +1,16 @@
 #include "cli/command.h"
 
 #include <fmt/core.h>
+#include <unistd.h>
 
+#include <cstdio>
 #include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "base/visible.h"
 
 namespace mobe {
 
@@ -39,6 +42,24 @@ void CheckOutputFile(const std::string& path, const std::string& model,
   }
 }
 
+void PrintText(std::string_view text) {
+  // main.cc asks the stream at the end whether it took all.
+  const std::string visible = Visible(text, Lines::kMany);
+  std::fwrite(visible.data(), 1, visible.size(), stdout);
+  std::fflush(stdout);
+}
+
+void PrintAnswer(std::string_view piece) {
+  static const bool terminal = ::isatty(STDOUT_FILENO) == 1;
+  if (terminal) return PrintText(piece);
+  std::fwrite(piece.data(), 1, piece.size(), stdout);
+  std::fflush(stdout);
+}
+
+void PrintNote(const std::string& line) {
+  fmt::print(stderr, "{}\n", OneLine(line));
+}
+
 namespace {
 
 // A process runs one command.
@@ -51,14 +72,14 @@ std::vector<std::string>& Warnings() {
 
 void PrintWarning(const std::string& line) {
   Warnings().push_back(OneLine(line));
-  fmt::print(stderr, "mobe: warning: {}\n", Warnings().back());
+  PrintNote("mobe: warning: " + Warnings().back());
 }
 
 void PrintJson(Json object) {
   object["warnings"] = std::exchange(Warnings(), {});
-  // Bytes that are no UTF-8 (a model may generate them) become U+FFFD.
-  fmt::print("{}\n",
-             object.dump(2, ' ', false, Json::error_handler_t::replace));
+  // Bytes that are no UTF-8 (a model may generate them) become U+FFFD. What
+  // PrintText writes out is JSON, too.
+  Print("{}\n", object.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
 }  // namespace mobe

@@ -4,9 +4,13 @@
 // failed, 2 usage.
 #pragma once
 
+#include <fmt/core.h>
+
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -29,6 +33,20 @@ void AddCommonOptions(CLI::App* command, CommonOptions* common,
 // reads: one of those files, or any file of the model's folder.
 void CheckOutputFile(const std::string& path, const std::string& model,
                      const std::vector<std::string>& inputs);
+
+// Prints on stdout, at once: what stderr gets later comes later where both go.
+// What a terminal would obey is written out (base/visible.h); what is to be one
+// line goes through OneLine.
+void PrintText(std::string_view text);
+template <class... Args>
+void Print(fmt::format_string<Args...> format, Args&&... args) {
+  PrintText(fmt::format(format, std::forward<Args>(args)...));
+}
+// What a model says: the same on a terminal, as it is elsewhere.
+void PrintAnswer(std::string_view piece);
+
+// Prints one line on stderr, as OneLine makes it.
+void PrintNote(const std::string& line);
 
 // Prints "mobe: warning: ..." on stderr, also with --quiet, as one line. How
 // the library hands one up: base/progress.h.

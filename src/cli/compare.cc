@@ -38,21 +38,19 @@ void PrintReportAsJson(const CompareReport& report, const EvalOptions& eval) {
 }
 
 void PrintReport(const CompareReport& report, const EvalOptions& eval) {
-  fmt::print("KL(base || other)  {:.6f} +- {:.6f} nats\n", report.kld.value,
-             report.kld.error);
-  fmt::print("  p50 {:.6f}  p90 {:.6f}  p95 {:.6f}  p99 {:.6f}  max {:.6f}\n",
-             report.kld_p50, report.kld_p90, report.kld_p95, report.kld_p99,
-             report.kld_max);
-  fmt::print("same top token     {:.3f}% +- {:.3f}%\n",
-             100 * report.top1_agreement.value,
-             100 * report.top1_agreement.error);
-  fmt::print(
-      "perplexity         base {:.4f} +- {:.4f}, other {:.4f} +- {:.4f}\n",
-      report.perplexity_base.value, report.perplexity_base.error,
-      report.perplexity_other.value, report.perplexity_other.error);
-  fmt::print("  other / base     {:.5f} +- {:.5f}\n",
-             report.perplexity_ratio.value, report.perplexity_ratio.error);
-  fmt::print("{}\n", RunText(eval, report.run));
+  Print("KL(base || other)  {:.6f} +- {:.6f} nats\n", report.kld.value,
+        report.kld.error);
+  Print("  p50 {:.6f}  p90 {:.6f}  p95 {:.6f}  p99 {:.6f}  max {:.6f}\n",
+        report.kld_p50, report.kld_p90, report.kld_p95, report.kld_p99,
+        report.kld_max);
+  Print("same top token     {:.3f}% +- {:.3f}%\n",
+        100 * report.top1_agreement.value, 100 * report.top1_agreement.error);
+  Print("perplexity         base {:.4f} +- {:.4f}, other {:.4f} +- {:.4f}\n",
+        report.perplexity_base.value, report.perplexity_base.error,
+        report.perplexity_other.value, report.perplexity_other.error);
+  Print("  other / base     {:.5f} +- {:.5f}\n", report.perplexity_ratio.value,
+        report.perplexity_ratio.error);
+  Print("{}\n", RunText(eval, report.run));
 }
 
 void Run(const CompareArguments& options, const CommonOptions& common) {

@@ -163,11 +163,11 @@ Json ReportJson(const CompressPlan& plan, const CompressReport& report,
 
 void PrintReport(const CompressReport& report, double seconds) {
   if (report.resumed > 0) {
-    fmt::print("continued: {} matrices were finished before\n", report.resumed);
+    Print("continued: {} matrices were finished before\n", report.resumed);
   }
-  fmt::print("mean scaled MSE {:.5f} in {}, peak memory {}\n",
-             report.mse_scaled_mean, FormatDuration(seconds),
-             FormatBytes(static_cast<double>(PeakResidentBytes())));
+  Print("mean scaled MSE {:.5f} in {}, peak memory {}\n",
+        report.mse_scaled_mean, FormatDuration(seconds),
+        FormatBytes(static_cast<double>(PeakResidentBytes())));
 }
 
 // --method svd and the like: nothing is fitted in passes, and the result is a
@@ -192,14 +192,13 @@ void RunBaseline(const CompressArguments& arguments,
                {"factor_bytes", size.factor_bytes},
                {"mobe_factor_bytes", size.mobe_factor_bytes}};
   if (!common.json) {
-    fmt::print(
+    Print(
         "{} of rank {}, written as a plain model\n"
         "as factors gate and up would take {}, MoBE's {} ({} bases)\n",
         baseline.name, size.rank,
         FormatBytes(static_cast<double>(size.factor_bytes)),
         FormatBytes(static_cast<double>(size.mobe_factor_bytes)),
         plan.format.factors.front().num_bases);
-    std::fflush(stdout);
   }
   if (!arguments.dry_run) {
     ProgressBar bar(common);
@@ -212,8 +211,7 @@ void RunBaseline(const CompressArguments& arguments,
   if (common.json) {
     PrintJson(json);
   } else if (!arguments.dry_run) {
-    fmt::print("mean scaled MSE {:.5f}\n",
-               json["mse_scaled_mean"].get<double>());
+    Print("mean scaled MSE {:.5f}\n", json["mse_scaled_mean"].get<double>());
   }
 }
 
@@ -242,10 +240,8 @@ void RunFirst(const CompressArguments& arguments,
   if (!common.json) {
     PrintPlan(plan);
     if (ranks != nullptr) {
-      fmt::print("{} ranks, {} threads in this one\n", ranks->size(),
-                 Threads());
+      Print("{} ranks, {} threads in this one\n", ranks->size(), Threads());
     }
-    std::fflush(stdout);  // before the progress on stderr
   }
   if (arguments.dry_run) {
     const JobEstimate estimate = EstimateCompression(
@@ -259,8 +255,8 @@ void RunFirst(const CompressArguments& arguments,
     } else {
       PrintEstimate(plan, estimate);
       if (options.split == Split::kAuto) {
-        fmt::print("besides: {} to choose the split, as it took now\n",
-                   FormatDuration(split_seconds));
+        Print("besides: {} to choose the split, as it took now\n",
+              FormatDuration(split_seconds));
       }
     }
     return;
@@ -293,10 +289,10 @@ void RunFirst(const CompressArguments& arguments,
   }
   PrintReport(report, seconds);
   if (plan.options.share) {
-    fmt::print(
+    Print(
         "{} of {} matrices are in this part; next: mobe merge {} OUT "
         "PART...\n",
-        report.matrices.size(), plan.jobs.size(), arguments.model);
+        report.matrices.size(), plan.jobs.size(), OneLine(arguments.model));
   }
 }
 
@@ -445,7 +441,6 @@ void RunMerge(const std::string& folder, const std::string& out,
   const CompressPlan plan = PlanOfPart(model, options, parts.front());
   if (!common.json) {
     PrintPlan(plan);
-    std::fflush(stdout);  // before the progress on stderr
   }
   CompressReport report;
   {

@@ -42,9 +42,7 @@ void Run(const GenerateArguments& options, const CommonOptions& common) {
   const GenerateResult result = Generate(
       model, tokenizer, ids, options.generate, [&](std::string_view piece) {
         text += piece;
-        if (common.json) return;
-        std::fwrite(piece.data(), 1, piece.size(), stdout);
-        std::fflush(stdout);
+        if (!common.json) PrintAnswer(piece);
       });
   const double prefill_rate = PerSecond(
       static_cast<double>(result.prompt_tokens), result.prefill_seconds);
@@ -59,13 +57,13 @@ void Run(const GenerateArguments& options, const CommonOptions& common) {
     PrintJson(json);
     return;
   }
-  fmt::print("\n");
+  Print("\n");
   if (common.quiet) return;
-  fmt::print(stderr,
-             "prefill {} tokens at {:.1f} tok/s, decode {} tokens at {:.1f} "
-             "tok/s ({:.2f} GB/s of weights)\n",
-             result.prompt_tokens, prefill_rate, result.tokens, decode_rate,
-             gigabytes);
+  PrintNote(fmt::format(
+      "prefill {} tokens at {:.1f} tok/s, decode {} tokens at {:.1f} tok/s "
+      "({:.2f} GB/s of weights)",
+      result.prompt_tokens, prefill_rate, result.tokens, decode_rate,
+      gigabytes));
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "base/error.h"
+#include "base/progress.h"
 #include "cli/command.h"
 #include "cli/commands.h"
 #include "compress/recipe.h"
@@ -70,35 +72,34 @@ void Run(const std::string& folder, const CommonOptions& common) {
     PrintJson(json);
     return;
   }
-  fmt::print("{}: {}\n", folder, model.family->model_type);
-  fmt::print("{} layers ({} with experts), hidden {}, vocabulary {}\n",
-             config.num_layers, moe_layers, config.hidden_size,
-             config.vocab_size);
-  fmt::print("{} experts of {}, {} for each token\n", config.num_experts,
-             config.expert_size, config.experts_per_token);
+  Print("{}: {}\n", OneLine(folder), model.family->model_type);
+  Print("{} layers ({} with experts), hidden {}, vocabulary {}\n",
+        config.num_layers, moe_layers, config.hidden_size, config.vocab_size);
+  Print("{} experts of {}, {} for each token\n", config.num_experts,
+        config.expert_size, config.experts_per_token);
   for (const PartRow& part : kParts) {
     if (stored.*part.size == 0) continue;
-    fmt::print("  {:10} {:>16} parameters\n", part.name, stored.*part.size);
+    Print("  {:10} {:>16} parameters\n", part.name, stored.*part.size);
   }
-  fmt::print("  {:10} {:>16} parameters, {}\n", "total", stored.total(),
-             FormatBytes(static_cast<double>(model.checkpoint.bytes())));
-  if (fp8 > 0) fmt::print("  {:10} {:>16} of them\n", "in FP8", fp8);
-  fmt::print(
-      "  a token takes {:.3g} million multiplications in its experts{}\n",
-      operations.built / 1e6,
-      model.mobe
-          ? fmt::format(" built, {:.3g} million fused", operations.fused / 1e6)
-          : "");
+  Print("  {:10} {:>16} parameters, {}\n", "total", stored.total(),
+        FormatBytes(static_cast<double>(model.checkpoint.bytes())));
+  if (fp8 > 0) Print("  {:10} {:>16} of them\n", "in FP8", fp8);
+  Print("  a token takes {:.3g} million multiplications in its experts{}\n",
+        operations.built / 1e6,
+        model.mobe ? fmt::format(" built, {:.3g} million fused",
+                                 operations.fused / 1e6)
+                   : "");
   if (model.mobe) {
-    fmt::print("MoBE: {}\n", SummarizeFormat(*model.mobe));
-    fmt::print("expert weights kept: {:.1f}%   whole model: {:.1f}%\n",
-               100 * ratios.experts, 100 * ratios.model);
+    Print("MoBE: {}\n", SummarizeFormat(*model.mobe));
+    Print("expert weights kept: {:.1f}%   whole model: {:.1f}%\n",
+          100 * ratios.experts, 100 * ratios.model);
     if (recipe) {
-      fmt::print("recipe: made from {} by mobe {}, mean scaled MSE {:.5f}\n",
-                 recipe->source, recipe->mobe, recipe->mean_mse_scaled());
+      Print("recipe: made from {} by mobe {}, mean scaled MSE {:.5f}\n",
+            OneLine(recipe->source), OneLine(recipe->mobe),
+            recipe->mean_mse_scaled());
     }
   } else {
-    fmt::print("not compressed\n");
+    Print("not compressed\n");
   }
 }
 

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "cli/commands.h"
 #include "cli/run_options.h"
 #include "cli/token_ids.h"
@@ -46,7 +47,7 @@ void Run(const LogitsArguments& options, const CommonOptions& common) {
   }
   writer.Commit();
   if (common.quiet) return;
-  fmt::print("logits {} in {}\n", Json(shape).dump(), options.out);
+  Print("logits {} in {}\n", Json(shape).dump(), OneLine(options.out));
 }
 
 }  // namespace

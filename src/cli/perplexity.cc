@@ -36,8 +36,8 @@ void Run(const PerplexityArguments& options, const CommonOptions& common) {
     PrintJson(json);
     return;
   }
-  fmt::print("perplexity {:.4f} +- {:.4f}\n{}\n", report.perplexity.value,
-             report.perplexity.error, RunText(eval, report.run));
+  Print("perplexity {:.4f} +- {:.4f}\n{}\n", report.perplexity.value,
+        report.perplexity.error, RunText(eval, report.run));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "cli/command.h"
 
 namespace mobe {
 
@@ -41,7 +42,7 @@ void PrintShapes(const CompressPlan& plan) {
     return text;
   };
   const std::vector<int64_t> layers = format.Layers();
-  fmt::print("bases x rank of each layer:\n");
+  Print("bases x rank of each layer:\n");
   for (size_t first = 0, next = 0; first < layers.size(); first = next) {
     const std::string text = line(layers[first]);
     for (next = first + 1; next < layers.size(); ++next) {
@@ -49,11 +50,10 @@ void PrintShapes(const CompressPlan& plan) {
       if (line(layers[next]) != text) break;
     }
     const int64_t last = layers[next - 1];
-    fmt::print("  {:8}{}\n",
-               layers[first] == last
-                   ? fmt::format("{}", last)
-                   : fmt::format("{}-{}", layers[first], last),
-               text);
+    Print("  {:8}{}\n",
+          layers[first] == last ? fmt::format("{}", last)
+                                : fmt::format("{}-{}", layers[first], last),
+          text);
   }
 }
 
@@ -61,9 +61,9 @@ void PrintShapes(const CompressPlan& plan) {
 
 void PrintPlan(const CompressPlan& plan) {
   if (!plan.options.preset.empty()) {
-    fmt::print("preset: {}\n", plan.options.preset);
+    Print("preset: {}\n", plan.options.preset);
   }
-  fmt::print(
+  Print(
       "{}{}\n"
       "expert weights kept: {:.1f}%   whole model: {:.1f}%\n"
       "bytes: {} in, {} out in {} file{}\n"
@@ -95,7 +95,7 @@ void PrintEstimate(const CompressPlan& plan, const JobEstimate& estimate) {
   };
   const FitCost& probe = estimate.speed.first;
   const FactorJob& first = plan.jobs.front();
-  fmt::print(
+  Print(
       "peak memory: {} (fit {}, mapped pages {}, program {})\n"
       "disk: {} at most, {} free\n"
       "operations: {:.3g} in {} passes of each matrix\n"

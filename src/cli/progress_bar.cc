@@ -1,24 +1,82 @@
 #include "cli/progress_bar.h"
 
 #include <fmt/core.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/visible.h"
 
 namespace mobe {
+namespace {
+
+constexpr double kSecondsOfDrawing = 0.1;
+constexpr double kSecondsOfLine = 60;
+
+// Whether stderr can go back to the beginning of a line and clear it.
+bool CanDraw() {
+  const char* term = std::getenv("TERM");
+  return ::isatty(STDERR_FILENO) == 1 && term != nullptr && *term != '\0' &&
+         std::string_view(term) != "dumb";
+}
+
+int Columns() {
+  winsize size = {};
+  const bool known = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0;
+  return known && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+}  // namespace
+
+namespace internal {
+
+std::string BarText(double fraction, const std::string& what,
+                    const std::string& eta, int columns) {
+  constexpr int kGap = 2;
+  constexpr int kLeastWhat = 6;
+  constexpr int kLeastBar = 5;
+  constexpr int kMostBar = 24;
+  const std::string percent = fmt::format("{:3.0f}%", fraction * 100);
+  const std::string end = fmt::format("ETA {}", eta);
+  const auto fixed = static_cast<int>(percent.size());
+  if (columns < fixed) return "";
+  if (columns < fixed + kGap + static_cast<int>(end.size())) return percent;
+  int room = columns - fixed - kGap - static_cast<int>(end.size());
+  std::string middle;
+  if (const int wanted = ColumnsOf(what);
+      wanted > 0 && room >= kGap + std::min(wanted, kLeastWhat)) {
+    middle = CutToColumns(what, room - kGap);
+    room -= kGap + ColumnsOf(middle);
+    middle.insert(0, kGap, ' ');
+  }
+  std::string bar;
+  if (room >= kLeastBar + 3) {  // two brackets and a blank
+    const int width = std::min(room - 3, kMostBar);
+    const auto filled = static_cast<int>(fraction * width);
+    bar = fmt::format("[{:#<{}}{:.<{}}] ", "", filled, "", width - filled);
+  }
+  return fmt::format("{}{}{}{:{}}{}", bar, percent, middle, "", kGap, end);
+}
+
+}  // namespace internal
 
 ProgressBar::ProgressBar(const CommonOptions& common)
     : quiet_(common.quiet),
-      terminal_(::isatty(STDERR_FILENO) == 1),
-      start_seconds_(MonotonicSeconds()) {}
+      draws_(CanDraw()),
+      start_seconds_(MonotonicSeconds()),
+      last_seconds_(draws_ ? 0 : start_seconds_) {}
 
 ProgressBar::~ProgressBar() { Erase(); }
 
 void ProgressBar::Erase() {
   if (!drawn_) return;
   std::fputs("\r\033[K", stderr);
-  std::fflush(stderr);
   drawn_ = false;
 }
 
@@ -32,26 +90,29 @@ void ProgressBar::Show(const ProgressEvent& event) {
   if (start_fraction_ < 0) start_fraction_ = event.fraction;
   if (!event.line.empty()) {
     Erase();
-    fmt::print(stderr, "{}\n", event.line);
-    std::fflush(stderr);
+    fmt::print(stderr, "{}\n", OneLine(event.line));
   }
-  if (!terminal_) return;
   const double now = MonotonicSeconds();
-  if (event.line.empty() && now - last_draw_seconds_ < 0.1) return;
-  last_draw_seconds_ = now;
-  constexpr int kWidth = 24;
+  const bool cleared = draws_ && !event.line.empty();
+  const double wait = draws_ ? kSecondsOfDrawing : kSecondsOfLine;
+  if (!cleared && now - last_seconds_ < wait) return;
+  last_seconds_ = now;
   const double fraction = std::clamp(event.fraction, 0.0, 1.0);
   const double gained = fraction - start_fraction_;
   const std::string eta =
       gained > 1e-3
           ? FormatDuration((now - start_seconds_) / gained * (1 - fraction))
           : "?";
-  const int filled = static_cast<int>(fraction * kWidth);
-  fmt::print(stderr, "\r\033[K[{}{}] {:3.0f}%  {}  ETA {}",
-             std::string(filled, '#'), std::string(kWidth - filled, '.'),
-             fraction * 100, event.what, eta);
-  std::fflush(stderr);
-  drawn_ = true;
+  const std::string what = OneLine(event.what);
+  if (draws_) {
+    // Not in the last column, where terminals may begin a new line.
+    fmt::print(stderr, "\r\033[K{}",
+               internal::BarText(fraction, what, eta, Columns() - 1));
+    drawn_ = true;
+  } else {
+    fmt::print(stderr, "{:.0f}%{}{}, ETA {}\n", fraction * 100,
+               what.empty() ? "" : " ", what, eta);
+  }
 }
 
 }  // namespace mobe

@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 
+#include "base/error.h"
 #include "base/file.h"
 #include "cli/command.h"
 #include "cli/commands.h"
@@ -31,7 +32,7 @@ void Run(const ReportArguments& arguments, const CommonOptions& common) {
                                         ? std::filesystem::path("report.html")
                                         : std::filesystem::path(arguments.out);
   WriteFileAtomically(out, ReportPage(data));
-  fmt::print("wrote {}\n", out.string());
+  Print("wrote {}\n", OneLine(out.string()));
 }
 
 }  // namespace

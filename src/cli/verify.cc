@@ -53,22 +53,22 @@ void Run(const std::string& folder, const std::string& original,
     PrintJson(json);
   } else {
     for (const MatrixReport& matrix : report.matrices) {
-      fmt::print(
+      Print(
           "layer {:3} {:4}  relative error {:.4f}  worst expert {:.4f} "
           "({})\n",
           matrix.layer, matrix.kind, matrix.error.relative,
           matrix.error.worst_expert, matrix.error.worst_expert_index);
     }
     for (const std::string& fault : report.faults) {
-      fmt::print("fault: {}\n", fault);
+      Print("fault: {}\n", OneLine(fault));
     }
     if (report.files_checked) {
-      fmt::print("{} files compared with their SHA-256 in recipe.json\n",
-                 *report.files_checked);
+      Print("{} files compared with their SHA-256 in recipe.json\n",
+            *report.files_checked);
     } else {
-      fmt::print("no recipe.json to compare checksums with\n");
+      Print("no recipe.json to compare checksums with\n");
     }
-    fmt::print(
+    Print(
         "{}: {} tensors equal the original, {} matrices measured, {} "
         "fault{}\n",
         report.faults.empty() ? "ok" : "FAILED", report.tensors_equal,
