@@ -67,6 +67,15 @@ std::string CutMiddle(std::string text, size_t max_bytes) {
   return text.replace(head, tail - head, kGap);
 }
 
+std::string FormatCount(int64_t count) {
+  std::string text = std::to_string(count);
+  const int first = count < 0 ? 1 : 0;
+  for (int at = static_cast<int>(text.size()) - 3; at > first; at -= 3) {
+    text.insert(static_cast<size_t>(at), 1, ',');
+  }
+  return text;
+}
+
 int ColumnsOf(std::string_view text) {
   int columns = 0;
   while (!text.empty()) {

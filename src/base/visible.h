@@ -1,9 +1,11 @@
-// Text that others wrote (names in files, paths, what a model says) as it may
-// be shown. Raw it could move the cursor, recolour or retitle a terminal, or
-// make a line read as another.
+// Text and numbers as people may be shown them.
+//
+// What others wrote (names in files, paths, what a model says) could, raw, move
+// the cursor, recolour or retitle a terminal, or make a line read as another.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -32,5 +34,8 @@ int ColumnsOf(std::string_view text);
 // As much of its beginning as takes at most `columns` columns; what is cut ends
 // in "..", if there is room for that.
 std::string CutToColumns(const std::string& text, int columns);
+
+// "1,234,567".
+std::string FormatCount(int64_t count);
 
 }  // namespace mobe

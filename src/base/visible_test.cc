@@ -72,5 +72,14 @@ TEST(Visible, CutsToColumns) {
   EXPECT_EQ(CutToColumns("\u4e2d\u6587\u4e2d\u6587", 7), "\u4e2d\u6587..");
 }
 
+TEST(Visible, FormatsCounts) {
+  EXPECT_EQ(FormatCount(0), "0");
+  EXPECT_EQ(FormatCount(999), "999");
+  EXPECT_EQ(FormatCount(-999), "-999");
+  EXPECT_EQ(FormatCount(1000), "1,000");
+  EXPECT_EQ(FormatCount(-123456), "-123,456");
+  EXPECT_EQ(FormatCount(INT64_MAX), "9,223,372,036,854,775,807");
+}
+
 }  // namespace
 }  // namespace mobe

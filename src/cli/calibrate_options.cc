@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "cli/expect.h"
 #include "eval/text.h"
 #include "model/moments.h"
 
@@ -42,17 +43,16 @@ std::vector<CLI::Option*> AddTokenOptions(CLI::App* command,
                                           const std::string& max_tokens,
                                           const std::string& context,
                                           CalibrateOptions* options) {
-  const CLI::Range count(int64_t{1}, int64_t{1} << 30);
-  return {command
-              ->add_option(max_tokens, options->max_tokens,
-                           "tokens of the text to use at most")
-              ->check(count)
-              ->capture_default_str(),
-          command
-              ->add_option(context, options->context,
-                           "tokens that the model reads in one piece")
-              ->check(count)
-              ->capture_default_str()};
+  const auto add = [command](const std::string& name, int64_t* value,
+                             const char* help) {
+    return ExpectWhole(
+        command->add_option(name, *value, help)->capture_default_str(), 1,
+        uint64_t{1} << 30);
+  };
+  return {add(max_tokens, &options->max_tokens,
+              "tokens of the text to use at most"),
+          add(context, &options->context,
+              "tokens that the model reads in one piece")};
 }
 
 void AddCalibrateOptions(CLI::App* command, CalibrateOptions* options) {

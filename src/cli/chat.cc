@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/commands.h"
+#include "cli/expect.h"
 #include "cli/generate_options.h"
 #include "cli/line_reader.h"
 #include "cli/run_options.h"
@@ -291,11 +292,13 @@ void AddChat(CLI::App& app, CommonOptions* common) {
   command->add_option("--template-args", options->template_arguments,
                       "JSON object with further variables of the template, "
                       "such as {\"enable_thinking\": false}");
-  command
-      ->add_option("--context", options->context,
-                   "tokens of the conversation at most; the model may have a "
-                   "lower limit")
-      ->capture_default_str();
+  ExpectWhole(
+      command
+          ->add_option("--context", options->context,
+                       "tokens of the conversation at most; the model may have "
+                       "a lower limit")
+          ->capture_default_str(),
+      1);
   AddGenerateOptions(command, &options->generate);
   AddRunOptions(command, &options->load);
   AddCommonOptions(command, common, JsonOutput::kYes);

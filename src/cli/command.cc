@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/visible.h"
+#include "cli/expect.h"
 
 namespace mobe {
 
@@ -21,10 +22,20 @@ void AddCommonOptions(CLI::App* command, CommonOptions* common,
                       "print one JSON object instead of text");
   }
   command->add_flag("--quiet", common->quiet, "no progress on stderr");
-  command
-      ->add_option("--threads", common->threads,
-                   "threads to use (default: one for each core)")
-      ->check(CLI::Range(1, 4096));
+  ExpectWhole(
+      command->add_option("--threads", common->threads,
+                          "threads to use (default: one for each core)"),
+      1, 4096);
+  ExpectValues(command);
+}
+
+void AddShardSize(CLI::App* command, double* gigabytes) {
+  ExpectNumber(command
+                   ->add_option("--shard-gb", *gigabytes,
+                                "largest size of an output file in GB")
+                   ->capture_default_str(),
+               "a number from 0.000001 to 1,000,000",
+               [](double size) { return size >= 0.000001 && size <= 1e6; });
 }
 
 void CheckOutputFile(const std::string& path, const std::string& model,

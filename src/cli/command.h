@@ -24,7 +24,8 @@ struct CommonOptions {
   int threads = 0;     // 0: one for each core
 };
 
-// Adds --json (when the command has it), --quiet and --threads.
+// Adds --json (when the command has it), --quiet and --threads. Called last: no
+// option takes nothing for a value (expect.h).
 enum class JsonOutput { kNo, kYes };
 void AddCommonOptions(CLI::App* command, CommonOptions* common,
                       JsonOutput json);
@@ -33,6 +34,9 @@ void AddCommonOptions(CLI::App* command, CommonOptions* common,
 // reads: one of those files, or any file of the model's folder.
 void CheckOutputFile(const std::string& path, const std::string& model,
                      const std::vector<std::string>& inputs);
+
+// Adds --shard-gb.
+void AddShardSize(CLI::App* command, double* gigabytes);
 
 // Prints on stdout, at once: what stderr gets later comes later where both go.
 // What a terminal would obey is written out (base/visible.h); what is to be one

@@ -15,6 +15,7 @@
 #include "cli/calibrate_options.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/expect.h"
 #include "cli/make_plan.h"
 #include "cli/print_plan.h"
 #include "cli/progress_bar.h"
@@ -24,6 +25,7 @@
 #include "compress/estimate.h"
 #include "compress/journal.h"
 #include "compress/presets.h"
+#include "compress/worst_expert.h"
 
 namespace mobe {
 namespace {
@@ -33,11 +35,11 @@ struct CompressArguments {
   std::string out;
   std::optional<std::string> kinds;
   std::string split = "even";
-  int64_t bases = 0;
-  double ratio = 0;
-  int64_t rank = 0;
-  int64_t basis_rank = 0;
-  int64_t alphas = 0;
+  std::optional<int64_t> bases;
+  std::optional<double> ratio;
+  std::optional<int64_t> rank;
+  std::optional<int64_t> basis_rank;
+  std::optional<int64_t> alphas;
   std::optional<int64_t> groups;
   std::optional<std::string> activation;
   std::string layers;
@@ -56,8 +58,13 @@ struct CompressArguments {
   bool dry_run = false;
 };
 
+struct LayerRange {
+  int64_t first = 0;
+  int64_t last = INT64_MAX;
+};
+
 // "3" or "0-5", both inclusive.
-void ParseLayers(const std::string& text, CompressOptions* options) {
+LayerRange ParseLayers(const std::string& text) {
   const size_t dash = text.find('-');
   const auto number = [&](std::string_view part) {
     int64_t value = -1;
@@ -70,13 +77,14 @@ void ParseLayers(const std::string& text, CompressOptions* options) {
     return value;
   };
   const std::string_view view = text;
-  options->first_layer = number(view.substr(0, dash));
-  options->last_layer = dash == std::string::npos
-                            ? options->first_layer
-                            : number(view.substr(dash + 1));
-  if (options->first_layer > options->last_layer) {
+  LayerRange range;
+  range.first = number(view.substr(0, dash));
+  range.last =
+      dash == std::string::npos ? range.first : number(view.substr(dash + 1));
+  if (range.first > range.last) {
     Fail(ErrorKind::kUserInput, "--layers {}: the range is empty", text);
   }
+  return range;
 }
 
 // "gate,up,down" or fewer of them, in any order.
@@ -98,14 +106,14 @@ std::vector<const MatrixKind*> ParseKinds(const std::string& text) {
 CompressOptions OptionsOf(const CompressArguments& arguments,
                           const OpenedModel& model) {
   CompressOptions options;
-  if (arguments.bases != 0) options.num_bases = arguments.bases;
-  if (arguments.ratio != 0) options.ratio = arguments.ratio;
-  if (arguments.rank != 0) options.rank = arguments.rank;
-  options.basis_rank = arguments.basis_rank;
+  options.num_bases = arguments.bases;
+  if (arguments.ratio) options.ratio = *arguments.ratio;
+  options.rank = arguments.rank;
+  options.basis_rank = arguments.basis_rank.value_or(0);
   const bool automatic = arguments.split == "auto";
   if (automatic) options.split = Split::kAuto;
-  if (automatic && (options.num_bases || options.rank ||
-                    options.basis_rank != 0 || arguments.method != "mobe")) {
+  if (automatic && (options.num_bases || options.rank || arguments.basis_rank ||
+                    arguments.method != "mobe")) {
     Fail(ErrorKind::kUserInput,
          "--split auto chooses bases and ranks of --method mobe: leave out "
          "--bases, --rank, --basis-rank and --method, or the split");
@@ -113,19 +121,23 @@ CompressOptions OptionsOf(const CompressArguments& arguments,
   options.kinds = ParseKinds(arguments.kinds ? *arguments.kinds
                              : automatic     ? "gate,up,down"
                                              : "gate,up");
-  options.max_alphas = arguments.alphas;
+  options.max_alphas = arguments.alphas.value_or(0);
   if (arguments.groups) options.groups = *arguments.groups;
   if (arguments.activation) {
     options.activation = *ActivationFromName(*arguments.activation);
   }
   UsePreset(model,
-            {options.num_bases || arguments.ratio != 0,
-             arguments.groups.has_value(), arguments.activation.has_value()},
+            {options.num_bases || arguments.ratio, arguments.groups.has_value(),
+             arguments.activation.has_value()},
             &options);
   options.solver = *SolverFromName(arguments.solver);
   options.seed = arguments.seed;
   options.start = arguments.start;
-  if (!arguments.layers.empty()) ParseLayers(arguments.layers, &options);
+  if (!arguments.layers.empty()) {
+    const LayerRange range = ParseLayers(arguments.layers);
+    options.first_layer = range.first;
+    options.last_layer = range.last;
+  }
   if (!arguments.budget.empty()) options.budget = ParseBudget(arguments.budget);
   if (!arguments.passes.empty()) options.budget = ParsePasses(arguments.passes);
   if (!arguments.time.empty()) options.budget = ParseTime(arguments.time);
@@ -138,17 +150,6 @@ CompressOptions OptionsOf(const CompressArguments& arguments,
   return options;
 }
 
-Json MatricesJson(const CompressReport& report) {
-  Json matrices = Json::array();
-  for (const MatrixReport& matrix : report.matrices) {
-    matrices.push_back({{"layer", matrix.layer},
-                        {"matrix", matrix.kind},
-                        {"mse_scaled", matrix.error.scaled_mse},
-                        {"relative", matrix.error.relative}});
-  }
-  return matrices;
-}
-
 Json ReportJson(const CompressPlan& plan, const CompressReport& report,
                 double seconds) {
   Json json = PlanJson(plan);
@@ -157,8 +158,14 @@ Json ReportJson(const CompressPlan& plan, const CompressReport& report,
   json["peak_rss_bytes"] = PeakResidentBytes();
   json["passes"] = report.passes;
   json["resumed"] = report.resumed;
-  json["matrices"] = MatricesJson(report);
+  json["worst_expert"] = WorstJson(FindWorst(report.matrices));
+  json["matrices"] = MatricesJson(report.matrices);
   return json;
+}
+
+void PrintWorst(const CompressReport& report) {
+  const MatrixReport* worst = FindWorst(report.matrices);
+  if (worst != nullptr) Print("{}\n", WorstText(*worst));
 }
 
 void PrintReport(const CompressReport& report, double seconds) {
@@ -168,6 +175,7 @@ void PrintReport(const CompressReport& report, double seconds) {
   Print("mean scaled MSE {:.5f} in {}, peak memory {}\n",
         report.mse_scaled_mean, FormatDuration(seconds),
         FormatBytes(static_cast<double>(PeakResidentBytes())));
+  PrintWorst(report);
 }
 
 // --method svd and the like: nothing is fitted in passes, and the result is a
@@ -178,7 +186,7 @@ void RunBaseline(const CompressArguments& arguments,
   if (!arguments.budget.empty() || !arguments.passes.empty() ||
       !arguments.time.empty() || !arguments.start.empty() ||
       !arguments.trace.empty() || !arguments.shard.empty() ||
-      arguments.activation || arguments.alphas != 0 || arguments.keep_fp8) {
+      arguments.activation || arguments.alphas || arguments.keep_fp8) {
     Fail(ErrorKind::kUserInput,
          "--budget, --passes, --time, --start, --trace, --shard, --activation, "
          "--alphas and --keep-fp8 go with --method mobe");
@@ -200,19 +208,23 @@ void RunBaseline(const CompressArguments& arguments,
         FormatBytes(static_cast<double>(size.mobe_factor_bytes)),
         plan.format.factors.front().num_bases);
   }
-  if (!arguments.dry_run) {
+  if (arguments.dry_run) {
+    if (common.json) PrintJson(json);
+    return;
+  }
+  CompressReport report;
+  {
     ProgressBar bar(common);
-    const CompressReport report = CompressByBaseline(
-        model, plan, baseline, arguments.out, bar.AsFunction());
-    json["mse_scaled_mean"] = report.mse_scaled_mean;
-    json["seconds"] = MonotonicSeconds() - start;
-    json["matrices"] = MatricesJson(report);
+    report = CompressByBaseline(model, plan, baseline, arguments.out,
+                                bar.AsFunction());
   }
-  if (common.json) {
-    PrintJson(json);
-  } else if (!arguments.dry_run) {
-    Print("mean scaled MSE {:.5f}\n", json["mse_scaled_mean"].get<double>());
-  }
+  json["mse_scaled_mean"] = report.mse_scaled_mean;
+  json["seconds"] = MonotonicSeconds() - start;
+  json["worst_expert"] = WorstJson(FindWorst(report.matrices));
+  json["matrices"] = MatricesJson(report.matrices);
+  if (common.json) return PrintJson(json);
+  Print("mean scaled MSE {:.5f}\n", report.mse_scaled_mean);
+  PrintWorst(report);
 }
 
 // The process alone, or rank 0 of several.
@@ -342,75 +354,72 @@ std::vector<std::string> RecipeOf(const CLI::App& recipe) {
 // The options that make the model what it is: all that a merge has to know.
 // What is not one of them is added in AddCompress.
 void AddRecipe(CLI::App* recipe, CompressArguments* arguments) {
-  recipe->add_option("--kinds", arguments->kinds,
-                     "matrices to factor: some of gate,up,down (default: "
-                     "gate,up; all with --split auto)");
-  auto* bases =
-      recipe
-          ->add_option("--bases", arguments->bases,
-                       "number of bases of each layer and matrix kind")
-          ->check(CLI::PositiveNumber);
-  recipe
-      ->add_option("--ratio", arguments->ratio,
-                   "share of the expert weights to keep (default: the bases of "
-                   "the model's preset, or 0.75)")
-      ->check(CLI::Range(0.0, 1.0))
-      ->excludes(bases);
-  recipe
-      ->add_option("--rank", arguments->rank,
-                   "rank of the factors (default: the experts' size)")
-      ->check(CLI::PositiveNumber);
-  recipe
-      ->add_option("--basis-rank", arguments->basis_rank,
-                   "store each basis as a product of this rank (default: "
-                   "whole)")
-      ->check(CLI::PositiveNumber);
+  ExpectForm(
+      recipe->add_option("--kinds", arguments->kinds,
+                         "matrices to factor: some of gate,up,down (default: "
+                         "gate,up; all with --split auto)"),
+      ParseKinds);
+  const auto add_count = [recipe](const char* name, auto* value,
+                                  const char* help) {
+    return ExpectWhole(recipe->add_option(name, *value, help), 1);
+  };
+  auto* bases = add_count("--bases", &arguments->bases,
+                          "number of bases of each layer and matrix kind");
+  ExpectNumber(recipe
+                   ->add_option("--ratio", arguments->ratio,
+                                "share of the expert weights to keep (default: "
+                                "the bases of the model's preset, or 0.75)")
+                   ->excludes(bases),
+               "a number above 0 and below 1",
+               [](double ratio) { return ratio > 0 && ratio < 1; });
+  add_count("--rank", &arguments->rank,
+            "rank of the factors (default: the experts' size)");
+  add_count("--basis-rank", &arguments->basis_rank,
+            "store each basis as a product of this rank (default: whole)");
   recipe
       ->add_option("--split", arguments->split,
                    "of the ratio over layers and kinds: even, or auto, by what "
                    "an error of each does to the predictions")
       ->check(CLI::IsMember({"even", "auto"}))
       ->capture_default_str();
-  recipe
-      ->add_option("--alphas", arguments->alphas,
-                   "bases that one expert may use (default: all)")
-      ->check(CLI::PositiveNumber);
-  recipe
-      ->add_option("--groups", arguments->groups,
-                   "groups of experts that share no bases, in each layer; the "
-                   "number of bases is that of all groups (default: the "
-                   "preset's, or 1)")
-      ->check(CLI::PositiveNumber);
+  add_count("--alphas", &arguments->alphas,
+            "bases that one expert may use (default: all)");
+  add_count("--groups", &arguments->groups,
+            "groups of experts that share no bases, in each layer; the number "
+            "of bases is that of all groups (default: the preset's, or 1)");
   recipe
       ->add_option("--activation", arguments->activation,
                    "function between bases and A: silu, tanh or identity "
                    "(default: the preset's, or silu)")
       ->check(CLI::IsMember({"silu", "tanh", "identity"}));
-  recipe->add_option("--layers", arguments->layers,
-                     "layers to factor, as 3 or 0-5 (default: all)");
+  ExpectForm(recipe->add_option("--layers", arguments->layers,
+                                "layers to factor, as 3 or 0-5 (default: all)"),
+             ParseLayers);
   recipe
       ->add_option("--solver", arguments->solver,
                    "fast, or the published algorithm")
       ->check(CLI::IsMember({"fast", "reference"}))
       ->capture_default_str();
-  auto* passes = recipe->add_option("--passes", arguments->passes,
-                                    "passes of each matrix (default: 500)");
-  auto* time = recipe
-                   ->add_option("--time", arguments->time,
-                                "time of the whole job (90s, 10m, 2h)")
-                   ->excludes(passes);
-  recipe
-      ->add_option("--budget", arguments->budget,
-                   "either: passes (500) or a time (2h)")
-      ->excludes(passes)
-      ->excludes(time);
-  recipe->add_option("--seed", arguments->seed, "seed of the start")
-      ->capture_default_str();
-  recipe
-      ->add_option("--shard-gb", arguments->shard_gigabytes,
-                   "largest size of an output file in GB")
-      ->check(CLI::Range(0.000001, 1e6))
-      ->capture_default_str();
+  auto* passes =
+      ExpectForm(recipe->add_option("--passes", arguments->passes,
+                                    "passes of each matrix (default: 500)"),
+                 ParsePasses);
+  auto* time =
+      ExpectForm(recipe
+                     ->add_option("--time", arguments->time,
+                                  "time of the whole job (90s, 10m, 2h)")
+                     ->excludes(passes),
+                 ParseTime);
+  ExpectForm(recipe
+                 ->add_option("--budget", arguments->budget,
+                              "either: passes (500) or a time (2h)")
+                 ->excludes(passes)
+                 ->excludes(time),
+             ParseBudget);
+  ExpectWhole(recipe->add_option("--seed", arguments->seed, "seed of the start")
+                  ->capture_default_str(),
+              0, UINT64_MAX);
+  AddShardSize(recipe, &arguments->shard_gigabytes);
   recipe->add_flag("--keep-fp8", arguments->keep_fp8,
                    "leave FP8 what is not factored (default: all BF16)");
   recipe->add_option("--start", arguments->start,
@@ -468,9 +477,11 @@ void AddCompress(CLI::App& app, CommonOptions* common) {
       ->required();
   CLI::App* recipe = command->add_option_group("recipe");
   AddRecipe(recipe, arguments.get());
-  command->add_option("--shard", arguments->shard,
-                      "fit only share i of N (0/3, 1/3, 2/3), each with an OUT "
-                      "of its own; then mobe merge");
+  ExpectForm(
+      command->add_option("--shard", arguments->shard,
+                          "fit only share i of N (0/3, 1/3, 2/3), each with an "
+                          "OUT of its own; then mobe merge"),
+      ParseShare);
   command->add_option("--trace", arguments->trace,
                       "CSV file for the error of each pass");
   std::vector<std::string> methods = {"mobe"};

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "cli/expect.h"
 #include "cli/run_options.h"
 
 namespace mobe {
@@ -21,16 +22,15 @@ void AddEvalOptions(CLI::App* command, EvalCommandOptions* options,
                    "windows of the text: hf (all tokens; default) or llama.cpp "
                    "(the second half of each)")
       ->check(CLI::IsMember(names));
-  command
-      ->add_option("--max-tokens", options->max_tokens,
-                   "tokens of the text to read (default: all)")
-      ->check(CLI::Range(int64_t{1}, INT64_MAX).description(""));
+  ExpectWhole(command->add_option("--max-tokens", options->max_tokens,
+                                  "tokens of the text to read (default: all)"),
+              1);
   // 3 is the least that both protocols predict a token with.
-  command
-      ->add_option("--context", options->context,
-                   "tokens of a window (default: the protocol's, 2048 or 512, "
-                   "or the model's limit if lower)")
-      ->check(CLI::Range(int64_t{3}, INT64_MAX).description(""));
+  ExpectWhole(command->add_option(
+                  "--context", options->context,
+                  "tokens of a window (default: the protocol's, 2048 or 512, "
+                  "or the model's limit if lower)"),
+              3);
   AddRunOptions(command, &options->load);
   AddCommonOptions(command, common, JsonOutput::kYes);
 }

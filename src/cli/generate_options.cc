@@ -1,23 +1,36 @@
 #include "cli/generate_options.h"
 
+#include "cli/expect.h"
+
 namespace mobe {
 
 void AddGenerateOptions(CLI::App* command, GenerateOptions* options) {
   SamplerOptions& sampler = options->sampler;
   const auto add = [command](const char* option, auto* value,
                              const char* help) {
-    command->add_option(option, *value, help)->capture_default_str();
+    return command->add_option(option, *value, help)->capture_default_str();
   };
-  add("--max-tokens", &options->max_tokens, "tokens to generate at most");
-  add("--temperature", &sampler.temperature, "0 takes the likeliest token");
-  add("--top-k", &sampler.top_k, "keep the k likeliest tokens; 0: all");
-  add("--top-p", &sampler.top_p,
-      "keep the likeliest tokens that sum to p; 1: all");
-  add("--min-p", &sampler.min_p,
-      "keep tokens of p times the largest probability; 0: all");
-  add("--repetition-penalty", &sampler.repetition_penalty,
-      "divides the logits of tokens seen; 1: off");
-  add("--seed", &sampler.seed, "of the random choice");
+  ExpectWhole(
+      add("--max-tokens", &options->max_tokens, "tokens to generate at most"),
+      1);
+  ExpectNumber(
+      add("--temperature", &sampler.temperature, "0 takes the likeliest token"),
+      "a number, 0 or more", [](double t) { return t >= 0; });
+  ExpectWhole(
+      add("--top-k", &sampler.top_k, "keep the k likeliest tokens; 0: all"), 0);
+  ExpectNumber(add("--top-p", &sampler.top_p,
+                   "keep the likeliest tokens that sum to p; 1: all"),
+               "a number above 0 and at most 1",
+               [](double p) { return p > 0 && p <= 1; });
+  ExpectNumber(add("--min-p", &sampler.min_p,
+                   "keep tokens of p times the largest probability; 0: all"),
+               "a number from 0 to 1",
+               [](double p) { return p >= 0 && p <= 1; });
+  ExpectNumber(add("--repetition-penalty", &sampler.repetition_penalty,
+                   "divides the logits of tokens seen; 1: off"),
+               "a number above 0", [](double p) { return p > 0; });
+  ExpectWhole(add("--seed", &sampler.seed, "of the random choice"), 0,
+              UINT64_MAX);
   command
       ->add_option("--stop", options->stop,
                    "end before this text; may be given several times")

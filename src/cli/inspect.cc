@@ -8,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/commands.h"
 #include "compress/recipe.h"
+#include "compress/worst_expert.h"
 #include "mobe/open_model.h"
 #include "mobe/operations.h"
 #include "mobe/sizes.h"
@@ -29,6 +30,7 @@ void Run(const std::string& folder, const CommonOptions& common) {
   const OpenedModel model = OpenModel(folder);
   const std::optional<Recipe> recipe =
       model.mobe ? ReadRecipe(folder) : std::nullopt;
+  const MatrixReport* worst = recipe ? FindWorst(recipe->matrices) : nullptr;
   const ModelConfig& config = model.config;
   const PartSizes stored = CountParts(model.tensors);
   const PartSizes plain = CountParts(ListTensors(*model.family, config));
@@ -59,7 +61,8 @@ void Run(const std::string& folder, const CommonOptions& common) {
     if (recipe) {
       json["recipe"] = {{"mobe", recipe->mobe},
                         {"source", recipe->source},
-                        {"mse_scaled_mean", recipe->mean_mse_scaled()}};
+                        {"mse_scaled_mean", recipe->mean_mse_scaled()},
+                        {"worst_expert", WorstJson(worst)}};
     }
     for (const PartRow& part : kParts) {
       json["parameters"][part.name] = stored.*part.size;
@@ -97,6 +100,7 @@ void Run(const std::string& folder, const CommonOptions& common) {
       Print("recipe: made from {} by mobe {}, mean scaled MSE {:.5f}\n",
             OneLine(recipe->source), OneLine(recipe->mobe),
             recipe->mean_mse_scaled());
+      if (worst != nullptr) Print("{}\n", WorstText(*worst));
     }
   } else {
     Print("not compressed\n");

@@ -19,11 +19,7 @@ void AddReconstruct(CLI::App& app, CommonOptions* common) {
   command->add_option("mobe", *folder, "folder of the factored model")
       ->required();
   command->add_option("out", *out, "new folder for the result")->required();
-  command
-      ->add_option("--shard-gb", *shard_gigabytes,
-                   "largest size of an output file in GB")
-      ->check(CLI::Range(0.000001, 1e6))
-      ->capture_default_str();
+  AddShardSize(command, shard_gigabytes.get());
   AddCommonOptions(command, common, JsonOutput::kNo);
   command->callback([=] {
     const OpenedModel model = OpenModel(*folder);

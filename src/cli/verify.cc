@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/commands.h"
 #include "cli/progress_bar.h"
+#include "compress/worst_expert.h"
 
 namespace mobe {
 namespace {
@@ -36,20 +37,15 @@ VerifyReport VerifyFolders(const std::string& folder,
 void Run(const std::string& folder, const std::string& original,
          const CommonOptions& common) {
   const VerifyReport report = VerifyFolders(folder, original, common);
+  const MatrixReport* worst = FindWorst(report.matrices);
   if (common.json) {
     Json json = {{"ok", report.faults.empty()},
                  {"faults", report.faults},
                  {"tensors_equal", report.tensors_equal},
                  {"files_checked", nullptr},
-                 {"matrices", Json::array()}};
+                 {"worst_expert", WorstJson(worst)},
+                 {"matrices", MatricesJson(report.matrices)}};
     if (report.files_checked) json["files_checked"] = *report.files_checked;
-    for (const MatrixReport& matrix : report.matrices) {
-      json["matrices"].push_back({{"layer", matrix.layer},
-                                  {"matrix", matrix.kind},
-                                  {"mse_scaled", matrix.error.scaled_mse},
-                                  {"relative", matrix.error.relative},
-                                  {"worst_expert", matrix.error.worst_expert}});
-    }
     PrintJson(json);
   } else {
     for (const MatrixReport& matrix : report.matrices) {
@@ -62,6 +58,7 @@ void Run(const std::string& folder, const std::string& original,
     for (const std::string& fault : report.faults) {
       Print("fault: {}\n", OneLine(fault));
     }
+    if (worst != nullptr) Print("{}\n", WorstText(*worst));
     if (report.files_checked) {
       Print("{} files compared with their SHA-256 in recipe.json\n",
             *report.files_checked);

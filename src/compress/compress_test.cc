@@ -31,7 +31,7 @@ TEST(BudgetTest, PassesAndTimes) {
   for (const char* text : {"", "0", "-5", "1.5", "0s", "-1m", "5x", "m", "5 s",
                            "nan", "inf", "infs", "1e10", "5ss"}) {
     ExpectError(ErrorKind::kUserInput,
-                fmt::format("budget \"{}\": expected a number of passes", text),
+                fmt::format("--budget {}: expected a number of passes", text),
                 [&] { ParseBudget(text); });
   }
 }

@@ -1,5 +1,7 @@
 #include "compress/job.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <iterator>
@@ -33,9 +35,12 @@ Factors ReadStart(const SafetensorsFile& file, const FactorJob& job,
         group.index < 0 ? "" : fmt::format("_group{}", group.index), what);
     const TensorView& tensor = file.At(name);
     if (tensor.shape != shape || !IsFloat(tensor.dtype)) {
-      Fail(ErrorKind::kUserInput,
-           "{}: tensor {} does not fit the model and the number of bases",
-           file.file().path().string(), name);
+      Fail(
+          ErrorKind::kUserInput,
+          "{}: tensor {} is {} {}, expected floats {} for this model and these "
+          "bases",
+          file.file().path().string(), name, DTypeName(tensor.dtype),
+          tensor.shape, shape);
     }
     Buffer<float> values(tensor.elements());
     LoadFloats(tensor, values.data());
@@ -61,6 +66,16 @@ FitOptions FitOptionsOf(const CompressPlan& plan, const FactorJob& job) {
   options.seed = plan.options.seed;
   options.stored = job.dtype();
   return options;
+}
+
+// Fit, which does not know what it fits.
+Factors FitJob(const FactorJob& job, const FitTarget& target,
+               const FitOptions& options, const PassFn& on_pass) {
+  try {
+    return Fit(target, options, on_pass);
+  } catch (const Error& e) {
+    Fail(e.kind(), "layer {} {}: {}", job.layer, job.kind->name, e.what());
+  }
 }
 
 // Writes those of the job's tensors that are of one group, the next ones.
@@ -130,7 +145,7 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
       }
       on_pass(done + pass, job.groups * all, mse);
     };
-    Factors factors = Fit(target, options, traced);
+    Factors factors = FitJob(job, target, options, traced);
     RoundFactors(options.stored, target.cols, &factors);
     std::ranges::copy(MeasureExperts(target, factors),
                       std::back_inserter(errors));

@@ -9,6 +9,8 @@
 
 #include "base/file.h"
 #include "base/progress.h"
+#include "base/visible.h"
+#include "compress/worst_expert.h"
 
 namespace mobe {
 namespace {
@@ -93,8 +95,8 @@ std::string Sizes(const Recipe& recipe) {
     if (in == 0 && out == 0) return;
     const double kept =
         in == 0 ? 1 : static_cast<double>(out) / static_cast<double>(in);
-    text +=
-        fmt::format("| {} | {} | {} | {} |\n", name, in, out, Percent(kept));
+    text += fmt::format("| {} | {} | {} | {} |\n", name, FormatCount(in),
+                        FormatCount(out), Percent(kept));
   };
   for (const PartRow& part : kParts) {
     row(part.name, recipe.parameters_in.*part.size,
@@ -138,9 +140,15 @@ std::string Errors(const Recipe& recipe) {
                                 found->second.worst_expert);
     }
   }
-  return text +
-         fmt::format("\n\nMean scaled MSE, ((W - W') / std W)^2: {:.5f}\n",
-                     recipe.mean_mse_scaled());
+  text += fmt::format("\n\nMean scaled MSE, ((W - W') / std W)^2: {:.5f}\n",
+                      recipe.mean_mse_scaled());
+  const MatrixReport* worst = FindWorst(recipe.matrices);
+  if (worst == nullptr) return text;
+  return text + fmt::format(
+                    "\nThe worst expert's relative error: {:.4f} (layer "
+                    "{} {}, expert {})\n",
+                    worst->error.worst_expert, worst->layer, Plain(worst->kind),
+                    worst->error.worst_expert_index);
 }
 
 // The options that shape the result, as a line of text.

@@ -3,6 +3,7 @@
 #include <queue>
 
 #include "base/error.h"
+#include "base/visible.h"
 #include "compress/split.h"
 
 namespace mobe {
@@ -72,7 +73,7 @@ std::vector<size_t> AllocateSplit(
     Fail(ErrorKind::kUserInput,
          "the smallest shapes that an automatic split tries take {} numbers, "
          "{} are asked for; choose a larger --ratio, or --split even",
-         budget - left, budget);
+         FormatCount(budget - left), FormatCount(budget));
   }
   while (!steps.empty()) {
     const Step step = steps.top();

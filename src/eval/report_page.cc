@@ -7,6 +7,8 @@
 #include <map>
 
 #include "base/progress.h"
+#include "base/visible.h"
+#include "compress/worst_expert.h"
 #include "eval/report.h"
 #include "eval/report_svg.h"
 
@@ -101,15 +103,6 @@ std::string Bytes(int64_t bytes) {
   return FormatBytes(static_cast<double>(bytes));
 }
 
-// With commas between thousands.
-std::string Count(int64_t count) {
-  std::string text = std::to_string(count);
-  for (auto at = static_cast<int64_t>(text.size()) - 3; at > 0; at -= 3) {
-    text.insert(at, 1, ',');
-  }
-  return text;
-}
-
 std::string Tile(const std::string& value, const std::string& what) {
   return fmt::format("<div><b>{}</b><span>{}</span></div>\n", Escape(value),
                      Escape(what));
@@ -151,19 +144,14 @@ std::string Tiles(const ReportData& data) {
               : Tile(Bytes(data.bytes_out), "tensor bytes");
   if (!data.errors.empty()) {
     double mse = 0;
-    const RecipeMatrix* worst = data.errors.data();
     for (const RecipeMatrix& matrix : data.errors) {
       mse += matrix.error.scaled_mse / static_cast<double>(data.errors.size());
-      if (matrix.error.worst_expert > worst->error.worst_expert) {
-        worst = &matrix;
-      }
     }
+    const MatrixReport* worst = FindWorst(data.errors);
     text += Tile(fmt::format("{:.5f}", mse), "mean scaled MSE");
     text += Tile(Percent(worst->error.worst_expert),
-                 fmt::format("relative error of the worst expert (layer {} {}, "
-                             "expert {})",
-                             worst->layer, worst->kind,
-                             worst->error.worst_expert_index));
+                 fmt::format("relative error of the worst expert ({})",
+                             WorstPlace(*worst)));
   }
   return text + "</div>\n";
 }
@@ -218,7 +206,7 @@ std::string ErrorSection(const ReportData& data) {
         matrix.layer, Escape(matrix.kind), matrix.error.scaled_mse,
         100 * matrix.error.relative, 100 * matrix.error.worst_expert,
         matrix.error.worst_expert_index,
-        matrix.passes > 0 ? Count(matrix.passes) : "");
+        matrix.passes > 0 ? FormatCount(matrix.passes) : "");
   }
   return text +
          "</tbody></table>\n<p class=\"note\">Scaled MSE: mean of ((W \u2212 "
@@ -410,7 +398,7 @@ std::string SizeSection(const ReportData& data) {
         in == 0 ? 1 : static_cast<double>(out) / static_cast<double>(in);
     text += fmt::format(
         "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
-        name, Count(in), Count(out), Percent(kept),
+        name, FormatCount(in), FormatCount(out), Percent(kept),
         Percent(static_cast<double>(out) / total));
   };
   for (const PartRow& part : kParts) {
@@ -420,10 +408,12 @@ std::string SizeSection(const ReportData& data) {
   row("total", data.parameters_in.total(), data.parameters_out.total());
   text += "</tbody></table>\n";
   if (data.bytes_in > 0) {
-    text += fmt::format("<p>Tensors: {} bytes before, {} after.</p>\n",
-                        Count(data.bytes_in), Count(data.bytes_out));
+    text +=
+        fmt::format("<p>Tensors: {} bytes before, {} after.</p>\n",
+                    FormatCount(data.bytes_in), FormatCount(data.bytes_out));
   } else {
-    text += fmt::format("<p>Tensors: {} bytes.</p>\n", Count(data.bytes_out));
+    text +=
+        fmt::format("<p>Tensors: {} bytes.</p>\n", FormatCount(data.bytes_out));
   }
   return text;
 }
@@ -455,7 +445,7 @@ std::string FileTable(const char* caption,
   for (const auto& [name, sum] : files) {
     text += fmt::format(
         "<tr><td>{}</td><td>{}</td><td class=\"hash\">{}</td></tr>\n",
-        Escape(name), Count(sum.bytes), Escape(sum.sha256));
+        Escape(name), FormatCount(sum.bytes), Escape(sum.sha256));
   }
   return text + "</tbody></table></div>\n";
 }
@@ -464,7 +454,7 @@ std::string ChecksumSection(const Recipe& recipe) {
   return fmt::format(
       "<p>As recipe.json lists them, with those of {} factors; <code>mobe "
       "verify</code> compares them with the files.</p>\n{}{}",
-      Count(static_cast<int64_t>(recipe.tensors.size())),
+      FormatCount(static_cast<int64_t>(recipe.tensors.size())),
       FileTable("file of this model", recipe.files),
       FileTable("file of the original", recipe.source_files));
 }

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/visible.h"
 #include "fit/weighted_solve.h"
 #include "kernels/gemm.h"
 
@@ -172,7 +173,8 @@ int64_t RankForBudget(const Baseline& baseline, const BaselineShape& shape,
     Fail(ErrorKind::kUserInput,
          "method {}: rank 1 takes {} numbers for the matrices of a layer, more "
          "than the {} that are allowed; keep a larger share",
-         baseline.name, baseline.Parameters(shape, 1), budget);
+         baseline.name, FormatCount(baseline.Parameters(shape, 1)),
+         FormatCount(budget));
   }
   return rank;
 }

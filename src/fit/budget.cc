@@ -47,7 +47,7 @@ FitShape Smaller(FitShape shape, const ProbeSize& size) {
 Budget ParseBudget(const std::string& text) {
   const Budget budget = ReadBudget(text);
   if (budget.passes > 0 || budget.seconds > 0) return budget;
-  Fail(ErrorKind::kUserInput, "budget \"{}\": expected {} or {}", text,
+  Fail(ErrorKind::kUserInput, "--budget {}: expected {} or {}", text,
        kPassesForm, kTimeForm);
 }
 

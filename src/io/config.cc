@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/visible.h"
 
 namespace mobe {
 namespace {
@@ -24,7 +25,8 @@ std::optional<int64_t> AsInteger(const Json& value, int64_t min) {
 }
 
 std::string IntegerFrom(int64_t min) {
-  return fmt::format("an integer from {} to {}", min, kMaxConfigSize);
+  return fmt::format("an integer from {} to {}", min,
+                     FormatCount(kMaxConfigSize));
 }
 
 }  // namespace

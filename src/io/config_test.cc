@@ -39,7 +39,7 @@ TEST_F(ConfigTest, Size) {
   EXPECT_EQ(config_.Size("none", 7), 7);
   EXPECT_EQ(config_.Size("null", 7), 7);
   EXPECT_EQ(config_.Size("one", 7), 1);
-  const std::string expected = ", expected an integer from 1 to 2147483648";
+  const std::string expected = ", expected an integer from 1 to 2,147,483,648";
   const std::pair<const char*, const char*> rejected[] = {
       {"none", "missing"},
       {"null", "null"},
@@ -68,7 +68,7 @@ TEST_F(ConfigTest, Count) {
   EXPECT_EQ(config_.Count("zero", 7), 0);
   EXPECT_EQ(config_.Count("max", 7), kMaxConfigSize);
   EXPECT_EQ(config_.Count("none", 7), 7);
-  ExpectRejected("\"minus\" is -1, expected an integer from 0 to 2147483648",
+  ExpectRejected("\"minus\" is -1, expected an integer from 0 to 2,147,483,648",
                  [&] { config_.Count("minus", 7); });
 }
 
@@ -93,7 +93,7 @@ TEST_F(ConfigTest, Counts) {
   EXPECT_THAT(config_.Counts("one"), ElementsAre(1));
   EXPECT_THAT(config_.Counts("empty"), ElementsAre());
   const std::string expected =
-      ", expected an integer from 0 to 2147483648, or a list of such";
+      ", expected an integer from 0 to 2,147,483,648, or a list of such";
   ExpectRejected("\"none\" is missing" + expected,
                  [&] { config_.Counts("none"); });
   ExpectRejected("\"mixed\" is [1,\"x\"]" + expected,

@@ -44,8 +44,10 @@ void SortPairs(const SafetensorsFile& file, int64_t experts,
   inputs->starts.assign(static_cast<size_t>(experts) + 1, 0);
   for (const int32_t e : picks) {
     if (e < 0 || e >= experts) {
-      Fail(ErrorKind::kCorruptFile, "{}: names expert {} of {}",
-           file.file().path().string(), e, experts);
+      Fail(ErrorKind::kCorruptFile,
+           "{}: a token goes to expert {}, expected 0 to {}; it is no "
+           "calibration of this model",
+           file.file().path().string(), e, experts - 1);
     }
     ++inputs->starts[static_cast<size_t>(e) + 1];
   }
@@ -106,8 +108,11 @@ void LoadMoments(const std::filesystem::path& path, int64_t layer,
   const std::string picks_name = MomentsName(layer, "picks");
   const std::vector<int64_t> shape = file.At(picks_name).shape;
   if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1) {
-    Fail(ErrorKind::kCorruptFile, "{}: tensor {} has shape {}", path.string(),
-         picks_name, shape);
+    Fail(
+        ErrorKind::kCorruptFile,
+        "{}: tensor {} has shape {}, expected [tokens, experts of each]; it is "
+        "no calibration of this model",
+        path.string(), picks_name, shape);
   }
   target->inputs.x = Read<BFloat16>(file, MomentsName(layer, "inputs"),
                                     DType::kBF16, {shape[0], d});

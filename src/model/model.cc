@@ -107,7 +107,8 @@ void Model::Forward(std::span<const int32_t> tokens, KvCache* cache,
                     const MoeObserver& observe) const {
   const ModelConfig& c = config();
   const auto count = static_cast<int64_t>(tokens.size());
-  if (count == 0) Fail(ErrorKind::kUserInput, "no tokens to run");
+  if (count == 0)
+    Fail(ErrorKind::kUserInput, "no tokens to run: the text is empty");
   for (const int32_t token : tokens) {
     if (token >= 0 && token < c.vocab_size) continue;
     Fail(ErrorKind::kUserInput,

@@ -198,16 +198,16 @@ def test_parts_of_other_jobs(mobe, model, data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    "options, message, code",
     [
-        (["--shard", "3/3"], "expected i/N with i from 0 to N - 1"),
-        (["--shard", "-1/3"], "expected i/N"),
-        (["--shard", "1"], "expected i/N"),
-        (["--shard", "0/2", "--budget", "10s"], "a share needs a budget of passes"),
+        (["--shard", "3/3"], "expected i/N with i from 0 to N - 1", 2),
+        (["--shard", "-1/3"], "expected i/N", 2),
+        (["--shard", "1"], "expected i/N", 2),
+        (["--shard", "0/2", "--budget", "10s"], "a share needs a budget of passes", 1),
     ],
 )
-def test_wrong_shares(options, message, mobe, model, tmp_path):
-    assert message in mobe("compress", model, tmp_path / "out", *options, code=1)
+def test_wrong_shares(options, message, code, mobe, model, tmp_path):
+    assert message in mobe("compress", model, tmp_path / "out", *options, code=code)
 
 
 def test_killed_rank_ends_the_run_which_continues(one_long, model, tmp_path):
