@@ -24,10 +24,6 @@ constexpr char kIndexFile[] = "model.safetensors.index.json";
 constexpr uint64_t kMaxConfigBytes = 16u << 20;
 constexpr uint64_t kMaxIndexBytes = 64u << 20;
 
-// Never copied beside new weights.
-constexpr std::string_view kNotSideFiles[] = {
-    ".safetensors", ".bin", ".pth", ".gguf", ".index.json", ".tmp"};
-
 // False also where the file system gives no answer: std::filesystem's own
 // exceptions are not ours.
 bool Exists(const fs::path& path) {
@@ -245,35 +241,6 @@ std::string ShardIndex(const std::vector<Shard>& shards) {
                       {"weight_map", std::move(weight_map)}};
   // As transformers lays it out, to the byte.
   return index.dump(2, ' ', /*ensure_ascii=*/true) + "\n";
-}
-
-std::vector<std::string> CopySideFiles(
-    const fs::path& from, const fs::path& to,
-    const std::vector<std::string>& leave_out) {
-  std::vector<std::string> copied;
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(from, error)) {
-    const std::string name = entry.path().filename().string();
-    const bool skipped =
-        name.starts_with('.') || name == kConfigFile ||
-        std::ranges::find(leave_out, name) != leave_out.end() ||
-        std::ranges::any_of(kNotSideFiles, [&name](std::string_view ending) {
-          return name.ends_with(ending);
-        });
-    std::error_code broken_link;
-    if (skipped || !entry.is_regular_file(broken_link)) continue;
-    const MappedFile file(entry.path());
-    AtomicFile copy(to / name);
-    copy.Write(file.bytes());
-    copy.Commit();
-    copied.push_back(name);
-  }
-  if (error) {
-    Fail(ErrorKind::kMissing, "{}: cannot read the folder: {}", from.string(),
-         error.message());
-  }
-  std::ranges::sort(copied);
-  return copied;
 }
 
 }  // namespace mobe

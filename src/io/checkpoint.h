@@ -74,13 +74,4 @@ std::vector<Shard> PlanShards(const std::vector<TensorDecl>& tensors,
 // The text of model.safetensors.index.json.
 std::string ShardIndex(const std::vector<Shard>& shards);
 
-// Copies the files of `from` (also those behind symbolic links) to `to`,
-// atomically each: tokenizer, generation_config.json, licence and so on. Leaves
-// out subfolders, weights (*.safetensors, *.bin, *.pth, *.gguf), indices,
-// config.json, hidden files and *.tmp. Returns the names of the copies, sorted.
-// Files named in `leave_out` are left out, too.
-std::vector<std::string> CopySideFiles(
-    const std::filesystem::path& from, const std::filesystem::path& to,
-    const std::vector<std::string>& leave_out = {});
-
 }  // namespace mobe

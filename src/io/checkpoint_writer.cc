@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "io/side_files.h"
 
 namespace mobe {
 
