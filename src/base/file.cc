@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/lfs.h"
 
 namespace mobe {
 namespace {
@@ -91,6 +92,7 @@ void MappedFile::Evict(std::span<const std::byte> range) const {
 std::string ReadSmallFile(const std::filesystem::path& path,
                           uint64_t max_bytes) {
   const MappedFile file(path);
+  CheckNoLfsPointer(file);
   const auto bytes = file.bytes();
   if (bytes.size() > max_bytes) {
     Fail(ErrorKind::kCorruptFile, "{}: {} bytes, at most {} expected",

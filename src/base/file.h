@@ -34,7 +34,7 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-// The contents of a small file; fails with kCorruptFile above `max_bytes`.
+// A small file's contents; kCorruptFile above `max_bytes`, kMissing for LFS.
 std::string ReadSmallFile(const std::filesystem::path& path,
                           uint64_t max_bytes = 256u << 20);
 

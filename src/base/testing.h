@@ -47,6 +47,10 @@ inline void WriteText(const std::filesystem::path& path,
   std::ofstream(path, std::ios::binary) << text;
 }
 
+// What a clone has in the place of a file, where Git LFS is not installed.
+inline constexpr char kLfsPointer[] =
+    "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n";
+
 // The error that `run` ends with, if any. No other exception may come.
 inline std::optional<Error> ErrorOf(const std::function<void()>& run) {
   try {

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "io/fp8.h"
+#include "io/hub.h"
 
 namespace mobe {
 namespace {
@@ -64,6 +65,7 @@ Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
   if (!fs::is_directory(folder_, error)) {
     Fail(ErrorKind::kMissing, "{}: no such folder", folder_.string());
   }
+  if (!Exists(config_path())) FailWithoutConfig(folder_);
   config_ =
       ParseJson(ReadSmallFile(config_path(), kMaxConfigBytes), config_path());
   if (!config_.is_object()) {
@@ -75,10 +77,7 @@ Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
   } else if (Exists(folder_ / kIndexFile)) {
     OpenIndexed(folder_ / kIndexFile);
   } else {
-    Fail(ErrorKind::kMissing,
-         "{}: neither {} nor {} is there; weights in other formats must be "
-         "converted to safetensors first",
-         folder_.string(), kWeightsFile, kIndexFile);
+    FailWithoutWeights(folder_);
   }
   for (const SafetensorsFile& shard : shards_) {
     for (const TensorView& tensor : shard.tensors()) {
@@ -86,6 +85,7 @@ Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
       by_name_.emplace(tensor.name, &tensor);
     }
   }
+  CheckQuantConfig(folder_, config_, tensors_);
   LinkScales();
 }
 
@@ -128,12 +128,13 @@ void Checkpoint::OpenIndexed(const fs::path& index) {
   for (const auto& [tensor, file] : weight_map.items()) {
     files[file.get_ref<const std::string&>()].push_back(tensor);
   }
+  std::vector<std::string> missing;
+  for (const auto& [file, promised] : files) {
+    if (!Exists(folder_ / file)) missing.push_back(file);
+  }
+  if (!missing.empty()) FailWithoutShards(index, missing);
   for (const auto& [file, promised] : files) {
     const fs::path path = folder_ / file;
-    if (!Exists(path)) {
-      Fail(ErrorKind::kMissing, "{}: not there, but {} names it", path.string(),
-           index.string());
-    }
     const SafetensorsFile& shard = shards_.emplace_back(path);
     for (const TensorView& tensor : shard.tensors()) {
       const auto entry = weight_map.find(tensor.name);

@@ -13,6 +13,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/lfs.h"
 
 namespace mobe {
 namespace {
@@ -77,7 +78,16 @@ class HeaderHandler : public nlohmann::json_sax<Json> {
   HeaderHandler(std::span<const std::byte> data, const std::string& source)
       : data_(data), source_(source) {}
 
-  SafetensorsHeader TakeHeader() { return std::move(header_); }
+  SafetensorsHeader TakeHeader() {
+    if (expected_ > data_.size()) {
+      Fail(
+          ErrorKind::kCorruptFile,
+          "{}: cut off: it has {} bytes of data, by its header {} are expected "
+          "(tensor {} ends there); get the file again",
+          source_, data_.size(), expected_, Excerpt(last_));
+    }
+    return std::move(header_);
+  }
 
   bool key(string_t& key) override {
     switch (state_) {
@@ -239,12 +249,6 @@ class HeaderHandler : public nlohmann::json_sax<Json> {
       Reject(fmt::format("\"data_offsets\" [{}, {}] end before they begin",
                          begin, end));
     }
-    if (end > data_.size()) {
-      Reject(
-          fmt::format("\"data_offsets\" [{}, {}] reach beyond the file, "
-                      "which has {} bytes of data; is it truncated?",
-                      begin, end, data_.size()));
-    }
     const auto elements = CheckedProduct(tensor_.shape);
     const auto bytes = elements
                            ? CheckedMul(*elements, DTypeSize(tensor_.dtype))
@@ -260,9 +264,14 @@ class HeaderHandler : public nlohmann::json_sax<Json> {
                       begin, end, end - begin, fmt::join(tensor_.shape, ", "),
                       DTypeName(tensor_.dtype), *bytes));
     }
+    in_tensor_ = false;
+    if (end > expected_) {
+      expected_ = end;
+      last_ = tensor_.name;
+    }
+    if (end > data_.size()) return;  // TakeHeader tells
     tensor_.data = data_.subspan(begin, *bytes);
     header_.tensors.push_back(std::move(tensor_));
-    in_tensor_ = false;
   }
 
   [[noreturn]] void RejectOffsetCount() const {
@@ -288,6 +297,8 @@ class HeaderHandler : public nlohmann::json_sax<Json> {
   const std::string& source_;
   State state_ = State::kStart;
   SafetensorsHeader header_;
+  uint64_t expected_ = 0;  // bytes of data
+  std::string last_;       // the tensor that asks for them
   bool has_metadata_ = false;
   std::string metadata_key_;
   // The tensor being read.
@@ -379,7 +390,8 @@ SafetensorsHeader ParseSafetensors(std::span<const std::byte> file,
   }
   if (header_bytes > file.size()) {
     Fail(ErrorKind::kCorruptFile,
-         "{}: a header of {} bytes, but only {} follow; is it truncated?",
+         "{}: a header of {} bytes, but only {} follow: cut off; get the file "
+         "again",
          source, header_bytes, file.size());
   }
   const std::string_view text(reinterpret_cast<const char*>(file.data()),
@@ -399,7 +411,9 @@ SafetensorsHeader ParseSafetensors(std::span<const std::byte> file,
 }
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
-    : file_(path), header_(ParseSafetensors(file_.bytes(), path.string())) {
+    : file_(path) {
+  CheckNoLfsPointer(file_);
+  header_ = ParseSafetensors(file_.bytes(), path.string());
   by_name_.reserve(header_.tensors.size());
   for (const TensorView& tensor : header_.tensors) {
     by_name_.emplace(tensor.name, &tensor);

@@ -1,0 +1,39 @@
+// Folders as Hugging Face's tools make them, and what is wrong with those that
+// hold no model: by name, and what to do.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "io/safetensors.h"
+
+namespace mobe {
+
+// "org/model" for a snapshot in Hugging Face's cache
+// (.../models--org--model/snapshots/<commit>); nothing for other folders.
+std::optional<std::string> HubName(const std::filesystem::path& folder);
+
+// Why a path leads to no file: "not there", or "a link to X, which is not
+// there".
+std::string Absence(const std::filesystem::path& path);
+
+// A folder without config.json: what it is instead, and where the model is.
+[[noreturn]] void FailWithoutConfig(const std::filesystem::path& folder);
+
+// One without model.safetensors and without its index.
+[[noreturn]] void FailWithoutWeights(const std::filesystem::path& folder);
+
+// The index, of that path, names these files, which are not there.
+[[noreturn]] void FailWithoutShards(const std::filesystem::path& index,
+                                    const std::vector<std::string>& missing);
+
+// Fails with kUnsupported when hf_quant_config.json tells of a quantisation
+// (NVFP4, say), `config`, of config.json, does not, and the tensors have scales
+// by its rules. It may be a leftover of a model that is quantised no more.
+void CheckQuantConfig(const std::filesystem::path& folder, const Json& config,
+                      const std::vector<const TensorView*>& tensors);
+
+}  // namespace mobe
