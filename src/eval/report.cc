@@ -38,7 +38,7 @@ void CheckFactors(const OpenedModel& model, int64_t layer,
     const bool shared = kind.Has(spec.role) && spec.role != kind.expert;
     if (spec.layer != layer || !shared) continue;
     const TensorView& tensor = model.checkpoint.At(spec.name);
-    if (FirstNotFinite(tensor) < 0) continue;
+    if (ScanTensor(tensor).first_not_finite < 0) continue;
     Fail(ErrorKind::kCorruptFile,
          "{}: tensor {} holds values that are not finite; compress the model "
          "again",

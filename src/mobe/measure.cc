@@ -1,24 +1,26 @@
 #include "mobe/measure.h"
 
-#include <vector>
-
 #include "base/parallel.h"
 #include "mobe/tensors.h"
+#include "mobe/zeros.h"
 
 namespace mobe {
 
 FitError MeasureMatrices(const OpenedModel& original, const OpenedModel& model,
-                         int64_t layer, const MatrixKind& kind) {
+                         int64_t layer, const MatrixKind& kind,
+                         std::vector<std::string>* unwritten) {
   const int64_t size = model.config.expert_size * model.config.hidden_size;
   std::vector<ExpertError> errors(model.config.num_experts);
   std::vector<Spread> spreads(model.config.num_experts);
+  std::vector<char> zeros(model.config.num_experts);
   // build(expert, matrix) is what stands for the original's.
   const auto measure = [&](const ExpertGroup& group, const BuildFn& build) {
     ParallelFor(group.count, [&](int64_t e) {
       const int64_t expert = group.first + e;
       thread_local Buffer<float> weights;
       weights.Resize(size);
-      CheckFinite(original, original.At(kind.expert, layer, expert));
+      const TensorView& tensor = original.At(kind.expert, layer, expert);
+      zeros[expert] = LooksUnwritten(tensor, CheckFinite(original, tensor));
       LoadMatrix(original, layer, kind, expert, weights.data());
       thread_local Buffer<float> product;
       product.Resize(size);
@@ -39,6 +41,11 @@ FitError MeasureMatrices(const OpenedModel& original, const OpenedModel& model,
         BuildMatrix(model, layer, kind, group, shared, expert, matrix);
       });
     }
+  }
+  for (int64_t e = 0; unwritten != nullptr && e < model.config.num_experts;
+       ++e) {
+    if (zeros[e] == 0) continue;
+    unwritten->push_back(original.At(kind.expert, layer, e).name);
   }
   return ErrorOf(errors, ScaleOf(spreads), size);
 }

@@ -8,25 +8,38 @@
 #include "io/fp8.h"
 
 namespace mobe {
-namespace {}  // namespace
 
-int64_t FirstNotFinite(const TensorView& tensor) {
-  if (!IsFloat(tensor.dtype)) return -1;
+TensorScan ScanTensor(const TensorView& tensor) {
+  TensorScan scan;
+  if (!IsFloat(tensor.dtype)) return scan;
   constexpr int64_t kPiece = 4096;
   float values[kPiece];
+  int64_t run = 0;
   for (int64_t begin = 0; begin < tensor.elements(); begin += kPiece) {
     const int64_t count = std::min(kPiece, tensor.elements() - begin);
     LoadFloats(tensor, begin, count, values);
+    bool finite = true;
+    bool zero = true;
     for (int64_t i = 0; i < count; ++i) {
-      if (!std::isfinite(values[i])) return begin + i;
+      finite &= std::isfinite(values[i]);
+      zero &= values[i] == 0;
     }
+    if (!finite) {
+      const auto* first = std::find_if_not(
+          values, values + count, [](float v) { return std::isfinite(v); });
+      scan.first_not_finite = begin + (first - values);
+      return scan;
+    }
+    run = zero ? run + count * DTypeSize(tensor.dtype) : 0;
+    scan.zero_bytes = std::max(scan.zero_bytes, run);
   }
-  return -1;
+  return scan;
 }
 
-void CheckFinite(const OpenedModel& model, const TensorView& tensor) {
-  const int64_t at = FirstNotFinite(tensor);
-  if (at < 0) return;
+TensorScan CheckFinite(const OpenedModel& model, const TensorView& tensor) {
+  const TensorScan scan = ScanTensor(tensor);
+  const int64_t at = scan.first_not_finite;
+  if (at < 0) return scan;
   float value = 0;
   LoadFloats(tensor, at, 1, &value);
   Fail(ErrorKind::kCorruptFile,

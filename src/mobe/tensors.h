@@ -9,10 +9,19 @@
 
 namespace mobe {
 
-// Index of the first element that is infinite or NaN; -1 when there is none.
-int64_t FirstNotFinite(const TensorView& tensor);
-// Fails with kCorruptFile, naming file, tensor and element, when there is one.
-void CheckFinite(const OpenedModel& model, const TensorView& tensor);
+// What reading all of a tensor of floats shows.
+struct TensorScan {
+  // Index of the first element that is infinite or NaN, where the scan ends; -1
+  // when there is none.
+  int64_t first_not_finite = -1;
+  // Of the longest run of zeros, in whole pieces of 4096 elements and the rest
+  // at the end.
+  int64_t zero_bytes = 0;
+};
+TensorScan ScanTensor(const TensorView& tensor);
+// Fails with kCorruptFile, naming file, tensor and element, when an element is
+// not finite.
+TensorScan CheckFinite(const OpenedModel& model, const TensorView& tensor);
 
 // Reads one expert's dense matrix as the fit sees it, [expert_size, hidden]:
 // down is transposed. `matrix` has room for it.
