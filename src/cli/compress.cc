@@ -178,6 +178,13 @@ void PrintReport(const CompressReport& report, double seconds) {
   PrintWorst(report);
 }
 
+// What a run would warn of when it begins.
+void WarnOfSideFiles(const CompressPlan& plan) {
+  for (const std::string& warning : CheckSideFiles(plan.side_files)) {
+    PrintWarning(warning);
+  }
+}
+
 // --method svd and the like: nothing is fitted in passes, and the result is a
 // plain model.
 void RunBaseline(const CompressArguments& arguments,
@@ -209,8 +216,10 @@ void RunBaseline(const CompressArguments& arguments,
         plan.format.factors.front().num_bases);
   }
   if (arguments.dry_run) {
-    if (common.json) PrintJson(json);
-    return;
+    WarnOfSideFiles(plan);
+    json.update(SideFilesJson(plan.side_files));
+    if (common.json) return PrintJson(json);
+    return PrintSideFiles(plan.side_files);
   }
   CompressReport report;
   {
@@ -259,13 +268,16 @@ void RunFirst(const CompressArguments& arguments,
     const JobEstimate estimate = EstimateCompression(
         model, plan, arguments.out, ranks != nullptr ? ranks->size() : 1);
     if (!estimate.warning.empty()) PrintWarning(estimate.warning);
+    WarnOfSideFiles(plan);
     if (common.json) {
       Json json = PlanJson(plan);
       json.update(EstimateJson(estimate));
+      json.update(SideFilesJson(plan.side_files));
       if (options.split == Split::kAuto) json["split_seconds"] = split_seconds;
       PrintJson(json);
     } else {
       PrintEstimate(plan, estimate);
+      PrintSideFiles(plan.side_files);
       if (options.split == Split::kAuto) {
         Print("besides: {} to choose the split, as it took now\n",
               FormatDuration(split_seconds));

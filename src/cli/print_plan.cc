@@ -80,6 +80,39 @@ void PrintPlan(const CompressPlan& plan) {
   if (plan.options.split == Split::kAuto) PrintShapes(plan);
 }
 
+Json SideFilesJson(const SideFiles& files) {
+  Json copied = Json::array();
+  for (const SideFile& file : files.copied) {
+    copied.push_back(TextOfName(file.name));
+  }
+  Json left_out = Json::object();
+  for (const LeftOutFile& file : files.left_out) {
+    left_out[TextOfName(file.name)] = file.why;
+  }
+  for (const BrokenFile& file : files.broken) {
+    left_out[TextOfName(file.name)] = "can't be copied";
+  }
+  return {{"copied", copied}, {"left_out", left_out}};
+}
+
+void PrintSideFiles(const SideFiles& files) {
+  const Json json = SideFilesJson(files);
+  std::string line;
+  for (const Json& name : json["copied"]) {
+    line += fmt::format("{}{}", line.empty() ? "" : ", ",
+                        name.get_ref<const std::string&>());
+  }
+  fmt::print("copied beside the weights ({}): {}\n",
+             FormatBytes(static_cast<double>(files.bytes())),
+             line.empty() ? "nothing" : line);
+  line.clear();
+  for (const auto& [name, why] : json["left_out"].items()) {
+    line += fmt::format("{}{} ({})", line.empty() ? "" : ", ", name,
+                        why.get_ref<const std::string&>());
+  }
+  if (!line.empty()) fmt::print("left out: {}\n", line);
+}
+
 Json EstimateJson(const JobEstimate& estimate) {
   return {{"seconds_expected", estimate.seconds},
           {"passes", estimate.passes},

@@ -10,6 +10,10 @@ namespace mobe {
 Json PlanJson(const CompressPlan& plan);
 void PrintPlan(const CompressPlan& plan);
 
+// What is copied beside the weights, and what is not: for a dry run.
+Json SideFilesJson(const SideFiles& files);
+void PrintSideFiles(const SideFiles& files);
+
 Json EstimateJson(const JobEstimate& estimate);
 void PrintEstimate(const CompressPlan& plan, const JobEstimate& estimate);
 

@@ -21,6 +21,7 @@
 #include "kernels/kernels.h"
 #include "mobe/moments_file.h"
 #include "mobe/tensors.h"
+#include "mobe/zeros.h"
 
 namespace mobe {
 
@@ -247,12 +248,30 @@ std::vector<const TensorView*> InputsOf(const OpenedModel& model,
   return inputs;
 }
 
-void CheckWeights(const OpenedModel& model,
-                  const std::vector<const TensorView*>& tensors) {
+std::string CheckWeights(const OpenedModel& model,
+                         const std::vector<const TensorView*>& tensors) {
+  std::vector<char> zero(tensors.size());
   ParallelFor(static_cast<int64_t>(tensors.size()), [&](int64_t i) {
-    CheckFinite(model, *tensors[i]);
-    model.checkpoint.Evict(*tensors[i]);
+    const TensorView& tensor = *tensors[i];
+    zero[i] = LooksUnwritten(tensor, CheckFinite(model, tensor));
+    model.checkpoint.Evict(tensor);
   });
+  std::vector<std::string> names;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (zero[i] != 0) names.push_back(tensors[i]->name);
+  }
+  return UnwrittenWarning(model.checkpoint, std::move(names));
+}
+
+std::string CheckWeightsOnce(const OpenedModel& model,
+                             const std::vector<const TensorView*>& tensors,
+                             Journal* journal) {
+  constexpr char kNote[] = "checked";
+  const Json note = journal->Note(kNote);
+  if (note.is_string()) return note;
+  const std::string warning = CheckWeights(model, tensors);
+  journal->SetNote(kNote, warning);
+  return warning;
 }
 
 CompressReport ReportOf(const CompressPlan& plan,
@@ -285,7 +304,10 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
     if (plan.options.stop && plan.options.stop()) throw StopWork();
   };
   const int64_t workers = ranks != nullptr ? ranks->size() : 1;
-  CheckDiskSpace(out, DiskBytes(model, plan, workers));
+  for (const std::string& warning : CheckSideFiles(plan.side_files)) {
+    progress(Warning(warning));
+  }
+  CheckDiskSpace(out, DiskBytes(plan, workers));
   const std::vector<bool> wanted = WantedJobs(plan);
   const auto tensors = TensorsToRead(model, plan, wanted);
   std::set<std::string> files;
@@ -302,10 +324,9 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
   if (part) journal.SetNote("arguments", plan.options.arguments);
   // Now, before hours of fitting, rather than at a layer's turn, or in verify
   // when it is only copied.
-  if (journal.Note("checked").is_null()) {
-    internal::CheckWeights(model, tensors);
-    journal.SetNote("checked", true);
-  }
+  const std::string zeros =
+      internal::CheckWeightsOnce(model, tensors, &journal);
+  if (!zeros.empty()) progress(Warning(zeros));
   // Other ranks wait for their first job, so for this too.
   if (plan.options.calibration) {
     EnsureMoments(*plan.options.calibration, out,

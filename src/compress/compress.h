@@ -17,10 +17,13 @@
 #include "fit/budget.h"
 #include "fit/fit.h"
 #include "io/checkpoint.h"
+#include "io/side_files.h"
 #include "mobe/open_model.h"
 #include "mobe/sizes.h"
 
 namespace mobe {
+
+class Journal;
 
 // "0/3": the first of three shares. Fails with kUserInput.
 Share ParseShare(const std::string& text);
@@ -100,6 +103,7 @@ struct CompressPlan {
   MobeFormat format;
   std::vector<FactorJob> jobs;  // of all shares, in the order of layers
   std::vector<Shard> shards;
+  SideFiles side_files;  // of the model
   Ratios ratios;
   int64_t bytes_in = 0;
   int64_t bytes_out = 0;
@@ -108,7 +112,8 @@ struct CompressPlan {
 };
 
 // Fails with kUserInput where options contradict each other or the model,
-// whatever the shapes; PlanCompression calls it.
+// whatever the shapes, and with kMissing for a side file that CheckSideFiles
+// refuses; PlanCompression calls it.
 void CheckOptions(const OpenedModel& model, const CompressOptions& options);
 // The layers with experts that the options name. Fails with kUserInput when
 // there is none.
@@ -188,9 +193,14 @@ std::filesystem::path MomentsPath(const std::filesystem::path& out);
 // The tensors of the model that one of these jobs replaces.
 std::vector<const TensorView*> InputsOf(const OpenedModel& model,
                                         const std::vector<FactorJob>& jobs);
-// Fails where a weight is not finite.
-void CheckWeights(const OpenedModel& model,
-                  const std::vector<const TensorView*>& tensors);
+// Reads the tensors. Fails where a weight is not finite; gives the warning of
+// mobe/zeros.h, or nothing.
+std::string CheckWeights(const OpenedModel& model,
+                         const std::vector<const TensorView*>& tensors);
+// The same for a job, once: continued, it gives the warning again.
+std::string CheckWeightsOnce(const OpenedModel& model,
+                             const std::vector<const TensorView*>& tensors,
+                             Journal* journal);
 // From the records of all jobs of the plan that `records` has (others null).
 CompressReport ReportOf(const CompressPlan& plan,
                         const std::vector<Json>& records);

@@ -124,8 +124,7 @@ int64_t PassesOf(const Budget& budget, const JobSpeed& speed, double spent) {
       speed.first, std::max(speed.units, 1e-9));
 }
 
-int64_t DiskBytes(const OpenedModel& model, const CompressPlan& plan,
-                  int64_t workers) {
+int64_t DiskBytes(const CompressPlan& plan, int64_t workers) {
   // Headers, records, index.
   constexpr int64_t kSlack = int64_t{1} << 20;
   constexpr int64_t kHeader = 512;  // of a tensor, in journal, shard and index
@@ -155,23 +154,14 @@ int64_t DiskBytes(const OpenedModel& model, const CompressPlan& plan,
   for (const Shard& shard : plan.shards) {
     bytes += kHeader * static_cast<int64_t>(shard.tensors.size());
   }
-  // The side files, and the new config.json.
-  std::error_code error;
-  for (const auto& entry :
-       fs::directory_iterator(model.checkpoint.folder(), error)) {
-    std::error_code broken_link;
-    const bool weights = entry.path().extension() == ".safetensors";
-    if (weights || !entry.is_regular_file(broken_link)) continue;
-    bytes += static_cast<int64_t>(entry.file_size(broken_link));
-  }
-  return bytes + text + kSlack;
+  return bytes + plan.side_files.bytes() + text + kSlack;
 }
 
 JobEstimate EstimateCompression(const OpenedModel& model,
                                 const CompressPlan& plan, const fs::path& out,
                                 int64_t workers) {
   JobEstimate estimate;
-  estimate.disk_bytes = DiskBytes(model, plan, workers);
+  estimate.disk_bytes = DiskBytes(plan, workers);
   estimate.free_bytes = FreeDiskBytes(out);
   try {
     CheckDiskSpace(out, estimate.disk_bytes);

@@ -55,8 +55,7 @@ JobEstimate EstimateCompression(const OpenedModel& model,
 
 // The most bytes that `out` holds at any time: shards, and the factors that
 // wait for theirs.
-int64_t DiskBytes(const OpenedModel& model, const CompressPlan& plan,
-                  int64_t workers);
+int64_t DiskBytes(const CompressPlan& plan, int64_t workers);
 
 // The jobs of the plan that its share has.
 std::vector<bool> WantedJobs(const CompressPlan& plan);

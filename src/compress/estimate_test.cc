@@ -47,13 +47,13 @@ TEST(DiskBytesTest, IsTheMostThatTheFolderHolds) {
       most = std::max(most, BytesBelow(out.path()));
     });
     most = std::max(most, BytesBelow(out.path()));
-    const int64_t expected = DiskBytes(model, plan, 1);
+    const int64_t expected = DiskBytes(plan, 1);
     EXPECT_LE(most, expected) << shard_bytes;
     EXPECT_GE(expected, plan.bytes_out) << shard_bytes;
     // Shards and the factors that wait for theirs; the last of them are gone
     // before progress tells.
     EXPECT_LE(expected, 2 * plan.bytes_out + 3'000'000) << shard_bytes;
-    EXPECT_GT(DiskBytes(model, plan, 4), expected);
+    EXPECT_GT(DiskBytes(plan, 4), expected);
   }
 }
 
@@ -68,8 +68,8 @@ TEST(DiskBytesTest, SmallShardsSaveDisk) {
   for (const FactorJob& job : whole.jobs) {
     for (const TensorDecl& tensor : job.tensors) factors += tensor.bytes();
   }
-  EXPECT_GE(DiskBytes(model, whole, 1), whole.bytes_out + factors);
-  EXPECT_EQ(DiskBytes(model, whole, 1) - DiskBytes(model, pieces, 1),
+  EXPECT_GE(DiskBytes(whole, 1), whole.bytes_out + factors);
+  EXPECT_EQ(DiskBytes(whole, 1) - DiskBytes(pieces, 1),
             factors - factors / static_cast<int64_t>(whole.jobs.size()));
 }
 

@@ -28,17 +28,23 @@ Json CopiedConfig(const OpenedModel& model, const CompressPlan& plan) {
 
 void FinishModel(const OpenedModel& model, const CompressPlan& plan,
                  const fs::path& out, const std::vector<Json>& records) {
-  const std::string card = ReadCard(model.checkpoint.folder() / kCardFile);
+  const bool has_card = plan.side_files.Find(kCardFile) != nullptr;
+  const std::string card =
+      has_card ? ReadCard(model.checkpoint.folder() / kCardFile) : "";
+  // The original's card stays under another name; a recipe that it has is not
+  // of this model.
+  SideFiles side_files = plan.side_files;
+  LeaveOut(kRecipeFile, &side_files);
+  for (SideFile& file : side_files.copied) {
+    if (file.name != kCardFile) continue;
+    file.as = kOriginalCardFile;
+    LeaveOut(kOriginalCardFile, &side_files);
+    break;
+  }
   FinishCheckpoint(
-      out, plan.shards, model.checkpoint.folder(),
+      out, plan.shards, side_files,
       FactoredConfig(CopiedConfig(model, plan), model.config, plan.format),
-      {kCardFile, kRecipeFile},
-      [&](std::vector<std::string> copied, const std::string& config) {
-        if (!card.empty()) {
-          WriteFileAtomically(out / kOriginalCardFile, card);
-          std::erase(copied, kOriginalCardFile);
-          copied.emplace_back(kOriginalCardFile);
-        }
+      [&](const std::vector<std::string>& copied, const std::string& config) {
         const Json recipe =
             MakeRecipe(model, plan, ReadJob(out), records, out, copied, config);
         WriteFileAtomically(out / kRecipeFile, RecipeText(recipe));

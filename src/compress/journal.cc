@@ -45,7 +45,7 @@ Json FingerprintInputs(const fs::path& folder, const Json& known,
   }
   Json result = Json::object();
   for (const fs::path& path : files) {
-    const std::string name = path.filename().string();
+    const std::string name = TextOfName(path.filename().string());
     // Asked just before: it may throw, to stop.
     const bool weights = name.ends_with(".safetensors");
     if (weights && reads && !reads(name)) continue;

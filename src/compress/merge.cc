@@ -96,7 +96,10 @@ CompressReport Merge(const OpenedModel& model, const CompressPlan& plan,
   const std::vector<Json> jobs = ReadParts(plan, parts);
   const Found found = FindJobs(plan, parts, jobs.front()["options"]["share"]);
 
-  CheckDiskSpace(out, plan.bytes_out);
+  for (const std::string& warning : CheckSideFiles(plan.side_files)) {
+    progress(Warning(warning));
+  }
+  CheckDiskSpace(out, plan.bytes_out + plan.side_files.bytes());
   Journal journal(out, model.checkpoint.folder(), internal::OptionsJson(plan),
                   [&](const std::string&) {
                     check_stop();
@@ -105,17 +108,15 @@ CompressReport Merge(const OpenedModel& model, const CompressPlan& plan,
   for (size_t i = 0; i < parts.size(); ++i) {
     journal.CheckInputs(parts[i], jobs[i]);
   }
-  if (journal.Note("checked").is_null()) {
-    // The parts have checked the rest.
-    auto fitted = internal::InputsOf(model, plan.jobs);
-    std::ranges::sort(fitted);
-    std::vector<const TensorView*> copied = model.checkpoint.tensors();
-    std::erase_if(copied, [&](const TensorView* tensor) {
-      return std::ranges::binary_search(fitted, tensor);
-    });
-    internal::CheckWeights(model, copied);
-    journal.SetNote("checked", true);
-  }
+  // The parts have checked the rest.
+  auto fitted = internal::InputsOf(model, plan.jobs);
+  std::ranges::sort(fitted);
+  std::vector<const TensorView*> copied = model.checkpoint.tensors();
+  std::erase_if(copied, [&](const TensorView* tensor) {
+    return std::ranges::binary_search(fitted, tensor);
+  });
+  const std::string zeros = internal::CheckWeightsOnce(model, copied, &journal);
+  if (!zeros.empty()) progress(Warning(zeros));
   const auto factors_of = [&](const FactorJob& job) {
     return found.factors[static_cast<size_t>(&job - plan.jobs.data())];
   };

@@ -55,6 +55,7 @@ std::vector<FactorJob> ListJobs(const OpenedModel& model,
 }  // namespace
 
 void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
+  CheckSideFiles(ListSideFiles(model.checkpoint.folder()));
   if (model.mobe) {
     Fail(ErrorKind::kUserInput,
          "{}: already factored ({}); compress the original model",
@@ -276,6 +277,7 @@ CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
   for (const TensorDecl& tensor : tensors) plan.bytes_out += tensor.bytes();
   plan.bytes_in = model.checkpoint.bytes();
   plan.shards = PlanShards(tensors, options.shard_bytes);
+  plan.side_files = ListSideFiles(model.checkpoint.folder());
   plan.ratios = RatiosOf(CountParts(specs), CountParts(model.tensors));
   for (const FactorJob& job : plan.jobs) {
     plan.fit_bytes = std::max(plan.fit_bytes, FitBytes(job.fit));

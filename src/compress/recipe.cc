@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/parallel.h"
+#include "io/hub.h"
 
 namespace mobe {
 namespace {
@@ -66,7 +67,7 @@ Sums SumFolder(const CompressPlan& plan, const fs::path& folder,
   });
   Sums sums;
   for (size_t i = 0; i < names.size(); ++i) {
-    sums.files[names[i]] = files[i];
+    sums.files[TextOfName(names[i])] = files[i];
     sums.tensors.update(tensors[i]);
   }
   return sums;
@@ -164,19 +165,7 @@ std::string RecipeText(const Json& recipe) {
 std::string PublicName(const fs::path& folder) {
   fs::path path = fs::absolute(folder).lexically_normal();
   if (!path.has_filename()) path = path.parent_path();  // "model/"
-  std::string name = path.filename().string();
-  // .../models--org--name/snapshots/<commit>
-  constexpr std::string_view kCache = "models--";
-  const fs::path above = path.parent_path();
-  const std::string cached = above.parent_path().filename().string();
-  if (above.filename() == "snapshots" && cached.starts_with(kCache)) {
-    name = cached.substr(kCache.size());
-    const size_t dashes = name.find("--");
-    if (dashes != std::string::npos) {
-      name[dashes] = '/';
-      name.erase(dashes + 1, 1);
-    }
-  }
+  std::string name = HubName(folder).value_or(path.filename().string());
   for (char& c : name) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '_';
   }

@@ -13,7 +13,9 @@
 //   "matrices"        [{"layer", "matrix", "mse_scaled", "relative",
 //                      "worst_expert", "worst_expert_index", "passes", "trace":
 //                      {"passes", "mse_scaled"}}]
-//   "files"           {name: {"bytes", "sha256"}}: all but README.md and itself
+//   "files"           {name: {"bytes", "sha256"}}: all but README.md and
+//   itself;
+//                     the names as TextOfName (io/side_files.h) makes them
 //   "tensors"         {name: SHA-256 of its data}: the factors
 #pragma once
 

@@ -113,14 +113,21 @@ PartSizes ReadParts(const Node& node) {
   return sizes;
 }
 
+// Nothing outside the folder is to be read.
+bool IsInside(const std::string& name) {
+  const fs::path path = name;
+  return !name.empty() && !name.ends_with('/') && path.is_relative() &&
+         name.find('\0') == std::string::npos &&
+         std::ranges::none_of(path, [](const fs::path& part) {
+           return part == "." || part == "..";
+         });
+}
+
 std::map<std::string, FileSum> ReadFiles(const Node& node) {
   std::map<std::string, FileSum> files;
-  node.EachKey([&](const std::string& name, const Node& file) {
-    // Nothing outside the folder is to be read.
-    if (name.empty() || name == "." || name == ".." ||
-        name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
-      file.Reject("the plain name of a file");
-    }
+  node.EachKey([&](const std::string& text, const Node& file) {
+    const std::string name = NameOfText(text);
+    if (!IsInside(name)) file.Reject("the name of a file in the folder");
     files[name] = {file.At("bytes").Integer(), file.At("sha256").Hash()};
   });
   return files;

@@ -87,7 +87,7 @@ TEST(RecipeTest, Damage) {
        [](Json& r) {
          r["matrices"][0]["trace"]["mse_scaled"] = Json::array();
        }},
-      {"expected the plain name of a file",
+      {"expected the name of a file in the folder",
        [](Json& r) { r["files"]["../x"] = r["files"]["config.json"]; }},
       {"expected 64 hexadecimal digits",
        [](Json& r) { r["files"]["config.json"]["sha256"] = "abc"; }},

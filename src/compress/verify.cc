@@ -10,10 +10,12 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "compress/recipe.h"
+#include "compress/verify_side_files.h"
 #include "io/fp8.h"
 #include "mobe/copy_tensors.h"
 #include "mobe/measure.h"
 #include "mobe/tensors.h"
+#include "mobe/zeros.h"
 
 namespace mobe {
 namespace {
@@ -48,11 +50,16 @@ class Verifier {
     CheckExtra(expected);
     const bool measurable = report_.faults.empty();
     CheckRecipe();
+    CheckSideFiles();
     // Errors can be measured only on a model whose shapes are right.
     if (measurable) {
       OpenedModel opened{std::move(checkpoint_), original_.family,
                          original_.config, format_, specs};
       MeasureAll(opened);
+    }
+    if (!unwritten_.empty()) {
+      progress_(Warning(
+          UnwrittenWarning(original_.checkpoint, std::move(unwritten_))));
     }
     return std::move(report_);
   }
@@ -138,17 +145,26 @@ class Verifier {
                         "the same {}",
                         checkpoint_.FileOf(*copy), copy->name,
                         expanded ? "values, in bfloat16" : "bytes"));
-      } else if (FirstNotFinite(*copy) >= 0) {
-        Fault(
-            fmt::format("{}: tensor {} holds values that are not finite, as "
-                        "does the original",
-                        checkpoint_.FileOf(*copy), copy->name));
       } else {
-        ++report_.tensors_equal;
+        CheckValues(*copy);
       }
       checkpoint_.Evict(*copy);
       original_.checkpoint.Evict(*original);
     }
+  }
+
+  // Of a copy that is equal to the original.
+  void CheckValues(const TensorView& copy) {
+    const TensorScan scan = ScanTensor(copy);
+    if (scan.first_not_finite >= 0) {
+      Fault(
+          fmt::format("{}: tensor {} holds values that are not finite, as "
+                      "does the original",
+                      checkpoint_.FileOf(copy), copy.name));
+      return;
+    }
+    ++report_.tensors_equal;
+    if (LooksUnwritten(copy, scan)) unwritten_.push_back(copy.name);
   }
 
   // Of the original: scales of a matrix that is FP8 no more.
@@ -184,6 +200,13 @@ class Verifier {
     }
   }
 
+  void CheckSideFiles() {
+    SideFileFindings found =
+        CompareSideFiles(original_.checkpoint.folder(), checkpoint_.folder());
+    for (std::string& fault : found.faults) Fault(std::move(fault));
+    for (const std::string& line : found.warnings) progress_(Warning(line));
+  }
+
   void MeasureAll(const OpenedModel& opened) {
     // The matrices of IsApproximate.
     std::vector<std::pair<int64_t, const MatrixKind*>> matrices;
@@ -197,7 +220,8 @@ class Verifier {
     for (size_t i = 0; i < matrices.size(); ++i) {
       const auto& [layer, kind] = matrices[i];
       const MatrixReport matrix{
-          layer, kind->name, MeasureMatrices(original_, opened, layer, *kind)};
+          layer, kind->name,
+          MeasureMatrices(original_, opened, layer, *kind, &unwritten_)};
       Report(opened, layer, *kind, matrix);
       progress_(
           {static_cast<double>(i + 1) / static_cast<double>(matrices.size()),
@@ -226,6 +250,7 @@ class Verifier {
   const bool keeps_fp8_;
   std::optional<MobeFormat> format_;  // of the checkpoint
   VerifyReport report_;
+  std::vector<std::string> unwritten_;  // of the original (mobe/zeros.h)
 };
 
 }  // namespace

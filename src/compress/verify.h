@@ -25,8 +25,10 @@ struct VerifyReport {
 // equal to the original's bytes, or its FP8 values rounded to bfloat16 where
 // config.json says that nothing is FP8; every expert of a factored (or rebuilt)
 // matrix nearer to the original than zero is: relative error below 1; all bytes
-// as recipe.json says, where there is one. What can't be opened at all throws
-// as OpenModel does.
+// as recipe.json says, where there is one; side files as CompareSideFiles wants
+// them. Warns of tensors of the original that look as if they had not been
+// downloaded (mobe/zeros.h). What can't be opened at all throws as OpenModel
+// does.
 VerifyReport Verify(const std::filesystem::path& folder,
                     const OpenedModel& original, const ProgressFn& progress);
 

@@ -4,7 +4,6 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "io/side_files.h"
 
 namespace mobe {
 
@@ -24,14 +23,13 @@ void WriteShard(const fs::path& folder, const Shard& shard,
 }
 
 void FinishCheckpoint(const fs::path& folder, const std::vector<Shard>& shards,
-                      const fs::path& from, const Json& config,
-                      const std::vector<std::string>& leave_out,
+                      const SideFiles& side_files, const Json& config,
                       const BeforeConfigFn& before_config) {
   if (shards.size() > 1) {
     WriteFileAtomically(folder / "model.safetensors.index.json",
                         ShardIndex(shards));
   }
-  const auto copied = CopySideFiles(from, folder, leave_out);
+  const auto copied = CopySideFiles(side_files, folder);
   const std::string text = config.dump(2) + "\n";
   if (before_config) before_config(copied, text);
   WriteFileAtomically(folder / "config.json", text);

@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "io/checkpoint.h"
+#include "io/side_files.h"
 
 namespace mobe {
 
@@ -20,16 +21,14 @@ using TensorSource =
 void WriteShard(const std::filesystem::path& folder, const Shard& shard,
                 const TensorSource& source);
 
-// After the last shard: index (when there are several), the side files of
-// `from` but those named in `leave_out`, and config.json. Just before that,
-// with all else there, it calls before_config(names of the copied side files,
-// the text of config.json).
+// After the last shard: index (when there are several), the side files, and
+// config.json. Just before that, with all else there, it calls
+// before_config(names of the copied side files, the text of config.json).
 using BeforeConfigFn = std::function<void(
     const std::vector<std::string>& copied, const std::string& config)>;
 void FinishCheckpoint(const std::filesystem::path& folder,
                       const std::vector<Shard>& shards,
-                      const std::filesystem::path& from, const Json& config,
-                      const std::vector<std::string>& leave_out = {},
+                      const SideFiles& side_files, const Json& config,
                       const BeforeConfigFn& before_config = nullptr);
 
 // Fails with kUserInput when `folder` exists and is not an empty folder, so

@@ -29,7 +29,12 @@ void WritePlain(const OpenedModel& model, const std::filesystem::path& out,
 
   int64_t bytes = 0;
   for (const TensorDecl& tensor : tensors) bytes += tensor.bytes();
-  CheckDiskSpace(out, bytes);
+  SideFiles side_files = ListSideFiles(model.checkpoint.folder());
+  for (const std::string& name : options.leave_out) LeaveOut(name, &side_files);
+  for (const std::string& warning : CheckSideFiles(side_files)) {
+    progress(Warning(warning));
+  }
+  CheckDiskSpace(out, bytes + side_files.bytes());
   MakeFolder(out);
 
   Buffer<float> values;
@@ -54,17 +59,16 @@ void WritePlain(const OpenedModel& model, const std::filesystem::path& out,
   const std::vector<Shard> shards = PlanShards(tensors, shard_bytes);
   try {
     for (const Shard& shard : shards) WriteShard(out, shard, source);
-    FinishCheckpoint(out, shards, model.checkpoint.folder(),
+    FinishCheckpoint(out, shards, side_files,
                      ConfigWithoutFp8(PlainConfig(model.checkpoint.config())),
-                     options.leave_out, options.before_config);
+                     options.before_config);
   } catch (...) {
     std::error_code ignored;  // the first error is the one to tell
     for (const Shard& shard : shards) fs::remove(out / shard.file, ignored);
-    // The index and the side files: those of the model have the same names.
-    for (const auto& entry :
-         fs::directory_iterator(model.checkpoint.folder(), ignored)) {
-      fs::remove(out / entry.path().filename(), ignored);
+    for (const SideFile& file : side_files.copied) {
+      fs::remove(out / file.as, ignored);
     }
+    fs::remove(out / kTemplatesFolder, ignored);  // if it is empty
     fs::remove(out / "model.safetensors.index.json", ignored);
     throw;
   }

@@ -21,15 +21,16 @@ namespace mobe {
 using ComputeFn = std::function<bool(const TensorSpec& spec, float* values)>;
 
 struct WritePlainOptions {
-  std::vector<std::string> leave_out;  // these two for FinishCheckpoint
-  BeforeConfigFn before_config;
-  StopFn stop;  // asked after each tensor
+  std::vector<std::string> leave_out;  // side files that are not copied
+  BeforeConfigFn before_config;        // for FinishCheckpoint
+  StopFn stop;                         // asked after each tensor
 };
 
 // Writes a plain model of model.config into `out`, which the caller has
 // checked; computed values are rounded to the dtype that the model has under
 // that name, FP8 becomes BF16. Fails with kDiskFull when there is too little
-// space, before any work; throws Stopped. Whatever it throws, it first removes
+// space, with kMissing for a side file that CheckSideFiles refuses, before any
+// work; throws Stopped. Whatever it throws, it first removes
 // what it wrote.
 void WritePlain(const OpenedModel& model, const std::filesystem::path& out,
                 int64_t shard_bytes, const ComputeFn& compute,
