@@ -24,6 +24,7 @@ constexpr DTypeRow kDTypes[] = {
     {DType::kI8, "I8", 1, false, true},
     {DType::kF8E4M3, "F8_E4M3", 1, true, false},
     {DType::kF8E5M2, "F8_E5M2", 1, false, false},
+    {DType::kF8E8M0, "F8_E8M0", 1, true, false},
     {DType::kI16, "I16", 2, false, true},
     {DType::kU16, "U16", 2, false, true},
     {DType::kF16, "F16", 2, true, false},
@@ -103,6 +104,8 @@ float LoadAsFloat(DType dtype, const void* data, int64_t index) {
       return HalfToFloat(Load<uint16_t>(data, index));
     case DType::kF8E4M3:
       return ToFloat(Load<Float8>(data, index));
+    case DType::kF8E8M0:
+      return ToFloat(Load<PowerOfTwo>(data, index));
     default:
       Fail(ErrorKind::kInternal, "dtype {} has no float value",
            DTypeName(dtype));

@@ -15,6 +15,7 @@ enum class DType {
   kI8,
   kF8E4M3,
   kF8E5M2,
+  kF8E8M0,  // of scales: a power of two
   kI16,
   kU16,
   kF16,
@@ -68,6 +69,19 @@ inline float ToFloat(Float8 value) {
   const uint32_t bits = (value.bits & 0x80u) << 24 | magnitude << 20;
   const float exact = std::bit_cast<float>(bits) * 0x1p120f;
   return magnitude == kNan ? std::numeric_limits<float>::quiet_NaN() : exact;
+}
+
+// 8 bits of exponent: 2^(bits - 127), and NaN as 255 (OCP microscaling formats,
+// revision 1.0).
+struct PowerOfTwo {
+  uint8_t bits;
+};
+
+inline float ToFloat(PowerOfTwo value) {
+  constexpr uint32_t kNan = 0xff;
+  if (value.bits == kNan) return std::numeric_limits<float>::quiet_NaN();
+  if (value.bits == 0) return 0x1p-127f;  // below float32's normal numbers
+  return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 23);
 }
 
 // IEEE binary16 from its bits, and the nearest binary16 (ties to even).

@@ -10,8 +10,8 @@ namespace {
 
 TEST(DTypeTest, NamesRoundTrip) {
   for (const char* name :
-       {"BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "I16", "U16", "F16", "BF16",
-        "I32", "U32", "F32", "I64", "U64", "F64"}) {
+       {"BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "I16", "U16",
+        "F16", "BF16", "I32", "U32", "F32", "I64", "U64", "F64"}) {
     const auto dtype = DTypeFromName(name);
     ASSERT_TRUE(dtype.has_value()) << name;
     EXPECT_STREQ(DTypeName(*dtype), name);
@@ -73,6 +73,16 @@ TEST(DTypeTest, EveryFloat8) {
     EXPECT_EQ(std::signbit(value), bits >= 0x80) << bits;
   }
   EXPECT_EQ(ToFloat(Float8{0x7e}), 448.0f);
+}
+
+// By the definition: OCP microscaling formats, revision 1.0, section 5.4.1.
+TEST(DTypeTest, EveryPowerOfTwo) {
+  for (int bits = 0; bits < 255; ++bits) {
+    const uint8_t stored = bits;
+    EXPECT_EQ(LoadAsFloat(DType::kF8E8M0, &stored, 0),
+              std::ldexp(1.0f, bits - 127));
+  }
+  EXPECT_TRUE(std::isnan(ToFloat(PowerOfTwo{255})));
 }
 
 }  // namespace

@@ -2,16 +2,42 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "base/error.h"
+#include "base/ordered_json.h"
 
 namespace mobe {
 namespace {
 
 TEST(JsonTest, RefusesWhatIsNotStrictJson) {
   for (const char* text :
-       {"", "{", "{\"a\":1,}", "[1] x", "{\"a\":NaN}", "\"\xff\"", "{'a':1}"}) {
+       {"", "{", "{\"a\":1,}", "[1] x", "{\"a\":nan}", "\"\xff\"", "{'a':1}"}) {
     EXPECT_THROW(ParseJson(text, "x.json"), Error) << text;
   }
+}
+
+// As Python's json.dump writes them, and json.load reads them.
+TEST(JsonTest, NumbersThatAreNotFinite) {
+  const std::string text =
+      R"({"a":[NaN,1.5,-Infinity],"b":Infinity,"s":"\"NaN, Infinity"})";
+  const Json json = ParseJson(text, "x.json");
+  EXPECT_TRUE(std::isnan(json["a"][0].get<double>()));
+  EXPECT_EQ(json["a"][2], -std::numeric_limits<double>::infinity());
+  EXPECT_EQ(json["b"], std::numeric_limits<double>::infinity());
+  EXPECT_EQ(json["s"], "\"NaN, Infinity");
+  EXPECT_EQ(DumpJson(json), text);
+  EXPECT_EQ(Excerpt(json["a"]), "[NaN,1.5,-Infinity]");
+  EXPECT_TRUE(Differences(json, json).empty());
+  EXPECT_EQ(ParseOrderedJson("[-Infinity]", "x.json")[0], json["a"][2]);
+  for (const char* bad : {"{NaN:1}", "[-NaN]", "[Inf]", "[1NaN]", "[NaN 1]"}) {
+    EXPECT_THROW(ParseJson(bad, "x.json"), Error) << bad;
+  }
+}
+
+TEST(JsonTest, ByteOrderMark) {
+  EXPECT_EQ(ParseJson("\xef\xbb\xbf{\"a\": 1}", "x.json").at("a"), 1);
 }
 
 TEST(JsonTest, NulByteIsNotTheEnd) {

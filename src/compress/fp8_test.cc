@@ -320,7 +320,9 @@ TEST_F(Fp8Test, RefusesWhatItCannotRead) {
       {ErrorKind::kCorruptFile,
        "has shape [3, 4], expected [1, 1]: one for each block of 2147483648 x ",
        quantization("weight_block_size", {int64_t{1} << 31, int64_t{1} << 31})},
-      {ErrorKind::kCorruptFile, "\"quant_method\" is missing",
+      {ErrorKind::kUnsupported, "the key \"weight_per_tensor\", which is true",
+       quantization("weight_per_tensor", true)},
+      {ErrorKind::kMissing, "\"quant_method\" is missing",
        [](auto&, Json& config) {
          config["quantization_config"] = Json::object();
        }},

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <charconv>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 
@@ -9,14 +10,10 @@
 #include "fit/metric.h"
 #include "fit/pass.h"
 #include "mobe/copy_tensors.h"
+#include "mobe/tensors.h"
 
 namespace mobe {
 namespace {
-
-// The dtype of what the method makes of a matrix, or of a factor.
-DType FactorDType(const OpenedModel& model, const TensorSpec& spec) {
-  return ComputedDType(model.At(KindOf(spec.role)->expert, spec.layer, 0));
-}
 
 FitShape FitShapeOf(const ModelConfig& config, const CompressOptions& options,
                     const FactorShape& shape) {
@@ -42,11 +39,11 @@ std::vector<FactorJob> ListJobs(const OpenedModel& model,
   std::vector<FactorJob> jobs;
   for (const FactorShape& shape : format.factors) {
     jobs.push_back({shape, {}, FitShapeOf(model.config, options, shape)});
-  }
-  for (const TensorSpec& spec : specs) {
-    for (FactorJob& job : jobs) {
+    FactorJob& job = jobs.back();
+    const DType dtype = FactorDType(model, job.layer, *job.kind);
+    for (const TensorSpec& spec : specs) {
       if (spec.layer != job.layer || !job.kind->Has(spec.role)) continue;
-      job.tensors.push_back({spec.name, FactorDType(model, spec), spec.shape});
+      job.tensors.push_back({spec.name, dtype, spec.shape});
     }
   }
   return jobs;
@@ -263,10 +260,14 @@ CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
   std::unordered_set<std::string> listed;
   const auto specs = ListTensors(*model.family, config, plan.format);
   plan.jobs = ListJobs(model, specs, options, plan.format);
+  std::unordered_map<std::string_view, const TensorDecl*> factors;
+  for (const FactorJob& job : plan.jobs) {
+    for (const TensorDecl& factor : job.tensors) factors[factor.name] = &factor;
+  }
   for (const TensorSpec& spec : specs) {
-    const MatrixKind* kind = KindOf(spec.role);
-    if (kind != nullptr && plan.format.Find(spec.layer, *kind) != nullptr) {
-      tensors.push_back({spec.name, FactorDType(model, spec), spec.shape});
+    const auto factor = factors.find(spec.name);
+    if (factor != factors.end()) {
+      tensors.push_back(*factor->second);
     } else {
       AddCopy(model.checkpoint.At(spec.name), options.keep_fp8, &tensors);
     }

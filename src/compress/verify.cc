@@ -32,6 +32,7 @@ class Verifier {
         keeps_fp8_(IsFp8Config(checkpoint_.config())) {}
 
   VerifyReport Run() {
+    SplitStacked(*original_.family, original_.config, &checkpoint_);
     format_ = DetectFormat(checkpoint_, original_.config);
     CheckConfig();
     const auto specs =
@@ -95,15 +96,20 @@ class Verifier {
     return format_ ? format_->Find(spec.layer, *kind) != nullptr : !keeps_fp8_;
   }
 
-  // Factors have the dtype of the matrices that they stand for, and A and the
-  // rebuilt matrix bear their name.
+  // Factors have the dtype of the matrices that they stand for. So do rebuilt
+  // ones, where those differ either that of the factors (reconstruct) or each
+  // its own (a baseline).
   void CheckDType(const TensorSpec& spec) {
     const MatrixKind* kind = KindOf(spec.role);
     // Copies are held against the original.
     if (kind == nullptr || !IsApproximate(spec)) return;
     const TensorView& tensor = checkpoint_.At(spec.name);
-    const DType want = ComputedDType(original_.At(kind->expert, spec.layer, 0));
+    const DType want = FactorDType(original_, spec.layer, *kind);
     if (tensor.dtype == want) return;
+    if (!format_ && spec.role == kind->expert &&
+        tensor.dtype == ComputedDType(original_.checkpoint.At(spec.name))) {
+      return;
+    }
     Fault(fmt::format("{}: tensor {} has dtype {}, expected {}",
                       checkpoint_.FileOf(tensor), tensor.name,
                       DTypeName(tensor.dtype), DTypeName(want)));
@@ -195,7 +201,10 @@ class Verifier {
       }
       report_.files_checked = static_cast<int64_t>(recipe->files.size());
     } catch (const Error& e) {
-      if (e.kind() != ErrorKind::kCorruptFile) throw;
+      if (e.kind() != ErrorKind::kCorruptFile &&
+          e.kind() != ErrorKind::kMissing) {
+        throw;
+      }
       Fault(e.what());
     }
   }

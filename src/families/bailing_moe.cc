@@ -29,7 +29,7 @@ ModelConfig ReadConfig(const ConfigReader& json) {
   c.dense_size = json.Size("intermediate_size");
   c.expert_size = json.Size("moe_intermediate_size");
   c.shared_size = json.Count("num_shared_experts", 0) * c.expert_size;
-  c.num_experts = json.Size("num_experts");
+  c.num_experts = json.Size(json.OneOf({"num_experts", "num_local_experts"}));
   c.experts_per_token = json.Size("num_experts_per_tok");
   c.router.normalise =
       c.experts_per_token > 1 && json.Bool("norm_topk_prob", true);
@@ -41,7 +41,6 @@ ModelConfig ReadConfig(const ConfigReader& json) {
   Expect(json, "topk_group", 1);
   Expect(json, "routed_scaling_factor", 1);
   Expect(json, "use_qk_norm", false);
-  Expect(json, "partial_rotary_factor", 1);
   Expect(json, "multi_gate", false);
   CheckConfig(c, json);
   return c;

@@ -61,12 +61,27 @@ inline constexpr TensorRow kCommonRows[] = {
      kHidden, nullptr},
     {Role::kRouter, Scope::kMoeLayer, LAYER "mlp.gate.weight", kExperts,
      kHidden},
-    {Role::kExpertGate, Scope::kExpert,
-     LAYER "mlp.experts.{expert}.gate_proj.weight", kExpert, kHidden},
-    {Role::kExpertUp, Scope::kExpert,
-     LAYER "mlp.experts.{expert}.up_proj.weight", kExpert, kHidden},
-    {Role::kExpertDown, Scope::kExpert,
-     LAYER "mlp.experts.{expert}.down_proj.weight", kHidden, kExpert},
+    {Role::kExpertGate,
+     Scope::kExpert,
+     LAYER "mlp.experts.{expert}.gate_proj.weight",
+     kExpert,
+     kHidden,
+     nullptr,
+     {LAYER "mlp.experts.gate_up_proj", 0, 2}},
+    {Role::kExpertUp,
+     Scope::kExpert,
+     LAYER "mlp.experts.{expert}.up_proj.weight",
+     kExpert,
+     kHidden,
+     nullptr,
+     {LAYER "mlp.experts.gate_up_proj", 1, 2}},
+    {Role::kExpertDown,
+     Scope::kExpert,
+     LAYER "mlp.experts.{expert}.down_proj.weight",
+     kHidden,
+     kExpert,
+     nullptr,
+     {LAYER "mlp.experts.down_proj", 0, 1}},
     {Role::kSharedGate, Scope::kMoeLayer,
      LAYER "mlp.shared_experts.gate_proj.weight", kShared, kHidden, kSharing},
     {Role::kSharedUp, Scope::kMoeLayer,
@@ -85,7 +100,7 @@ inline constexpr TensorRow kCommonRows[] = {
 // Fails unless the key is missing or has the only value that can be run.
 template <class T>
 void Expect(const ConfigReader& json, const char* key, const T& value) {
-  const Json found = json.json().value(key, Json());
+  const Json& found = json.Value(key);
   if (found.is_null() || found == value) return;
   Fail(ErrorKind::kUnsupported, "{}: \"{}\" is {}, only {} can be run",
        json.source(), key, found.dump(), Json(value).dump());

@@ -28,21 +28,16 @@ void ReadAttention(const ConfigReader& json, ModelConfig* c) {
   c->max_positions = ExtendedPositions(c->rope, c->max_positions);
   c->rope.interleaved = true;
   c->attention_scale = 1 / std::sqrt(static_cast<float>(c->head_dim));
-  if (c->rope.factor == 1) return;
   // transformers 4.57 leaves this factor out for V2, though V2 was trained with
   // it (DeepSeek's own modeling_deepseek.py has it).
-  const double scale = YarnScale(
-      c->rope.factor, json.Object("rope_scaling").Number("mscale_all_dim", 0));
+  const double scale = c->rope.attention_scale;
   c->attention_scale *= static_cast<float>(scale * scale);
 }
 
 // What is not in config.json is as in `missing`.
-void ReadRouter(const ConfigReader& json, const RouterRule& missing,
+void ReadGroups(const ConfigReader& json, const RouterRule& missing,
                 ModelConfig* c) {
   RouterRule* router = &c->router;
-  router->normalise = json.Bool("norm_topk_prob", missing.normalise);
-  router->scale =
-      static_cast<float>(json.Number("routed_scaling_factor", missing.scale));
   router->groups = json.Size("n_group", missing.groups);
   router->kept_groups =
       json.Size("topk_group", std::min(missing.kept_groups, router->groups));
@@ -66,11 +61,20 @@ void ReadRouter(const ConfigReader& json, const RouterRule& missing,
   }
 }
 
+void ReadWeights(const ConfigReader& json, const RouterRule& missing,
+                 RouterRule* router) {
+  router->normalise = json.Bool("norm_topk_prob", missing.normalise);
+  router->scale =
+      static_cast<float>(json.Number("routed_scaling_factor", missing.scale));
+}
+
 ModelConfig ReadCommon(const ConfigReader& json) {
   ModelConfig c;
   c.vocab_size = json.Size("vocab_size");
   c.hidden_size = json.Size("hidden_size");
   c.num_layers = json.Size("num_hidden_layers");
+  c.extra_layers =
+      json.Count(json.OneOf({"num_nextn_predict_layers", "num_mtp_layers"}), 0);
   c.max_positions = json.Size("max_position_embeddings", 2048);
   ReadAttention(json, &c);
   c.rms_norm_eps = static_cast<float>(json.Number("rms_norm_eps", 1e-6));
@@ -78,7 +82,8 @@ ModelConfig ReadCommon(const ConfigReader& json) {
   c.dense_size = json.Size("intermediate_size");
   c.expert_size = json.Size("moe_intermediate_size");
   c.shared_size = json.Count("n_shared_experts", 0) * c.expert_size;
-  c.num_experts = json.Size("n_routed_experts");
+  c.num_experts = json.Size(
+      json.OneOf({"n_routed_experts", "num_local_experts", "num_experts"}));
   c.experts_per_token = json.Size("num_experts_per_tok");
   c.first_moe_layer = json.Count("first_k_dense_replace", 0);
   Expect(json, "moe_layer_freq", 1);
@@ -93,8 +98,13 @@ ModelConfig ReadV2(const ConfigReader& json) {
   if (method != "greedy") Expect(json, "topk_method", "group_limited_greedy");
   Expect(json, "scoring_func", "softmax");
   Expect(json, "norm_topk_prob", false);
-  ReadRouter(json, {}, &c);
-  if (method == "greedy") c.router.groups = c.router.kept_groups = 1;
+  ReadWeights(json, {}, &c.router);
+  if (method == "greedy") {  // which passes groups over
+    json.Has("n_group");
+    json.Has("topk_group");
+  } else {
+    ReadGroups(json, {}, &c);
+  }
   CheckConfig(c, json);
   return c;
 }
@@ -110,7 +120,8 @@ ModelConfig ReadV3(const ConfigReader& json) {
   published.scale = 2.5f;
   published.groups = 8;
   published.kept_groups = 4;
-  ReadRouter(json, published, &c);
+  ReadWeights(json, published, &c.router);
+  ReadGroups(json, published, &c);
   CheckConfig(c, json);
   return c;
 }

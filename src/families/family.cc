@@ -1,6 +1,7 @@
 #include "families/family.h"
 
 #include <algorithm>
+#include <charconv>
 #include <string_view>
 
 #include "base/error.h"
@@ -121,19 +122,90 @@ std::string TensorName(const Family& family, Role role, int64_t layer,
        family.model_type, static_cast<int>(role));
 }
 
+std::vector<StackedSpec> ListStacked(const Family& family,
+                                     const ModelConfig& config, int64_t layer) {
+  std::vector<StackedSpec> list;
+  for (const TensorRow& row : family.rows) {
+    if (row.stacked.name == nullptr) continue;
+    const std::string name = Expand(row.stacked.name, "{layer}", layer);
+    auto spec = std::ranges::find(list, name, &StackedSpec::name);
+    if (spec == list.end()) {
+      const std::vector<int64_t> shape = {config.num_experts,
+                                          row.stacked.parts * row.rows(config),
+                                          row.cols(config)};
+      spec = list.insert(
+          spec, {name, shape,
+                 std::vector<Role>(static_cast<size_t>(row.stacked.parts))});
+    }
+    spec->parts[static_cast<size_t>(row.stacked.part)] = row.role;
+  }
+  return list;
+}
+
+bool IsNotRun(const ModelConfig& config, std::string_view tensor) {
+  constexpr std::string_view kLayers = "model.layers.";
+  if (tensor.ends_with(".rotary_emb.inv_freq") || tensor.starts_with("mtp.")) {
+    return true;
+  }
+  if (!tensor.starts_with(kLayers)) return false;
+  tensor.remove_prefix(kLayers.size());
+  int64_t layer = 0;
+  const char* const end = tensor.data() + tensor.size();
+  const auto [dot, error] = std::from_chars(tensor.data(), end, layer);
+  return error == std::errc() && dot != end && *dot == '.' &&
+         layer >= config.num_layers &&
+         layer < config.num_layers + config.extra_layers;
+}
+
+namespace {
+
+// Keys of config.json that say nothing of what a model computes when it is run,
+// as patterns (ConfigReader::RefuseOthers).
+constexpr const char* kHarmlessKeys[] = {
+    // Who wrote it, and which classes read it; names with _ are for those.
+    "architectures", "auto_map", "transformers_version", "transformers.js*",
+    "unsloth_*", "tokenizer_class", "_*", "name_or_path",
+    // The dtype that classes load weights in; ours is that of the weights.
+    "torch_dtype", "dtype", "torchscript", "use_bfloat16",
+    // Training.
+    "initializer_*", "*dropout*", "*_loss*", "seq_aux", "pretraining_tp",
+    "ep_size", "gradient_checkpointing*",
+    // What a forward pass returns besides logits, and how it stores its cache.
+    "output_*", "return_dict*", "use_cache", "use_flash*", "is_decoder",
+    "chunk_size_feed_forward",
+    // Generation, of which mobe reads what it needs elsewhere, and other tasks.
+    "*_token_id", "*_token_ids", "max_length", "min_length", "do_sample",
+    "early_stopping", "num_beam*", "diversity_penalty", "temperature", "top_k",
+    "top_p", "typical_p", "repetition_penalty", "length_penalty",
+    "*no_repeat_ngram_size", "bad_words_ids", "num_return_sequences",
+    "id2label", "label2id", "num_labels", "problem_type",
+    // What others follow from it (head_dim where no family asks for it), or
+    // what
+    // is not in use (CheckConfig requires that).
+    "head_dim", "qk_head_dim", "sliding_window", "max_window_layers",
+    // Read by mobe/format.h and io/fp8.h.
+    "num_B", "activation", "mobe", "quantization_config"};
+
+}  // namespace
+
 void CheckConfig(const ModelConfig& config, const ConfigReader& reader) {
   const std::string act = reader.String("hidden_act", "silu");
   if (act != "silu") {
     Fail(ErrorKind::kUnsupported, "{}: hidden_act \"{}\", only silu is known",
          reader.source(), act);
   }
-  // transformers 5 writes these; what they say must not be passed over.
-  for (const char* key : {"rope_parameters", "use_sliding_window"}) {
-    const Json value = reader.json().value(key, Json());
-    if (value.is_null() || value == false) continue;
-    Fail(ErrorKind::kUnsupported, "{}: \"{}\" can't be run yet",
-         reader.source(), key);
+  if (reader.Bool("use_sliding_window", false)) {
+    Fail(ErrorKind::kUnsupported, "{}: \"use_sliding_window\" can't be run yet",
+         reader.source());
   }
+  const Json& types = reader.Value("layer_types");
+  for (const Json& type : types.is_array() ? types : Json::array()) {
+    if (type == "full_attention") continue;
+    Fail(ErrorKind::kUnsupported,
+         "{}: \"layer_types\" has {}, only \"full_attention\" can be run",
+         reader.source(), Excerpt(type));
+  }
+  reader.RefuseOthers(kHarmlessKeys);
   if (!(config.rms_norm_eps >= 0)) {
     reader.Reject("rms_norm_eps", "0 or above");
   }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/config.h"
@@ -23,6 +24,10 @@ struct Rope {
   int64_t original_positions = 0;
   double beta_fast = 0, beta_slow = 0;  // turns in the original context
   float amplitude = 1;                  // of cosines and sines
+  // Of queries and of keys, for families that scale attention by yarn's mscale.
+  double attention_scale = 1;
+
+  bool operator==(const Rope&) const = default;
 };
 
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values
@@ -51,6 +56,8 @@ struct ModelConfig {
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
   int64_t num_layers = 0;
+  int64_t extra_layers =
+      0;  // behind those, for multi-token prediction: not run
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;  // divides num_heads
   int64_t head_dim = 0;      // of queries and keys
@@ -140,6 +147,15 @@ enum class Scope { kModel, kLayer, kDenseLayer, kMoeLayer, kExpert };
 // One dimension, as a formula.
 using Dim = int64_t (*)(const ModelConfig&);
 
+// How a row's tensors may be stored, too: one below the other in one tensor of
+// a layer, [experts, parts * rows, cols], in which an expert's are part `part`
+// of its own. transformers 5 has gate and up so, and down (with one part).
+struct Stacked {
+  const char* name = nullptr;  // as TensorRow::name; null: never
+  int64_t part = 0;
+  int64_t parts = 1;
+};
+
 struct TensorRow {
   Role role = Role::kEmbedding;
   Scope scope = Scope::kModel;
@@ -147,6 +163,7 @@ struct TensorRow {
   Dim rows = nullptr;
   Dim cols = nullptr;                          // null for a vector
   bool (*when)(const ModelConfig&) = nullptr;  // null: always
+  Stacked stacked = {};                        // of experts
 };
 
 struct Family {
@@ -181,8 +198,23 @@ bool HasRole(const Family& family, const ModelConfig& config, Role role);
 std::string TensorName(const Family& family, Role role, int64_t layer = -1,
                        int64_t expert = -1);
 
-// rope_theta and rope_scaling, for `dim` rotated numbers of a head. Fails with
-// kUnsupported for a type other than "default" and "yarn".
+// A tensor that may stand for those of a layer's experts.
+struct StackedSpec {
+  std::string name;
+  std::vector<int64_t> shape;  // [experts, rows of all parts, cols]
+  std::vector<Role> parts;     // each of as many rows
+};
+std::vector<StackedSpec> ListStacked(const Family& family,
+                                     const ModelConfig& config, int64_t layer);
+
+// Whether a tensor that is in no table is known to take no part in what is run:
+// that of layers for multi-token prediction, and what old versions of
+// transformers stored of rotary embeddings, which follows from config.json.
+bool IsNotRun(const ModelConfig& config, std::string_view tensor);
+
+// Rotary embedding of `dim` numbers of a head (rope_theta, rope_scaling,
+// rope_parameters). Fails with kUnsupported for a type other than "default" and
+// "yarn", and where two of these places disagree.
 Rope ReadRope(const ConfigReader& reader, int64_t dim, int64_t max_positions);
 // How many positions a model takes: yarn extends what it was trained with by
 // its factor, also where max_position_embeddings was left at that.
@@ -190,7 +222,9 @@ int64_t ExtendedPositions(const Rope& rope, int64_t max_positions);
 // By what yarn raises the entropy of attention: 0.1 m ln(factor) + 1.
 double YarnScale(double factor, double m);
 
-// Checks that every family needs: divisibility, ranges, hidden_act.
+// Checks that every family needs: divisibility, ranges, hidden_act, and that
+// each key of config.json has been read or is known to be harmless
+// (kUnsupported otherwise). The last thing that read_config does.
 void CheckConfig(const ModelConfig& config, const ConfigReader& reader);
 
 }  // namespace mobe

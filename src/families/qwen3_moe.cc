@@ -27,13 +27,16 @@ ModelConfig ReadConfig(const ConfigReader& json) {
   c.tie_embeddings = json.Bool("tie_word_embeddings", false);
   c.dense_size = json.Size("intermediate_size");
   c.expert_size = json.Size("moe_intermediate_size");
-  c.num_experts = json.Size("num_experts");
+  c.num_experts = json.Size(json.OneOf({"num_experts", "num_local_experts"}));
   c.experts_per_token = json.Size("num_experts_per_tok");
   c.router.normalise = json.Bool("norm_topk_prob", false);
   c.moe_layer_step = json.Size("decoder_sparse_step", 1);
   if (json.Has("mlp_only_layers")) {
     c.dense_layers = json.Counts("mlp_only_layers");
   }
+  // Qwen3-Coder says so, too.
+  Expect(json, "use_qk_norm", true);
+  Expect(json, "shared_expert_intermediate_size", 0);
   CheckConfig(c, json);
   return c;
 }

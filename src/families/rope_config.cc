@@ -1,11 +1,14 @@
-// Reading rope_theta and rope_scaling, as in transformers 4.57,
-// modeling_rope_utils.
+// Reading where a config has its rotary embedding: rope_theta at the top and
+// the rest in rope_scaling (transformers 4), all of it in rope_parameters
+// (transformers 5), or mixtures of the two that converters leave. Formulas as
+// in transformers 4.57 and 5, modeling_rope_utils.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <string>
+#include <vector>
 
-#include "base/error.h"
-#include "families/family.h"
+#include "families/common.h"
 
 namespace mobe {
 
@@ -47,15 +50,55 @@ void ReadYarn(const ConfigReader& json, int64_t max_positions, Rope* rope) {
                                              : YarnScale(rope->factor, 1);
   rope->amplitude =
       static_cast<float>(json.Number("attention_factor", inferred));
+  rope->attention_scale = YarnScale(rope->factor, all);
+}
+
+// What rope_scaling or rope_parameters says, but for rope_theta.
+Rope ReadScaling(const ConfigReader& json, Rope rope, int64_t max_positions) {
+  // "type" is the older name.
+  const std::string type =
+      json.String(json.OneOf({"rope_type", "type"}), "default");
+  Expect(json, "partial_rotary_factor", 1);
+  if (type == "yarn") {
+    // Turns are counted by its logarithm.
+    if (!(rope.theta > 1)) {
+      Fail(ErrorKind::kCorruptFile,
+           "{}: rope_theta is {}, expected above 1 for yarn", json.source(),
+           rope.theta);
+    }
+    ReadYarn(json, max_positions, &rope);
+  } else if (type != "default") {
+    Fail(ErrorKind::kUnsupported, "{}: rope type \"{}\" can't be run yet",
+         json.source(), type);
+  }
+  json.RefuseOthers();
+  return rope;
+}
+
+// Of all places that may have it; they must agree.
+double ReadTheta(const std::vector<ConfigReader>& places) {
+  constexpr char kKey[] = "rope_theta";
+  std::optional<double> theta;
+  std::string from;
+  for (const ConfigReader& place : places) {
+    if (!place.Has(kKey)) continue;
+    const double value = place.Number(kKey, 0);
+    if (!(value > 0)) place.Reject(kKey, "above 0");
+    if (theta && *theta != value) {
+      Fail(ErrorKind::kUnsupported,
+           "{}: \"{}\" is {}, but {} in {}; remove the wrong one",
+           place.source(), kKey, value, *theta, from);
+    }
+    theta = value;
+    from = place.source();
+  }
+  return theta.value_or(10000.0);
 }
 
 }  // namespace
 
 Rope ReadRope(const ConfigReader& reader, int64_t dim, int64_t max_positions) {
-  Rope rope;
-  rope.theta = reader.Number("rope_theta", 10000.0);
-  rope.dim = dim;
-  if (!(rope.theta > 0)) reader.Reject("rope_theta", "above 0");
+  Expect(reader, "partial_rotary_factor", 1);
   // Also 0, where more heads than the hidden size has numbers set it.
   if (dim < 2 || dim % 2 != 0) {
     Fail(ErrorKind::kCorruptFile,
@@ -63,19 +106,25 @@ Rope ReadRope(const ConfigReader& reader, int64_t dim, int64_t max_positions) {
          "more",
          reader.source(), dim);
   }
-  if (!reader.Has("rope_scaling")) return rope;
-  const ConfigReader scaling = reader.Object("rope_scaling");
-  const std::string type =
-      scaling.String("rope_type", scaling.String("type", "default"));
-  if (type == "yarn") {
-    // Turns are counted by its logarithm.
-    if (!(rope.theta > 1)) reader.Reject("rope_theta", "above 1 for yarn");
-    ReadYarn(scaling, max_positions, &rope);
-  } else if (type != "default") {
-    Fail(ErrorKind::kUnsupported, "{}: rope type \"{}\" can't be run yet",
-         scaling.source(), type);
+  std::vector<ConfigReader> places = {reader};
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    if (!reader.Value(key).empty()) places.push_back(reader.Object(key));
   }
-  return rope;
+  Rope rope;
+  rope.dim = dim;
+  rope.theta = ReadTheta(places);
+  std::optional<Rope> scaled;
+  for (size_t i = 1; i < places.size(); ++i) {
+    const Rope found = ReadScaling(places[i], rope, max_positions);
+    if (scaled && found != *scaled) {
+      Fail(ErrorKind::kUnsupported,
+           "{}: \"rope_scaling\" and \"rope_parameters\" are both there and "
+           "disagree; remove the wrong one",
+           reader.source());
+    }
+    scaled = found;
+  }
+  return scaled.value_or(rope);
 }
 
 }  // namespace mobe

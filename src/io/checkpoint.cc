@@ -58,6 +58,24 @@ Json ReadWeightMap(const fs::path& path) {
   return std::move(*found);
 }
 
+// NVIDIA's ModelOpt says beside config.json how it quantised the weights.
+void RefuseModelopt(const fs::path& folder) {
+  const fs::path path = folder / "hf_quant_config.json";
+  if (!Exists(path)) return;
+  const Json json =
+      ParseJson(ReadSmallFile(path, kMaxConfigBytes), path.string());
+  const Json quantization =
+      json.is_object() ? json.value("quantization", Json()) : Json();
+  const Json method = quantization.is_object()
+                          ? quantization.value("quant_algo", Json())
+                          : Json();
+  if (method.is_null()) return;
+  Fail(ErrorKind::kUnsupported,
+       "{}: the weights are quantised by ModelOpt, quant_algo {}, which can't "
+       "be read; take the model in BF16 or in FP8 with scales of blocks",
+       path.string(), Excerpt(method));
+}
+
 }  // namespace
 
 Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
@@ -72,6 +90,7 @@ Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
     Fail(ErrorKind::kCorruptFile, "{}: is {}, expected an object",
          config_path(), Excerpt(config_));
   }
+  RefuseModelopt(folder_);
   if (Exists(folder_ / kWeightsFile)) {
     shards_.emplace_back(folder_ / kWeightsFile);
   } else if (Exists(folder_ / kIndexFile)) {
@@ -79,14 +98,21 @@ Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
   } else {
     FailWithoutWeights(folder_);
   }
-  for (const SafetensorsFile& shard : shards_) {
-    for (const TensorView& tensor : shard.tensors()) {
-      tensors_.push_back(&tensor);
-      by_name_.emplace(tensor.name, &tensor);
-    }
-  }
+  ListTensors();
   CheckQuantConfig(folder_, config_, tensors_);
   LinkScales();
+}
+
+void Checkpoint::ListTensors() {
+  for (const SafetensorsFile& shard : shards_) {
+    const std::string file = shard.file().path().filename().string();
+    for (const TensorView& tensor : shard.tensors()) {
+      const auto meant = index_.find(tensor.name);
+      if (meant != index_.end() && meant->second != file) continue;
+      if (!by_name_.emplace(tensor.name, &tensor).second) continue;
+      tensors_.push_back(&tensor);
+    }
+  }
 }
 
 void Checkpoint::LinkScales() {
@@ -97,6 +123,11 @@ void Checkpoint::LinkScales() {
       if (tensor.dtype != DType::kF8E4M3) continue;
       const TensorView* scales = Find(ScalesName(tensor.name));
       if (scales == nullptr) continue;
+      if (tensor.shape.size() == 3) {
+        Fail(ErrorKind::kUnsupported,
+             "{}: tensor {}: FP8 matrices stacked in one tensor can't be read",
+             FileOf(tensor), Excerpt(tensor.name));
+      }
       if (!block) {
         Fail(ErrorKind::kCorruptFile,
              "{}: no \"quantization_config\", which says what blocks the "
@@ -139,24 +170,50 @@ void Checkpoint::OpenIndexed(const fs::path& index) {
     for (const TensorView& tensor : shard.tensors()) {
       const auto entry = weight_map.find(tensor.name);
       if (entry == weight_map.end()) {
-        Fail(ErrorKind::kCorruptFile, "{}: tensor {} is not in the index {}",
-             path.string(), Excerpt(tensor.name), index.string());
-      }
-      if (*entry != file) {
-        Fail(ErrorKind::kCorruptFile,
-             "{}: tensor {} is in this file, but {} says it is in {}",
-             path.string(), Excerpt(tensor.name), index.string(),
-             Excerpt(*entry));
+        index_faults_[tensor.name] =
+            fmt::format("{}: tensor {} is not in the index {}", path.string(),
+                        Excerpt(tensor.name), index.string());
+      } else if (*entry != file) {
+        index_faults_[tensor.name] = fmt::format(
+            "{}: tensor {} is in this file, but {} says it is in {}",
+            path.string(), Excerpt(tensor.name), index.string(),
+            Excerpt(*entry));
       }
     }
     for (const std::string& tensor : promised) {
       if (shard.Find(tensor) == nullptr) {
-        Fail(ErrorKind::kCorruptFile,
-             "{}: tensor {} is not in this file, but {} says so", path.string(),
-             Excerpt(tensor), index.string());
+        index_faults_.emplace(
+            tensor,
+            fmt::format("{}: tensor {} is not in this file, but {} says so",
+                        path.string(), Excerpt(tensor), index.string()));
+      } else {
+        index_[tensor] = file;
       }
     }
   }
+}
+
+const std::string* Checkpoint::IndexFault(const std::string& name) const {
+  const auto found = index_faults_.find(name);
+  return found == index_faults_.end() ? nullptr : &found->second;
+}
+
+void Checkpoint::Split(const TensorView& whole, std::vector<TensorView> parts) {
+  const auto at = std::ranges::find(tensors_, &whole);
+  std::vector<const TensorView*> views;
+  by_name_.erase(whole.name);
+  for (TensorView& part : parts) {
+    if (Find(part.name) != nullptr) {
+      Fail(ErrorKind::kCorruptFile,
+           "{}: tensors {} and {} are both there, but one is a part of the "
+           "other",
+           folder_.string(), Excerpt(whole.name), Excerpt(part.name));
+    }
+    const TensorView& view = parts_.emplace_back(std::move(part));
+    by_name_.emplace(view.name, &view);
+    views.push_back(&view);
+  }
+  tensors_.insert(tensors_.erase(at), views.begin(), views.end());
 }
 
 std::string Checkpoint::config_path() const {
@@ -179,7 +236,9 @@ const TensorView& Checkpoint::At(const std::string& name) const {
 
 const SafetensorsFile& Checkpoint::ShardOf(const TensorView& tensor) const {
   for (const SafetensorsFile& shard : shards_) {
-    if (shard.Find(tensor.name) == &tensor) return shard;
+    const std::span<const std::byte> file = shard.file().bytes();
+    const std::byte* const data = tensor.data.data();
+    if (data >= file.data() && data <= file.data() + file.size()) return shard;
   }
   Fail(ErrorKind::kInternal, "{}: tensor {}: not one of this checkpoint's",
        folder_.string(), Excerpt(tensor.name));

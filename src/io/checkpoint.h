@@ -3,6 +3,7 @@
 // weights, model.safetensors counts, as in transformers.
 #pragma once
 
+#include <deque>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -18,12 +19,11 @@ class Checkpoint {
  public:
   // Maps every shard and checks it; reads no tensor. Fails when config.json is
   // missing or no JSON object, when the index names a file outside the folder
-  // (anything but a plain file name) or one that is not there, when a tensor is
-  // in another shard than the index says, twice, in the index but in no shard,
-  // or in a shard but not in the index. The files themselves may be symbolic
-  // links out of the folder: the cache of Hugging Face is made of them.
-  // Links FP8 tensors to their scales, and fails when those are not what
-  // config.json says, or for a quantisation that io/fp8.h does not read.
+  // (anything but a plain file name) or one that is not there. The files
+  // themselves may be symbolic links out of the folder: the cache of Hugging
+  // Face is made of them. Links FP8 tensors to their scales, and fails when
+  // those are not what config.json says, or for a quantisation that io/fp8.h
+  // does not read.
   explicit Checkpoint(const std::filesystem::path& folder);
 
   const std::filesystem::path& folder() const { return folder_; }
@@ -31,12 +31,20 @@ class Checkpoint {
   // "<folder>/config.json", for messages.
   std::string config_path() const;
 
-  // All tensors, in the order of the shards' names and their data.
+  // All tensors, in the order of the shards' names and their data; of several
+  // with one name that which the index means.
   const std::vector<const TensorView*>& tensors() const { return tensors_; }
   // Null when there is no tensor of that name.
   const TensorView* Find(const std::string& name) const;
   // Fails with kMissing, naming folder and tensor.
   const TensorView& At(const std::string& name) const;
+  // How index and shards disagree on a tensor, as one line that names the file:
+  // it is in another shard than the index says, in several, or in one only of
+  // index and shards. Null when they agree. To be asked of what is run: of
+  // other tensors published indices are wrong at times.
+  const std::string* IndexFault(const std::string& name) const;
+  // Puts parts of a tensor, in the order of their data, in its place.
+  void Split(const TensorView& whole, std::vector<TensorView> parts);
   // The file that holds a tensor of tensors(), for messages.
   std::string FileOf(const TensorView& tensor) const;
   // Lets the tensor's pages go from memory.
@@ -47,14 +55,19 @@ class Checkpoint {
 
  private:
   void OpenIndexed(const std::filesystem::path& index);
+  void ListTensors();
   void LinkScales();
   const SafetensorsFile& ShardOf(const TensorView& tensor) const;
 
   std::filesystem::path folder_;
   Json config_;
   std::vector<SafetensorsFile> shards_;
+  // What the index says: by tensor the file, for what is there, and the faults.
+  std::unordered_map<std::string, std::string> index_;
+  std::unordered_map<std::string, std::string> index_faults_;
+  std::deque<TensorView> parts_;  // of Split
   std::vector<const TensorView*> tensors_;
-  // Keys are the names in shards_.
+  // Keys are the names in shards_ and parts_.
   std::unordered_map<std::string_view, const TensorView*> by_name_;
 };
 

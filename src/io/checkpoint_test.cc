@@ -55,7 +55,8 @@ TEST_F(CheckpointTest, SingleFile) {
   EXPECT_EQ(checkpoint.Find("c"), nullptr);
   ExpectError(ErrorKind::kMissing, folder_.path().string() + ": tensor \"c\"",
               [&] { checkpoint.At("c"); });
-  const TensorView stranger = b;
+  TensorView stranger = b;
+  stranger.data = {};
   ExpectError(ErrorKind::kInternal, "tensor \"b\"",
               [&] { checkpoint.FileOf(stranger); });
 }
@@ -111,23 +112,66 @@ TEST_F(CheckpointTest, IndexNamesPlainFilesOnly) {
   }
 }
 
-TEST_F(CheckpointTest, IndexAndShardsMustAgree) {
-  WriteWeights(folder_ / "1.safetensors", {"a", "b"});
+TEST_F(CheckpointTest, TellsWhereIndexAndShardsDisagree) {
+  WriteWeights(folder_ / "1.safetensors", {"a", "b", "o"});
   WriteWeights(folder_ / "2.safetensors", {"b", "c"});
-  WriteIndex(folder_.path(), {{"a", "1.safetensors"}});
-  ExpectOpenError(ErrorKind::kCorruptFile,
-                  "/1.safetensors: tensor \"b\" is not in the index");
-  WriteIndex(
-      folder_.path(),
-      {{"a", "1.safetensors"}, {"b", "1.safetensors"}, {"x", "1.safetensors"}});
-  ExpectOpenError(ErrorKind::kCorruptFile,
-                  "/1.safetensors: tensor \"x\" is not in this file");
-  // "b" is in both files.
-  WriteIndex(
-      folder_.path(),
-      {{"a", "1.safetensors"}, {"b", "1.safetensors"}, {"c", "2.safetensors"}});
-  ExpectOpenError(ErrorKind::kCorruptFile,
-                  "/2.safetensors: tensor \"b\" is in this file, but");
+  WriteIndex(folder_.path(), {{"a", "1.safetensors"},
+                              {"b", "2.safetensors"},
+                              {"c", "2.safetensors"},
+                              {"x", "1.safetensors"}});
+  const Checkpoint checkpoint(folder_.path());
+  EXPECT_EQ(checkpoint.IndexFault("a"), nullptr);
+  EXPECT_EQ(checkpoint.IndexFault("c"), nullptr);
+  const std::pair<const char*, const char*> faults[] = {
+      {"o", "/1.safetensors: tensor \"o\" is not in the index"},
+      {"x", "/1.safetensors: tensor \"x\" is not in this file, but"},
+      {"b", "/1.safetensors: tensor \"b\" is in this file, but"}};
+  for (const auto& [name, message] : faults) {
+    const std::string* fault = checkpoint.IndexFault(name);
+    ASSERT_NE(fault, nullptr) << name;
+    EXPECT_NE(fault->find(message), std::string::npos) << *fault;
+  }
+  // Of two, that which the index means.
+  EXPECT_EQ(checkpoint.tensors().size(), 4u);
+  EXPECT_EQ(checkpoint.FileOf(checkpoint.At("b")),
+            (folder_ / "2.safetensors").string());
+  EXPECT_EQ(checkpoint.Find("x"), nullptr);
+}
+
+TEST_F(CheckpointTest, PartsTakeTheTensorsPlace) {
+  WriteWeights(folder_ / "model.safetensors", {"a", "bc", "d"});
+  Checkpoint opened(folder_.path());
+  const auto part = [](const char* name) {
+    TensorView view;
+    view.name = name;
+    return view;
+  };
+  ExpectError(ErrorKind::kCorruptFile, "tensors \"d\" and \"a\" are both there",
+              [&] { opened.Split(opened.At("d"), {part("a")}); });
+  TensorView b = opened.At("bc");
+  b.name = "b";
+  opened.Split(opened.At("bc"), {b, part("c")});
+  const Checkpoint checkpoint(std::move(opened));
+  EXPECT_EQ(checkpoint.Find("bc"), nullptr);
+  EXPECT_EQ(static_cast<char>(checkpoint.At("b").data[0]), 'b');
+  EXPECT_EQ(checkpoint.tensors()[1], checkpoint.Find("b"));
+  EXPECT_EQ(checkpoint.tensors()[2], checkpoint.Find("c"));
+  EXPECT_EQ(checkpoint.FileOf(checkpoint.At("b")),
+            (folder_ / "model.safetensors").string());
+  checkpoint.Evict(checkpoint.At("b"));
+}
+
+TEST_F(CheckpointTest, ModeloptIsNamed) {
+  WriteWeights(folder_ / "model.safetensors", {"a"});
+  WriteText(folder_ / "hf_quant_config.json",
+            R"({"quantization": {"quant_algo": null}})");
+  Checkpoint(folder_.path());
+  WriteText(folder_ / "hf_quant_config.json",
+            R"({"quantization": {"quant_algo": "NVFP4"}})");
+  ExpectOpenError(
+      ErrorKind::kUnsupported,
+      "hf_quant_config.json: the weights are quantised by ModelOpt, "
+      "quant_algo \"NVFP4\"");
 }
 
 TEST_F(CheckpointTest, MissingParts) {

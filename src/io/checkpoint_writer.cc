@@ -30,7 +30,7 @@ void FinishCheckpoint(const fs::path& folder, const std::vector<Shard>& shards,
                         ShardIndex(shards));
   }
   const auto copied = CopySideFiles(side_files, folder);
-  const std::string text = config.dump(2) + "\n";
+  const std::string text = DumpJson(config, 2) + "\n";
   if (before_config) before_config(copied, text);
   WriteFileAtomically(folder / "config.json", text);
 }

@@ -1,7 +1,10 @@
 #include "io/config.h"
 
 #include <fmt/format.h>
+#include <fnmatch.h>
 
+#include <algorithm>
+#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -32,19 +35,69 @@ std::string IntegerFrom(int64_t min) {
 }  // namespace
 
 ConfigReader::ConfigReader(const Json& json, std::string source)
-    : json_(&json), source_(std::move(source)) {}
+    : json_(&json),
+      source_(std::move(source)),
+      asked_(std::make_shared<std::set<std::string, std::less<>>>()) {}
 
 const Json* ConfigReader::Find(const char* key) const {
+  asked_->insert(key);
   const auto found = json_->find(key);
   return found == json_->end() || found->is_null() ? nullptr : &*found;
 }
 
 bool ConfigReader::Has(const char* key) const { return Find(key) != nullptr; }
 
+const Json& ConfigReader::Value(const char* key) const {
+  static const Json kNull;
+  const Json* value = Find(key);
+  return value == nullptr ? kNull : *value;
+}
+
+const char* ConfigReader::OneOf(
+    std::initializer_list<const char*> names) const {
+  const char* chosen = nullptr;
+  for (const char* name : names) {
+    if (!Has(name)) continue;
+    if (chosen != nullptr && Value(chosen) != Value(name)) {
+      Fail(ErrorKind::kUnsupported,
+           "{}: \"{}\" is {}, but \"{}\" is {}: they are two names of one "
+           "thing; remove the wrong one",
+           source_, chosen, Excerpt(Value(chosen)), name, Excerpt(Value(name)));
+    }
+    if (chosen == nullptr) chosen = name;
+  }
+  return chosen == nullptr ? *names.begin() : chosen;
+}
+
+void ConfigReader::RefuseOthers(std::span<const char* const> harmless) const {
+  const auto matches = [](const std::string& key) {
+    return [&key](const char* pattern) {
+      return fnmatch(pattern, key.c_str(), 0) == 0;
+    };
+  };
+  for (const auto& [key, value] : json_->items()) {
+    const bool says_nothing = value.empty() || value == false || value == "";
+    if (says_nothing || asked_->contains(key) ||
+        std::ranges::any_of(harmless, matches(key))) {
+      continue;
+    }
+    const Json& version = Value("transformers_version");
+    Fail(ErrorKind::kUnsupported,
+         "{}: mobe does not know the key {}, which is {}, and it may change "
+         "what the model computes{}",
+         source_, Excerpt(key), Excerpt(value),
+         version.is_string() ? fmt::format(" (the file is of transformers {})",
+                                           Excerpt(version))
+                             : "");
+  }
+}
+
 void ConfigReader::Reject(const char* key, const std::string& what) const {
   const auto found = json_->find(key);
-  Fail(ErrorKind::kCorruptFile, "{}: \"{}\" is {}, expected {}", source_, key,
-       found == json_->end() ? "missing" : Excerpt(*found), what);
+  const bool missing = found == json_->end();
+  Fail(missing ? ErrorKind::kMissing : ErrorKind::kCorruptFile,
+       "{}: \"{}\" is {}, expected {}", source_, key,
+       missing ? "missing" : Excerpt(*found), what);
 }
 
 int64_t ConfigReader::Size(const char* key) const {
@@ -69,8 +122,9 @@ int64_t ConfigReader::Count(const char* key, int64_t fallback) const {
 double ConfigReader::Number(const char* key, double fallback) const {
   const Json* value = Find(key);
   if (value == nullptr) return fallback;
-  // JSON has no infinities, and the parser refuses what overflows a double.
-  if (!value->is_number()) Reject(key, "a number");
+  if (!value->is_number() || !std::isfinite(value->get<double>())) {
+    Reject(key, "a number");
+  }
   return value->get<double>();
 }
 

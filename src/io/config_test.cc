@@ -28,7 +28,9 @@ class ConfigTest : public ::testing::Test {
   void ExpectRejected(const std::string& message, const Read& read) {
     const auto error = ErrorOf(read);
     ASSERT_TRUE(error) << message;
-    EXPECT_EQ(error->kind(), ErrorKind::kCorruptFile);
+    EXPECT_EQ(error->kind(), message.find(" is missing, ") != std::string::npos
+                                 ? ErrorKind::kMissing
+                                 : ErrorKind::kCorruptFile);
     EXPECT_EQ(error->what(), "m/config.json: " + message);
   }
 };
@@ -116,9 +118,45 @@ TEST_F(ConfigTest, Objects) {
                  [&] { config_.Object("none"); });
 }
 
-// JSON has no infinities; what overflows a double never gets here.
 TEST_F(ConfigTest, NumbersAreFinite) {
   EXPECT_THROW(ParseJson("{\"a\": 1e999}", "x"), Error);
+  const Json json = ParseJson("{\"a\": Infinity, \"b\": NaN}", "x");
+  const ConfigReader reader(json, "m/config.json");
+  ExpectRejected("\"a\" is Infinity, expected a number",
+                 [&] { reader.Number("a", 0); });
+  ExpectRejected("\"b\" is NaN, expected a number",
+                 [&] { reader.Number("b", 0); });
+  ExpectRejected("\"a\" is Infinity, expected an integer from 1 to 2147483648",
+                 [&] { reader.Size("a"); });
+}
+
+TEST_F(ConfigTest, OneOfSeveralNames) {
+  EXPECT_STREQ(config_.OneOf({"none", "one"}), "one");
+  EXPECT_STREQ(config_.OneOf({"none", "null"}), "none");
+  const Json same = {{"a", 2}, {"b", 2}, {"c", 3}};
+  const ConfigReader reader(same, "config.json");
+  EXPECT_STREQ(reader.OneOf({"a", "b"}), "a");
+  ExpectError(ErrorKind::kUnsupported,
+              "config.json: \"a\" is 2, but \"c\" is 3: they are two names",
+              [&] {
+                reader.OneOf({"a", "b", "c"});
+              });
+}
+
+TEST(ConfigReaderTest, RefusesWhatNobodyAskedFor) {
+  const Json json = ParseJson(R"({
+    "size": 1, "null": null, "off": false, "text": "", "list": [], "object": {},
+    "aux_loss_alpha": 0.1, "unknown_zero": 0})",
+                              "config.json");
+  const ConfigReader reader(json, "config.json");
+  const char* const harmless[] = {"*_loss_*", "unknown_*"};
+  ExpectError(ErrorKind::kUnsupported,
+              "config.json: mobe does not know the key \"size\", which is 1,",
+              [&] { reader.RefuseOthers(harmless); });
+  reader.Size("size");
+  reader.RefuseOthers(harmless);
+  ExpectError(ErrorKind::kUnsupported, "the key \"aux_loss_alpha\"",
+              [&] { reader.RefuseOthers(); });
 }
 
 }  // namespace

@@ -51,6 +51,10 @@ std::optional<BlockSize> ReadFp8Blocks(const ConfigReader& config) {
   if (sizes.size() != 2 || std::ranges::count(sizes, 0) != 0) {
     reader.Reject("weight_block_size", "two integers, 1 or more");
   }
+  // It says only that scales are powers of two, whatever their dtype.
+  want("scale_fmt", "ue8m0");
+  constexpr const char* kHarmless[] = {kPlainModules, "ignored_layers"};
+  reader.RefuseOthers(kHarmless);
   return BlockSize{sizes[0], sizes[1]};
 }
 
@@ -68,7 +72,7 @@ std::string CheckScales(const TensorDecl& matrix, const TensorDecl& scales,
         scales.shape, shape, block.rows, block.cols, Excerpt(matrix.name));
   }
   if (!IsFloat(scales.dtype) || scales.dtype == DType::kF8E4M3) {
-    return fmt::format("has dtype {}, expected F32, F16 or BF16",
+    return fmt::format("has dtype {}, expected F32, F16, BF16 or F8_E8M0",
                        DTypeName(scales.dtype));
   }
   return "";

@@ -6,8 +6,8 @@
 //
 // and beside a matrix X.weight, F8_E4M3 [rows, cols], there is
 //
-//   X.weight_scale_inv   F32 (Qwen3: BF16) [rows / 128, cols / 128], rounded
-//   up:
+//   X.weight_scale_inv   F32 (Qwen3: BF16; powers of two, "scale_fmt": "ue8m0",
+//                        also as F8_E8M0) [rows / 128, cols / 128], rounded up:
 //
 // a weight is the stored number times (in spite of the name) the scale of its
 // block of 128 x 128. Which matrices are FP8 their own dtypes tell. Checkpoint
@@ -28,8 +28,8 @@ namespace mobe {
 std::string ScalesName(const std::string& tensor);
 
 // The blocks of a checkpoint that is quantised; nothing when it is not. Fails
-// with kUnsupported for another scheme than the above, with kCorruptFile for
-// block sizes that are none.
+// with kUnsupported for another scheme than the above or a key that may mean
+// one, with kCorruptFile for block sizes that are none.
 std::optional<BlockSize> ReadFp8Blocks(const ConfigReader& config);
 
 // What is wrong with such scales for such a matrix, as "has shape ..., expected

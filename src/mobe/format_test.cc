@@ -69,7 +69,7 @@ TEST(FormatTest, WhatTheConfigMaySay) {
     const char* message;
   };
   const Case cases[] = {
-      {"num_B", Json(), ErrorKind::kCorruptFile, "\"num_B\" is missing"},
+      {"num_B", Json(), ErrorKind::kMissing, "\"num_B\" is missing"},
       {"num_B", 0, ErrorKind::kCorruptFile, "\"num_B\" is 0"},
       {"num_B", 5, ErrorKind::kCorruptFile,
        "tensor model.layers.1.mlp.B_gate has shape [4, 32, 64], expected [5, "
@@ -80,13 +80,10 @@ TEST(FormatTest, WhatTheConfigMaySay) {
        {{"version", 3}, {"num_B", 4}},
        ErrorKind::kUnsupported,
        "mobe: format version 3, this mobe knows versions 1 to 2"},
-      {"mobe",
-       {{"num_B", 4}},
-       ErrorKind::kCorruptFile,
-       "\"version\" is missing"},
+      {"mobe", {{"num_B", 4}}, ErrorKind::kMissing, "\"version\" is missing"},
       {"mobe",
        {{"version", 1}},
-       ErrorKind::kCorruptFile,
+       ErrorKind::kMissing,
        "mobe: \"num_B\" is missing"},
       {"mobe",
        {{"version", 1}, {"num_B", 4}, {"layers", {1}}},
@@ -296,7 +293,8 @@ TEST(FormatTest, ExpertGroupsThatDoNotFit) {
       {"\"num_B\" is 7, expected an even number, since "
        "model.layers.1.mlp.B_gate_0 is of one of two expert groups",
        [](auto* f) { f->config["num_B"] = 7; }},
-      {"\"num_B\" is missing", [](auto* f) { f->config.erase("num_B"); }},
+      {"\"num_B\" is missing", [](auto* f) { f->config.erase("num_B"); },
+       ErrorKind::kMissing},
       {"15 experts, expected an even number, since model.layers.1.mlp.B_gate_0",
        [](auto* f) { f->config["num_experts"] = 15; }},
       // The number in a group where that of all is expected.

@@ -2,7 +2,7 @@
 
 #include <fmt/ranges.h>
 
-#include <charconv>
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -15,48 +15,58 @@ namespace {
 
 // Every layer and expert has a tensor at least, so their number bounds what a
 // hostile config can make us list.
-void CheckCounts(const Checkpoint& checkpoint, const ModelConfig& config) {
+void CheckCount(const Checkpoint& checkpoint, const char* what, int64_t value) {
   const auto tensors = static_cast<int64_t>(checkpoint.tensors().size());
-  const auto check = [&](const char* what, int64_t value) {
-    if (value <= tensors) return;
-    Fail(ErrorKind::kCorruptFile,
-         "{}: {} is {}, but the folder holds only {} tensors",
-         checkpoint.config_path(), what, value, tensors);
-  };
-  check("the number of layers", config.num_layers);
+  if (value <= tensors) return;
+  Fail(ErrorKind::kCorruptFile,
+       "{}: {} is {}, but the folder holds only {} tensors",
+       checkpoint.config_path(), what, value, tensors);
+}
+
+void CheckExperts(const Checkpoint& checkpoint, const ModelConfig& config) {
   int64_t experts = 0;
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     if (config.IsMoeLayer(layer)) experts += config.num_experts;
-    check("the number of experts in all layers", experts);
+    CheckCount(checkpoint, "the number of experts in all layers", experts);
   }
 }
 
-// A tensor in a layer that is run, but of which the table knows nothing, would
-// be left out of the result without a word. Behind those layers may come what
-// is not run (multi-token prediction).
-void CheckUnknown(const Checkpoint& checkpoint, const ModelConfig& config,
-                  const std::vector<TensorSpec>& specs) {
+// What is in no table may still be run by what the model was made for, and
+// would be left out of the result without a word.
+void CheckUnknown(const OpenedModel& model) {
   std::unordered_set<std::string_view> known;
-  for (const TensorSpec& spec : specs) known.insert(spec.name);
-  constexpr std::string_view kLayers = "model.layers.";
-  for (const TensorView* tensor : checkpoint.tensors()) {
-    const std::string_view name = tensor->name;
-    if (!name.starts_with(kLayers) || known.contains(name)) continue;
-    if (tensor->scaled != nullptr && known.contains(tensor->scaled->name)) {
+  for (const TensorSpec& spec : model.tensors) known.insert(spec.name);
+  for (const TensorView* tensor : model.checkpoint.tensors()) {
+    const TensorView* matrix = tensor->scaled ? tensor->scaled : tensor;
+    if (known.contains(matrix->name) || tensor->elements() == 0 ||
+        IsNotRun(model.config, matrix->name)) {
       continue;
     }
-    // Older versions of transformers stored what follows from config.json.
-    if (name.ends_with(".rotary_emb.inv_freq")) continue;
-    int64_t layer = 0;
-    const char* begin = name.data() + kLayers.size();
-    const auto [end, error] =
-        std::from_chars(begin, name.data() + name.size(), layer);
-    if (error != std::errc() || layer >= config.num_layers) continue;
     Fail(ErrorKind::kUnsupported,
          "{}: tensor {} is of no kind that a model of this config.json has; "
-         "it can't be run",
-         checkpoint.FileOf(*tensor), name);
+         "without it the model would compute something else",
+         model.checkpoint.FileOf(*tensor), Excerpt(tensor->name));
   }
+}
+
+// A head that is stored though config.json says that it is the embedding.
+// transformers 4 passes it over, 5 uses it when it differs.
+void CheckTiedHead(const OpenedModel& model) {
+  if (!model.config.tie_embeddings) return;
+  const TensorView* head =
+      model.checkpoint.Find(TensorName(*model.family, Role::kOutput));
+  if (head == nullptr) return;
+  const TensorView& embedding = model.At(Role::kEmbedding);
+  if (head->dtype == embedding.dtype &&
+      std::ranges::equal(head->data, embedding.data))
+    return;
+  Fail(
+      ErrorKind::kUnsupported,
+      "{}: tensor {} differs from {}, but config.json says that it is the same "
+      "(\"tie_word_embeddings\" true): set that to false to use it, as "
+      "transformers 5 does, or remove the tensor, which transformers 4 passes "
+      "over",
+      model.checkpoint.FileOf(*head), head->name, embedding.name);
 }
 
 }  // namespace
@@ -74,8 +84,41 @@ const TensorView& OpenedModel::At(Role role, int64_t layer,
   return checkpoint.At(name(layer, *kind, expert_or_group));
 }
 
+void SplitStacked(const Family& family, const ModelConfig& config,
+                  Checkpoint* checkpoint) {
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (!config.IsMoeLayer(layer)) continue;
+    for (const StackedSpec& spec : ListStacked(family, config, layer)) {
+      const TensorView* whole = checkpoint->Find(spec.name);
+      if (whole == nullptr) continue;
+      if (whole->shape != spec.shape) {
+        Fail(ErrorKind::kCorruptFile,
+             "{}: tensor {} has shape {}, expected {} by config.json",
+             checkpoint->FileOf(*whole), spec.name, whole->shape, spec.shape);
+      }
+      const auto in_expert = static_cast<int64_t>(spec.parts.size());
+      const size_t bytes =
+          whole->data.size() / (config.num_experts * in_expert);
+      std::vector<TensorView> parts;
+      for (int64_t expert = 0; expert < config.num_experts; ++expert) {
+        for (const Role role : spec.parts) {
+          TensorView& part = parts.emplace_back();
+          part.name = TensorName(family, role, layer, expert);
+          part.dtype = whole->dtype;
+          part.shape = {spec.shape[1] / in_expert, spec.shape[2]};
+          part.data = whole->data.subspan((parts.size() - 1) * bytes, bytes);
+        }
+      }
+      checkpoint->Split(*whole, std::move(parts));
+    }
+  }
+}
+
 std::optional<std::string> CheckTensor(const Checkpoint& checkpoint,
                                        const TensorSpec& spec) {
+  if (const std::string* fault = checkpoint.IndexFault(spec.name)) {
+    return *fault;
+  }
   const TensorView* tensor = checkpoint.Find(spec.name);
   if (tensor == nullptr) {
     return fmt::format("{}: no tensor {}, expected one of shape {}",
@@ -86,7 +129,7 @@ std::optional<std::string> CheckTensor(const Checkpoint& checkpoint,
                        checkpoint.FileOf(*tensor), spec.name, tensor->shape,
                        spec.shape);
   }
-  if (!IsFloat(tensor->dtype)) {
+  if (!IsFloat(tensor->dtype) || tensor->dtype == DType::kF8E8M0) {
     return fmt::format(
         "{}: tensor {} has dtype {}, expected F32, F16, BF16, or F8_E4M3 with "
         "scales",
@@ -107,20 +150,21 @@ OpenedModel OpenModel(const std::filesystem::path& folder) {
                             model.checkpoint.config_path());
   model.family = &FamilyOf(reader);
   model.config = model.family->read_config(reader);
-  CheckCounts(model.checkpoint, model.config);
+  CheckCount(model.checkpoint, "the number of layers", model.config.num_layers);
+  SplitStacked(*model.family, model.config, &model.checkpoint);
+  CheckExperts(model.checkpoint, model.config);
   model.mobe = DetectFormat(model.checkpoint, model.config);
   model.tensors = model.mobe
                       ? ListTensors(*model.family, model.config, *model.mobe)
                       : ListTensors(*model.family, model.config);
   for (const TensorSpec& spec : model.tensors) {
     if (auto fault = CheckTensor(model.checkpoint, spec)) {
-      Fail(model.checkpoint.Find(spec.name) == nullptr
-               ? ErrorKind::kMissing
-               : ErrorKind::kCorruptFile,
-           "{}", *fault);
+      const bool there = model.checkpoint.Find(spec.name) != nullptr;
+      Fail(there ? ErrorKind::kCorruptFile : ErrorKind::kMissing, "{}", *fault);
     }
   }
-  CheckUnknown(model.checkpoint, model.config, model.tensors);
+  CheckTiedHead(model);
+  CheckUnknown(model);
   return model;
 }
 

@@ -29,14 +29,21 @@ struct OpenedModel {
   }
 };
 
+// Gives experts that are stacked in one tensor of a layer (transformers 5) a
+// tensor each, under the name that the table has for it. Fails with
+// kCorruptFile when such a tensor has another shape than config.json asks for.
+void SplitStacked(const Family& family, const ModelConfig& config,
+                  Checkpoint* checkpoint);
+
 // What is wrong with a tensor that `spec` asks for, as one line that names
 // file, tensor and both shapes, or nothing.
 std::optional<std::string> CheckTensor(const Checkpoint& checkpoint,
                                        const TensorSpec& spec);
 
 // Fails with kMissing for a tensor that is not there, kCorruptFile for one of
-// the wrong shape or of a dtype that is no float, kUnsupported for one of a
-// layer that the family's table does not have. Reads no tensor.
+// the wrong shape or of a dtype that is no float, kUnsupported for a key of
+// config.json or a tensor of which it is not known that the model does without
+// (IsNotRun). Reads no tensor but an lm_head beside tied embeddings.
 OpenedModel OpenModel(const std::filesystem::path& folder);
 
 }  // namespace mobe

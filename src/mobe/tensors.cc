@@ -6,8 +6,21 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "io/fp8.h"
+#include "mobe/copy_tensors.h"
 
 namespace mobe {
+
+DType FactorDType(const OpenedModel& model, int64_t layer,
+                  const MatrixKind& kind) {
+  const auto of = [&](int64_t expert) {
+    return ComputedDType(model.At(kind.expert, layer, expert));
+  };
+  const DType first = of(0);
+  for (int64_t expert = 1; expert < model.config.num_experts; ++expert) {
+    if (of(expert) != first) return DType::kF32;
+  }
+  return first;
+}
 
 TensorScan ScanTensor(const TensorView& tensor) {
   TensorScan scan;

@@ -23,6 +23,12 @@ TensorScan ScanTensor(const TensorView& tensor);
 // not finite.
 TensorScan CheckFinite(const OpenedModel& model, const TensorView& tensor);
 
+// The dtype of what is computed in place of the experts of a layer and kind: of
+// all factors, as they are in one file and kernels run them together. That of
+// the experts; float32, which holds every other, where theirs differ.
+DType FactorDType(const OpenedModel& model, int64_t layer,
+                  const MatrixKind& kind);
+
 // Reads one expert's dense matrix as the fit sees it, [expert_size, hidden]:
 // down is transposed. `matrix` has room for it.
 void LoadMatrix(const OpenedModel& model, int64_t layer, const MatrixKind& kind,
