@@ -76,17 +76,23 @@ double MeasureWriting(const fs::path& folder, int64_t bytes) {
   const int fd = ::open(path.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
   if (fd < 0) return 0;
   constexpr int64_t kPiece = 1 << 20;
+  constexpr int64_t kMostBytes = 128 << 20;
+  constexpr double kMostSeconds = 2;
   const std::vector<char> piece(kPiece, 'x');
   const double start = MonotonicSeconds();
   bool written = true;
-  for (int64_t left = bytes; written && left > 0; left -= kPiece) {
-    const auto size = static_cast<size_t>(std::min(left, kPiece));
+  int64_t done = 0;
+  while (written && done < std::min(bytes, kMostBytes) &&
+         MonotonicSeconds() - start < kMostSeconds) {
+    const auto size = static_cast<size_t>(std::min(bytes - done, kPiece));
     written = ::write(fd, piece.data(), size) == static_cast<ssize_t>(size);
+    done += static_cast<int64_t>(size);
   }
   written = ::fsync(fd) == 0 && written;
   const double seconds = MonotonicSeconds() - start;
   ::close(fd);
-  return written ? seconds : 0;
+  if (!written || done == 0) return 0;
+  return seconds * static_cast<double>(bytes) / static_cast<double>(done);
 }
 
 }  // namespace mobe

@@ -17,9 +17,10 @@ int64_t BytesBelow(const std::filesystem::path& folder);
 // (of an earlier run), is free there.
 void CheckDiskSpace(const std::filesystem::path& folder, int64_t bytes);
 
-// Seconds to write that many bytes there durably, measured with a file that has
-// no name and leaves nothing. 0 where the file system has no such files, or
-// can't be written to.
+// Seconds to write that many bytes there durably: measured with a file that has
+// no name and leaves nothing, of at most 128 MiB and as much as is written in
+// two seconds. 0 where the file system has no such files, or can't be written
+// to.
 double MeasureWriting(const std::filesystem::path& folder, int64_t bytes);
 
 }  // namespace mobe
