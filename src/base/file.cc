@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -101,20 +102,63 @@ std::string ReadSmallFile(const std::filesystem::path& path,
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-AtomicFile::AtomicFile(const std::filesystem::path& path)
-    : path_(path), temporary_(path.string() + ".tmp") {
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-               0666);
-  if (fd_ < 0) FailErrno("cannot create", temporary_);
+LockedFile OpenLocked(const std::filesystem::path& path) {
+  for (;;) {
+    const int fd =
+        ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (fd < 0) return {-1, errno};
+    if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+      const int error = errno;
+      if (error != EWOULDBLOCK) return {fd, error};
+      ::close(fd);
+      return {-1, error};
+    }
+    // Who had it before may have removed or renamed it in between.
+    struct stat held {};
+    struct stat named {};
+    if (::fstat(fd, &held) == 0 && ::stat(path.c_str(), &named) == 0 &&
+        held.st_ino == named.st_ino && held.st_dev == named.st_dev) {
+      return {fd, 0};
+    }
+    ::close(fd);
+  }
 }
 
-AtomicFile::~AtomicFile() {
+AtomicFile::AtomicFile(const std::filesystem::path& path)
+    : path_(path), temporary_(path.string() + std::string(kTemporaryEnding)) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+    Fail(ErrorKind::kUserInput, "{}: not a regular file; name another",
+         path.string());
+  }
+  const LockedFile locked = OpenLocked(temporary_);
+  if (locked.fd < 0 && locked.error == EWOULDBLOCK) {
+    Fail(ErrorKind::kUserInput, "{}: another mobe is writing this file",
+         path.string());
+  }
+  // Where files can't be locked, the folder can't be, either (journal.h).
+  fd_ = locked.fd;
+  errno = locked.error;
+  if (fd_ < 0) FailErrno("cannot create", temporary_);
+  if (::ftruncate(fd_, 0) != 0) {
+    Abandon();
+    FailErrno("cannot empty", temporary_);
+  }
+}
+
+AtomicFile::~AtomicFile() { Abandon(); }
+
+void AtomicFile::Abandon() {
   if (fd_ < 0) return;
-  ::close(fd_);
+  const int error = errno;
   ::unlink(temporary_.c_str());
+  ::close(std::exchange(fd_, -1));
+  errno = error;
 }
 
 void AtomicFile::Write(std::span<const std::byte> bytes) {
+  hash_.Add(bytes);
+  bytes_ += static_cast<int64_t>(bytes.size());
   while (!bytes.empty()) {
     const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
     if (written < 0) {
@@ -125,21 +169,27 @@ void AtomicFile::Write(std::span<const std::byte> bytes) {
   }
 }
 
-void AtomicFile::Commit() {
+FileSum AtomicFile::Commit() {
   if (::fsync(fd_) != 0) FailErrno("cannot sync", temporary_);
-  const int fd = std::exchange(fd_, -1);
-  if (::close(fd) != 0) FailErrno("cannot close", temporary_);
+  // Closing may fail, too; a second descriptor keeps the lock until the end.
+  const int other = ::fcntl(fd_, F_DUPFD_CLOEXEC, 0);
+  if (other < 0) FailErrno("cannot sync", temporary_);
+  if (::close(std::exchange(fd_, other)) != 0) {
+    FailErrno("cannot close", temporary_);
+  }
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
     FailErrno("cannot rename to its final name", temporary_);
   }
+  ::close(std::exchange(fd_, -1));
   SyncFolder(path_.parent_path());
+  return {bytes_, hash_.Hex()};
 }
 
-void WriteFileAtomically(const std::filesystem::path& path,
-                         std::string_view text) {
+FileSum WriteFileAtomically(const std::filesystem::path& path,
+                            std::string_view text) {
   AtomicFile file(path);
   file.Write(text);
-  file.Commit();
+  return file.Commit();
 }
 
 void MakeFolder(const std::filesystem::path& path) {

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/hash.h"
+
 namespace mobe {
 
 // A whole file, mapped read-only. The pages are the kernel's: reading faults
@@ -38,11 +40,17 @@ class MappedFile {
 std::string ReadSmallFile(const std::filesystem::path& path,
                           uint64_t max_bytes = 256u << 20);
 
+// How files end that AtomicFile writes; nobody else's do.
+inline constexpr std::string_view kTemporaryEnding = ".mobe-tmp";
+
 // A file that appears under its name whole and durable, or not at all: written
-// to `path`.tmp, then fsync, rename, fsync of the folder. A full disk or any
-// other failure throws and removes the temporary file.
+// to a temporary name, then fsync, rename, fsync of the folder. Any failure
+// throws and removes the temporary file. What a killed process left is used by
+// the next one that writes the same file: it is locked while somebody writes
+// it, so that two never share it; the second fails with kUserInput.
 class AtomicFile {
  public:
+  // Fails with kUserInput when `path` is there and no regular file.
   explicit AtomicFile(const std::filesystem::path& path);
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
@@ -52,17 +60,30 @@ class AtomicFile {
   void Write(std::string_view text) {
     Write(std::as_bytes(std::span(text.data(), text.size())));
   }
-  void Commit();
+  // What it holds, hashed as it was written.
+  FileSum Commit();
 
  private:
+  void Abandon();
+
   std::filesystem::path path_;
   std::filesystem::path temporary_;
   int fd_ = -1;
+  int64_t bytes_ = 0;
+  Sha256 hash_;
 };
 
 // AtomicFile in one call.
-void WriteFileAtomically(const std::filesystem::path& path,
-                         std::string_view text);
+FileSum WriteFileAtomically(const std::filesystem::path& path,
+                            std::string_view text);
+
+// A file opened (made, if it is not there) and locked for this process, until
+// it is closed.
+struct LockedFile {
+  int fd = -1;    // -1: not opened, or held by another process
+  int error = 0;  // EWOULDBLOCK: held; with a valid fd: it can't be locked
+};
+LockedFile OpenLocked(const std::filesystem::path& path);
 
 // Creates the folder and its parents; fails with kUserInput when it can't.
 void MakeFolder(const std::filesystem::path& path);

@@ -1,9 +1,12 @@
 #include "base/file.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <fstream>
+#include <iterator>
 
 #include "base/error.h"
 
@@ -45,18 +48,63 @@ TEST_F(FileTest, AbandonedRewriteKeepsTheOldContents) {
   EXPECT_EQ(ReadSmallFile(path), "old");
 }
 
-// /dev/full answers every write as a full disk does.
+// A file above the limit of the process is as one on a full disk.
 TEST_F(FileTest, FullDiskIsAnErrorThatNamesTheFile) {
-  fs::create_symlink("/dev/full", folder_ / "a.txt.tmp");
-  AtomicFile file(folder_ / "a.txt");
+  std::signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  ::getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit limit{10, before.rlim_max};
+  ::setrlimit(RLIMIT_FSIZE, &limit);
   try {
-    file.Write("x");
-    FAIL() << "a full disk was not noticed";
+    AtomicFile file(folder_ / "a.txt");
+    file.Write("more than ten bytes");
+    ADD_FAILURE() << "a full disk was not noticed";
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::kDiskFull);
     EXPECT_NE(std::string(e.what()).find("a.txt"), std::string::npos);
     EXPECT_NE(std::string(e.what()).find("make room"), std::string::npos);
   }
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  EXPECT_TRUE(fs::is_empty(folder_));
+}
+
+TEST_F(FileTest, AFailedRenameLeavesNothing) {
+  {
+    AtomicFile file(folder_ / "a.txt");
+    file.Write("x");
+    fs::create_directory(folder_ / "a.txt");
+    EXPECT_THROW(file.Commit(), Error);
+  }
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1);
+}
+
+TEST_F(FileTest, TwoWritersOfOneFile) {
+  const fs::path path = folder_ / "a.txt";
+  AtomicFile first(path);
+  first.Write("first");
+  try {
+    AtomicFile second(path);
+    ADD_FAILURE() << "both write";
+  } catch (const Error& e) {
+    EXPECT_EQ(std::string(e.what()),
+              path.string() + ": another mobe is writing this file");
+  }
+  first.Commit();
+  EXPECT_EQ(ReadSmallFile(path), "first");
+  // What a killed writer left is in nobody's way.
+  std::ofstream(path.string() + std::string(kTemporaryEnding)) << "left behind";
+  const FileSum sum = WriteFileAtomically(path, "abc");
+  EXPECT_EQ(ReadSmallFile(path), "abc");
+  EXPECT_EQ(sum.bytes, 3);
+  EXPECT_EQ(sum.sha256, HashFile(path));
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1);
+}
+
+TEST_F(FileTest, WritesOverNoDevice) {
+  fs::create_symlink("/dev/full", folder_ / "full");
+  EXPECT_THROW(WriteFileAtomically(folder_ / "full", "x"), Error);
+  EXPECT_THROW(WriteFileAtomically(folder_, "x"), Error);
+  EXPECT_TRUE(fs::is_symlink(folder_ / "full"));
 }
 
 TEST_F(FileTest, MissingFolderAndEmptyFiles) {

@@ -12,41 +12,43 @@
 namespace mobe {
 namespace {
 
-class Sha256 {
- public:
-  Sha256() : context_(EVP_MD_CTX_new()) {
-    Check(context_ != nullptr &&
-          EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1);
-  }
-
-  void Add(std::span<const std::byte> bytes) {
-    Check(EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()) == 1);
-  }
-
-  std::string Hex() {
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned int size = 0;
-    Check(EVP_DigestFinal_ex(context_.get(), digest, &size) == 1);
-    std::string hex;
-    for (unsigned int i = 0; i < size; ++i) {
-      hex += fmt::format("{:02x}", digest[i]);
-    }
-    return hex;
-  }
-
- private:
-  // Only memory can be wanting.
-  static void Check(bool ok) {
-    if (!ok) Fail(ErrorKind::kOutOfMemory, "no memory for a hash");
-  }
-
-  struct Free {
-    void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
-  };
-  std::unique_ptr<EVP_MD_CTX, Free> context_;
-};
+// Only memory can be wanting.
+void Check(bool ok) {
+  if (!ok) Fail(ErrorKind::kOutOfMemory, "no memory for a hash");
+}
 
 }  // namespace
+
+struct Sha256::Context {
+  EVP_MD_CTX* const md = EVP_MD_CTX_new();
+  Context() = default;
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+  ~Context() { EVP_MD_CTX_free(md); }
+};
+
+Sha256::Sha256() : context_(std::make_unique<Context>()) {
+  Check(context_->md != nullptr &&
+        EVP_DigestInit_ex(context_->md, EVP_sha256(), nullptr) == 1);
+}
+Sha256::Sha256(Sha256&&) noexcept = default;
+Sha256& Sha256::operator=(Sha256&&) noexcept = default;
+Sha256::~Sha256() = default;
+
+void Sha256::Add(std::span<const std::byte> bytes) {
+  Check(EVP_DigestUpdate(context_->md, bytes.data(), bytes.size()) == 1);
+}
+
+std::string Sha256::Hex() {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned int size = 0;
+  Check(EVP_DigestFinal_ex(context_->md, digest, &size) == 1);
+  std::string hex;
+  for (unsigned int i = 0; i < size; ++i) {
+    hex += fmt::format("{:02x}", digest[i]);
+  }
+  return hex;
+}
 
 std::string HashBytes(std::span<const std::byte> bytes) {
   Sha256 hash;

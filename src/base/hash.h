@@ -5,11 +5,36 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 
 namespace mobe {
+
+// What a file is known by.
+struct FileSum {
+  int64_t bytes = 0;
+  std::string sha256;  // 64 hexadecimal digits
+};
+
+// The hash of what comes in pieces.
+class Sha256 {
+ public:
+  Sha256();
+  Sha256(Sha256&&) noexcept;
+  Sha256& operator=(Sha256&&) noexcept;
+  ~Sha256();
+
+  void Add(std::span<const std::byte> bytes);
+  // 64 hexadecimal digits; ends it.
+  std::string Hex();
+
+ private:
+  struct Context;
+  std::unique_ptr<Context> context_;
+};
 
 // 64 hexadecimal digits.
 std::string HashBytes(std::span<const std::byte> bytes);

@@ -9,8 +9,8 @@ namespace mobe {
 
 namespace fs = std::filesystem;
 
-void WriteShard(const fs::path& folder, const Shard& shard,
-                const TensorSource& source) {
+FileSum WriteShard(const fs::path& folder, const Shard& shard,
+                   const TensorSource& source) {
   // transformers refuses files without this key.
   SafetensorsWriter writer(folder / shard.file, shard.tensors,
                            {{"format", "pt"}});
@@ -19,7 +19,7 @@ void WriteShard(const fs::path& folder, const Shard& shard,
       writer.Append(tensor.name, piece);
     });
   }
-  writer.Commit();
+  return writer.Commit();
 }
 
 void FinishCheckpoint(const fs::path& folder, const std::vector<Shard>& shards,
@@ -44,7 +44,10 @@ void CheckOutputFolder(const fs::path& folder,
   }
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (std::find(ours.begin(), ours.end(), name) != ours.end()) continue;
+    if (std::find(ours.begin(), ours.end(), name) != ours.end() ||
+        name.ends_with(kTemporaryEnding)) {
+      continue;
+    }
     Fail(ErrorKind::kUserInput,
          "{}: the output folder already holds {}; name a new or empty folder",
          folder.string(), name);

@@ -18,8 +18,8 @@ using TensorSource =
     std::function<void(const TensorDecl& tensor, const ByteSink& sink)>;
 
 // Writes one file of the plan, whole and durable or not at all.
-void WriteShard(const std::filesystem::path& folder, const Shard& shard,
-                const TensorSource& source);
+FileSum WriteShard(const std::filesystem::path& folder, const Shard& shard,
+                   const TensorSource& source);
 
 // After the last shard: index (when there are several), the side files, and
 // config.json. Just before that, with all else there, it calls
@@ -32,8 +32,8 @@ void FinishCheckpoint(const std::filesystem::path& folder,
                       const BeforeConfigFn& before_config = nullptr);
 
 // Fails with kUserInput when `folder` exists and is not an empty folder, so
-// that nothing of the user's is overwritten. Entries named in `ours` count as
-// absent.
+// that nothing of the user's is overwritten. Entries named in `ours` and
+// AtomicFile's temporary ones count as absent.
 void CheckOutputFolder(const std::filesystem::path& folder,
                        const std::vector<std::string>& ours = {});
 

@@ -111,8 +111,9 @@ class SafetensorsWriter {
   // end. Fails with kInternal when `name` is not the tensor whose turn it is.
   // Empty tensors take no Append; an empty piece is ignored.
   void Append(const std::string& name, std::span<const std::byte> piece);
-  // Fails with kInternal when a tensor is not complete.
-  void Commit();
+  // Gives what was written, hashed. Fails with kInternal when a tensor is not
+  // complete.
+  FileSum Commit();
 
  private:
   void SkipComplete();  // moves next_ past complete (or empty) tensors

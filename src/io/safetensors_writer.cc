@@ -69,12 +69,12 @@ void SafetensorsWriter::Append(const std::string& name,
   SkipComplete();
 }
 
-void SafetensorsWriter::Commit() {
+FileSum SafetensorsWriter::Commit() {
   if (next_ != tensors_.size()) {
     Fail(ErrorKind::kInternal, "{}: tensor {} is not complete", path_,
          Excerpt(tensors_[next_].name));
   }
-  file_.Commit();
+  return file_.Commit();
 }
 
 void SafetensorsWriter::SkipComplete() {
