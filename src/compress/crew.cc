@@ -156,6 +156,12 @@ void TellRank0(Ranks* ranks, const std::function<void()>& work) {
   } catch (const std::exception& e) {
     tell(ErrorKind::kInternal, e.what());
   }
+  while (!ranks->ended()) ranks->Receive(1);
+  if (!ranks->abandoned()) return;
+  Fail(ErrorKind::kMissing,
+       "{}: nothing is heard of rank 0 any more, and the job is not finished; "
+       "run the same command to continue",
+       ranks->name());
 }
 
 }  // namespace mobe

@@ -80,7 +80,8 @@ void WorkForRank0(Ranks* ranks, const Json& terms,
                   const std::function<Json(size_t job, int64_t passes)>& run);
 
 // Calls work(); what it throws becomes rank 0's failure. For all that another
-// rank does, so that there is one message, from one process.
+// rank does, so that there is one message, from one process. When rank 0 is
+// lost nobody is left to say so but each other rank: fails with kMissing.
 void TellRank0(Ranks* ranks, const std::function<void()>& work);
 
 }  // namespace mobe

@@ -48,6 +48,8 @@ class Ranks {
   std::optional<Message> Receive(double seconds);
   // Rank 0 has said the end, or is lost.
   bool ended() const;
+  // Rank 0 is lost and has not said the end: what it did is not finished.
+  bool abandoned() const;
   // At rank 0: tells all others the end and waits until each was there or is
   // lost. Gives what they had still sent, to save it.
   std::vector<Message> Close();

@@ -30,6 +30,7 @@ std::string Ranks::name() const { return "rank 0"; }
 void Ranks::Send(int, const Json&) {}
 std::optional<Message> Ranks::Receive(double) { return std::nullopt; }
 bool Ranks::ended() const { return false; }
+bool Ranks::abandoned() const { return false; }
 std::vector<Message> Ranks::Close() { return {}; }
 
 }  // namespace mobe

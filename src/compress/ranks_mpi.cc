@@ -82,6 +82,7 @@ struct Ranks::State {
   std::vector<bool> lost;  // by rank; written by the thread alone
 
   std::atomic<bool> ended{false};
+  std::atomic<bool> abandoned{false};
   std::atomic<bool> stop{false};
   std::atomic<bool> any_lost{false};
   bool closed = false;
@@ -176,7 +177,10 @@ struct Ranks::State {
   void Lose(int other) {
     SetLost(static_cast<size_t>(other), true);
     any_lost = true;
-    if (rank != 0) ended = true;
+    if (rank != 0 && !ended) {
+      abandoned = true;
+      ended = true;
+    }
     Deliver({other, Json(), true});
   }
 
@@ -247,6 +251,7 @@ std::string Ranks::name() const {
   return fmt::format("rank {} on {}", rank(), state_->machine);
 }
 bool Ranks::ended() const { return state_->ended; }
+bool Ranks::abandoned() const { return state_->abandoned; }
 
 void Ranks::Send(int to, const Json& body) {
   const std::lock_guard<std::mutex> lock(state_->mutex);

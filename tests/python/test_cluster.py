@@ -239,12 +239,34 @@ def test_the_others_go_on_without_a_killed_rank(one_long, model, tmp_path):
     assert contents(out) == one_long
 
 
+def test_the_others_say_that_rank_0_is_killed(model, one_long, tmp_path):
+    out = tmp_path / "out"
+    process = start(
+        3,
+        *["compress", model, out, *LONG, "--threads", 1],
+        options=["--enable-recovery"],
+        env={"MOBE_RANK_TIMEOUT": "2"},
+    )
+    wait_for_records(out, 1)
+    os.kill(pid_of_rank(0, out), signal.SIGKILL)
+    _, error = process.communicate(timeout=100)
+    assert process.returncode != 0
+    assert error.count("nothing is heard of rank 0 any more, and the job is not") == 2
+    assert not (out / "config.json").exists()
+    printed, _ = finish(start(2, "compress", model, out, *LONG, "--threads", 1))
+    assert "continued: " in printed and contents(out) == one_long
+    # Once more: rank 0 sees that all is done, and the others end with it.
+    printed, _ = finish(start(2, "compress", model, out, *LONG, "--threads", 1))
+    assert "finished before, by the same command" in printed
+    assert contents(out) == one_long
+
+
 def test_failure_of_one_rank_ends_all(mobe, one, model, tmp_path):
     out = tmp_path / "out"
     # Whoever gets this matrix can't write its factors.
     journal = out / ".mobe"
     names = ["", *(f".rank{r}" for r in range(4))]
-    blocks = [journal / f"layer-00002-up{n}.safetensors.tmp" for n in names]
+    blocks = [journal / f"layer-00002-up{n}.safetensors.mobe-tmp" for n in names]
     for block in blocks:
         block.mkdir(parents=True)
     _, error = finish(start(4, "compress", model, out, *QUICK), code=1)
