@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "cli/calibrate_options.h"
 #include "cli/commands.h"
+#include "cli/output_file.h"
 #include "cli/progress_bar.h"
 
 namespace mobe {
@@ -14,16 +15,17 @@ namespace {
 struct CalibrateArguments {
   std::string model;
   CalibrateOptions text;
-  std::string file;
+  OutputFile file;
 };
 
 void Run(const CalibrateArguments& arguments, const CommonOptions& common) {
-  CheckOutputFile(arguments.file, arguments.model, {arguments.text.file});
+  CheckOutputFile(arguments.file, kMomentsOutput, {arguments.model},
+                  {arguments.text.file});
   const OpenedModel model = OpenModel(arguments.model);
   const Calibration calibration = ToCalibration(arguments.text, model);
   {
     ProgressBar bar(common);
-    calibration.collect(arguments.file, bar.AsFunction());
+    calibration.collect(arguments.file.path, bar.AsFunction());
   }
   if (common.json) {
     PrintJson({{"tokens", calibration.tokens}, {"hash", calibration.hash}});
@@ -43,8 +45,9 @@ void AddCalibrate(CLI::App& app, CommonOptions* common) {
       ->add_option("text", arguments->text.file,
                    "text file; random: token ids at random, no data")
       ->required();
-  command->add_option("file", arguments->file, "safetensors file to write")
+  command->add_option("file", arguments->file.path, "safetensors file to write")
       ->required();
+  AddForce(command, "the result", &arguments->file);
   AddTokenOptions(command, "--max-tokens", "--context", &arguments->text);
   AddCommonOptions(command, common, JsonOutput::kYes);
   command->callback([arguments, common] { Run(*arguments, *common); });

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,21 +35,6 @@ void AddShardSize(CLI::App* command, double* gigabytes) {
                    ->capture_default_str(),
                "a number from 0.000001 to 1,000,000",
                [](double size) { return size >= 0.000001 && size <= 1e6; });
-}
-
-void CheckOutputFile(const std::string& path, const std::string& model,
-                     const std::vector<std::string>& inputs) {
-  std::error_code missing;  // what is not there can't be destroyed
-  for (const std::string& input : inputs) {
-    if (!std::filesystem::equivalent(path, input, missing)) continue;
-    Fail(ErrorKind::kUserInput,
-         "{}: is read by this command; name another file", path);
-  }
-  const auto folder = std::filesystem::absolute(path).parent_path();
-  if (std::filesystem::equivalent(folder, model, missing)) {
-    Fail(ErrorKind::kUserInput,
-         "{}: lies in the model's folder; name a file elsewhere", path);
-  }
 }
 
 void PrintText(std::string_view text) {

@@ -30,11 +30,6 @@ enum class JsonOutput { kNo, kYes };
 void AddCommonOptions(CLI::App* command, CommonOptions* common,
                       JsonOutput json);
 
-// Fails with kUserInput when writing `path` would destroy what the command
-// reads: one of those files, or any file of the model's folder.
-void CheckOutputFile(const std::string& path, const std::string& model,
-                     const std::vector<std::string>& inputs);
-
 // Adds --shard-gb.
 void AddShardSize(CLI::App* command, double* gigabytes);
 

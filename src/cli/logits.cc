@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/output_file.h"
 #include "cli/run_options.h"
 #include "cli/token_ids.h"
 #include "io/safetensors.h"
@@ -16,12 +17,12 @@ namespace {
 struct LogitsArguments {
   std::string model;
   std::string ids;
-  std::string out;
+  OutputFile out;
   LoadOptions load;
 };
 
 void Run(const LogitsArguments& options, const CommonOptions& common) {
-  CheckOutputFile(options.out, options.model, {options.ids});
+  CheckOutputFile(options.out, kLogitsOutput, {options.model}, {options.ids});
   const TokenIds ids = ReadTokenIds(options.ids);
   const size_t length = ids.sequences.front().size();
   for (const auto& sequence : ids.sequences) {
@@ -38,7 +39,7 @@ void Run(const LogitsArguments& options, const CommonOptions& common) {
   if (ids.batched) {
     shape.insert(shape.begin(), static_cast<int64_t>(ids.sequences.size()));
   }
-  SafetensorsWriter writer(options.out, {{"logits", DType::kF32, shape}});
+  SafetensorsWriter writer(options.out.path, {{"logits", DType::kF32, shape}});
   for (const auto& sequence : ids.sequences) {
     cache.Truncate(0);
     model.Forward(sequence, &cache, LogitsFor::kAll, logits.data());
@@ -47,7 +48,7 @@ void Run(const LogitsArguments& options, const CommonOptions& common) {
   }
   writer.Commit();
   if (common.quiet) return;
-  Print("logits {} in {}\n", Json(shape).dump(), OneLine(options.out));
+  Print("logits {} in {}\n", Json(shape).dump(), OneLine(options.out.path));
 }
 
 }  // namespace
@@ -63,10 +64,11 @@ void AddLogits(CLI::App& app, CommonOptions* common) {
                    "line")
       ->required();
   command
-      ->add_option("--out", options->out,
+      ->add_option("--out", options->out.path,
                    "file to write, .safetensors with float32 logits "
                    "[sequences, tokens, vocabulary]")
       ->required();
+  AddForce(command, "the logits", &options->out);
   AddRunOptions(command, &options->load);
   AddCommonOptions(command, common, JsonOutput::kNo);
   command->callback([options, common] { Run(*options, *common); });

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/output_file.h"
 #include "cli/progress_bar.h"
 
 namespace mobe {
@@ -15,10 +16,13 @@ namespace {
 struct ReportArguments {
   std::string folder;
   std::string original;
-  std::string out;
+  OutputFile out{"report.html"};
 };
 
 void Run(const ReportArguments& arguments, const CommonOptions& common) {
+  std::vector<std::string> folders = {arguments.folder};
+  if (!arguments.original.empty()) folders.push_back(arguments.original);
+  CheckOutputFile(arguments.out, kReportOutput, folders, {});
   const OpenedModel model = OpenModel(arguments.folder);
   std::optional<OpenedModel> original;
   if (!arguments.original.empty()) original = OpenModel(arguments.original);
@@ -28,11 +32,8 @@ void Run(const ReportArguments& arguments, const CommonOptions& common) {
     data =
         GatherReport(model, original ? &*original : nullptr, bar.AsFunction());
   }
-  const std::filesystem::path out = arguments.out.empty()
-                                        ? std::filesystem::path("report.html")
-                                        : std::filesystem::path(arguments.out);
-  WriteFileAtomically(out, ReportPage(data));
-  Print("wrote {}\n", OneLine(out.string()));
+  WriteFileAtomically(arguments.out.path, ReportPage(data));
+  Print("wrote {}\n", OneLine(arguments.out.path));
 }
 
 }  // namespace
@@ -45,8 +46,10 @@ void AddReport(CLI::App& app, CommonOptions* common) {
       ->required();
   command->add_option("--original", arguments->original,
                       "folder of the original, for its singular values");
-  command->add_option("-o,--output", arguments->out,
-                      "HTML file to write (default: report.html)");
+  command
+      ->add_option("-o,--output", arguments->out.path, "HTML file to write")
+      ->capture_default_str();
+  AddForce(command, "the page", &arguments->out);
   AddCommonOptions(command, common, JsonOutput::kNo);
   command->callback([=] { Run(*arguments, *common); });
 }
