@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Kills `mobe compress` (SIGKILL) at random moments, runs the same command again
-until it ends, and compares the result with that of an uninterrupted run, byte
-for byte. At every kill, config.json must be there only if all else is. Of
-`--kills` kills (12), a job that ends before has had fewer, and another is begun.
+"""Kills what writes a folder (compress, reconstruct, merge, a baseline; SIGKILL)
+at random moments, runs the same command again until it ends, and compares the
+result with that of an uninterrupted run, byte for byte. At every kill,
+config.json must be there only if all else is. Of `--kills` kills (15), a job that
+ends before has had fewer, and another is begun.
 
 The program is $MOBE, or build/release/mobe.
 """
@@ -21,14 +22,23 @@ PROGRAM = os.environ.get("MOBE", str(REPOSITORY / "build/release/mobe"))
 MODEL = REPOSITORY / "models/mini-qwen3-moe"
 
 
-def start(out):
-    options = "--budget 6 --shard-gb 0.004 --threads 1 --quiet".split()
+def start(command):
     return subprocess.Popen(
-        [PROGRAM, "compress", str(MODEL), str(out), *options],
+        [PROGRAM, *map(str, command), "--threads", "1", "--quiet"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def run(command):
+    """Seconds of an uninterrupted run."""
+    begin = time.monotonic()
+    process = start(command)
+    message = process.communicate()[1]
+    if process.returncode != 0:
+        sys.exit(f"kill: the uninterrupted run failed: {message}")
+    return time.monotonic() - begin
 
 
 def contents(folder):
@@ -40,12 +50,12 @@ def contents(folder):
     }
 
 
-def kill_and_resume(out, expected, seconds, numbers, most):
+def kill_and_resume(command, out, expected, seconds, numbers, most):
     """Runs until the job ends, killed now and then, `most` times at most. Returns the number of kills
     and what went wrong, if anything."""
     kills = 0
     while True:
-        process = start(out)
+        process = start(command)
         # From none to a sixth of a whole run: every run gets a bit further, and
         # some are killed before they do anything.
         delay = numbers.uniform(0, seconds / 6) if kills < most else None
@@ -82,35 +92,55 @@ def compare(out, expected):
     return None
 
 
+def jobs_of(folder):
+    """(name, share of the kills, command without its output, its place)."""
+    recipe = "--budget 6 --shard-gb 0.004".split()
+    quick = "--passes 1 --layers 1-2 --shard-gb 0.001".split()
+    made = folder / "compress"
+    parts = [folder / f"part{i}" for i in range(2)]
+    for i, part in enumerate(parts):
+        run(["compress", MODEL, part, *quick, "--shard", f"{i}/2"])
+    return [
+        ("compress", 0.4, ["compress", MODEL, None, *recipe]),
+        ("reconstruct", 0.2, ["reconstruct", made, None, "--shard-gb", "0.001"]),
+        ("merge", 0.2, ["merge", MODEL, None, *parts]),
+        ("svd", 0.2, ["compress", MODEL, None, "--method", "svd", *quick[2:]]),
+    ]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seed", type=int, nargs="?", default=time.time_ns() % 10**9)
-    parser.add_argument("--kills", type=int, default=12)
+    parser.add_argument("--kills", type=int, default=15)
     arguments = parser.parse_args()
     numbers = random.Random(arguments.seed)
-    kills, jobs, problem = 0, 0, None
-    with tempfile.TemporaryDirectory(prefix="mobe_kill_") as folder:
-        whole = Path(folder, "whole")
-        begin = time.monotonic()
-        process = start(whole)
-        message = process.communicate()[1]
-        seconds = time.monotonic() - begin
-        if process.returncode != 0:
-            sys.exit(f"kill: the uninterrupted run failed: {message}")
-        expected = contents(whole)
-        while kills < arguments.kills and not problem:
-            killed = Path(folder, f"killed{jobs}")
-            count, problem = kill_and_resume(
-                killed, expected, seconds, numbers, arguments.kills - kills
+    failed = False
+    with tempfile.TemporaryDirectory(prefix="mobe_kill_") as root:
+        folder = Path(root)
+        for name, share, command in jobs_of(folder):
+
+            def to(out):
+                return [out if part is None else part for part in command]
+
+            seconds = run(to(folder / name))
+            expected = contents(folder / name)
+            kills, jobs, problem = 0, 0, None
+            wanted = round(share * arguments.kills)
+            while kills < wanted and not problem:
+                out = folder / f"{name}{jobs}"
+                count, problem = kill_and_resume(
+                    to(out), out, expected, seconds, numbers, wanted - kills
+                )
+                kills += count
+                jobs += 1
+                problem = problem or compare(out, expected)
+            print(
+                f"kill: {name}: {kills} kills in {jobs} jobs of {seconds:.1f} s, "
+                f"{len(expected)} files compared (seed {arguments.seed}): "
+                f"{problem or 'same bytes'}"
             )
-            kills += count
-            jobs += 1
-            problem = problem or compare(killed, expected)
-    print(
-        f"kill: {kills} kills in {jobs} jobs of {seconds:.1f} s, {len(expected)} "
-        f"files compared (seed {arguments.seed}): {problem or 'same bytes'}"
-    )
-    return 1 if problem or kills == 0 else 0
+            failed = failed or problem is not None or kills == 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

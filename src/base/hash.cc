@@ -13,7 +13,7 @@ namespace mobe {
 namespace {
 
 // Only memory can be wanting.
-void Check(bool ok) {
+void CheckHash(bool ok) {
   if (!ok) Fail(ErrorKind::kOutOfMemory, "no memory for a hash");
 }
 
@@ -28,21 +28,21 @@ struct Sha256::Context {
 };
 
 Sha256::Sha256() : context_(std::make_unique<Context>()) {
-  Check(context_->md != nullptr &&
-        EVP_DigestInit_ex(context_->md, EVP_sha256(), nullptr) == 1);
+  CheckHash(context_->md != nullptr &&
+            EVP_DigestInit_ex(context_->md, EVP_sha256(), nullptr) == 1);
 }
 Sha256::Sha256(Sha256&&) noexcept = default;
 Sha256& Sha256::operator=(Sha256&&) noexcept = default;
 Sha256::~Sha256() = default;
 
 void Sha256::Add(std::span<const std::byte> bytes) {
-  Check(EVP_DigestUpdate(context_->md, bytes.data(), bytes.size()) == 1);
+  CheckHash(EVP_DigestUpdate(context_->md, bytes.data(), bytes.size()) == 1);
 }
 
 std::string Sha256::Hex() {
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned int size = 0;
-  Check(EVP_DigestFinal_ex(context_->md, digest, &size) == 1);
+  CheckHash(EVP_DigestFinal_ex(context_->md, digest, &size) == 1);
   std::string hex;
   for (unsigned int i = 0; i < size; ++i) {
     hex += fmt::format("{:02x}", digest[i]);

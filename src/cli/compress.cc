@@ -17,6 +17,7 @@
 #include "cli/commands.h"
 #include "cli/expect.h"
 #include "cli/make_plan.h"
+#include "cli/output_file.h"
 #include "cli/print_plan.h"
 #include "cli/progress_bar.h"
 #include "cli/stop_signals.h"
@@ -50,7 +51,7 @@ struct CompressArguments {
   double shard_gigabytes = 5;
   bool keep_fp8 = false;
   std::string start;
-  std::string trace;
+  OutputFile trace;
   std::string shard;
   CalibrateOptions calibrate;
   std::string method = "mobe";
@@ -158,6 +159,7 @@ Json ReportJson(const CompressPlan& plan, const CompressReport& report,
   json["peak_rss_bytes"] = PeakResidentBytes();
   json["passes"] = report.passes;
   json["resumed"] = report.resumed;
+  json["already"] = report.already;
   json["worst_expert"] = WorstJson(FindWorst(report.matrices));
   json["matrices"] = MatricesJson(report.matrices);
   return json;
@@ -168,7 +170,13 @@ void PrintWorst(const CompressReport& report) {
   if (worst != nullptr) Print("{}\n", WorstText(*worst));
 }
 
-void PrintReport(const CompressReport& report, double seconds) {
+void PrintAlready(const std::string& out) {
+  Print("{}: finished before, by the same command\n", OneLine(out));
+}
+
+void PrintReport(const CompressReport& report, const std::string& out,
+                 double seconds) {
+  if (report.already) return PrintAlready(out);
   if (report.resumed > 0) {
     Print("continued: {} matrices were finished before\n", report.resumed);
   }
@@ -192,7 +200,7 @@ void RunBaseline(const CompressArguments& arguments,
                  const CompressPlan& plan) {
   if (!arguments.budget.empty() || !arguments.passes.empty() ||
       !arguments.time.empty() || !arguments.start.empty() ||
-      !arguments.trace.empty() || !arguments.shard.empty() ||
+      !arguments.trace.path.empty() || !arguments.shard.empty() ||
       arguments.activation || arguments.alphas || arguments.keep_fp8) {
     Fail(ErrorKind::kUserInput,
          "--budget, --passes, --time, --start, --trace, --shard, --activation, "
@@ -231,7 +239,9 @@ void RunBaseline(const CompressArguments& arguments,
   json["seconds"] = MonotonicSeconds() - start;
   json["worst_expert"] = WorstJson(FindWorst(report.matrices));
   json["matrices"] = MatricesJson(report.matrices);
+  json["already"] = report.already;
   if (common.json) return PrintJson(json);
+  if (report.already) PrintAlready(arguments.out);
   Print("mean scaled MSE {:.5f}\n", report.mse_scaled_mean);
   PrintWorst(report);
 }
@@ -241,6 +251,11 @@ void RunFirst(const CompressArguments& arguments,
               const std::vector<std::string>& recipe,
               const CommonOptions& common, Ranks* ranks) {
   const double start = MonotonicSeconds();
+  if (!arguments.trace.path.empty()) {
+    CheckOutputFile(arguments.trace, kTraceOutput,
+                    {arguments.model, arguments.out},
+                    {arguments.start, arguments.calibrate.file});
+  }
   const OpenedModel model = OpenModel(arguments.model);
   CompressOptions options = OptionsOf(arguments, model);
   options.arguments = recipe;
@@ -287,17 +302,22 @@ void RunFirst(const CompressArguments& arguments,
   }
   std::ofstream trace_file;
   TraceFn trace;
-  if (!arguments.trace.empty()) {
-    trace_file.open(arguments.trace);
-    if (!trace_file) {
-      Fail(ErrorKind::kUserInput, "--trace {}: cannot create the file",
-           arguments.trace);
-    }
-    trace_file << "layer,matrix,pass,seconds,mse_scaled\n";
+  // A stream, not an AtomicFile: it is read while the job runs.
+  const auto write_trace = [&](const std::string& line) {
+    if (trace_file << line) return;
+    Fail(ErrorKind::kDiskFull, "--trace {}: cannot be written",
+         arguments.trace.path);
+  };
+  if (!arguments.trace.path.empty()) {
     trace = [&](int64_t layer, const MatrixKind& kind, int64_t pass,
                 double mse) {
-      trace_file << fmt::format("{},{},{},{:.4f},{:.9g}\n", layer, kind.name,
-                                pass, MonotonicSeconds() - start, mse);
+      // Not before: the trace of a run that had finished all stays.
+      if (!trace_file.is_open()) {
+        trace_file.open(arguments.trace.path);
+        write_trace(std::string(kTraceOutput.bytes));
+      }
+      write_trace(fmt::format("{},{},{},{:.4f},{:.9g}\n", layer, kind.name,
+                              pass, MonotonicSeconds() - start, mse));
     };
   }
   CompressReport report;
@@ -306,12 +326,16 @@ void RunFirst(const CompressArguments& arguments,
     report =
         Compress(model, plan, arguments.out, bar.AsFunction(), trace, ranks);
   }
+  if (trace_file.is_open()) {
+    trace_file.close();
+    write_trace("");
+  }
   const double seconds = MonotonicSeconds() - start;
   if (common.json) {
     PrintJson(ReportJson(plan, report, seconds));
     return;
   }
-  PrintReport(report, seconds);
+  PrintReport(report, arguments.out, seconds);
   if (plan.options.share) {
     Print(
         "{} of {} matrices are in this part; next: mobe merge {} OUT "
@@ -343,7 +367,7 @@ void Run(const CompressArguments& arguments,
     });
     return;
   }
-  if (!arguments.shard.empty() || !arguments.trace.empty()) {
+  if (!arguments.shard.empty() || !arguments.trace.path.empty()) {
     Fail(ErrorKind::kUserInput,
          "--shard and --trace are for one process, not for {} ranks",
          ranks->size());
@@ -452,6 +476,8 @@ void RunMerge(const std::string& folder, const std::string& out,
     std::vector<std::string> written = ReadNote(parts.front(), "arguments");
     std::ranges::reverse(written);  // as CLI11 wants them
     recipe.parse(written);
+  } catch (const Error& e) {
+    Fail(e.kind(), "{}; run the compress command of this part again", e.what());
   } catch (const std::exception&) {
     Fail(ErrorKind::kUserInput,
          "{}: not a part (compress --shard i/N makes one)", parts.front());
@@ -473,7 +499,7 @@ void RunMerge(const std::string& folder, const std::string& out,
   if (common.json) {
     PrintJson(ReportJson(plan, report, seconds));
   } else {
-    PrintReport(report, seconds);
+    PrintReport(report, out, seconds);
   }
 }
 
@@ -494,8 +520,9 @@ void AddCompress(CLI::App& app, CommonOptions* common) {
                           "fit only share i of N (0/3, 1/3, 2/3), each with an "
                           "OUT of its own; then mobe merge"),
       ParseShare);
-  command->add_option("--trace", arguments->trace,
+  command->add_option("--trace", arguments->trace.path,
                       "CSV file for the error of each pass");
+  AddForce(command, "the trace", &arguments->trace);
   std::vector<std::string> methods = {"mobe"};
   for (const Baseline& baseline : Baselines()) {
     methods.emplace_back(baseline.name);

@@ -38,14 +38,14 @@ CompressPlan PlanOfTable(const OpenedModel& model,
                          ReadTable(reader, model.config).factors);
 }
 
-// The shapes of the job in `out`, if there is one.
+// The shapes of the job in `out`, begun or finished, if there is one that has
+// some.
 std::optional<Json> TableOfJob(const fs::path& out) {
-  if (!fs::exists(out / Journal::kFolder / "job.json")) return std::nullopt;
-  const Json job = ReadJob(out);
-  const ConfigReader options(job.at("options"),
-                             (out / Journal::kFolder / "job.json").string());
+  const std::optional<Json> job = OptionsOfJob(out);
+  if (!job || !job->contains("shapes")) return std::nullopt;
+  const ConfigReader options(*job, out.string());
   return Json{{"activation", options.String("activation", "silu")},
-              {"factors", job.at("options").value("shapes", Json())}};
+              {"factors", job->at("shapes")}};
 }
 
 std::vector<FactorShape> Choose(const OpenedModel& model,
@@ -55,7 +55,11 @@ std::vector<FactorShape> Choose(const OpenedModel& model,
                                 const ProgressFn& progress) {
   const fs::path ours = fs::exists(out) ? out / Journal::kFolder : out;
   const bool remove = keep == KeepMoments::kNo && !fs::exists(ours);
-  const Temporary temporary(remove ? ours : fs::path());
+  // Only moments are kept there; what is removed is removed under the lock.
+  std::optional<FolderLock> lock;
+  if (options.calibration) lock.emplace(out);
+  const bool alone = lock && remove && !OptionsOfJob(out);
+  const Temporary temporary(alone ? ours : fs::path());
   fs::path moments;
   if (options.calibration) {
     EnsureMoments(*options.calibration, out, [&](const ProgressEvent& event) {

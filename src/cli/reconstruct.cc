@@ -24,8 +24,12 @@ void AddReconstruct(CLI::App& app, CommonOptions* common) {
   command->callback([=] {
     const OpenedModel model = OpenModel(*folder);
     ProgressBar bar(*common);
-    Reconstruct(model, *out, static_cast<int64_t>(*shard_gigabytes * 1e9),
-                bar.AsFunction(), StopOnSignals());
+    const bool written =
+        Reconstruct(model, *out, static_cast<int64_t>(*shard_gigabytes * 1e9),
+                    bar.AsFunction(), StopOnSignals());
+    if (!written) {
+      fmt::print("{}: finished before, by the same command\n", *out);
+    }
   });
 }
 

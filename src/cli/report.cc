@@ -46,8 +46,7 @@ void AddReport(CLI::App& app, CommonOptions* common) {
       ->required();
   command->add_option("--original", arguments->original,
                       "folder of the original, for its singular values");
-  command
-      ->add_option("-o,--output", arguments->out.path, "HTML file to write")
+  command->add_option("-o,--output", arguments->out.path, "HTML file to write")
       ->capture_default_str();
   AddForce(command, "the page", &arguments->out);
   AddCommonOptions(command, common, JsonOutput::kNo);

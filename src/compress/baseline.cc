@@ -3,12 +3,10 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/file.h"
-#include "base/temporary.h"
-#include "io/checkpoint_writer.h"
+#include "compress/finish.h"
+#include "compress/write_plain.h"
 #include "mobe/moments_file.h"
 #include "mobe/tensors.h"
-#include "mobe/write_plain.h"
 
 namespace mobe {
 namespace {
@@ -58,20 +56,14 @@ CompressReport CompressByBaseline(const OpenedModel& model,
                                   const Baseline& baseline, const fs::path& out,
                                   const ProgressFn& progress) {
   SizeBaseline(model, plan, baseline);  // fails before anything is written
-  CheckOutputFolder(out);  // nor a job of ours: its matrices are hours of work
-  const Temporary moments{out / "moments.safetensors"};
-  if (plan.options.calibration) {
-    MakeFolder(out);
-    plan.options.calibration->collect(moments.path, progress);
-  }
   const BaselineShape shape = ShapeOf(model, plan);
-  CompressReport report;
   const FactorJob* done = nullptr;  // the job whose matrices are in `product`
   Buffer<float> product;
+  Journal* journal = nullptr;
   const auto run = [&](const FactorJob& job) {
     FitTarget target = LoadTarget(model, job.layer, *job.kind);
     if (plan.options.calibration) {
-      LoadMoments(moments.path, job.layer, *job.kind, &target);
+      LoadMoments(internal::MomentsPath(out), job.layer, *job.kind, &target);
     }
     product = baseline.fit(target, shape.num_bases,
                            RankForBudget(baseline, shape, BudgetOf(job)),
@@ -81,9 +73,13 @@ CompressReport CompressByBaseline(const OpenedModel& model,
           std::copy_n(product.data() + expert * target.matrix_size(),
                       target.matrix_size(), matrix);
         });
-    report.matrices.push_back({job.layer, job.kind->name, error});
-    report.mse_scaled_mean +=
-        error.scaled_mse / static_cast<double>(plan.jobs.size());
+    journal->Finish(job.layer, *job.kind,
+                    {{"trace", TraceJson({})},
+                     {"passes", 0},
+                     {"mse_scaled", error.scaled_mse},
+                     {"relative", error.relative},
+                     {"worst_expert", error.worst_expert},
+                     {"worst_expert_index", error.worst_expert_index}});
     done = &job;
   };
   const auto compute = [&](const TensorSpec& spec, float* values) {
@@ -98,10 +94,38 @@ CompressReport CompressByBaseline(const OpenedModel& model,
     std::copy_n(product.data() + spec.expert * size, size, values);
     return true;
   };
-  WritePlainOptions write;
+  PlainJob write;
+  write.options = internal::OptionsJson(plan);
+  write.options["command"] = fmt::format("compress --method {}", baseline.name);
+  for (const char* unused : {"passes", "seconds", "solver", "start"}) {
+    write.options.erase(unused);
+  }
+  write.shard_bytes = plan.options.shard_bytes;
+  write.compute = compute;
   write.stop = plan.options.stop;
-  WritePlain(model, out, plan.options.shard_bytes, compute, progress, write);
-  return report;
+  write.begin = [&](Journal* begun) {
+    journal = begun;
+    if (plan.options.calibration) {
+      EnsureMoments(*plan.options.calibration, out, progress);
+    }
+  };
+  std::vector<Json> records;
+  write.matrices = [&](Journal*) {
+    Json matrices = Json::array();
+    for (const FactorJob& job : plan.jobs) {
+      records.push_back(journal->Record(job.layer, *job.kind));
+      // Lost though its shard is there.
+      if (records.back().is_null()) {
+        run(job);
+        records.back() = journal->Record(job.layer, *job.kind);
+      }
+      matrices.push_back(RecipeMatrixOf(job, records.back()));
+    }
+    return matrices;
+  };
+  const bool written = WritePlain(model, out, write, progress);
+  return written ? internal::ReportOf(plan, records)
+                 : internal::ReportOfRecipe(out);
 }
 
 }  // namespace mobe

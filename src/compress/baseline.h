@@ -23,9 +23,9 @@ BaselineSize SizeBaseline(const OpenedModel& model, const CompressPlan& plan,
                           const Baseline& baseline);
 
 // Writes a plain model whose experts in plan.format.layers are approximated;
-// the plan's solver and budget have no meaning here. Begins anew each time.
-// Fails with kUserInput when `out` is not empty; throws Stopped. passes and
-// resumed of the report are 0.
+// the plan's solver and budget have no meaning here. Continues an interrupted
+// run of the same. Fails with kUserInput when `out` holds something else;
+// throws Stopped. passes and resumed of the report are 0.
 CompressReport CompressByBaseline(const OpenedModel& model,
                                   const CompressPlan& plan,
                                   const Baseline& baseline,

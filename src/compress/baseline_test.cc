@@ -37,10 +37,20 @@ TEST(BaselineJobTest, WritesAPlainModelWithinTheBudget) {
       const auto b = written.checkpoint.At(spec.name).data;
       EXPECT_EQ(std::ranges::equal(a, b), !approximated) << spec.name;
     }
-    ExpectError(ErrorKind::kUserInput, "already holds", [&] {
-      CompressByBaseline(model, plan, baseline, out,
-                         [](const ProgressEvent&) {});
-    });
+    const auto before = Contents(out);
+    const CompressReport again = CompressByBaseline(
+        model, plan, baseline, out, [](const ProgressEvent&) {});
+    EXPECT_TRUE(again.already);
+    EXPECT_EQ(again.mse_scaled_mean, report.mse_scaled_mean);
+    EXPECT_EQ(Contents(out), before);
+    const Baseline& other = baseline.name == Baselines().front().name
+                                ? Baselines().back()
+                                : Baselines().front();
+    ExpectError(ErrorKind::kUserInput, "holds a model made by another command",
+                [&] {
+                  CompressByBaseline(model, plan, other, out,
+                                     [](const ProgressEvent&) {});
+                });
   }
 }
 

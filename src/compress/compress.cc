@@ -39,6 +39,11 @@ int64_t ResolvePasses(const OpenedModel& model, const CompressPlan& plan,
   if (budget.seconds == 0) return budget.passes;
   const Json note = journal->Note("passes");
   if (!note.is_null()) return note;
+  // A damaged note is gone, but what it said went into each record.
+  for (const FactorJob& job : plan.jobs) {
+    const Json record = journal->Record(job.layer, *job.kind);
+    if (!record.is_null()) return record.at("passes");
+  }
   const JobSpeed speed = MeasureSpeed(model, plan, out, workers, check_stop);
   const int64_t passes = PassesOf(budget, speed, MonotonicSeconds() - started);
   journal->SetNote("passes", passes);
@@ -138,10 +143,12 @@ class Results {
     if (!changed_) return;
     changed_ = false;
     const FactorsOfJob factors_of = [this](const FactorJob& job) {
-      return journal_->FactorsPath(job.layer, *job.kind);
+      const auto i = static_cast<size_t>(&job - plan_.jobs.data());
+      return FactorsFile{journal_->FactorsPath(job.layer, *job.kind),
+                         records_[i].value("sha256", "")};
     };
     for (const size_t i :
-         WriteReadyShards(model_, plan_, out_, finished_, factors_of,
+         WriteReadyShards(model_, plan_, out_, finished_, factors_of, journal_,
                           [&](size_t) { written(); })) {
       journal_->DropFactors(plan_.jobs[i].layer, *plan_.jobs[i].kind);
     }
@@ -165,18 +172,28 @@ class Results {
 void EnsureMoments(const Calibration& calibration, const fs::path& out,
                    const ProgressFn& progress) {
   const fs::path path = internal::MomentsPath(out);
-  if (fs::exists(path)) {
-    // Those of a choice that was stopped before its job began may be others.
-    const SafetensorsFile file(path);
-    const auto hash = file.metadata().find("hash");
-    if (hash != file.metadata().end() && hash->second == calibration.hash) {
+  Json note;
+  try {
+    note = ReadNote(out, "moments");
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kCorruptFile) throw;
+    progress(Warning(fmt::format("{}; it is made again", e.what())));
+  }
+  // Those of a choice that was stopped before its job began may be others.
+  if (note.is_object() && note.value("hash", "") == calibration.hash) {
+    std::error_code missing;
+    if (fs::exists(path, missing) &&
+        HashFile(path) == note.value("sha256", "")) {
       return;
     }
+    progress(Warning(
+        fmt::format("{}: damaged or lost; it is made again", path.string())));
   }
-  MakeFolder(path.parent_path());
   calibration.collect(path, [&](const ProgressEvent& event) {
     progress({.what = event.what, .warning = event.warning});
   });
+  WriteNote(out, "moments",
+            {{"hash", calibration.hash}, {"sha256", HashFile(path)}});
 }
 
 namespace internal {
@@ -199,7 +216,8 @@ std::string SplitOf(const CompressOptions& options) {
 Json OptionsJson(const CompressPlan& plan) {
   const CompressOptions& options = plan.options;
   const Json format = DescribeFormat(plan.format);
-  return {{"mobe", MOBE_VERSION},
+  return {{"command", "compress"},
+          {"mobe", MOBE_VERSION},
           {"num_B", format.at("num_bases")},
           {"rank", format.at("rank")},
           {"basis_rank", format.at("basis_rank")},
@@ -288,6 +306,23 @@ CompressReport ReportOf(const CompressPlan& plan,
   return report;
 }
 
+CompressReport ReportOfRecipe(const fs::path& out) {
+  CompressReport report;
+  const std::optional<Recipe> recipe = ReadRecipe(out);
+  report.already = true;
+  report.mse_scaled_mean = recipe->mean_mse_scaled();
+  for (const RecipeMatrix& matrix : recipe->matrices) {
+    report.passes = matrix.passes;
+    report.matrices.push_back(matrix);
+  }
+  report.resumed = static_cast<int64_t>(report.matrices.size());
+  return report;
+}
+
+SayFn WarnThrough(const ProgressFn& progress) {
+  return [progress](const std::string& line) { progress(Warning(line)); };
+}
+
 }  // namespace internal
 
 namespace {
@@ -307,7 +342,7 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
   for (const std::string& warning : CheckSideFiles(plan.side_files)) {
     progress(Warning(warning));
   }
-  CheckDiskSpace(out, DiskBytes(plan, workers));
+  if (!IsFinished(out)) CheckDiskSpace(out, DiskBytes(plan, workers));
   const std::vector<bool> wanted = WantedJobs(plan);
   const auto tensors = TensorsToRead(model, plan, wanted);
   std::set<std::string> files;
@@ -320,7 +355,9 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
       [&](const std::string& file) {
         check_stop();  // hashing one file takes seconds, all of them minutes
         return !part || files.contains(file);
-      });
+      },
+      internal::WarnThrough(progress));
+  if (journal.finished()) return internal::ReportOfRecipe(out);
   if (part) journal.SetNote("arguments", plan.options.arguments);
   // Now, before hours of fitting, rather than at a layer's turn, or in verify
   // when it is only copied.
@@ -342,6 +379,8 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
   Results results(model, plan, out,
                   static_cast<double>(std::ranges::count(wanted, true)),
                   progress, &journal);
+  if (!part) KeepSoundShards(plan.shards, out, &journal);
+  KeepSoundFactors(plan, out, &journal);
   std::vector<size_t> resumed;
   for (size_t i = 0; i < plan.jobs.size(); ++i) {
     const FactorJob& job = plan.jobs[i];
@@ -358,7 +397,7 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
               ranks != nullptr ? TermsOf(model, plan) : Json(),
               [&](int rank, size_t i, const Json& record) {
                 const FactorJob& job = plan.jobs[i];
-                journal.Adopt(job.layer, *job.kind, rank);
+                journal.Adopt(job.layer, *job.kind, rank, record);
                 journal.Finish(job.layer, *job.kind, record);
               });
     for (const size_t i : resumed) results.Add(i);
@@ -390,8 +429,11 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
   }
   CompressReport report = internal::ReportOf(plan, results.records());
   report.resumed = static_cast<int64_t>(resumed.size());
-  if (part) return report;
-  FinishModel(model, plan, out, results.records());
+  if (part) {
+    report.already = resumed.size() == report.matrices.size();
+    return report;
+  }
+  FinishModel(model, plan, out, results.records(), journal);
   journal.Remove();
   return report;
 }
@@ -408,7 +450,7 @@ CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
     size_t finished = 0;
     for (size_t i = 0; i < wanted.size(); ++i) {
       const FactorJob& job = plan.jobs[i];
-      if (wanted[i] && !ReadRecord(out, job.layer, *job.kind).is_null()) {
+      if (wanted[i] && HasRecord(out, job.layer, *job.kind)) {
         ++finished;
       }
     }

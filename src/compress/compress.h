@@ -146,6 +146,8 @@ struct CompressReport {
   double mse_scaled_mean = 0;
   int64_t resumed = 0;  // matrices that an earlier run had finished
   int64_t passes = 0;
+  // The same command had done all of it before; there was nothing to do.
+  bool already = false;
 };
 
 // Called after each pass of the fit. Those of expert groups follow one another.
@@ -156,7 +158,8 @@ using TraceFn = std::function<void(int64_t layer, const MatrixKind& kind,
 // when there are no others. Each rank needs the model and `out`, under the same
 // names. The bytes are the same whatever their number. The trace is of the jobs
 // of this process. Fails with kDiskFull when there is too little disk space for
-// `out`, before any work.
+// `out`, before any work. What an earlier run left damaged is made again, with
+// a warning through `progress`.
 CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
                         const std::filesystem::path& out,
                         const ProgressFn& progress, const TraceFn& trace,
@@ -176,7 +179,8 @@ CompressReport Merge(const OpenedModel& model, const CompressPlan& plan,
                      const ProgressFn& progress);
 
 // Writes what the calibration finds to where the job in `out` keeps it, unless
-// it is there: before the first fit, or before shapes are chosen.
+// it is there and undamaged: before the first fit, or before shapes are chosen.
+// The caller holds the lock of `out`.
 void EnsureMoments(const Calibration& calibration,
                    const std::filesystem::path& out,
                    const ProgressFn& progress);
@@ -204,6 +208,10 @@ std::string CheckWeightsOnce(const OpenedModel& model,
 // From the records of all jobs of the plan that `records` has (others null).
 CompressReport ReportOf(const CompressPlan& plan,
                         const std::vector<Json>& records);
+// Of a job that was finished before, from its recipe.
+CompressReport ReportOfRecipe(const std::filesystem::path& out);
+// What a journal says goes to the user.
+std::function<void(const std::string&)> WarnThrough(const ProgressFn& progress);
 
 }  // namespace internal
 

@@ -31,7 +31,7 @@ std::vector<bool> UnfinishedJobs(const CompressPlan& plan,
   for (size_t i = 0; i < unfinished.size(); ++i) {
     const FactorJob& job = plan.jobs[i];
     if (unfinished[i]) {
-      unfinished[i] = ReadRecord(out, job.layer, *job.kind).is_null();
+      unfinished[i] = !HasRecord(out, job.layer, *job.kind);
     }
   }
   return unfinished;

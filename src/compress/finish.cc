@@ -1,9 +1,13 @@
 #include "compress/finish.h"
 
+#include <algorithm>
+#include <span>
+#include <utility>
+
 #include "base/file.h"
-#include "compress/journal.h"
+#include "base/hash.h"
 #include "compress/model_card.h"
-#include "compress/recipe.h"
+#include "compress/shards.h"
 #include "io/checkpoint_writer.h"
 #include "io/fp8.h"
 
@@ -24,33 +28,91 @@ Json CopiedConfig(const OpenedModel& model, const CompressPlan& plan) {
   return ConfigWithFp8(config, tensors);
 }
 
+FileSum SumOf(const fs::path& path) {
+  return {static_cast<int64_t>(fs::file_size(path)), HashFile(path)};
+}
+
+FileSum SumOf(const std::string& text) {
+  return {static_cast<int64_t>(text.size()),
+          HashBytes(std::as_bytes(std::span(text)))};
+}
+
+int64_t BytesOf(const std::vector<Shard>& shards) {
+  int64_t bytes = 0;
+  for (const Shard& shard : shards) {
+    for (const TensorDecl& tensor : shard.tensors) bytes += tensor.bytes();
+  }
+  return bytes;
+}
+
+// The original's card stays, under another name. Returns its text.
+std::string KeepCard(SideFiles* files) {
+  const auto card =
+      std::ranges::find(files->copied, kCardFile, &SideFile::name);
+  if (card == files->copied.end()) return "";
+  card->as = kOriginalCardFile;
+  LeaveOut(kOriginalCardFile, files);
+  return ReadCard(files->folder / kCardFile);
+}
+
 }  // namespace
 
-void FinishModel(const OpenedModel& model, const CompressPlan& plan,
-                 const fs::path& out, const std::vector<Json>& records) {
-  const bool has_card = plan.side_files.Find(kCardFile) != nullptr;
-  const std::string card =
-      has_card ? ReadCard(model.checkpoint.folder() / kCardFile) : "";
-  // The original's card stays under another name; a recipe that it has is not
-  // of this model.
-  SideFiles side_files = plan.side_files;
-  LeaveOut(kRecipeFile, &side_files);
-  for (SideFile& file : side_files.copied) {
-    if (file.name != kCardFile) continue;
-    file.as = kOriginalCardFile;
-    LeaveOut(kOriginalCardFile, &side_files);
-    break;
-  }
+void FinishFolder(const Ending& ending, const Journal& journal,
+                  const fs::path& out) {
+  ShardSums sums = SumsOf(ending.shards, journal);
+  RecipeParts parts{ending.source,          ending.written,
+                    BytesOf(ending.shards), ending.kernels,
+                    ending.matrices,        std::move(sums.files),
+                    std::move(sums.tensors)};
+  const Json job = ReadJob(out);
+  SideFiles side_files = ending.side_files;
+  std::erase_if(side_files.copied, [&](const SideFile& file) {
+    return file.as == kRecipeFile || (ending.card && file.as == kCardFile);
+  });
   FinishCheckpoint(
-      out, plan.shards, side_files,
-      FactoredConfig(CopiedConfig(model, plan), model.config, plan.format),
+      out, ending.shards, side_files, ending.config,
       [&](const std::vector<std::string>& copied, const std::string& config) {
-        const Json recipe =
-            MakeRecipe(model, plan, ReadJob(out), records, out, copied, config);
-        WriteFileAtomically(out / kRecipeFile, RecipeText(recipe));
-        WriteFileAtomically(out / kCardFile,
-                            ModelCard(ParseRecipe(recipe, kRecipeFile), card));
+        for (const std::string& name : copied) {
+          parts.files[name] = SumOf(out / name);
+        }
+        if (ending.shards.size() > 1) {
+          constexpr char kIndex[] = "model.safetensors.index.json";
+          parts.files[kIndex] = SumOf(out / kIndex);
+        }
+        parts.files["config.json"] = SumOf(config);
+        if (ending.card) {
+          const Recipe recipe =
+              ParseRecipe(MakeRecipe(parts, job), kRecipeFile);
+          parts.files[kCardFile] =
+              WriteFileAtomically(out / kCardFile, ending.card(recipe));
+        }
+        WriteFileAtomically(out / kRecipeFile,
+                            RecipeText(MakeRecipe(parts, job)));
       });
+}
+
+Json RecipeMatrixOf(const FactorJob& job, Json record) {
+  record.erase("kernels");
+  record.erase("sha256");
+  record["layer"] = job.layer;
+  record["matrix"] = job.kind->name;
+  return record;
+}
+
+void FinishModel(const OpenedModel& model, const CompressPlan& plan,
+                 const fs::path& out, const std::vector<Json>& records,
+                 const Journal& journal) {
+  Ending ending{
+      model, plan.shards, plan.side_files,
+      ListTensors(*model.family, model.config, plan.format),
+      FactoredConfig(CopiedConfig(model, plan), model.config, plan.format)};
+  const std::string card = KeepCard(&ending.side_files);
+  for (size_t i = 0; i < plan.jobs.size(); ++i) {
+    ending.kernels.insert(records[i].at("kernels"));
+    ending.matrices.push_back(RecipeMatrixOf(plan.jobs[i], records[i]));
+  }
+  ending.card = [&](const Recipe& recipe) { return ModelCard(recipe, card); };
+  FinishFolder(ending, journal, out);
 }
 
 }  // namespace mobe

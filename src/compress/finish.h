@@ -1,20 +1,46 @@
-// The last step of a compress job.
+// The last step of a job that writes a model.
 #pragma once
 
 #include <filesystem>
+#include <functional>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "base/json.h"
 #include "compress/compress.h"
+#include "compress/journal.h"
+#include "compress/recipe.h"
+#include "io/side_files.h"
 
 namespace mobe {
 
-// Once every shard is written: writes all else that belongs to the model, the
-// recipe and the model card among it, and config.json last. Then the model is
-// whole. `records` are those of the plan's jobs, in order; the journal in `out`
-// must still be there. The original's README.md becomes README.original.md.
+// What a folder is made whole with.
+struct Ending {
+  const OpenedModel& source;
+  const std::vector<Shard>& shards;
+  SideFiles side_files;  // a recipe or, with `card`, a card is left out
+  std::vector<TensorSpec> written;  // tensors that the family's table knows
+  Json config;
+  std::set<std::string> kernels = {};
+  Json matrices = Json::array();  // as in the recipe
+  // The text of the model card; null: the source's, as it is.
+  std::function<std::string(const Recipe&)> card = nullptr;
+};
+
+// Once every shard is written and noted: writes all else that belongs to the
+// model, the model card and the recipe among it, and config.json last. Then the
+// model is whole.
+void FinishFolder(const Ending& ending, const Journal& journal,
+                  const std::filesystem::path& out);
+
+// That of a compress job. `records` are those of the plan's jobs, in order. The
+// original's README.md becomes README.original.md.
 void FinishModel(const OpenedModel& model, const CompressPlan& plan,
                  const std::filesystem::path& out,
-                 const std::vector<Json>& records);
+                 const std::vector<Json>& records, const Journal& journal);
+
+// A record of a matrix as the recipe has it.
+Json RecipeMatrixOf(const FactorJob& job, Json record);
 
 }  // namespace mobe

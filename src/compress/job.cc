@@ -158,11 +158,12 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
     WriteFactors(job, group, factors, &writer);
     done += passes;
   }
-  writer.Commit();
+  const FileSum sum = writer.Commit();
   std::vector<TracePoint> points;
   points.reserve(trace.size());
   for (const auto& [pass, mse] : trace) points.push_back({pass, mse});
   return {{"kernels", Kernels().name},
+          {"sha256", sum.sha256},
           {"trace", TraceJson(points)},
           {"passes", passes},
           {"mse_scaled", error.scaled_mse},

@@ -1,16 +1,18 @@
 #include "compress/journal.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/sealed_json.h"
+#include "compress/recipe.h"
 #include "io/checkpoint_writer.h"
 
 namespace mobe {
@@ -19,16 +21,32 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr char kJobFile[] = "job.json";
+constexpr char kLockFile[] = "lock";
+
 std::string NameOf(int64_t layer, const MatrixKind& kind, const char* ending) {
   return fmt::format("layer-{:05}-{}.{}", layer, kind.name, ending);
 }
 
+bool IsThere(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
+void RemoveFile(const fs::path& path) {
+  std::error_code error;
+  fs::remove(path, error);
+  if (!error) return;
+  Fail(ErrorKind::kUserInput, "{}: cannot be removed: {}", path.string(),
+       error.message());
+}
+
 Json ReadJson(const fs::path& path) {
-  return ParseJson(ReadSmallFile(path), path.string());
+  return ParseSealed(ReadSmallFile(path), path.string());
 }
 
 void WriteJson(const fs::path& path, const Json& json) {
-  WriteFileAtomically(path, json.dump(1) + "\n");
+  WriteFileAtomically(path, SealText(json.dump(1)));
 }
 
 // Size, time and content hash of each file that compress reads. A file that
@@ -61,16 +79,38 @@ Json FingerprintInputs(const fs::path& folder, const Json& known,
   return result;
 }
 
-// Fails when the job begun in `out` had another value under any key of `now`.
-void CheckSame(const fs::path& out, const char* what, const Json& begun,
-               const Json& now) {
+// How the folder of another job is named.
+struct Holder {
+  const char* what;
+  const char* advice;
+};
+constexpr Holder kBegun = {
+    "a job begun", "repeat that command, or name another output folder"};
+constexpr Holder kFinished = {"a model made", "name another output folder"};
+
+// Fails when the job in `out` had another value under any key of `now`.
+void CheckSame(const fs::path& out, const Holder& holder, const char* what,
+               const Json& begun, const Json& now) {
   const auto differences = Differences(begun, now);
   if (differences.empty()) return;
   const JsonDifference& d = differences.front();
   Fail(ErrorKind::kUserInput,
-       "{}: holds a job begun with another {} ({}: {}, now {}); repeat that "
-       "command, or name another output folder",
-       out.string(), what, d.key, d.before.dump(), d.after.dump());
+       "{}: holds {} with another {} ({}: {}, now {}); {}", out.string(),
+       holder.what, what, d.key, d.before.dump(), d.after.dump(),
+       holder.advice);
+}
+
+void CheckSameOptions(const fs::path& out, const Holder& holder,
+                      const Json& begun, const Json& now) {
+  // Of another command everything differs.
+  const Json before = begun.value("command", Json());
+  const Json after = now.value("command", Json());
+  if (before != after) {
+    Fail(ErrorKind::kUserInput,
+         "{}: holds {} by another command ({}, now {}); {}", out.string(),
+         holder.what, before.dump(), after.dump(), holder.advice);
+  }
+  CheckSame(out, holder, "option", begun, now);
 }
 
 Json Hashes(const Json& inputs) {
@@ -83,66 +123,130 @@ Json Hashes(const Json& inputs) {
 
 }  // namespace
 
+FolderLock::FolderLock(const fs::path& out) {
+  const fs::path path = out / Journal::kFolder / kLockFile;
+  LockedFile locked;
+  for (int tries = 0; tries < 10; ++tries) {
+    MakeFolder(out / Journal::kFolder);
+    locked = OpenLocked(path);
+    if (locked.error != ENOENT) break;  // who has just finished removed it
+  }
+  if (locked.error == 0) {
+    fd_ = locked.fd;
+    return;
+  }
+  if (locked.fd >= 0) {
+    ::close(locked.fd);
+    Fail(ErrorKind::kUserInput,
+         "{}: cannot be locked ({}): a shared file system must support locks "
+         "(Lustre: mount with -o flock); or use --shard i/N with folders of "
+         "each machine",
+         path.string(), std::strerror(locked.error));
+  }
+  if (locked.error != EWOULDBLOCK) {
+    Fail(ErrorKind::kUserInput, "{}: cannot create: {}", path.string(),
+         std::strerror(locked.error));
+  }
+  Fail(ErrorKind::kUserInput,
+       "{}: another mobe is at work in this folder (its lock is held)",
+       out.string());
+}
+
+FolderLock::~FolderLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
 Journal::Journal(const fs::path& out, const fs::path& input,
-                 const Json& options, const ReadsFn& reads)
-    : folder_(out / kFolder) {
-  const fs::path job_path = PathOf("job.json");
+                 const Json& options, const ReadsFn& reads, SayFn say)
+    : out_(out), folder_(out / kFolder), say_(std::move(say)) {
   const auto check_folder = [&] {
-    if (!fs::exists(job_path)) CheckOutputFolder(out, {kFolder});
+    const bool ours = IsFinished(out) || IsThere(PathOf(kJobFile));
+    if (!ours) CheckOutputFolder(out, {kFolder});
   };
   check_folder();
-  MakeFolder(folder_);
-  lock_ = ::open(PathOf("lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (lock_ < 0) {
-    Fail(ErrorKind::kUserInput, "{}: cannot create: {}",
-         PathOf("lock").string(), std::strerror(errno));
-  }
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    const int error = errno;
-    ::close(lock_);
-    if (error != EWOULDBLOCK) {
-      Fail(ErrorKind::kUserInput,
-           "{}: cannot be locked ({}): a shared file system must support locks "
-           "(Lustre: mount with -o flock); or use --shard i/N with folders of "
-           "each machine",
-           PathOf("lock").string(), std::strerror(error));
-    }
-    Fail(ErrorKind::kUserInput,
-         "{}: another mobe is at work in this folder (its lock is held)",
-         out.string());
-  }
-  try {
+  // A finished folder, which may be read-only, needs no lock.
+  if (!IsFinished(out) || IsThere(folder_)) {
+    lock_.emplace(out);
     check_folder();  // again: whoever held the lock may have finished the job
-    const bool resumed = fs::exists(job_path);
-    const Json job = resumed ? ReadJson(job_path) : Json();
-    const Json known = resumed ? job.at("inputs") : Json::object();
-    const Json inputs = FingerprintInputs(input, known, reads);
-    if (resumed) {
-      CheckSame(out, "option", job.at("options"), options);
-      CheckSame(out, "input", Hashes(known), Hashes(inputs));
-    } else {
-      WriteJson(job_path, {{"options", options}, {"inputs", inputs}});
-    }
-  } catch (const Json::exception& e) {
-    ::close(lock_);
-    Fail(ErrorKind::kCorruptFile, "{}: not a journal of mobe: {}",
-         job_path.string(), e.what());
-  } catch (...) {
-    ::close(lock_);
-    throw;
+  }
+  if (IsFinished(out)) {
+    CheckFinished(input, options, reads);
+  } else {
+    Begin(input, options, reads);
   }
 }
 
-Journal::~Journal() {
-  if (lock_ >= 0) ::close(lock_);
+void Journal::CheckFinished(const fs::path& input, const Json& options,
+                            const ReadsFn& reads) {
+  const std::optional<Recipe> recipe = ReadRecipe(out_);
+  CheckSameOptions(out_, kFinished, recipe->options, options);
+  Json source = Json::object();
+  for (const auto& [name, sum] : recipe->source_files) {
+    source[name] = sum.sha256;
+  }
+  CheckSame(out_, kFinished, "input", source,
+            Hashes(FingerprintInputs(input, Json::object(), reads)));
+  const std::vector<std::string> faults = CheckFiles(*recipe, out_);
+  if (!faults.empty()) {
+    Fail(ErrorKind::kCorruptFile,
+         "{}; the model was finished before: restore the file, or remove {} "
+         "and run the same command again",
+         faults.front(), out_.string());
+  }
+  if (lock_) Remove();  // killed while it did
+  finished_ = true;
+}
+
+void Journal::Begin(const fs::path& input, const Json& options,
+                    const ReadsFn& reads) {
+  const bool begun = IsThere(PathOf(kJobFile));
+  const Json job = begun ? ReadJob(out_) : Json();
+  const Json known = begun ? job.at("inputs") : Json::object();
+  if (begun) CheckSameOptions(out_, kBegun, job.at("options"), options);
+  const Json inputs = FingerprintInputs(input, known, reads);
+  if (begun) CheckSame(out_, kBegun, "input", Hashes(known), Hashes(inputs));
+  Clean(begun);
+  if (!begun) {
+    WriteJson(PathOf(kJobFile), {{"options", options}, {"inputs", inputs}});
+  }
+}
+
+// What killed processes left: half-written files, factors that no rank brought
+// home, and without a job, all that one had but the moments, which come first.
+void Journal::Clean(bool begun) const {
+  std::vector<fs::path> stale;
+  for (const fs::path& folder : {out_, folder_}) {
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      const std::string name = entry.path().filename().string();
+      const bool moments = name.starts_with("moments.");
+      const bool left =
+          name.ends_with(kTemporaryEnding) ||
+          (folder == folder_ && name.find(".rank") != std::string::npos) ||
+          (folder == folder_ && !begun && !moments && name != kLockFile);
+      if (left) stale.push_back(entry.path());
+    }
+  }
+  for (const fs::path& path : stale) RemoveFile(path);
+}
+
+Json Journal::ReadOrNull(const fs::path& path) const {
+  if (!IsThere(path)) return {};
+  try {
+    return ReadJson(path);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kCorruptFile) throw;
+    Say(fmt::format("{}; it is made again", e.what()));
+    RemoveFile(path);
+    return {};
+  }
 }
 
 Json Journal::Record(int64_t layer, const MatrixKind& kind) const {
-  return ReadRecord(folder_.parent_path(), layer, kind);
+  return ReadOrNull(PathOf(NameOf(layer, kind, "json")));
 }
 
 fs::path Journal::FactorsPath(int64_t layer, const MatrixKind& kind) const {
-  return FactorsIn(folder_.parent_path(), layer, kind);
+  return FactorsIn(out_, layer, kind);
 }
 
 fs::path Journal::FactorsOfRank(const fs::path& out, int64_t layer,
@@ -151,15 +255,24 @@ fs::path Journal::FactorsOfRank(const fs::path& out, int64_t layer,
   return out / kFolder / NameOf(layer, kind, ending.c_str());
 }
 
-void Journal::Adopt(int64_t layer, const MatrixKind& kind, int rank) const {
-  const fs::path from = FactorsOfRank(folder_.parent_path(), layer, kind, rank);
+void Journal::Adopt(int64_t layer, const MatrixKind& kind, int rank,
+                    const Json& record) const {
+  const fs::path from = FactorsOfRank(out_, layer, kind, rank);
   std::error_code error;
-  fs::rename(from, FactorsPath(layer, kind), error);
-  if (!error) return;
-  Fail(ErrorKind::kMissing,
-       "{}: written by rank {}, but not seen by rank 0 ({}); with several "
-       "ranks OUT must be a folder that all machines share",
-       from.string(), rank, error.message());
+  const fs::path to = FactorsPath(layer, kind);
+  fs::rename(from, to, error);
+  if (error) {
+    Fail(ErrorKind::kMissing,
+         "{}: written by rank {}, but not seen by rank 0 ({}); with several "
+         "ranks OUT must be a folder that all machines share",
+         from.string(), rank, error.message());
+  }
+  if (HashFile(to) == record.value("sha256", "")) return;
+  RemoveFile(to);
+  Fail(ErrorKind::kCorruptFile,
+       "{}: rank 0 read other bytes than rank {} wrote; run the same command "
+       "to continue",
+       from.string(), rank);
 }
 
 void Journal::Finish(int64_t layer, const MatrixKind& kind,
@@ -168,58 +281,122 @@ void Journal::Finish(int64_t layer, const MatrixKind& kind,
 }
 
 void Journal::DropFactors(int64_t layer, const MatrixKind& kind) const {
-  std::error_code ignored;
-  fs::remove(FactorsPath(layer, kind), ignored);
+  RemoveFile(FactorsPath(layer, kind));
+}
+
+void Journal::Forget(int64_t layer, const MatrixKind& kind,
+                     const std::string& why) {
+  Say(fmt::format("{}; layer {} {} is fitted again", why, layer, kind.name));
+  // The record first: without it the factors mean nothing.
+  RemoveFile(PathOf(NameOf(layer, kind, "json")));
+  DropFactors(layer, kind);
 }
 
 Json Journal::Note(const std::string& name) const {
-  return ReadNote(folder_.parent_path(), name);
+  const Json note = ReadOrNull(PathOf(name + ".json"));
+  return note.is_null() ? note : note.value("value", Json());
+}
+
+bool Journal::HasNote(const std::string& name) const {
+  return IsThere(PathOf(name + ".json"));
 }
 
 void Journal::SetNote(const std::string& name, const Json& value) {
-  WriteJson(PathOf(name + ".json"), value);
+  WriteNote(out_, name, value);
+}
+
+void Journal::DropNote(const std::string& name) const {
+  RemoveFile(PathOf(name + ".json"));
 }
 
 void Journal::CheckInputs(const fs::path& other_out,
                           const Json& other_job) const {
-  const Json ours = Hashes(ReadJson(PathOf("job.json")).at("inputs"));
+  const Json ours = Hashes(ReadJob(out_).at("inputs"));
   Json here = Json::object();
   const Json theirs = Hashes(other_job.at("inputs"));
   for (const auto& [name, hash] : theirs.items()) {
     here[name] = ours.value(name, Json());
   }
-  CheckSame(other_out, "input", theirs, here);
+  CheckSame(other_out, kBegun, "input", theirs, here);
 }
 
 void Journal::Remove() {
-  std::error_code ignored;
   // First what makes it a job: were it killed after some records but before
   // this, the next run would fit those matrices again.
-  fs::remove(PathOf("job.json"), ignored);
-  fs::remove_all(folder_, ignored);
+  RemoveFile(PathOf(kJobFile));
+  std::error_code error;
+  fs::remove_all(folder_, error);
+  // Not empty: someone waits there, will see that all is done, and remove it.
+  if (!error || error == std::errc::directory_not_empty) return;
+  Fail(ErrorKind::kUserInput,
+       "{}: cannot be removed: {}; the model beside it is whole",
+       folder_.string(), error.message());
 }
 
 Json ReadJob(const fs::path& out) {
-  Json job = ReadJson(out / Journal::kFolder / "job.json");
-  if (!job.is_object() || !job.contains("options") || !job.contains("inputs")) {
-    Fail(ErrorKind::kCorruptFile, "{}: not a journal of mobe",
-         (out / Journal::kFolder / "job.json").string());
+  const fs::path path = out / Journal::kFolder / kJobFile;
+  Json job;
+  try {
+    job = ReadJson(path);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kCorruptFile) throw;
+    Fail(ErrorKind::kCorruptFile,
+         "{} (or it is of an older mobe); the job can't be continued: remove "
+         "{} and begin it anew",
+         e.what(), out.string());
+  }
+  const Json inputs = job.value("inputs", Json());
+  const bool ours =
+      job.value("options", Json()).is_object() && inputs.is_object() &&
+      std::ranges::all_of(inputs, [](const Json& file) {
+        return file.is_object() && file.value("hash", Json()).is_string();
+      });
+  if (!ours) {
+    Fail(ErrorKind::kCorruptFile, "{}: not a journal of mobe", path.string());
   }
   return job;
 }
 
 Json ReadNote(const fs::path& out, const std::string& name) {
   const fs::path path = out / Journal::kFolder / (name + ".json");
-  return fs::exists(path) ? ReadJson(path) : Json();
+  return IsThere(path) ? ReadJson(path).value("value", Json()) : Json();
 }
 
 Json ReadRecord(const fs::path& out, int64_t layer, const MatrixKind& kind) {
   const fs::path path = out / Journal::kFolder / NameOf(layer, kind, "json");
-  return fs::exists(path) ? ReadJson(path) : Json();
+  return IsThere(path) ? ReadJson(path) : Json();
+}
+
+bool HasRecord(const fs::path& out, int64_t layer, const MatrixKind& kind) {
+  try {
+    return !ReadRecord(out, layer, kind).is_null();
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kCorruptFile) throw;
+    return false;
+  }
 }
 
 fs::path FactorsIn(const fs::path& out, int64_t layer, const MatrixKind& kind) {
   return out / Journal::kFolder / NameOf(layer, kind, "safetensors");
+}
+
+bool IsFinished(const fs::path& out) {
+  return IsThere(out / "config.json") && IsThere(out / kRecipeFile) &&
+         !IsThere(out / Journal::kFolder / kJobFile);
+}
+
+void WriteNote(const fs::path& out, const std::string& name,
+               const Json& value) {
+  WriteJson(out / Journal::kFolder / (name + ".json"), {{"value", value}});
+}
+
+std::optional<Json> OptionsOfJob(const fs::path& out) {
+  if (IsThere(out / Journal::kFolder / kJobFile)) {
+    return ReadJob(out).at("options");
+  }
+  const std::optional<Recipe> recipe = ReadRecipe(out);
+  if (!recipe) return std::nullopt;
+  return recipe->options;
 }
 
 }  // namespace mobe

@@ -6,7 +6,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <set>
+#include <string>
 
+#include "base/sealed_json.h"
 #include "compress/testing.h"
 
 namespace mobe {
@@ -201,19 +204,137 @@ TEST(JournalTest, RefusesFoldersOfOthers) {
       [&] { RunCompress(TinyModel(), QuickOptions(2), out / "mine.txt"); });
 }
 
-// A finished model is no job to continue.
-TEST(JournalTest, RefusesAFinishedModel) {
+TEST(JournalTest, AFinishedModelIsLeftAsItIs) {
+  TempFolder folder;
+  const fs::path out = folder / "out";
+  const CompressReport first = RunCompress(TinyModel(), QuickOptions(2), out);
+  EXPECT_FALSE(first.already);
+  const auto before = Contents(out);
+  for (const bool killed_at_the_end : {false, true}) {
+    if (killed_at_the_end) WriteText(out / ".mobe/lock", "");
+    const CompressReport again = RunCompress(TinyModel(), QuickOptions(2), out);
+    EXPECT_TRUE(again.already);
+    EXPECT_EQ(again.resumed, 2);
+    EXPECT_EQ(again.passes, 2);
+    EXPECT_EQ(again.mse_scaled_mean, first.mse_scaled_mean);
+    EXPECT_EQ(Contents(out), before);
+  }
+
+  ExpectError(
+      ErrorKind::kUserInput,
+      out.string() + ": holds a model made with another option (num_B: 2, now ",
+      [&] { RunCompress(TinyModel(), QuickOptions(3), out); });
+  const fs::path model = folder / "model";
+  CopyModel(TinyModel(), model);
+  Json config = ReadConfig(model);
+  config["rope_theta"] = 1;
+  WriteConfig(model, config);
+  ExpectError(ErrorKind::kUserInput, "another input (config.json: ", [&] {
+    RunCompress(model, QuickOptions(2), out);
+  });
+  WriteText(out / "config.json", "{}");
+  ExpectError(ErrorKind::kCorruptFile, "config.json: has SHA-256 ",
+              [&] { RunCompress(TinyModel(), QuickOptions(2), out); });
+}
+
+// What is kept to go on from is what was written, or is made again.
+TEST(JournalTest, DamageIsSaidAndMadeAgain) {
+  TempFolder folder;
+  CompressOptions options = InSmallShards();
+  RunCompress(SmallModel(), options, folder / "whole");
+  const auto expected = Contents(folder / "whole");
+  std::set<std::string> damaged;
+  for (const int calls : {5, 11}) {  // factors wait; shards are written
+    const fs::path begun = folder / "begun";
+    ASSERT_TRUE(RunAtMost(calls, SmallModel(), options, begun));
+    for (const auto& [name, text] : Contents(begun)) {
+      if (name == ".mobe/lock") continue;
+      SCOPED_TRACE(fmt::format("{} after {} calls", name, calls));
+      const fs::path out = folder / "out";
+      fs::copy(begun, out, fs::copy_options::recursive);
+      std::string bad = text;
+      bad[bad.size() / 2] = static_cast<char>(bad[bad.size() / 2] ^ 4);
+      WriteText(out / name, bad);
+      if (name == ".mobe/job.json") {
+        ExpectError(ErrorKind::kCorruptFile, "job.json: damaged",
+                    [&] { RunCompress(SmallModel(), options, out); });
+      } else {
+        int warnings = 0;
+        RunCompress(SmallModel(), options, out, [&](const ProgressEvent& e) {
+          warnings += e.warning.empty() ? 0 : 1;
+        });
+        EXPECT_GE(warnings, 1);
+        EXPECT_EQ(Contents(out), expected);
+      }
+      damaged.insert(fs::path(name).filename());
+      fs::remove_all(out);
+    }
+    fs::remove_all(begun);
+  }
+  for (const char* kind : {"job.json", "checked.json", "layer-00001-gate.json",
+                           "layer-00001-gate.safetensors"}) {
+    EXPECT_TRUE(damaged.contains(kind)) << kind;
+  }
+  EXPECT_GE(std::ranges::count_if(damaged,
+                                  [](const std::string& name) {
+                                    return name.starts_with("model-");
+                                  }),
+            2);
+}
+
+TEST(JournalTest, DamagedPartsAreNotMerged) {
+  TempFolder folder;
+  CompressOptions options = QuickOptions(2);
+  const OneThread one_thread;
+  const OpenedModel model = OpenModel(TinyModel());
+  options.share = Share{0, 1};
+  RunCompress(TinyModel(), options, folder / "part");
+  EXPECT_TRUE(RunCompress(TinyModel(), options, folder / "part").already);
+  options.share.reset();
+  const CompressPlan plan = PlanCompression(model, options);
+  const auto merge = [&](const fs::path& part) {
+    fs::remove_all(folder / "out");
+    return Merge(model, plan, {part}, folder / "out",
+                 [](const ProgressEvent&) {});
+  };
+  EXPECT_FALSE(merge(folder / "part").already);
+  EXPECT_TRUE(Merge(model, plan, {folder / "part"}, folder / "out",
+                    [](const ProgressEvent&) {})
+                  .already);
+  for (const auto& [name, text] : Contents(folder / "part")) {
+    // These two are not read by the merge of a plan.
+    if (name == ".mobe/lock" || name == ".mobe/checked.json" ||
+        name == ".mobe/arguments.json") {
+      continue;
+    }
+    SCOPED_TRACE(name);
+    std::string bad = text;
+    bad[bad.size() / 2] = static_cast<char>(bad[bad.size() / 2] ^ 1);
+    WriteText(folder / "part" / name, bad);
+    ExpectError(ErrorKind::kCorruptFile, (folder / "part" / name).string(),
+                [&] { merge(folder / "part"); });
+    WriteText(folder / "part" / name, text);
+  }
+}
+
+// What a process left that was killed at any time is in nobody's way.
+TEST(JournalTest, CleansWhatAKilledRunLeft) {
   TempFolder out;
+  fs::create_directory(out / ".mobe");
+  WriteText(out / ".mobe/job.json.mobe-tmp", "{");
+  WriteText(out / ".mobe/layer-00000-gate.json", "of a job that is gone");
+  WriteText(out / "model.safetensors.mobe-tmp", "half");
   RunCompress(TinyModel(), QuickOptions(2), out.path());
-  ExpectError(ErrorKind::kUserInput, "the output folder already holds ",
-              [&] { RunCompress(TinyModel(), QuickOptions(2), out.path()); });
+  TempFolder other;
+  RunCompress(TinyModel(), QuickOptions(2), other.path());
+  EXPECT_EQ(Contents(out.path()), Contents(other.path()));
 }
 
 TEST(JournalTest, NotAJournal) {
-  const std::pair<const char*, const char*> cases[] = {
-      {"{", "invalid JSON"},
-      {"[]", "not a journal of mobe"},
-      {"{}", "not a journal of mobe"}};
+  const std::pair<std::string, const char*> cases[] = {
+      {"{", "job.json: damaged, or changed: its checksum"},
+      {"[]", "job.json: damaged"},
+      {SealText("{}"), "not a journal of mobe"}};
   for (const auto& [text, message] : cases) {
     TempFolder out;
     fs::create_directory(out / ".mobe");

@@ -41,9 +41,21 @@ std::vector<Json> ReadParts(const CompressPlan& plan,
 
 // Where the factors of each job are, and their records.
 struct Found {
-  std::vector<fs::path> factors;
+  std::vector<FactorsFile> factors;
   std::vector<Json> records;
 };
+
+Json ReadRecordOf(const fs::path& part, const FactorJob& job) {
+  try {
+    return ReadRecord(part, job.layer, *job.kind);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kCorruptFile) throw;
+    Fail(e.kind(),
+         "{}; run the compress command of this part again, which fits the "
+         "matrix anew",
+         e.what());
+  }
+}
 
 Found FindJobs(const CompressPlan& plan, const std::vector<fs::path>& parts,
                const std::string& share_of_first) {
@@ -55,9 +67,9 @@ Found FindJobs(const CompressPlan& plan, const std::vector<fs::path>& parts,
     found.records.emplace_back();
     for (const fs::path& part : parts) {
       const fs::path factors = FactorsIn(part, job.layer, *job.kind);
-      Json record = ReadRecord(part, job.layer, *job.kind);
+      Json record = ReadRecordOf(part, job);
       if (record.is_null() || !fs::exists(factors)) continue;
-      found.factors.back() = factors;
+      found.factors.back() = {factors, record.value("sha256", "")};
       found.records.back() = std::move(record);
       break;
     }
@@ -99,15 +111,21 @@ CompressReport Merge(const OpenedModel& model, const CompressPlan& plan,
   for (const std::string& warning : CheckSideFiles(plan.side_files)) {
     progress(Warning(warning));
   }
-  CheckDiskSpace(out, plan.bytes_out + plan.side_files.bytes());
-  Journal journal(out, model.checkpoint.folder(), internal::OptionsJson(plan),
-                  [&](const std::string&) {
-                    check_stop();
-                    return true;
-                  });
+  if (!IsFinished(out)) {
+    CheckDiskSpace(out, plan.bytes_out + plan.side_files.bytes());
+  }
+  Journal journal(
+      out, model.checkpoint.folder(), internal::OptionsJson(plan),
+      [&](const std::string&) {
+        check_stop();
+        return true;
+      },
+      internal::WarnThrough(progress));
+  if (journal.finished()) return internal::ReportOfRecipe(out);
   for (size_t i = 0; i < parts.size(); ++i) {
     journal.CheckInputs(parts[i], jobs[i]);
   }
+  KeepSoundShards(plan.shards, out, &journal);
   // The parts have checked the rest.
   auto fitted = internal::InputsOf(model, plan.jobs);
   std::ranges::sort(fitted);
@@ -128,8 +146,8 @@ CompressReport Merge(const OpenedModel& model, const CompressPlan& plan,
     check_stop();
   };
   WriteReadyShards(model, plan, out, std::vector<bool>(plan.jobs.size(), true),
-                   factors_of, written);
-  FinishModel(model, plan, out, found.records);
+                   factors_of, &journal, written);
+  FinishModel(model, plan, out, found.records, journal);
   journal.Remove();
   return internal::ReportOf(plan, found.records);
 }

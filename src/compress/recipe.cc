@@ -2,13 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
-#include <unordered_set>
 
-#include "base/file.h"
-#include "base/hash.h"
-#include "base/parallel.h"
+#include "base/sealed_json.h"
 #include "io/hub.h"
+#include "io/side_files.h"
 
 namespace mobe {
 namespace {
@@ -28,49 +25,6 @@ Json SourceFiles(const Json& inputs) {
     files[name] = {{"bytes", file.at("bytes")}, {"sha256", file.at("hash")}};
   }
   return files;
-}
-
-// The data of each factor in the file, by name.
-Json HashFactors(const fs::path& path,
-                 const std::unordered_set<std::string>& factors) {
-  const SafetensorsFile file(path);
-  Json hashes = Json::object();
-  for (const TensorView& tensor : file.tensors()) {
-    if (!factors.contains(tensor.name)) continue;
-    hashes[tensor.name] = HashBytes(tensor.data);
-    file.file().Evict(tensor.data);
-  }
-  return hashes;
-}
-
-struct Sums {
-  Json files = Json::object();
-  Json tensors = Json::object();
-};
-
-Sums SumFolder(const CompressPlan& plan, const fs::path& folder,
-               const std::vector<std::string>& others) {
-  std::unordered_set<std::string> factors;
-  for (const FactorJob& job : plan.jobs) {
-    for (const TensorDecl& tensor : job.tensors) factors.insert(tensor.name);
-  }
-  std::vector<std::string> names = others;
-  for (const Shard& shard : plan.shards) names.push_back(shard.file);
-  std::vector<Json> files(names.size());
-  std::vector<Json> tensors(names.size(), Json::object());
-  ParallelFor(static_cast<int64_t>(names.size()), [&](int64_t i) {
-    const fs::path path = folder / names[i];
-    files[i] = {{"bytes", fs::file_size(path)}, {"sha256", HashFile(path)}};
-    if (names[i].ends_with(".safetensors")) {
-      tensors[i] = HashFactors(path, factors);
-    }
-  });
-  Sums sums;
-  for (size_t i = 0; i < names.size(); ++i) {
-    sums.files[TextOfName(names[i])] = files[i];
-    sums.tensors.update(tensors[i]);
-  }
-  return sums;
 }
 
 }  // namespace
@@ -95,44 +49,27 @@ Json TraceJson(const std::vector<TracePoint>& trace) {
   return json;
 }
 
-Json MakeRecipe(const OpenedModel& model, const CompressPlan& plan,
-                const Json& job, const std::vector<Json>& records,
-                const fs::path& folder, const std::vector<std::string>& copied,
-                const std::string& config) {
-  std::set<std::string> kernels;
-  Json matrices = Json::array();
-  for (size_t i = 0; i < plan.jobs.size(); ++i) {
-    Json matrix = records[i];
-    kernels.insert(matrix.at("kernels"));
-    matrix.erase("kernels");
-    matrix["layer"] = plan.jobs[i].layer;
-    matrix["matrix"] = plan.jobs[i].kind->name;
-    matrices.push_back(std::move(matrix));
+Json MakeRecipe(const RecipeParts& parts, const Json& job) {
+  const OpenedModel& model = parts.source;
+  Json files = Json::object();
+  for (const auto& [name, sum] : parts.files) {
+    files[TextOfName(name)] = {{"bytes", sum.bytes}, {"sha256", sum.sha256}};
   }
-  std::vector<std::string> others = copied;
-  if (plan.shards.size() > 1) {
-    others.emplace_back("model.safetensors.index.json");
-  }
-  Sums sums = SumFolder(plan, folder, others);
-  sums.files["config.json"] = {
-      {"bytes", config.size()},
-      {"sha256", HashBytes(std::as_bytes(std::span(config)))}};
-  const auto specs = ListTensors(*model.family, model.config, plan.format);
   return {{"recipe_version", kRecipeVersion},
           {"mobe", MOBE_VERSION},
-          {"kernels", kernels},
+          {"kernels", parts.kernels},
           {"source",
            {{"name", PublicName(model.checkpoint.folder())},
             {"files", SourceFiles(job.at("inputs"))}}},
           {"options", job.at("options")},
           {"sizes",
-           {{"bytes_in", plan.bytes_in},
-            {"bytes_out", plan.bytes_out},
+           {{"bytes_in", model.checkpoint.bytes()},
+            {"bytes_out", parts.bytes_out},
             {"parameters_in", PartsJson(CountParts(model.tensors))},
-            {"parameters_out", PartsJson(CountParts(specs))}}},
-          {"matrices", std::move(matrices)},
-          {"files", std::move(sums.files)},
-          {"tensors", std::move(sums.tensors)}};
+            {"parameters_out", PartsJson(CountParts(parts.written))}}},
+          {"matrices", parts.matrices},
+          {"files", std::move(files)},
+          {"tensors", parts.tensors}};
 }
 
 std::string RecipeText(const Json& recipe) {
@@ -159,7 +96,7 @@ std::string RecipeText(const Json& recipe) {
     }
     text += value.is_object() ? "\n}" : "\n]";
   }
-  return text + "\n}\n";
+  return SealText(text + "\n}\n");
 }
 
 std::string PublicName(const fs::path& folder) {

@@ -1,21 +1,24 @@
-// recipe.json: how a compressed model was made, how it came out, and checksums
-// of all of it. Compress writes it beside the model, verify holds the model
-// against it, report shows it. It holds nothing that differs between two runs
-// with the same bytes: no time, no place but the name of the original's folder.
+// recipe.json: how a model was made, how it came out, and checksums of all of
+// it. Compress, its other methods, merge and reconstruct write it beside the
+// model, verify holds the model against it, report shows it, and the same
+// command knows by it that it is done. It holds nothing that differs between
+// two runs with the same bytes: no time, no place but the name of the source's
+// folder. It carries its own checksum (base/sealed_json.h).
 //
-//   "recipe_version"  1
+//   "recipe_version"  2; version 1 had no checksum, no sum of README.md, and
+//                     was written by compress and merge alone
 //   "mobe"            version of the program
 //   "kernels"         kernel sets that fitted (results depend on them)
 //   "source"          {"name", "files": {name: {"bytes", "sha256"}}}
-//   "options"         those of compress, as they were resolved
+//   "options"         of the command, as they were resolved; "command" is its
+//                     name
 //   "sizes"           {"bytes_in", "bytes_out", "parameters_in",
 //                      "parameters_out"}: the latter two by part (sizes.h)
 //   "matrices"        [{"layer", "matrix", "mse_scaled", "relative",
 //                      "worst_expert", "worst_expert_index", "passes", "trace":
-//                      {"passes", "mse_scaled"}}]
-//   "files"           {name: {"bytes", "sha256"}}: all but README.md and
-//   itself;
-//                     the names as TextOfName (io/side_files.h) makes them
+//                      {"passes", "mse_scaled"}}]: of reconstruct none
+//   "files"           {name: {"bytes", "sha256"}}: all but itself; the names as
+//                     TextOfName (io/side_files.h) makes them
 //   "tensors"         {name: SHA-256 of its data}: the factors
 #pragma once
 
@@ -23,21 +26,19 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "base/hash.h"
 #include "base/json.h"
 #include "compress/compress.h"
 
 namespace mobe {
 
 inline constexpr char kRecipeFile[] = "recipe.json";
-inline constexpr int kRecipeVersion = 1;
-
-struct FileSum {
-  int64_t bytes = 0;
-  std::string sha256;  // 64 hexadecimal digits
-};
+inline constexpr int kRecipeVersion = 2;
 
 // The error (scaled MSE) that a pass of the fit began with.
 struct TracePoint {
@@ -77,30 +78,35 @@ bool IsTraced(int64_t pass, int64_t passes);
 // kernels and the trace.
 Json TraceJson(const std::vector<TracePoint>& trace);
 
-// The recipe of the finished shards in `folder`. `job` is the journal's, with
-// "options" and "inputs"; `records` are those of the plan's jobs, in order;
-// `copied` are the side files, `config` the text of config.json to come. Reads
-// and hashes every file once.
-Json MakeRecipe(const OpenedModel& model, const CompressPlan& plan,
-                const Json& job, const std::vector<Json>& records,
-                const std::filesystem::path& folder,
-                const std::vector<std::string>& copied,
-                const std::string& config);
+// Of what was read and what was written.
+struct RecipeParts {
+  const OpenedModel& source;
+  std::vector<TensorSpec> written;  // tensors that the family's table knows
+  int64_t bytes_out = 0;            // of all tensors
+  std::set<std::string> kernels;
+  Json matrices = Json::array();
+  std::map<std::string, FileSum> files;
+  Json tensors = Json::object();
+};
+// `job` is the journal's, with "options" and "inputs".
+Json MakeRecipe(const RecipeParts& parts, const Json& job);
 
-// Its text: an entry a line, so that it can be read and compared.
+// Its text, sealed: an entry a line, so that it can be read and compared.
 std::string RecipeText(const Json& recipe);
 
 // Fails with kCorruptFile, in one line that names what is wrong, or with
 // kUnsupported for a later version.
 Recipe ParseRecipe(const Json& json, const std::string& source);
+// The same of its text, which must be as it was sealed.
+Recipe ParseRecipeText(std::string_view text, const std::string& source);
 // The recipe in a model folder; nothing when there is none.
 std::optional<Recipe> ReadRecipe(const std::filesystem::path& folder);
 
-// Holds the files of the checkpoint's folder against the recipe. A line for
-// each that is not there or differs: naming the factors that differ, or the
-// file alone when none of them does.
-std::vector<std::string> CheckSums(const Recipe& recipe,
-                                   const Checkpoint& checkpoint);
+// Holds the files of a folder against its recipe. A line for each that is not
+// there or differs: naming the factors that differ, or the file alone when none
+// of them does or its tensors can't be read.
+std::vector<std::string> CheckFiles(const Recipe& recipe,
+                                    const std::filesystem::path& folder);
 
 // The name under which the original is published: that of its folder, or
 // "org/model" in the cache of Hugging Face. Valid UTF-8, no control characters.

@@ -1,13 +1,15 @@
 // Reading recipe.json, which anybody may have written.
 #include <algorithm>
 #include <cctype>
-#include <set>
+#include <iterator>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/parallel.h"
+#include "base/sealed_json.h"
 #include "compress/recipe.h"
+#include "io/safetensors.h"
 
 namespace mobe {
 namespace {
@@ -101,6 +103,29 @@ class Node {
   std::string path_;
 };
 
+// Those of a file that differs: a line for each that the recipe knows.
+std::vector<std::string> DifferentFactors(const Recipe& recipe,
+                                          const std::string& path) {
+  std::vector<std::string> faults;
+  if (!path.ends_with(".safetensors")) return faults;
+  try {
+    const SafetensorsFile file(path);
+    for (const TensorView& tensor : file.tensors()) {
+      const auto expected = recipe.tensors.find(tensor.name);
+      if (expected == recipe.tensors.end()) continue;
+      const std::string hash = HashBytes(tensor.data);
+      file.file().Evict(tensor.data);
+      if (hash == expected->second) continue;
+      faults.push_back(fmt::format("{}: tensor {} has SHA-256 {}, {} says {}",
+                                   path, tensor.name, hash, kRecipeFile,
+                                   expected->second));
+    }
+  } catch (const Error&) {  // its header is damaged
+    faults.clear();
+  }
+  return faults;
+}
+
 PartSizes ReadParts(const Node& node) {
   PartSizes sizes;
   for (const PartRow& part : kParts) {
@@ -173,9 +198,9 @@ double Recipe::mean_mse_scaled() const {
 Recipe ParseRecipe(const Json& json, const std::string& source) {
   const Node node(json, source, "");
   const int64_t version = node.At("recipe_version").Integer();
-  if (version != kRecipeVersion) {
+  if (version < 1 || version > kRecipeVersion) {
     Fail(ErrorKind::kUnsupported,
-         "{}: recipe version {}, this mobe knows version {}; use a newer one",
+         "{}: recipe version {}, this mobe knows 1 to {}; use a newer one",
          source, version, kRecipeVersion);
   }
   Recipe recipe;
@@ -202,19 +227,29 @@ Recipe ParseRecipe(const Json& json, const std::string& source) {
   return recipe;
 }
 
+Recipe ParseRecipeText(std::string_view text, const std::string& source) {
+  if (HasSeal(text)) return ParseRecipe(ParseSealed(text, source), source);
+  const Json json = ParseJson(text, source);
+  Recipe recipe = ParseRecipe(json, source);
+  if (json.at("recipe_version") == 1 && !json.contains("sha256")) return recipe;
+  Fail(ErrorKind::kCorruptFile,
+       "{}: damaged recipe: its checksum is missing; restore the file, or "
+       "remove it",
+       source);
+}
+
 std::optional<Recipe> ReadRecipe(const fs::path& folder) {
   const fs::path path = folder / kRecipeFile;
   std::error_code error;
   if (!fs::exists(path, error)) return std::nullopt;
-  return ParseRecipe(ParseJson(ReadSmallFile(path), path.string()),
-                     path.string());
+  return ParseRecipeText(ReadSmallFile(path), path.string());
 }
 
-std::vector<std::string> CheckSums(const Recipe& recipe,
-                                   const Checkpoint& checkpoint) {
+std::vector<std::string> CheckFiles(const Recipe& recipe,
+                                    const fs::path& folder) {
   std::vector<std::pair<std::string, std::string>> files;  // path, expected
   for (const auto& [name, sum] : recipe.files) {
-    files.emplace_back((checkpoint.folder() / name).string(), sum.sha256);
+    files.emplace_back((folder / name).string(), sum.sha256);
   }
   // Empty: not there.
   std::vector<std::string> found(files.size());
@@ -222,47 +257,20 @@ std::vector<std::string> CheckSums(const Recipe& recipe,
     std::error_code error;
     if (fs::exists(files[i].first, error)) found[i] = HashFile(files[i].first);
   });
-  std::set<std::string> sound;
-  for (size_t i = 0; i < files.size(); ++i) {
-    if (found[i] == files[i].second) sound.insert(files[i].first);
-  }
-
-  // Only in a file that differs can a tensor differ.
-  struct Suspect {
-    const TensorView* tensor;
-    std::string file;
-    std::string expected;
-    std::string hash = {};
-  };
-  std::vector<Suspect> suspects;
-  for (const auto& [name, hash] : recipe.tensors) {
-    const TensorView* tensor = checkpoint.Find(name);
-    if (tensor == nullptr) continue;  // a fault of its file
-    std::string file = checkpoint.FileOf(*tensor);
-    if (!sound.contains(file)) suspects.push_back({tensor, file, hash});
-  }
-  ParallelFor(static_cast<int64_t>(suspects.size()), [&](int64_t i) {
-    suspects[i].hash = HashBytes(suspects[i].tensor->data);
-    checkpoint.Evict(*suspects[i].tensor);
-  });
 
   std::vector<std::string> faults;
-  std::set<std::string> explained;
-  for (const Suspect& s : suspects) {
-    if (s.hash == s.expected) continue;
-    explained.insert(s.file);
-    faults.push_back(fmt::format("{}: tensor {} has SHA-256 {}, {} says {}",
-                                 s.file, s.tensor->name, s.hash, kRecipeFile,
-                                 s.expected));
-  }
   for (size_t i = 0; i < files.size(); ++i) {
     const auto& [path, expected] = files[i];
     if (found[i].empty()) {
       faults.push_back(
           fmt::format("{}: not there, but {} lists it", path, kRecipeFile));
-    } else if (found[i] != expected && !explained.contains(path)) {
-      faults.push_back(fmt::format("{}: has SHA-256 {}, {} says {}", path,
-                                   found[i], kRecipeFile, expected));
+    } else if (found[i] != expected) {
+      std::vector<std::string> factors = DifferentFactors(recipe, path);
+      if (factors.empty()) {
+        factors.push_back(fmt::format("{}: has SHA-256 {}, {} says {}", path,
+                                      found[i], kRecipeFile, expected));
+      }
+      std::ranges::move(factors, std::back_inserter(faults));
     }
   }
   return faults;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/hash.h"
+#include "base/sealed_json.h"
 #include "compress/model_card.h"
 #include "compress/testing.h"
 
@@ -35,10 +36,10 @@ TEST(RecipeTest, SaysWhatCompressDid) {
   EXPECT_EQ(recipe.bytes_out, model.checkpoint.bytes());
   EXPECT_EQ(recipe.parameters_out.total(), CountParts(model.tensors).total());
   EXPECT_EQ(recipe.tensors.size(), 2u * 2 * (2 + 16));
-  // All files but two, none of them elsewhere.
+  // All files but itself, none of them elsewhere.
   size_t files = 0;
   for (const auto& [name, text] : Contents(out.path())) {
-    if (name == "recipe.json" || name == "README.md") continue;
+    if (name == "recipe.json") continue;
     ++files;
     EXPECT_EQ(recipe.files.at(name).bytes, static_cast<int64_t>(text.size()));
     EXPECT_EQ(recipe.files.at(name).sha256, HashFile(out / name));
@@ -52,7 +53,7 @@ TEST(RecipeTest, TextIsTheRecipe) {
   TempFolder out;
   RunCompress(TinyModel(), QuickOptions(2), out.path());
   const std::string text = ReadSmallFile(out / "recipe.json");
-  EXPECT_EQ(RecipeText(ParseJson(text, "")), text);
+  EXPECT_EQ(RecipeText(ParseSealed(text, "")), text);
 }
 
 TEST(RecipeTest, TracesAreShortAndEndAtTheLastPass) {
@@ -71,7 +72,8 @@ TEST(RecipeTest, TracesAreShortAndEndAtTheLastPass) {
 TEST(RecipeTest, Damage) {
   TempFolder out;
   RunCompress(TinyModel(), QuickOptions(2), out.path());
-  const Json sound = ParseJson(ReadSmallFile(out / "recipe.json"), "");
+  const std::string text = ReadSmallFile(out / "recipe.json");
+  const Json sound = ParseSealed(text, "");
   const std::pair<const char*, void (*)(Json&)> cases[] = {
       {"no \"kernels\" in it", [](Json& r) { r.erase("kernels"); }},
       {"\"kernels\" is 3, expected a list", [](Json& r) { r["kernels"] = 3; }},
@@ -109,9 +111,20 @@ TEST(RecipeTest, Damage) {
                 [&] { ParseRecipe(json, "r"); });
   }
   Json later = sound;
-  later["recipe_version"] = 2;
-  ExpectError(ErrorKind::kUnsupported, "recipe version 2, this mobe knows",
+  later["recipe_version"] = 3;
+  ExpectError(ErrorKind::kUnsupported, "recipe version 3, this mobe knows 1 to",
               [&] { ParseRecipe(later, "r"); });
+  // The first version had no checksum; the second can't be read without.
+  std::string unsealed = sound.dump();
+  ExpectError(ErrorKind::kCorruptFile, "r: damaged recipe: its checksum",
+              [&] { ParseRecipeText(unsealed, "r"); });
+  later["recipe_version"] = 1;
+  EXPECT_EQ(ParseRecipeText(later.dump(), "r").files.size(),
+            sound["files"].size());
+  std::string changed = text;
+  changed[text.find("\"num_B\": 2") + 9] = '3';
+  ExpectError(ErrorKind::kCorruptFile, "r: damaged, or changed",
+              [&] { ParseRecipeText(changed, "r"); });
 }
 
 TEST(RecipeTest, PublicNames) {

@@ -1,17 +1,12 @@
 #include "compress/reconstruct.h"
 
-#include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "compress/model_card.h"
-#include "compress/recipe.h"
-#include "io/checkpoint_writer.h"
+#include "compress/write_plain.h"
 #include "mobe/tensors.h"
-#include "mobe/write_plain.h"
 
 namespace mobe {
 namespace {
@@ -42,15 +37,13 @@ const MatrixKind* FactoredKind(const OpenedModel& model,
 
 }  // namespace
 
-void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
+bool Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
                  int64_t shard_bytes, const ProgressFn& progress,
                  const StopFn& stop) {
   if (!model.mobe) {
     Fail(ErrorKind::kUserInput, "{}: not a factored model, nothing to do",
          model.checkpoint.folder().string());
   }
-  const std::optional<Recipe> recipe = ReadRecipe(model.checkpoint.folder());
-  CheckOutputFolder(out);
   LoadedFactors loaded;
   Buffer<float> product;
   const auto compute = [&](const TensorSpec& spec, float* values) {
@@ -80,19 +73,20 @@ void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
     Transpose(product.data(), rows, cols, values);
     return true;
   };
-  // The recipe is not true of the rebuilt files; what it tells of their making
-  // goes into the card. Without one, all side files are kept as they are.
-  WritePlainOptions options;
-  options.stop = stop;
-  if (recipe) options.leave_out = {kRecipeFile, kCardFile};
-  options.before_config = [&](const std::vector<std::string>&,
-                              const std::string&) {
-    if (!recipe) return;
-    const std::string card =
-        ReadCard(model.checkpoint.folder() / kOriginalCardFile);
-    WriteFileAtomically(out / kCardFile, ReconstructedCard(*recipe, card));
+  PlainJob job;
+  job.options = {{"command", "reconstruct"},
+                 {"mobe", MOBE_VERSION},
+                 {"shard_bytes", shard_bytes}};
+  job.shard_bytes = shard_bytes;
+  job.compute = compute;
+  job.stop = stop;
+  // What the model's recipe tells of its making goes into the card. Without
+  // one, all side files are kept as they are.
+  job.card = [&](const Recipe& recipe) {
+    return ReconstructedCard(
+        recipe, ReadCard(model.checkpoint.folder() / kOriginalCardFile));
   };
-  WritePlain(model, out, shard_bytes, compute, progress, options);
+  return WritePlain(model, out, job, progress);
 }
 
 }  // namespace mobe

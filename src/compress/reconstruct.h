@@ -13,12 +13,12 @@
 
 namespace mobe {
 
-// recipe.json is left out, the model card replaced by one of the result. Fails
-// with kUserInput when the model is not factored or `out` is not empty, with
-// kDiskFull when `out` has too little disk space. Asks `stop` after each tensor
-// and throws Stopped. Whatever it throws, it first removes what it wrote, so
-// that it can be repeated.
-void Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
+// Leaves a recipe.json of its own, and a model card of the result where the
+// model has a recipe. Continues an interrupted run of the same; false when that
+// was finished before. Fails with kUserInput when the model is not factored, or
+// `out` holds something else, with kDiskFull when `out` has too little disk
+// space. Asks `stop` after each tensor and throws Stopped.
+bool Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
                  int64_t shard_bytes, const ProgressFn& progress,
                  const StopFn& stop = nullptr);
 

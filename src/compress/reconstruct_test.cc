@@ -136,6 +136,47 @@ TEST(ReconstructTest, EveryKindAndForm) {
   }
 }
 
+// Interrupted after any tensor, and with any file damaged, it continues to the
+// same bytes.
+TEST(ReconstructTest, ContinuesToTheSameBytes) {
+  TempFolder folder;
+  const fs::path source = Fixture("models/qwen3_mobe");
+  const OpenedModel model = OpenModel(source);
+  constexpr int64_t kShard = 200'000;
+  RunReconstruct(source, folder / "whole", kShard);
+  const auto expected = Contents(folder / "whole");
+  const fs::path out = folder / "out";
+  const auto is_shard = [](const auto& file) {
+    return file.first.starts_with("model-00001");
+  };
+  const std::string expected_first =
+      std::ranges::find_if(expected, is_shard)->first;
+  int runs = 0;
+  for (bool done = false; !done; ++runs) {
+    ASSERT_LT(runs, 20);
+    int left = 20 * (runs + 1);
+    try {
+      Reconstruct(model, out, kShard, kNoProgress, [&] { return --left < 0; });
+      done = true;
+    } catch (const Stopped&) {
+      EXPECT_FALSE(fs::exists(out / "config.json"));
+      const fs::path first = out / expected_first;
+      if (runs == 4) EXPECT_TRUE(fs::exists(first));
+      if (fs::exists(first)) WriteText(first, "x");
+    }
+  }
+  EXPECT_GT(runs, 3);
+  EXPECT_EQ(Contents(out), expected);
+  // Finished, it is left as it is; by another command it is refused.
+  EXPECT_FALSE(Reconstruct(model, out, kShard, kNoProgress));
+  EXPECT_EQ(Contents(out), expected);
+  ExpectError(ErrorKind::kUserInput,
+              "made with another option (shard_bytes: 200000, now 200001)",
+              [&] { RunReconstruct(source, out, kShard + 1); });
+  EXPECT_EQ(*VerifyFiles(out).files_checked,
+            static_cast<int64_t>(expected.size()) - 1);
+}
+
 TEST(ReconstructTest, Refusals) {
   TempFolder out;
   ExpectError(ErrorKind::kUserInput, "not a factored model, nothing to do",

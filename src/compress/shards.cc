@@ -6,7 +6,8 @@
 #include <string>
 #include <unordered_map>
 
-#include "io/checkpoint_writer.h"
+#include "base/error.h"
+#include "base/parallel.h"
 #include "mobe/copy_tensors.h"
 
 namespace mobe {
@@ -34,13 +35,121 @@ std::set<size_t> JobsOf(const Shard& shard, const JobOfTensor& job_of) {
   return jobs;
 }
 
-void Write(const OpenedModel& model, const CompressPlan& plan,
-           const fs::path& out, const Shard& shard, const JobOfTensor& job_of,
-           const FactorsOfJob& factors_of) {
+bool IsSound(const fs::path& path, const std::string& sha256) {
+  std::error_code error;
+  return fs::is_regular_file(path, error) && HashFile(path) == sha256;
+}
+
+}  // namespace
+
+void KeepSoundShards(const std::vector<Shard>& shards, const fs::path& out,
+                     Journal* journal) {
+  std::vector<Json> notes;
+  notes.reserve(shards.size());
+  for (const Shard& shard : shards) notes.push_back(journal->Note(shard.file));
+  // Not vector<bool>, whose elements are no objects of their own.
+  std::vector<char> sound(shards.size(), 0);
+  ParallelFor(static_cast<int64_t>(shards.size()), [&](int64_t i) {
+    const Json& note = notes[i];
+    if (note.is_null()) return;
+    sound[i] = IsSound(out / shards[i].file, note.value("sha256", ""));
+  });
+  for (size_t i = 0; i < shards.size(); ++i) {
+    if (sound[i]) continue;
+    const fs::path path = out / shards[i].file;
+    if (!notes[i].is_null()) {
+      journal->Say(fmt::format("{}: damaged or lost; it is written again",
+                               path.string()));
+    }
+    journal->DropNote(shards[i].file);
+    std::error_code ignored;  // what stays is written over
+    fs::remove(path, ignored);
+  }
+}
+
+void KeepSoundFactors(const CompressPlan& plan, const fs::path& out,
+                      Journal* journal) {
+  const JobOfTensor job_of = IndexJobs(plan);
+  std::vector<char> needed(plan.jobs.size(), plan.options.share ? 1 : 0);
+  for (const Shard& shard : plan.shards) {
+    if (journal->HasNote(shard.file)) continue;
+    for (const size_t job : JobsOf(shard, job_of)) needed[job] = 1;
+  }
+  std::vector<std::string> expected(plan.jobs.size());
+  for (size_t i = 0; i < plan.jobs.size(); ++i) {
+    const FactorJob& job = plan.jobs[i];
+    const Json record = journal->Record(job.layer, *job.kind);
+    if (record.is_null()) needed[i] = 0;
+    if (needed[i]) expected[i] = record.value("sha256", "");
+  }
+  std::vector<char> sound(plan.jobs.size(), 1);
+  ParallelFor(static_cast<int64_t>(plan.jobs.size()), [&](int64_t i) {
+    const FactorJob& job = plan.jobs[i];
+    if (!needed[i]) return;
+    sound[i] = IsSound(FactorsIn(out, job.layer, *job.kind), expected[i]);
+  });
+  for (size_t i = 0; i < plan.jobs.size(); ++i) {
+    const FactorJob& job = plan.jobs[i];
+    if (sound[i]) continue;
+    journal->Forget(job.layer, *job.kind,
+                    fmt::format("{}: damaged or lost",
+                                FactorsIn(out, job.layer, *job.kind).string()));
+  }
+}
+
+bool WriteNotedShard(const Shard& shard, const fs::path& out,
+                     const TensorSource& source,
+                     const std::function<bool(const std::string&)>& is_factor,
+                     Journal* journal) {
+  if (journal->HasNote(shard.file)) return false;
+  Json tensors = Json::object();
+  const FileSum sum = WriteShard(
+      out, shard, [&](const TensorDecl& tensor, const ByteSink& sink) {
+        if (!is_factor(tensor.name)) {
+          source(tensor, sink);
+          return;
+        }
+        Sha256 hash;
+        source(tensor, [&](std::span<const std::byte> piece) {
+          hash.Add(piece);
+          sink(piece);
+        });
+        tensors[tensor.name] = hash.Hex();
+      });
+  journal->SetNote(shard.file, {{"bytes", sum.bytes},
+                                {"sha256", sum.sha256},
+                                {"tensors", std::move(tensors)}});
+  return true;
+}
+
+ShardSums SumsOf(const std::vector<Shard>& shards, const Journal& journal) {
+  ShardSums sums;
+  for (const Shard& shard : shards) {
+    const Json note = journal.Note(shard.file);
+    if (note.is_null()) {
+      Fail(ErrorKind::kMissing,
+           "{}: its note in the journal is gone; run the same command again",
+           shard.file);
+    }
+    sums.files[shard.file] = {note.at("bytes"), note.at("sha256")};
+    sums.tensors.update(note.at("tensors"));
+  }
+  return sums;
+}
+
+std::vector<size_t> WriteReadyShards(
+    const OpenedModel& model, const CompressPlan& plan, const fs::path& out,
+    const std::vector<bool>& finished, const FactorsOfJob& factors_of,
+    Journal* journal, const std::function<void(size_t shard)>& written) {
+  const JobOfTensor job_of = IndexJobs(plan);
+  const auto is_factor = [&](const std::string& name) {
+    return job_of.contains(name);
+  };
   // The factors opened last stay open: those of one job are neighbours.
   size_t open_job = plan.jobs.size();
   std::unique_ptr<SafetensorsFile> open;
-  WriteShard(out, shard, [&](const TensorDecl& tensor, const ByteSink& sink) {
+  const TensorSource source = [&](const TensorDecl& tensor,
+                                  const ByteSink& sink) {
     const auto found = job_of.find(tensor.name);
     if (found == job_of.end()) {
       CopyTensor(model.checkpoint, tensor, sink);
@@ -48,26 +157,24 @@ void Write(const OpenedModel& model, const CompressPlan& plan,
     }
     if (found->second != open_job) {
       open_job = found->second;
-      open = std::make_unique<SafetensorsFile>(factors_of(plan.jobs[open_job]));
+      const FactorsFile file = factors_of(plan.jobs[open_job]);
+      if (HashFile(file.path) != file.sha256) {
+        Fail(ErrorKind::kCorruptFile,
+             "{}: damaged: it is not what was fitted; run the compress command "
+             "that wrote it again, which fits this matrix anew",
+             file.path.string());
+      }
+      open = std::make_unique<SafetensorsFile>(file.path);
     }
     sink(open->At(tensor.name).data);
-  });
-}
-
-}  // namespace
-
-std::vector<size_t> WriteReadyShards(
-    const OpenedModel& model, const CompressPlan& plan, const fs::path& out,
-    const std::vector<bool>& finished, const FactorsOfJob& factors_of,
-    const std::function<void(size_t shard)>& written) {
-  const JobOfTensor job_of = IndexJobs(plan);
+  };
   std::set<size_t> needed;
   for (size_t i = 0; i < plan.shards.size(); ++i) {
     const Shard& shard = plan.shards[i];
-    if (fs::exists(out / shard.file)) continue;
+    if (journal->HasNote(shard.file)) continue;
     const std::set<size_t> jobs = JobsOf(shard, job_of);
     if (std::ranges::all_of(jobs, [&](size_t job) { return finished[job]; })) {
-      Write(model, plan, out, shard, job_of, factors_of);
+      WriteNotedShard(shard, out, source, is_factor, journal);
       if (written) written(i);
     } else {
       needed.insert(jobs.begin(), jobs.end());

@@ -4,25 +4,60 @@
 #include <cstddef>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "base/hash.h"
 #include "compress/compress.h"
+#include "compress/journal.h"
+#include "io/checkpoint_writer.h"
 
 namespace mobe {
 
-// The file of a finished job's factors.
-using FactorsOfJob = std::function<std::filesystem::path(const FactorJob& job)>;
+// What an earlier run wrote and this one goes on from. A shard that is as its
+// note in the journal says stays; any other goes, with its note, to be written
+// again, and the journal says so of one that is damaged.
+void KeepSoundShards(const std::vector<Shard>& shards,
+                     const std::filesystem::path& out, Journal* journal);
+
+// Forgets the matrices of the plan whose factors are damaged or lost but are
+// needed still, for a shard or since this is a part. After KeepSoundShards.
+void KeepSoundFactors(const CompressPlan& plan,
+                      const std::filesystem::path& out, Journal* journal);
+
+// Writes a shard and then its note: SHA-256 of the file, and of those of its
+// tensors that `is_factor` names. Nothing to do when the journal has the note.
+// False then.
+bool WriteNotedShard(const Shard& shard, const std::filesystem::path& out,
+                     const TensorSource& source,
+                     const std::function<bool(const std::string&)>& is_factor,
+                     Journal* journal);
+
+// What the notes of all shards say, for the recipe.
+struct ShardSums {
+  std::map<std::string, FileSum> files;
+  Json tensors = Json::object();
+};
+ShardSums SumsOf(const std::vector<Shard>& shards, const Journal& journal);
+
+// Where the factors of a finished job are, and what they must hash to.
+struct FactorsFile {
+  std::filesystem::path path;
+  std::string sha256;
+};
+using FactorsOfJob = std::function<FactorsFile(const FactorJob& job)>;
 
 // Writes every shard not yet there whose factors all come from the jobs that
 // are `finished`; the other tensors are copied from the model. Calls `written`
 // after each with its index. Returns the finished jobs whose factors no
 // unwritten shard needs, so that they may be dropped and disk space beyond the
-// output stays within a shard and the jobs under way.
+// output stays within a shard and the jobs under way. Fails with kCorruptFile
+// when factors are not what they were when they were fitted.
 std::vector<size_t> WriteReadyShards(
     const OpenedModel& model, const CompressPlan& plan,
     const std::filesystem::path& out, const std::vector<bool>& finished,
-    const FactorsOfJob& factors_of,
+    const FactorsOfJob& factors_of, Journal* journal,
     const std::function<void(size_t shard)>& written = nullptr);
 
 // The most tensor bytes on the disk, shards and factors, when the jobs finish

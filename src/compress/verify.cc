@@ -22,6 +22,24 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Adds what differs from recipe.json, where there is one.
+void CheckRecipe(const fs::path& folder, VerifyReport* report) {
+  try {
+    const std::optional<Recipe> recipe = ReadRecipe(folder);
+    if (!recipe) return;
+    for (std::string& fault : CheckFiles(*recipe, folder)) {
+      report->faults.push_back(std::move(fault));
+    }
+    report->files_checked = static_cast<int64_t>(recipe->files.size());
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kCorruptFile &&
+        e.kind() != ErrorKind::kMissing) {
+      throw;
+    }
+    report->faults.emplace_back(e.what());
+  }
+}
+
 class Verifier {
  public:
   Verifier(const fs::path& folder, const OpenedModel& original,
@@ -50,7 +68,7 @@ class Verifier {
     CheckUntouched(expected);
     CheckExtra(expected);
     const bool measurable = report_.faults.empty();
-    CheckRecipe();
+    CheckRecipe(checkpoint_.folder(), &report_);
     CheckSideFiles();
     // Errors can be measured only on a model whose shapes are right.
     if (measurable) {
@@ -192,23 +210,6 @@ class Verifier {
     }
   }
 
-  void CheckRecipe() {
-    try {
-      const std::optional<Recipe> recipe = ReadRecipe(checkpoint_.folder());
-      if (!recipe) return;
-      for (std::string& fault : CheckSums(*recipe, checkpoint_)) {
-        Fault(std::move(fault));
-      }
-      report_.files_checked = static_cast<int64_t>(recipe->files.size());
-    } catch (const Error& e) {
-      if (e.kind() != ErrorKind::kCorruptFile &&
-          e.kind() != ErrorKind::kMissing) {
-        throw;
-      }
-      Fault(e.what());
-    }
-  }
-
   void CheckSideFiles() {
     SideFileFindings found =
         CompareSideFiles(original_.checkpoint.folder(), checkpoint_.folder());
@@ -267,6 +268,18 @@ class Verifier {
 VerifyReport Verify(const fs::path& folder, const OpenedModel& original,
                     const ProgressFn& progress) {
   return Verifier(folder, original, progress).Run();
+}
+
+VerifyReport VerifyFiles(const fs::path& folder) {
+  VerifyReport report;
+  CheckRecipe(folder, &report);
+  if (report.faults.empty() && !report.files_checked) {
+    Fail(ErrorKind::kUserInput,
+         "{}: no recipe.json to check its files by; name the original with "
+         "--against",
+         folder.string());
+  }
+  return report;
 }
 
 }  // namespace mobe

@@ -32,4 +32,8 @@ struct VerifyReport {
 VerifyReport Verify(const std::filesystem::path& folder,
                     const OpenedModel& original, const ProgressFn& progress);
 
+// Without the original: all files as recipe.json says, no more. Fails with
+// kUserInput when there is none.
+VerifyReport VerifyFiles(const std::filesystem::path& folder);
+
 }  // namespace mobe

@@ -27,7 +27,7 @@ TEST(ReportTest, Escapes) {
 TEST(ReportTest, HostileStringsStayText) {
   TempFolder out;
   RunCompress(SmallModel(), QuickOptions(4), out.path());
-  Json recipe = ParseJson(ReadSmallFile(out / "recipe.json"), "");
+  Json recipe = ParseSealed(ReadSmallFile(out / "recipe.json"), "");
   const std::string evil = "</title><script>alert(1)</script>\"'&\x01";
   recipe["source"]["name"] = evil;
   recipe["mobe"] = evil;
@@ -40,7 +40,7 @@ TEST(ReportTest, HostileStringsStayText) {
   std::string name = evil;
   std::erase(name, '/');
   recipe["files"][name] = recipe["files"]["config.json"];
-  WriteText(out / "recipe.json", recipe.dump());
+  WriteText(out / "recipe.json", RecipeText(recipe));
   const std::string page =
       ReportPage(GatherReport(OpenModel(out.path()), nullptr, kNoProgress));
   EXPECT_THAT(page, Not(HasSubstr("<script")));

@@ -116,16 +116,20 @@ def test_threads_that_compute_are_not_interrupted(model, tmp_path):
             assert blocked >> (stop - 1) & 1
 
 
-def test_a_baseline_is_stopped_and_leaves_nothing(model, tmp_path):
-    out = tmp_path / "out"
-    process = start("compress", model, out, "--method", "svd", "--bases", 8)
-    while process.poll() is None and not out.exists():
+def test_a_baseline_is_stopped_and_continues(mobe, model, tmp_path):
+    out, once = tmp_path / "out", tmp_path / "once"
+    command = ["compress", model, out, "--method", "svd", "--bases", 8]
+    process = start(*command, "--shard-gb", 0.001)
+    while process.poll() is None and not list(out.glob(".mobe/layer-*.json")):
         time.sleep(0.001)
     process.send_signal(signal.SIGTERM)
     _, message = process.communicate(timeout=100)
     assert process.returncode == 143
     assert message.splitlines()[-1].startswith("mobe: stopped; ")
-    assert not list(out.iterdir())
+    mobe(*command, "--shard-gb", 0.001)
+    command[2] = once
+    mobe(*command, "--shard-gb", 0.001)
+    assert contents(out) == contents(once)
 
 
 def test_a_baseline_does_not_touch_a_job(mobe, model, tmp_path):
@@ -137,7 +141,7 @@ def test_a_baseline_does_not_touch_a_job(mobe, model, tmp_path):
     before = contents(out)
     method = ["--method", "svd", "--bases", 8]
     message = mobe("compress", model, out, *method, code=1)
-    assert "the output folder already holds " in message
+    assert 'by another command ("compress", now "compress --method svd")' in message
     assert contents(out) == before
 
 

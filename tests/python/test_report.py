@@ -3,6 +3,8 @@ them: sha256sum's digest, YAML, and a strict HTML parser."""
 
 import hashlib
 import json
+import subprocess
+from pathlib import Path
 
 import html5lib
 import pytest
@@ -25,7 +27,7 @@ def recipe(compressed):
 
 def test_checksums_are_sha256_of_all_files(compressed, recipe):
     names = {path.name for path in compressed.iterdir()}
-    assert recipe["files"].keys() == names - {"recipe.json", "README.md"}
+    assert recipe["files"].keys() == names - {"recipe.json"}
     for name, file in recipe["files"].items():
         data = (compressed / name).read_bytes()
         assert file == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -73,6 +75,8 @@ def test_a_low_bit_is_a_fault(compressed, mobe, models, tmp_path):
     original = models / "mini-qwen3-moe"
     assert mobe("verify", compressed, "--against", original, "--json")["ok"]
     mobe("verify", bad, "--against", original, code=1)
+    mobe("verify", bad, code=1)
+    assert mobe("verify", compressed, "--json")["ok"]
     (bad / "recipe.json").unlink()
     assert mobe("verify", bad, "--against", original, "--json")["ok"]
 
@@ -80,12 +84,13 @@ def test_a_low_bit_is_a_fault(compressed, mobe, models, tmp_path):
 def test_reconstructed_model_has_its_own_card(compressed, mobe, models, tmp_path):
     plain = tmp_path / "plain"
     mobe("reconstruct", compressed, plain)
-    assert not (plain / "recipe.json").exists()
+    recipe = json.loads((plain / "recipe.json").read_text())
+    assert recipe["options"]["command"] == "reconstruct"
     front = (plain / "README.md").read_text().split("---\n", 2)[1]
     assert yaml.safe_load(front)["library_name"] == "transformers"
     original = models / "mini-qwen3-moe"
     report = mobe("verify", plain, "--against", original, "--json")
-    assert report["ok"] and report["files_checked"] is None
+    assert report["ok"] and report["files_checked"] == len(recipe["files"])
 
 
 @pytest.mark.parametrize("with_original", [False, True])
@@ -103,3 +108,58 @@ def test_page(compressed, recipe, mobe, models, tmp_path, with_original):
     for file in recipe["files"].values():
         assert file["sha256"] in text
     assert ("original experts" in text) == with_original
+
+
+def test_every_file_of_the_output_is_protected(
+    compressed, mobe, mobe_program, tmp_path
+):
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for path in compressed.iterdir():
+        (bad / path.name).write_bytes(path.read_bytes())
+    for path in sorted(bad.iterdir()):
+        sound = path.read_bytes()
+        damaged = bytearray(sound)
+        damaged[len(damaged) // 3] ^= 32
+        path.write_bytes(damaged)
+        done = subprocess.run(
+            [mobe_program, "verify", bad], capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert f"fault: {path}" in done.stdout
+        path.write_bytes(sound)
+    assert mobe("verify", bad, "--json")["ok"]
+
+
+def test_writes_over_nothing_of_others(compressed, mobe, models, tmp_path):
+    """For every command that writes a file."""
+    ids = tmp_path / "ids.txt"
+    ids.write_text("1 2 3\n")
+    model = tmp_path / "model"
+    model.mkdir()
+    for path in (models / "mini-qwen3-moe").iterdir():
+        (model / path.name).write_bytes(path.read_bytes())
+    commands = {
+        "report": lambda file: ["report", compressed, "-o", file],
+        "logits": lambda file: ["logits", model, "--ids", ids, "--out", file],
+        "calibrate": lambda file: ["calibrate", model, "random", file]
+        + ["--max-tokens", 8],
+        "trace": lambda file: ["compress", model, tmp_path / "out", "--trace", file]
+        + "--budget 1 --layers 1 --kinds gate".split(),
+    }
+    before = {path: path.read_bytes() for path in model.iterdir()}
+    for name, command in commands.items():
+        mine = tmp_path / f"{name}.mine"
+        mine.write_text("mine")
+        message = mobe(*command(mine), code=1)
+        assert "exists, and is not a" in message and "--force" in message
+        assert mine.read_text() == "mine"
+        for target in (ids, model / "config.json", "/dev/full", tmp_path):
+            if target == ids and name != "logits":
+                continue
+            mobe(*command(target), "--force", code=1)
+        assert {path: path.read_bytes() for path in model.iterdir()} == before
+        mobe(*command(mine), "--force")
+        assert mine.read_bytes() != b"mine"
+        mobe(*command(mine))  # its own
+        assert Path("/dev/full").is_char_device()
