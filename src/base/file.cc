@@ -7,13 +7,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <utility>
 
 #include "base/error.h"
 #include "base/lfs.h"
+#include "base/progress.h"
 
 namespace mobe {
 namespace {
@@ -40,53 +42,96 @@ void SyncFolder(const std::filesystem::path& folder) {
   if (result != 0) FailErrno("cannot sync the folder", target);
 }
 
-}  // namespace
+struct Descriptor {
+  const int value;
+  explicit Descriptor(int fd) : value(fd) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    const int error = errno;  // that of the failure which ends the scope
+    if (value >= 0) ::close(value);
+    errno = error;
+  }
+};
 
-MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) FailErrno("cannot open", path);
-  struct stat info {};
-  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-    ::close(fd);
-    Fail(ErrorKind::kMissing, "{}: not a regular file", path.string());
+// For MappedFileAt, which may take no lock.
+std::array<std::atomic<const MappedFile::Map*>, 4096> g_maps;
+
+void Register(const MappedFile::Map* map) {
+  for (auto& place : g_maps) {
+    const MappedFile::Map* none = nullptr;
+    if (place.compare_exchange_strong(none, map)) return;
   }
-  size_ = static_cast<size_t>(info.st_size);
-  if (size_ > 0) {
-    void* map = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED) {
-      const int error = errno;
-      ::close(fd);
-      errno = error;
-      FailErrno("cannot map", path);
-    }
-    data_ = static_cast<const std::byte*>(map);
-  }
-  ::close(fd);
 }
 
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)) {}
+void Unregister(const MappedFile::Map* map) {
+  for (auto& place : g_maps) {
+    const MappedFile::Map* expected = map;
+    if (place.compare_exchange_strong(expected, nullptr)) return;
+  }
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& path) {
+  auto map = std::make_unique<Map>();
+  map->path = path;
+  // A FIFO waits for its other end unless told not to.
+  const Descriptor fd(
+      ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  if (fd.value < 0 && errno != ENXIO) FailErrno("cannot open", path);
+  struct stat info {};
+  if (fd.value < 0 || ::fstat(fd.value, &info) != 0 || !S_ISREG(info.st_mode)) {
+    Fail(ErrorKind::kMissing, "{}: not a regular file", path.string());
+  }
+  map->size = static_cast<size_t>(info.st_size);
+  if (map->size > 0) {
+    void* data = ::mmap(nullptr, map->size, PROT_READ, MAP_SHARED, fd.value, 0);
+    if (data == MAP_FAILED) FailErrno("cannot map", path);
+    map->data = static_cast<const std::byte*>(data);
+  }
+  map_ = std::move(map);
+  Register(map_.get());
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept = default;
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (map_ == nullptr) return;
+  Unregister(map_.get());
+  if (map_->data != nullptr) {
+    ::munmap(const_cast<std::byte*>(map_->data), map_->size);
+  }
+}
+
+const char* MappedFileAt(const void* address) {
+  const auto* at = static_cast<const std::byte*>(address);
+  for (const std::atomic<const MappedFile::Map*>& place : g_maps) {
+    const MappedFile::Map* map = place.load();
+    if (map == nullptr || map->data == nullptr) continue;
+    // To the end of the last page.
+    if (at >= map->data && at < map->data + (map->size | 4095) + 1) {
+      return map->path.c_str();
+    }
+  }
+  return nullptr;
 }
 
 void MappedFile::Evict(std::span<const std::byte> range) const {
   if (range.empty()) return;
+  const auto& [path, data, size] = *map_;
   // A fault maps the cached pages of a whole aligned window (Linux's
   // fault_around_bytes); what is left of those would add up to megabytes.
   constexpr size_t kWindow = 64 << 10;
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto map = reinterpret_cast<uintptr_t>(data_);
+  const auto map = reinterpret_cast<uintptr_t>(data);
   const auto begin = reinterpret_cast<uintptr_t>(range.data());
   const uintptr_t first = std::max(begin / kWindow * kWindow, map);
   const uintptr_t last =
       std::min((begin + range.size() + kWindow - 1) / kWindow * kWindow,
-               (map + size_ + page - 1) / page * page);
+               (map + size + page - 1) / page * page);
   // A hint: failure costs memory, not correctness.
-  (void)::madvise(const_cast<std::byte*>(data_) + (first - map), last - first,
+  (void)::madvise(const_cast<std::byte*>(data) + (first - map), last - first,
                   MADV_DONTNEED);
 }
 
@@ -100,6 +145,25 @@ std::string ReadSmallFile(const std::filesystem::path& path,
          path.string(), bytes.size(), max_bytes);
   }
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+std::string ReadInput(const std::filesystem::path& path, uint64_t max_bytes) {
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_NOCTTY | O_CLOEXEC));
+  if (fd.value < 0) FailErrno("cannot open", path);
+  constexpr size_t kPiece = 1 << 16;
+  std::string text;
+  for (;;) {
+    const size_t had = text.size();
+    text.resize(had + kPiece);
+    const ssize_t read = ::read(fd.value, text.data() + had, kPiece);
+    text.resize(had + static_cast<size_t>(std::max<ssize_t>(read, 0)));
+    if (read == 0) return text;
+    if (read < 0 && errno != EINTR) FailErrno("cannot read", path);
+    if (text.size() > max_bytes) {
+      Fail(ErrorKind::kUserInput, "{}: more than {}, which is too much to read",
+           path.string(), FormatBytes(static_cast<double>(max_bytes)));
+    }
+  }
 }
 
 LockedFile OpenLocked(const std::filesystem::path& path) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,31 +15,48 @@ namespace mobe {
 
 // A whole file, mapped read-only. The pages are the kernel's: reading faults
 // them in, Evict lets them go. A file that another process truncates while it
-// is mapped ends in SIGBUS, as with every program that maps its input.
+// is mapped, or whose disk fails, ends in SIGBUS: see MappedFileAt.
 class MappedFile {
  public:
-  // Fails with kMissing when there is no such regular file.
+  // Fails with kMissing when there is no such regular file; doesn't wait for
+  // the other end of a FIFO.
   explicit MappedFile(const std::filesystem::path& path);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&&) = delete;
   ~MappedFile();
 
-  std::span<const std::byte> bytes() const { return {data_, size_}; }
-  const std::filesystem::path& path() const { return path_; }
+  std::span<const std::byte> bytes() const { return {map_->data, map_->size}; }
+  const std::filesystem::path& path() const { return map_->path; }
 
   // Drops the pages of `range` (a part of bytes()), and what was mapped around
   // them, from this process; they are read again when touched.
   void Evict(std::span<const std::byte> range) const;
 
+  struct Map {
+    std::filesystem::path path;
+    const std::byte* data = nullptr;
+    size_t size = 0;
+  };
+
  private:
-  std::filesystem::path path_;
-  const std::byte* data_ = nullptr;
-  size_t size_ = 0;
+  std::unique_ptr<const Map> map_;
 };
 
-// A small file's contents; kCorruptFile above `max_bytes`, kMissing for LFS.
+// The name of the mapped file that has this address, or null. For a handler of
+// SIGBUS: takes no lock and no memory. Of thousands of files at once it knows
+// the first.
+const char* MappedFileAt(const void* address);
+
+// The contents of a small file of a model; fails with kCorruptFile above
+// `max_bytes`, with kMissing for a pointer of Git LFS, and as MappedFile.
 std::string ReadSmallFile(const std::filesystem::path& path,
                           uint64_t max_bytes = 256u << 20);
+
+// What the user gives to be read once, from a file or a pipe (/dev/stdin,
+// <(zcat f.gz)): waits for its end. Fails with kUserInput above `max_bytes`,
+// and with kMissing.
+std::string ReadInput(const std::filesystem::path& path,
+                      uint64_t max_bytes = 256u << 20);
 
 // How files end that AtomicFile writes; nobody else's do.
 inline constexpr std::string_view kTemporaryEnding = ".mobe-tmp";

@@ -2,13 +2,15 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <fstream>
 #include <iterator>
+#include <thread>
 
-#include "base/error.h"
+#include "base/testing.h"
 
 namespace mobe {
 namespace {
@@ -128,6 +130,51 @@ TEST_F(FileTest, EvictKeepsContents) {
   file.Evict(file.bytes());
   file.Evict(file.bytes().subspan(5, 10));
   EXPECT_EQ(static_cast<char>(file.bytes()[70'000]), 'y');
+}
+
+// Nobody writes to it: who waited would wait for ever.
+TEST(MappedFileTest, WaitsForNoFifo) {
+  const TempFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "fifo").c_str(), 0600), 0);
+  ExpectError(ErrorKind::kMissing, "fifo: not a regular file",
+              [&] { MappedFile(folder / "fifo"); });
+  ExpectError(ErrorKind::kMissing, "/dev/null: not a regular file",
+              [] { MappedFile("/dev/null"); });
+  ExpectError(ErrorKind::kMissing, "not a regular file",
+              [&] { MappedFile(folder.path()); });
+}
+
+TEST(MappedFileTest, IsFoundByAddress) {
+  const TempFolder folder;
+  WriteText(folder / "a", "12345");
+  WriteText(folder / "b", "12345");
+  const MappedFile a(folder / "a");
+  {
+    MappedFile moved{folder / "b"};
+    const MappedFile b = std::move(moved);
+    EXPECT_EQ(MappedFileAt(a.bytes().data() + 4), (folder / "a").string());
+    EXPECT_EQ(MappedFileAt(b.bytes().data()), (folder / "b").string());
+  }
+  EXPECT_EQ(MappedFileAt(&folder), nullptr);
+  EXPECT_EQ(MappedFileAt(nullptr), nullptr);
+}
+
+TEST(ReadInputTest, ReadsFilesAndPipesToTheirEnd) {
+  const TempFolder folder;
+  const std::string text(200'000, 'x');
+  WriteText(folder / "file", text);
+  EXPECT_EQ(ReadInput(folder / "file"), text);
+  EXPECT_EQ(ReadInput("/dev/null"), "");
+  ASSERT_EQ(::mkfifo((folder / "fifo").c_str(), 0600), 0);
+  std::thread writer([&] { WriteText(folder / "fifo", text); });
+  EXPECT_EQ(ReadInput(folder / "fifo"), text);
+  writer.join();
+  ExpectError(ErrorKind::kUserInput, "/dev/zero: more than 1.00 kB",
+              [] { ReadInput("/dev/zero", 1000); });
+  ExpectError(ErrorKind::kMissing, "cannot open",
+              [&] { ReadInput(folder / "none"); });
+  ExpectError(ErrorKind::kUserInput, "cannot read",
+              [&] { ReadInput(folder.path()); });
 }
 
 }  // namespace

@@ -2,7 +2,8 @@
 // which makes a busy machine tens of times slower, and can be told not to only
 // by an environment variable read before main. Here a waiting thread spins for
 // some microseconds, the length of the serial parts of a decoding step, then
-// sleeps.
+// sleeps; it sleeps at once when there are more threads than can run, since it
+// would spin in the place of the one that it waits for.
 #include "base/parallel.h"
 
 #include <omp.h>
@@ -12,8 +13,12 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
+
+#include "base/limits.h"
 
 namespace mobe {
 namespace {
@@ -21,10 +26,12 @@ namespace {
 thread_local int t_index = 0;
 thread_local bool t_inside = false;
 
-// Waits until `value` is no longer `old`.
-void WaitWhile(const std::atomic<int>& value, int old) {
-  constexpr int kSpins = 2000;
-  for (int i = 0; i < kSpins; ++i) {
+// Unsigned: rounds overflow after 2^32 loops.
+using Count = uint32_t;
+
+// Waits until `value` is no longer `old`, `spins` times before it sleeps.
+void WaitWhile(const std::atomic<Count>& value, Count old, int spins) {
+  for (int i = 0; i < spins; ++i) {
     if (value.load(std::memory_order_acquire) != old) return;
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -72,35 +79,53 @@ class Loop {
 
 class Pool {
  public:
-  // The calling thread of Run is one of the threads.
-  explicit Pool(int threads) {
-    for (int t = 1; t < threads; ++t) {
-      workers_.emplace_back([this, t] { Work(t); });
+  // The calling thread of Run is one of the threads. They are fewer when the
+  // system starts no more: results are the same.
+  Pool(int wanted, const Limits& limits) : wanted_(wanted) {
+    const int threads = wanted > 0 ? wanted : DefaultThreads(limits);
+    spins_ = threads <= limits.cpus ? 2000 : 0;
+    workers_.reserve(static_cast<size_t>(threads - 1));
+    try {
+      for (int t = 1; t < threads; ++t) {
+        MapWithoutCounting(kStackBytes);
+        workers_.emplace_back([this, t] { Work(t); });
+      }
+    } catch (const std::system_error&) {
+    } catch (const std::bad_alloc&) {
     }
   }
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
   ~Pool() {
-    loop_ = nullptr;
+    ending_.store(true, std::memory_order_relaxed);
     Start();
     for (std::thread& worker : workers_) worker.join();
   }
 
+  int wanted() const { return wanted_; }
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
+  // Waits for the workers that have come, not for those that sleep yet: where
+  // there are more threads than processors, the caller may have done all before
+  // the last is woken.
   void Run(Loop* loop) {
     const std::lock_guard<std::mutex> lock(mutex_);
     loop_ = loop;
-    busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    gate_.store(0, std::memory_order_release);
     Start();
     loop->Run(0);
-    for (int busy = busy_.load(std::memory_order_acquire); busy != 0;
-         busy = busy_.load(std::memory_order_acquire)) {
-      WaitWhile(busy_, busy);
+    Count inside = gate_.fetch_or(kClosed, std::memory_order_acq_rel) | kClosed;
+    for (; inside != kClosed; inside = gate_.load(std::memory_order_acquire)) {
+      WaitWhile(gate_, inside, spins_);
     }
   }
 
  private:
+  // Just below the overflow, so that every run goes over it.
+  static constexpr Count kFirstRound = UINT32_MAX - 100;
+  static constexpr Count kClosed = Count{1} << 31;
+  static constexpr int64_t kStackBytes = int64_t{8} << 20;  // glibc's, usually
+
   void Start() {
     round_.fetch_add(1, std::memory_order_release);
     round_.notify_all();
@@ -108,20 +133,36 @@ class Pool {
 
   void Work(int thread) {
     omp_set_num_threads(1);  // see MakePool; the setting is the thread's own
-    for (int round = 0;;) {
-      WaitWhile(round_, round);
-      ++round;
-      if (loop_ == nullptr) return;
+    for (Count round = kFirstRound;;) {
+      WaitWhile(round_, round, spins_);
+      round = round_.load(std::memory_order_acquire);
+      if (ending_.load(std::memory_order_relaxed)) return;
+      if (!Enter()) continue;
       loop_->Run(thread);
-      busy_.fetch_sub(1, std::memory_order_acq_rel);
-      busy_.notify_one();
+      gate_.fetch_sub(1, std::memory_order_acq_rel);
+      gate_.notify_one();
     }
   }
 
-  std::mutex mutex_;           // one loop at a time
-  Loop* loop_ = nullptr;       // written before round_ is raised
-  std::atomic<int> round_{0};  // loops begun
-  std::atomic<int> busy_{0};   // workers that have not finished this one
+  bool Enter() {
+    Count inside = gate_.load(std::memory_order_relaxed);
+    while ((inside & kClosed) == 0) {
+      if (gate_.compare_exchange_weak(inside, inside + 1,
+                                      std::memory_order_acquire,
+                                      std::memory_order_relaxed)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  const int wanted_;
+  int spins_ = 0;
+  std::mutex mutex_;                       // one loop at a time
+  Loop* loop_ = nullptr;                   // written before the gate is opened
+  std::atomic<Count> round_{kFirstRound};  // loops begun
+  std::atomic<Count> gate_{kClosed};  // workers in the loop, or kClosed too
+  std::atomic<bool> ending_{false};
   std::vector<std::thread> workers_;
 };
 
@@ -129,17 +170,23 @@ class Pool {
 // its sums never depends on the machine.
 std::unique_ptr<Pool> MakePool(int threads) {
   omp_set_num_threads(1);
-  return std::make_unique<Pool>(threads > 0 ? threads : omp_get_num_procs());
+  const Limits limits = ReadLimits();
+  return std::make_unique<Pool>(threads, limits);
 }
 
-std::unique_ptr<Pool>& ThePool() {
-  static std::unique_ptr<Pool> pool = MakePool(0);
+std::unique_ptr<Pool>& ThePool(int threads_at_first = 0) {
+  static std::unique_ptr<Pool> pool = MakePool(threads_at_first);
   return pool;
 }
 
 }  // namespace
 
-void SetThreads(int threads) { ThePool() = MakePool(threads); }
+void SetThreads(int threads) {
+  std::unique_ptr<Pool>& pool = ThePool(threads);
+  if (pool->wanted() == threads) return;
+  pool.reset();  // first: both together may be more than the system starts
+  pool = MakePool(threads);
+}
 
 int Threads() { return ThePool()->threads(); }
 
@@ -155,8 +202,8 @@ void ParallelFor(int64_t count, const std::function<void(int64_t)>& body) {
 
 void ParallelRanges(int64_t count, int64_t grain,
                     const std::function<void(int64_t, int64_t)>& body) {
-  ParallelFor((count + grain - 1) / grain, [&](int64_t i) {
-    body(i * grain, std::min(count, (i + 1) * grain));
+  ParallelFor(count / grain + (count % grain != 0 ? 1 : 0), [&](int64_t i) {
+    body(i * grain, i * grain + std::min(grain, count - i * grain));
   });
 }
 

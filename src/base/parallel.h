@@ -6,7 +6,8 @@
 
 namespace mobe {
 
-// Threads that ParallelFor uses; 0 means one for each core. Set once, at start.
+// Threads that ParallelFor uses; 0 means DefaultThreads of base/limits.h. They
+// are fewer when the system starts no more. Set once, at start.
 void SetThreads(int threads);
 int Threads();
 

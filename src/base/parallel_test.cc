@@ -49,5 +49,27 @@ TEST(ParallelTest, RangesCoverAndDependOnGrainAlone) {
   ParallelRanges(0, 10, [&](int64_t, int64_t) { FAIL(); });
 }
 
+// The pool's count of loops overflows on the way.
+TEST(ParallelTest, ManyLoopsOnMoreThreadsThanCanRun) {
+  const int before = Threads();
+  SetThreads(7);
+  std::atomic<int64_t> sum = 0;
+  for (int loop = 0; loop < 300; ++loop) {
+    ParallelFor(5, [&](int64_t i) { sum += i; });
+  }
+  EXPECT_EQ(sum, 300 * 10);
+  SetThreads(before);
+}
+
+TEST(ParallelTest, CountsBeyond32Bits) {
+  constexpr int64_t kCount = (int64_t{1} << 40) + 1;
+  std::atomic<int64_t> covered = 0;
+  ParallelRanges(kCount, int64_t{1} << 39,
+                 [&](int64_t begin, int64_t end) { covered += end - begin; });
+  EXPECT_EQ(covered, kCount);
+  ParallelRanges(INT64_MAX, INT64_MAX - 1,
+                 [&](int64_t begin, int64_t end) { EXPECT_LT(begin, end); });
+}
+
 }  // namespace
 }  // namespace mobe

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <new>
 #include <system_error>
 #include <utility>
 
@@ -17,7 +18,10 @@ struct Temporary {
   Temporary& operator=(const Temporary&) = delete;
   ~Temporary() {
     std::error_code ignored;
-    if (!path.empty()) std::filesystem::remove_all(path, ignored);
+    try {
+      if (!path.empty()) std::filesystem::remove_all(path, ignored);
+    } catch (const std::bad_alloc&) {  // then it stays
+    }
   }
 };
 

@@ -78,7 +78,7 @@ int64_t ContextOf(const Model& model, const ChatArguments& options) {
 
 // Reads a list of messages, or an object with "messages" and perhaps "tools".
 OrderedJson ReadMessages(const std::string& file, ChatOptions* chat) {
-  OrderedJson json = ParseOrderedJson(ReadSmallFile(file), file);
+  OrderedJson json = ParseOrderedJson(ReadInput(file), file);
   if (json.is_array()) return json;
   if (!json.is_object() || !json.contains("messages")) {
     Fail(ErrorKind::kUserInput,

@@ -23,8 +23,9 @@ void AddCommonOptions(CLI::App* command, CommonOptions* common,
   command->add_flag("--quiet", common->quiet, "no progress on stderr");
   ExpectWhole(
       command->add_option("--threads", common->threads,
-                          "threads to use (default: one for each core)"),
-      1, 4096);
+                          "threads to use (default: one for each core that "
+                          "this process may use)"),
+      1, 512);
   ExpectValues(command);
 }
 

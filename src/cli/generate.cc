@@ -35,7 +35,7 @@ void Run(const GenerateArguments& options, const CommonOptions& common) {
   const Tokenizer tokenizer = Tokenizer::Load(options.model);
   const std::string prompt = options.prompt_file.empty()
                                  ? options.prompt
-                                 : ReadSmallFile(options.prompt_file);
+                                 : ReadInput(options.prompt_file);
   std::vector<int32_t> ids = tokenizer.affixes().before;
   std::ranges::copy(tokenizer.Encode(prompt), std::back_inserter(ids));
   std::string text;

@@ -4,15 +4,19 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
-#include <filesystem>
 #include <new>
+#include <stdexcept>
 #include <string>
+#include <system_error>
 
 #include "base/error.h"
+#include "base/json.h"
+#include "base/limits.h"
 #include "base/parallel.h"
 #include "base/stop.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/process.h"
 #include "cli/stop_signals.h"
 #include "kernels/kernels.h"
 
@@ -31,8 +35,7 @@ std::string VersionText() {
 
 int Run(int argc, char** argv) {
   TakeSignalsAside();
-  // Then a file above `ulimit -f` is an error of its write, as a full disk is.
-  std::signal(SIGXFSZ, SIG_IGN);
+  FailRatherThanBeKilled();
   CLI::App app(
       "MoBE, Mixture-of-Basis-Experts (arXiv 2508.05257): makes large MoE "
       "language models smaller and runs them.",
@@ -52,43 +55,48 @@ int Run(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
     const auto chosen = app.get_subcommands();
-    fmt::print(stderr, "mobe: {} (see mobe {}--help)\n", e.what(),
-               chosen.empty() ? "" : chosen.front()->get_name() + " ");
+    const std::string command =
+        chosen.empty() ? "" : chosen.front()->get_name() + " ";
+    PrintError({e.what(), " (see mobe ", command, "--help)"});
     return 2;
-  } catch (const Failed&) {
-    return 1;
-  } catch (const Stopped& e) {
-    fmt::print(stderr, "mobe: {}\n", e.what());
-    return 128 + StopSignal();  // as a shell says of who died of a signal
-  } catch (const Error& e) {
-    fmt::print(stderr, "mobe: {}: {}\n", ErrorKindName(e.kind()), e.what());
-    return 1;
-  } catch (const std::filesystem::filesystem_error& e) {
-    fmt::print(stderr, "mobe: {}: {}\n", e.path1().string(),
-               e.code().message());
-    return 1;
-  } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "mobe: out of memory\n");
-    return 1;
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "mobe: internal error: {}\n", e.what());
-    return 1;
-  }
-  // Also of what was printed before: the error stays with the stream.
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    fmt::print(stderr, "mobe: cannot write to the standard output\n");
-    return 1;
   }
   return 0;
+}
+
+// The exit code; what failed is printed.
+int RunAndTell(int argc, char** argv) {
+  try {
+    const int code = Run(argc, argv);
+    // Also of what was printed before: the error stays with the stream.
+    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+    PrintError({"cannot write to the standard output"});
+  } catch (const Failed&) {
+  } catch (const Stopped& e) {
+    PrintError({e.what()});
+    return 128 + StopSignal();  // as a shell says of who died of a signal
+  } catch (const Error& e) {
+    PrintError({ErrorKindName(e.kind()), ": ", e.what()});
+  } catch (const std::bad_alloc&) {
+    PrintError({"out of memory"});
+  } catch (const std::length_error&) {  // of a container
+    PrintError({"out of memory: more than can be addressed"});
+  } catch (const Json::exception& e) {
+    PrintError({"corrupt file: unexpected JSON: ", e.what()});
+  } catch (const std::system_error& e) {  // filesystem_error is one, too
+    PrintError({e.what()});
+  } catch (const std::exception& e) {
+    PrintError({"internal error: ", e.what()});
+  }
+  return 1;
 }
 
 }  // namespace
 }  // namespace mobe
 
 int main(int argc, char** argv) {
-  try {
-    return mobe::Run(argc, argv);
-  } catch (...) {  // printing an error failed
-    return 1;
-  }
+  mobe::OpenStandardDescriptors();
+  mobe::NameFaults();
+  // Then a file above `ulimit -f` is an error of its write, as a full disk is.
+  std::signal(SIGXFSZ, SIG_IGN);
+  return mobe::RunAndTell(argc, argv);
 }

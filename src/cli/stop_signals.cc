@@ -9,9 +9,9 @@
 #include <csignal>
 #include <cstdint>
 #include <cstring>
-#include <thread>
 
 #include "base/error.h"
+#include "base/thread.h"
 
 namespace mobe {
 namespace {
@@ -53,14 +53,14 @@ void Handle(int signal, void (*handler)(int)) {
 
 }  // namespace
 
-// Not sigwait in that thread: OpenBLAS starts threads of its own before main,
-// which block nothing and never do more than wait, so signals may go to them.
+// Not sigwait in that thread: a library may have started threads before main,
+// which block nothing, so signals may go to them.
 void TakeSignalsAside() {
   static sigset_t signals;
   ::sigemptyset(&signals);
   for (const int signal : kSignals) ::sigaddset(&signals, signal);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // threads inherit it
-  std::thread([] {
+  StartThread([] {
     ::pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
     for (;;) ::pause();
   }).detach();

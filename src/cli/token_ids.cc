@@ -131,7 +131,7 @@ TokenIds FromText(std::string_view text, const std::string& source) {
 
 TokenIds Read(const std::filesystem::path& path) {
   if (path.extension() == ".safetensors") return FromTensor(path);
-  const std::string text = ReadSmallFile(path);
+  const std::string text = ReadInput(path);
   const size_t first = text.find_first_not_of(" \t\r\n");
   return first != std::string::npos && text[first] == '['
              ? FromJson(text, path.string())

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "compress/finish.h"
 #include "compress/write_plain.h"
+#include "kernels/blas.h"
 #include "mobe/moments_file.h"
 #include "mobe/tensors.h"
 
@@ -56,6 +57,7 @@ CompressReport CompressByBaseline(const OpenedModel& model,
                                   const Baseline& baseline, const fs::path& out,
                                   const ProgressFn& progress) {
   SizeBaseline(model, plan, baseline);  // fails before anything is written
+  PrepareBlas();                        // so does this
   const BaselineShape shape = ShapeOf(model, plan);
   const FactorJob* done = nullptr;  // the job whose matrices are in `product`
   Buffer<float> product;

@@ -342,6 +342,7 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
   for (const std::string& warning : CheckSideFiles(plan.side_files)) {
     progress(Warning(warning));
   }
+  CheckFitMemory(plan);
   if (!IsFinished(out)) CheckDiskSpace(out, DiskBytes(plan, workers));
   const std::vector<bool> wanted = WantedJobs(plan);
   const auto tensors = TensorsToRead(model, plan, wanted);
@@ -463,6 +464,7 @@ CompressReport Compress(const OpenedModel& model, const CompressPlan& plan,
 
 void HelpCompress(const OpenedModel& model, const CompressPlan& plan,
                   const fs::path& out, Ranks* ranks) {
+  CheckFitMemory(plan);
   WorkForRank0(
       ranks, TermsOf(model, plan), [&](size_t i, int64_t passes) -> Json {
         const FactorJob& job = plan.jobs.at(i);

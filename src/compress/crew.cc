@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "base/thread.h"
 
 namespace mobe {
 
@@ -17,7 +18,7 @@ Crew::Crew(JobQueue queue, int64_t passes, Ranks* ranks, Json terms,
       ranks_(ranks),
       terms_(std::move(terms)),
       done_(std::move(done)) {
-  if (ranks_ != nullptr) thread_ = std::thread([this] { Serve(); });
+  if (ranks_ != nullptr) thread_ = StartThread([this] { Serve(); });
 }
 
 Crew::~Crew() {
@@ -58,13 +59,18 @@ void Crew::Check() {
 }
 
 void Crew::Serve() {
-  for (;;) {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      if (closing_) return;
+  try {
+    for (;;) {
+      {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (closing_) return;
+      }
+      const std::optional<Message> message = ranks_->Receive(0.05);
+      if (message) Handle(*message);
     }
-    const std::optional<Message> message = ranks_->Receive(0.05);
-    if (message) Handle(*message);
+  } catch (...) {  // no memory for a message
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!failure_) failure_ = std::current_exception();
   }
 }
 

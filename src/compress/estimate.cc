@@ -5,12 +5,14 @@
 #include "base/disk.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/limits.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "compress/job.h"
 #include "compress/journal.h"
 #include "compress/shards.h"
 #include "fit/diagonal.h"
+#include "kernels/blas.h"
 #include "mobe/tensors.h"
 
 namespace mobe {
@@ -157,9 +159,15 @@ int64_t DiskBytes(const CompressPlan& plan, int64_t workers) {
   return bytes + plan.side_files.bytes() + text + kSlack;
 }
 
+void CheckFitMemory(const CompressPlan& plan) {
+  CheckMemory(plan.fit_bytes, "the fit");
+  PrepareBlas();
+}
+
 JobEstimate EstimateCompression(const OpenedModel& model,
                                 const CompressPlan& plan, const fs::path& out,
                                 int64_t workers) {
+  CheckFitMemory(plan);
   JobEstimate estimate;
   estimate.disk_bytes = DiskBytes(plan, workers);
   estimate.free_bytes = FreeDiskBytes(out);

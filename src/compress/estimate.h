@@ -57,6 +57,10 @@ JobEstimate EstimateCompression(const OpenedModel& model,
 // wait for theirs.
 int64_t DiskBytes(const CompressPlan& plan, int64_t workers);
 
+// Fails with kOutOfMemory when the fit does not fit into the memory that this
+// process may use.
+void CheckFitMemory(const CompressPlan& plan);
+
 // The jobs of the plan that its share has.
 std::vector<bool> WantedJobs(const CompressPlan& plan);
 

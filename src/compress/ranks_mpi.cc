@@ -15,7 +15,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/limits.h"
 #include "base/progress.h"
+#include "base/thread.h"
 #include "compress/ranks.h"
 
 namespace mobe {
@@ -39,7 +41,7 @@ bool StartedByLauncher() {
       kNames, [](const char* name) { return std::getenv(name) != nullptr; });
 }
 
-// Cores that this process may run on, over the processes that may do so, too.
+// Cores that this process may use, over the processes that may do so, too.
 int CoresForEach() {
   MPI_Comm machine = MPI_COMM_NULL;
   MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL,
@@ -58,7 +60,8 @@ int CoresForEach() {
     CPU_AND(&both, &mask, &mine);
     return CPU_COUNT(&both) > 0;
   });
-  return std::max(1, CPU_COUNT(&mine) / std::max(1, static_cast<int>(sharing)));
+  return std::max(
+      1, DefaultThreads(ReadLimits()) / std::max(1, static_cast<int>(sharing)));
 }
 
 struct Outgoing {
@@ -228,7 +231,7 @@ std::unique_ptr<Ranks> Ranks::Join() {
 }
 
 Ranks::Ranks(std::unique_ptr<State> state) : state_(std::move(state)) {
-  state_->thread = std::thread([s = state_.get()] { s->Run(); });
+  state_->thread = StartThread([s = state_.get()] { s->Run(); });
 }
 
 Ranks::~Ranks() {

@@ -1,13 +1,11 @@
 #include "eval/gram.h"
 
-#include <cblas.h>
-#include <lapacke.h>
-
 #include <algorithm>
 #include <ranges>
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "kernels/blas.h"
 
 namespace mobe {
 
@@ -16,7 +14,7 @@ Gram::Gram(int64_t size) : size_(size), upper_(size * size) {
 }
 
 void Gram::Add(const float* rows, int64_t count) {
-  openblas_set_num_threads(1);  // blocks run in parallel instead
+  PrepareBlas();
   constexpr int64_t kBlock = 128;
   ParallelRanges(size_, kBlock, [&](int64_t begin, int64_t end) {
     // The block's rows of the upper triangle.
@@ -30,11 +28,12 @@ void Gram::Add(const float* rows, int64_t count) {
 }
 
 Energy Gram::SingularValueEnergy() {
-  openblas_set_num_threads(1);  // as everywhere (base/parallel.h)
+  PrepareBlas();
   std::vector<float> values(size_);
   const int info =
       LAPACKE_ssyevd(LAPACK_ROW_MAJOR, 'N', 'U', static_cast<int>(size_),
                      upper_.data(), static_cast<int>(size_), values.data());
+  CheckLapackMemory(info);
   if (info != 0) {
     Fail(ErrorKind::kInternal, "the eigenvalues of a Gram matrix failed ({})",
          info);

@@ -11,7 +11,7 @@ namespace mobe {
 EvalText ReadEvalText(const std::filesystem::path& model_folder,
                       const std::filesystem::path& file, int64_t max_tokens) {
   const Tokenizer tokenizer = Tokenizer::Load(model_folder);
-  EvalText text{file.string(), tokenizer.Encode(ReadSmallFile(file)), {}};
+  EvalText text{file.string(), tokenizer.Encode(ReadInput(file)), {}};
   const std::vector<int32_t>& before = tokenizer.affixes().before;
   if (!before.empty()) text.bos = before.front();
   const auto limit = static_cast<size_t>(max_tokens);

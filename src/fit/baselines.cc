@@ -1,8 +1,5 @@
 #include "fit/baselines.h"
 
-#include <cblas.h>
-#include <lapacke.h>
-
 #include <algorithm>
 #include <vector>
 
@@ -10,6 +7,7 @@
 #include "base/parallel.h"
 #include "base/visible.h"
 #include "fit/weighted_solve.h"
+#include "kernels/blas.h"
 #include "kernels/gemm.h"
 
 namespace mobe {
@@ -48,6 +46,7 @@ void LeadingVectors(const FitTarget& target, int64_t expert, const float* m,
   const int info =
       LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'U', static_cast<int>(rows),
                      gram.data(), static_cast<int>(rows), values.data());
+  CheckLapackMemory(info);
   if (info != 0) {
     Fail(ErrorKind::kInternal, "the SVD of expert {} failed ({})", expert,
          info);
@@ -64,7 +63,7 @@ void LeadingVectors(const FitTarget& target, int64_t expert, const float* m,
 // base. An empty base is zero.
 Buffer<float> FitDeltas(const FitTarget& target, const Buffer<float>& base,
                         int64_t rank, DType stored) {
-  openblas_set_num_threads(1);  // experts run in parallel instead
+  PrepareBlas();
   const int64_t rows = target.rows;
   const int64_t cols = target.cols;
   const int64_t size = target.matrix_size();

@@ -1,7 +1,5 @@
 #include "fit/metric.h"
 
-#include <cblas.h>
-
 #include <algorithm>
 #include <numeric>
 #include <type_traits>
@@ -9,6 +7,7 @@
 #include "base/parallel.h"
 #include "fit/cholesky.h"
 #include "fit/diagonal.h"
+#include "kernels/blas.h"
 #include "kernels/kernels.h"
 
 namespace mobe::internal {

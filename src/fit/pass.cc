@@ -1,8 +1,5 @@
 #include "fit/pass.h"
 
-#include <cblas.h>
-#include <lapacke.h>
-
 #include <algorithm>
 #include <numeric>
 
@@ -11,6 +8,7 @@
 #include "fit/cholesky.h"
 #include "fit/diagonal.h"
 #include "fit/product.h"
+#include "kernels/blas.h"
 #include "kernels/kernels.h"
 
 namespace mobe::internal {
@@ -66,7 +64,7 @@ FitPass::FitPass(const FitTarget& target, const FitOptions& options)
       losses_(target.experts),
       mix_(chunk_ * basis_size_),
       scratch_(Threads()) {
-  openblas_set_num_threads(1);  // experts run in parallel instead
+  PrepareBlas();
   for (Scratch& s : scratch_) {
     s.active.Resize(basis_size_);
     s.gram.Resize(rank_ * rank_);

@@ -1,11 +1,10 @@
 #include "fit/project.h"
 
-#include <lapacke.h>
-
 #include <algorithm>
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "kernels/blas.h"
 #include "kernels/gemm.h"
 
 namespace mobe::internal {
@@ -34,6 +33,7 @@ void Orthonormalize(int64_t rows, int64_t cols, float* matrix) {
     info = LAPACKE_sorgqr(LAPACK_COL_MAJOR, height, width, width, matrix,
                           height, tau.data());
   }
+  CheckLapackMemory(info);
   if (info != 0) {
     Fail(ErrorKind::kInternal, "the QR decomposition of a basis failed ({})",
          info);

@@ -1,6 +1,4 @@
 // The published start: grouped SVDs.
-#include <cblas.h>
-#include <lapacke.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +7,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "fit/fit.h"
+#include "kernels/blas.h"
 
 namespace mobe::internal {
 namespace {
@@ -31,7 +30,7 @@ void FixSign(float* v, int64_t v_size, float* u, int64_t u_size,
 
 SvdStart GroupedSvd(const float* weights, int64_t experts, int64_t rows,
                     int64_t cols, int64_t num_bases, int64_t rank) {
-  openblas_set_num_threads(1);  // groups run in parallel instead
+  PrepareBlas();
   SvdStart start;
   start.bases.Resize(num_bases * rank * cols);
   start.group.resize(experts);
@@ -53,6 +52,7 @@ SvdStart GroupedSvd(const float* weights, int64_t experts, int64_t rows,
         LAPACK_COL_MAJOR, 'S', static_cast<int>(cols), static_cast<int>(height),
         w.data(), static_cast<int>(cols), s.data(), v.data(),
         static_cast<int>(cols), u.data(), static_cast<int>(kept));
+    CheckLapackMemory(info);
     if (info != 0) {
       Fail(ErrorKind::kInternal, "the SVD of expert group {} failed ({})", g,
            info);

@@ -2,8 +2,6 @@
 // sense of the bases and of each expert's mix. The fast solver does so on its
 // way (project.h), so that nothing but rounding is left for the end; the
 // reference one knows of neither, and is cut once.
-#include <cblas.h>
-#include <lapacke.h>
 
 #include <algorithm>
 #include <cmath>
@@ -14,6 +12,7 @@
 #include "base/parallel.h"
 #include "fit/diagonal.h"
 #include "fit/fit.h"
+#include "kernels/blas.h"
 #include "kernels/gemm.h"
 
 namespace mobe {
@@ -27,6 +26,7 @@ void SolveSymmetric(int64_t size, float* gram, int64_t count, float* b) {
   const int info =
       LAPACKE_sposv_work(LAPACK_COL_MAJOR, 'L', order, static_cast<int>(count),
                          gram, order, b, order);
+  CheckLapackMemory(info);
   if (info != 0) {
     Fail(ErrorKind::kInternal,
          "normal equations of the fit can't be solved ({}); try another --seed",
@@ -112,6 +112,7 @@ void SplitBasis(const float* basis, int64_t rank, int64_t cols, int64_t kept,
       LAPACK_COL_MAJOR, 'S', static_cast<int>(cols), static_cast<int>(rank),
       b.data(), static_cast<int>(cols), s.data(), v.data(),
       static_cast<int>(cols), u.data(), static_cast<int>(rank));
+  CheckLapackMemory(info);
   if (info != 0) {
     Fail(ErrorKind::kInternal, "the SVD of a basis failed ({})", info);
   }
@@ -144,7 +145,7 @@ void SparsifyAlpha(int64_t experts, int64_t cols, int64_t kept,
 }
 
 void SolveA(const FitTarget& target, Factors* factors) {
-  openblas_set_num_threads(1);  // experts run in parallel instead
+  PrepareBlas();
   const int64_t rank = factors->rank;
   const int64_t cols = target.cols;
   factors->a.Resize(target.experts * target.rows * rank);
@@ -185,7 +186,7 @@ bool ApplyVariants(const FitTarget& target, const FitOptions& options,
   const bool sparse =
       options.max_alphas != 0 && options.max_alphas < options.num_bases;
   if (options.basis_rank == 0 && !sparse) return false;
-  openblas_set_num_threads(1);  // bases and experts run in parallel instead
+  PrepareBlas();
   if (options.basis_rank != 0) {
     TruncateBases(target.cols, options.basis_rank, factors);
   }

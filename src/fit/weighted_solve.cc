@@ -1,14 +1,12 @@
 #include "fit/weighted_solve.h"
 
-#include <cblas.h>
-#include <lapacke.h>
-
 #include <algorithm>
 #include <vector>
 
 #include "base/error.h"
 #include "base/parallel.h"
 #include "fit/diagonal.h"
+#include "kernels/blas.h"
 #include "kernels/gemm.h"
 
 namespace mobe {
@@ -100,6 +98,7 @@ void SolveExpert(const FitTarget& target, int64_t expert, Factors* factors,
                                  static_cast<int>(rows), s->gram64.data(),
                                  static_cast<int>(rank), s->cross64.data(),
                                  static_cast<int>(rank));
+  CheckLapackMemory(info);
   if (info != 0) {
     Fail(ErrorKind::kInternal,
          "the weighted normal equations of expert {} can't be solved ({}); try "
@@ -134,7 +133,7 @@ void ExpertMoment(const FitTarget& target, int64_t expert, Buffer<float>* s) {
 }
 
 void SolveWeightedA(const FitTarget& target, Factors* factors) {
-  openblas_set_num_threads(1);  // experts run in parallel instead
+  PrepareBlas();
   factors->a.Resize(target.experts * target.rows * factors->rank);
   std::vector<Scratch> scratch(static_cast<size_t>(Threads()));
   ParallelFor(target.experts, [&](int64_t e) {

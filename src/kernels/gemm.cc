@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <map>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <utility>
@@ -19,11 +20,22 @@ namespace {
 // mat_vec does without oneDNN's repacking.
 constexpr int64_t kMatVecTokens = 8;
 
+// A runtime error is that of code which found no memory to be generated in.
 [[noreturn]] void FailDnnl(const char* what, int status) {
-  Fail(status == dnnl_out_of_memory ? ErrorKind::kOutOfMemory
-                                    : ErrorKind::kInternal,
-       "oneDNN {} failed with status {}", what, status);
+  if (status == dnnl_out_of_memory || status == dnnl_runtime_error) {
+    Fail(ErrorKind::kOutOfMemory, "oneDNN has no memory for {}", what);
+  }
+  Fail(ErrorKind::kInternal, "oneDNN {} failed with status {}", what, status);
 }
+
+thread_local volatile std::sig_atomic_t t_inside = 0;
+
+struct Inside {
+  Inside() { t_inside = 1; }
+  Inside(const Inside&) = delete;
+  Inside& operator=(const Inside&) = delete;
+  ~Inside() { t_inside = 0; }
+};
 
 const dnnl::engine& Engine() {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
@@ -35,6 +47,7 @@ void ScaledGemm(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
                 float alpha, const float* a, int64_t lda, const float* b,
                 int64_t ldb, float beta, float* c, int64_t ldc) {
   if (m == 0 || n == 0) return;
+  const Inside inside;
   const auto status = dnnl_sgemm(trans_a == Trans::kYes ? 'T' : 'N',
                                  trans_b == Trans::kYes ? 'T' : 'N', m, n, k,
                                  alpha, a, lda, b, ldb, beta, c, ldc);
@@ -186,6 +199,8 @@ void MultiplyOutputs(const LinearJob& job, const BFloat16* rounded,
 
 }  // namespace
 
+bool IsInsideProduct() { return t_inside != 0; }
+
 int GemmInstructions() {
   return static_cast<int>(dnnl::get_effective_cpu_isa());
 }
@@ -206,6 +221,7 @@ void GemmBFloat16(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
                   const BFloat16* a, int64_t lda, const BFloat16* b,
                   int64_t ldb, float* c, int64_t ldc) {
   if (m == 0 || n == 0) return;
+  const Inside inside;
   thread_local MatMulCache cache;
   thread_local dnnl::stream stream(Engine());
   try {

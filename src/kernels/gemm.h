@@ -23,6 +23,11 @@ enum class Precision { kFloat32, kBFloat16 };
 // another one may round otherwise.
 int GemmInstructions();
 
+// Whether the running thread is in oneDNN. It generates code when a kind of
+// product is first run and writes it to address 0 when it got no memory for it
+// (2.6 does, and 3): so a program that handles SIGSEGV knows what that means.
+bool IsInsideProduct();
+
 enum class Trans { kNo, kYes };
 
 // c = op(a) op(b) + beta c, row-major, with op(a) [m, k], op(b) [k, n], c

@@ -1,13 +1,10 @@
 #include "model/build_experts.h"
 
-#include <unistd.h>
-
-#include <fstream>
-#include <limits>
 #include <span>
 #include <string>
 #include <utility>
 
+#include "base/limits.h"
 #include "base/parallel.h"
 #include "base/progress.h"
 #include "kernels/expand.h"
@@ -36,15 +33,16 @@ std::optional<uint64_t> BuiltBytes(const Weights& weights, DType dtype) {
 }
 
 bool WantsBuilt(ExpertMode mode, std::optional<uint64_t> bytes) {
-  const uint64_t available = AvailableMemory();
   if (mode == ExpertMode::kFused) return false;
+  const MemoryBound bound = ReadLimits().Memory();
+  const auto available = static_cast<uint64_t>(bound.bytes);
   if (mode == ExpertMode::kAuto) return bytes && *bytes <= available / 2;
   if (!bytes || *bytes > available) {
     Fail(ErrorKind::kOutOfMemory,
-         "built experts would take {}, but {} of memory are available; run "
-         "the model with fused experts",
+         "built experts would take {}, but {} of memory are available (limit: "
+         "{}); run the model with fused experts",
          bytes ? FormatBytes(static_cast<double>(*bytes)) : "over 2^64 bytes",
-         FormatBytes(static_cast<double>(available)));
+         FormatBytes(static_cast<double>(available)), bound.whose);
   }
   return true;
 }
@@ -117,20 +115,6 @@ void BuildExperts(const LoadOptions& options, Weights* weights) {
     }
     layer.factored.reset();
   }
-}
-
-uint64_t AvailableMemory() {
-  // MemAvailable counts the page cache that can be dropped, which the mapped
-  // checkpoint itself fills; free pages alone would be far too few.
-  std::ifstream meminfo("/proc/meminfo");
-  std::string key;
-  uint64_t kibibytes = 0;
-  while (meminfo >> key >> kibibytes) {
-    if (key == "MemAvailable:") return kibibytes * 1024;
-    meminfo.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
-  }
-  return static_cast<uint64_t>(sysconf(_SC_AVPHYS_PAGES)) *
-         static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
 }  // namespace mobe

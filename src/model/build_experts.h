@@ -11,7 +11,4 @@ namespace mobe {
 // kBuilt is asked for and needs more than the available memory.
 void BuildExperts(const LoadOptions& options, Weights* weights);
 
-// Bytes of memory that can be had without swapping.
-uint64_t AvailableMemory();
-
 }  // namespace mobe

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/limits.h"
 #include "base/parallel.h"
 #include "io/fp8.h"
 #include "kernels/expand.h"
@@ -238,6 +239,23 @@ void LoadEnds(const OpenedModel& model, Loader* load, Weights* weights) {
   }
 }
 
+// What Loader copies, as float32: vectors, routers and dtypes that no kernel
+// reads. The rest is read from the mapped files.
+int64_t CopiedBytes(const OpenedModel& model) {
+  const ModelConfig& c = model.config;
+  int64_t elements = 0;
+  for (int64_t layer = 0; layer < c.num_layers; ++layer) {
+    if (c.IsMoeLayer(layer)) elements += c.num_experts * c.hidden_size;
+  }
+  for (const TensorView* tensor : model.checkpoint.tensors()) {
+    const bool in_place = tensor->dtype == DType::kF32 ||
+                          tensor->dtype == DType::kBF16 ||
+                          tensor->scales != nullptr;
+    if (!in_place || tensor->shape.size() < 2) elements += tensor->elements();
+  }
+  return elements * DTypeSize(DType::kF32);
+}
+
 int64_t BytesOf(const MlpWeights& mlp) {
   return mlp.gate.bytes() + mlp.up.bytes() + mlp.down.bytes();
 }
@@ -245,6 +263,7 @@ int64_t BytesOf(const MlpWeights& mlp) {
 }  // namespace
 
 Weights LoadWeights(const OpenedModel& model, const LoadOptions& options) {
+  CheckMemory(CopiedBytes(model), "what can't be used in place");
   Weights weights;
   Loader load(model, &weights);
   LoadEnds(model, &load, &weights);

@@ -1,0 +1,25 @@
+// What the process does before and after everything else: its descriptors, the
+// faults that have a name, and the line of an error.
+#pragma once
+
+#include <initializer_list>
+#include <string_view>
+
+namespace mobe {
+
+// First thing in main. A standard descriptor that is closed would be given to
+// the next file that is opened, which then gets what is printed. So: nothing is
+// read from a closed stdin, messages for a closed stderr are dropped, and what
+// is printed on a closed stdout is an error.
+void OpenStandardDescriptors();
+
+// Ends the process with a line and exit code 1 when a mapped file was truncated
+// or its disk failed (SIGBUS), and when oneDNN had no memory (see
+// IsInsideProduct). Other faults stay what they are.
+void NameFaults();
+
+// "mobe: " and the parts on one line of stderr. Takes no memory, which may be
+// what is missing, and cuts what is long.
+void PrintError(std::initializer_list<std::string_view> parts);
+
+}  // namespace mobe
