@@ -9,13 +9,13 @@
 namespace mobe {
 namespace {
 
-struct Case {
+struct VisibleCase {
   std::string text;
   std::string visible;
 };
 
 TEST(Visible, WritesOutWhatATerminalWouldObey) {
-  const Case cases[] = {
+  const VisibleCase cases[] = {
       {"plain, \u00e9, \u4e2d, \U0001f600",
        "plain, \u00e9, \u4e2d, \U0001f600"},
       // Joiners and marks of direction are part of good text.
@@ -37,7 +37,7 @@ TEST(Visible, WritesOutWhatATerminalWouldObey) {
       {"a\\u001bb", "a\\u001bb"},
       {"", ""},
   };
-  for (const Case& c : cases) EXPECT_EQ(Visible(c.text), c.visible);
+  for (const VisibleCase& c : cases) EXPECT_EQ(Visible(c.text), c.visible);
   EXPECT_EQ(Visible("a\n\tb\r\x1b", Lines::kMany), "a\n\tb\\u000d\\u001b");
 }
 

@@ -35,7 +35,7 @@ struct ChatArguments {
 };
 
 // As OpenAI's API has them; content may be more than a text.
-OrderedJson Message(const char* role, const std::string& content) {
+OrderedJson NewMessage(const char* role, const std::string& content) {
   return {{"role", role}, {"content", content}};
 }
 
@@ -47,7 +47,7 @@ bool BeginsWithSystem(const OrderedJson& messages) {
 void SetSystem(const std::string& text, OrderedJson* messages) {
   if (BeginsWithSystem(*messages)) messages->erase(0);
   if (!text.empty()) {
-    messages->insert(messages->begin(), Message("system", text));
+    messages->insert(messages->begin(), NewMessage("system", text));
   }
 }
 
@@ -204,7 +204,7 @@ class Conversation {
   // Typed, a failure is told, and the conversation is as before; piped, it ends
   // the program.
   void Answer(const std::string& text) {
-    messages_.push_back(Message("user", text));
+    messages_.push_back(NewMessage("user", text));
     std::string answer;
     try {
       const GenerateResult result = Generate(&answer);
@@ -219,7 +219,7 @@ class Conversation {
     if (answer.empty()) {
       messages_.erase(messages_.size() - 1);
     } else {
-      messages_.push_back(Message("assistant", answer));
+      messages_.push_back(NewMessage("assistant", answer));
     }
   }
 

@@ -59,7 +59,7 @@ TEST_F(VerifySideFilesTest, CompressCopiesThem) {
   const Recipe recipe = *ReadRecipe(out_);
   EXPECT_TRUE(recipe.files.contains(kTemplate));
   EXPECT_TRUE(recipe.files.contains(kLatin));
-  EXPECT_THAT(CheckSums(recipe, Checkpoint(out_)), IsEmpty());
+  EXPECT_THAT(CheckFiles(recipe, out_), IsEmpty());
   const VerifyReport report = Verify(out_, OpenModel(model_), Into(&warnings_));
   EXPECT_THAT(report.faults, IsEmpty());
   EXPECT_THAT(warnings_, IsEmpty());

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "base/sealed_json.h"
 #include "compress/testing.h"
 #include "eval/report_svg.h"
 

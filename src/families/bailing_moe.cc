@@ -8,7 +8,7 @@
 namespace mobe {
 namespace {
 
-ModelConfig ReadConfig(const ConfigReader& json) {
+ModelConfig ReadBailingConfig(const ConfigReader& json) {
   ModelConfig c;
   c.vocab_size = json.Size("vocab_size");
   c.hidden_size = json.Size("hidden_size");
@@ -71,6 +71,6 @@ constexpr auto kBailingRows = WithCommonRows({
 // clang-tidy takes a constant of static storage for a variable.
 extern const Family kBailingMoe;  // NOLINT(readability-identifier-naming)
 // NOLINTNEXTLINE(readability-identifier-naming)
-const Family kBailingMoe = {"bailing_moe", ReadConfig, kBailingRows};
+const Family kBailingMoe = {"bailing_moe", ReadBailingConfig, kBailingRows};
 
 }  // namespace mobe

@@ -8,7 +8,7 @@
 namespace mobe {
 namespace {
 
-ModelConfig ReadConfig(const ConfigReader& json) {
+ModelConfig ReadQwenConfig(const ConfigReader& json) {
   ModelConfig c;
   c.vocab_size = json.Size("vocab_size");
   c.hidden_size = json.Size("hidden_size");
@@ -73,6 +73,6 @@ constexpr auto kQwenRows = WithCommonRows({
 // clang-tidy takes a constant of static storage for a variable.
 extern const Family kQwen3Moe;  // NOLINT(readability-identifier-naming)
 // NOLINTNEXTLINE(readability-identifier-naming)
-const Family kQwen3Moe = {"qwen3_moe", ReadConfig, kQwenRows};
+const Family kQwen3Moe = {"qwen3_moe", ReadQwenConfig, kQwenRows};
 
 }  // namespace mobe
