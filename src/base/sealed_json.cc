@@ -8,7 +8,7 @@
 namespace mobe {
 namespace {
 
-constexpr std::string_view kBegin = "\n\"sha256\": \"";
+constexpr std::string_view kBegin = "\n\"checksum\": \"";
 constexpr std::string_view kEnd = "\"\n}\n";
 constexpr size_t kDigits = 64;
 constexpr size_t kSeal = kBegin.size() + kDigits + kEnd.size();
@@ -45,7 +45,7 @@ Json ParseSealed(std::string_view text, const std::string& source) {
          "{}: damaged, or changed: its checksum is wrong or missing", source);
   }
   Json json = ParseJson(text, source);
-  json.erase("sha256");
+  json.erase("checksum");
   return json;
 }
 

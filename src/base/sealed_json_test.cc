@@ -21,7 +21,7 @@ bool IsSound(const std::string& text) {
 TEST(SealedJsonTest, GivesBackWhatWasSealed) {
   for (const Json& json :
        {Json::object(), Json({{"a", {1, 2}}, {"b", {{"c", "}\n"}}}}),
-        Json({{"sha257", 1.5}})}) {
+        Json({{"sha256", "abc"}, {"x", 1.5}})}) {
     for (const int indent : {-1, 1}) {
       const std::string text = SealText(json.dump(indent));
       EXPECT_TRUE(Json::accept(text)) << text;
