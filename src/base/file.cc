@@ -104,6 +104,11 @@ MappedFile::~MappedFile() {
   }
 }
 
+bool IsNamed(const std::filesystem::path& path) {
+  std::error_code error;
+  return std::filesystem::exists(std::filesystem::symlink_status(path, error));
+}
+
 const char* MappedFileAt(const void* address) {
   const auto* at = static_cast<const std::byte*>(address);
   for (const std::atomic<const MappedFile::Map*>& place : g_maps) {
@@ -191,7 +196,7 @@ LockedFile OpenLocked(const std::filesystem::path& path) {
 AtomicFile::AtomicFile(const std::filesystem::path& path)
     : path_(path), temporary_(path.string() + std::string(kTemporaryEnding)) {
   struct stat info {};
-  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+  if (::lstat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
     Fail(ErrorKind::kUserInput, "{}: not a regular file; name another",
          path.string());
   }

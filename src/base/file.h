@@ -42,6 +42,10 @@ class MappedFile {
   std::unique_ptr<const Map> map_;
 };
 
+// True of a link that points nowhere, too: what opens it then says so, whereas
+// what is absent is passed over. False when the file system gives no answer.
+bool IsNamed(const std::filesystem::path& path);
+
 // The name of the mapped file that has this address, or null. For a handler of
 // SIGBUS: takes no lock and no memory. Of thousands of files at once it knows
 // the first.
@@ -68,7 +72,8 @@ inline constexpr std::string_view kTemporaryEnding = ".mobe-tmp";
 // it, so that two never share it; the second fails with kUserInput.
 class AtomicFile {
  public:
-  // Fails with kUserInput when `path` is there and no regular file.
+  // Fails with kUserInput when `path` is there and no regular file, a link
+  // among others: renaming would replace it, not what it points to.
   explicit AtomicFile(const std::filesystem::path& path);
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;

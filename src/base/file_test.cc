@@ -107,6 +107,11 @@ TEST_F(FileTest, WritesOverNoDevice) {
   EXPECT_THROW(WriteFileAtomically(folder_ / "full", "x"), Error);
   EXPECT_THROW(WriteFileAtomically(folder_, "x"), Error);
   EXPECT_TRUE(fs::is_symlink(folder_ / "full"));
+  fs::create_symlink("nowhere", folder_ / "link");
+  EXPECT_THROW(WriteFileAtomically(folder_ / "link", "x"), Error);
+  EXPECT_TRUE(fs::is_symlink(folder_ / "link"));
+  EXPECT_TRUE(IsNamed(folder_ / "link"));
+  EXPECT_FALSE(IsNamed(folder_ / "nowhere"));
 }
 
 TEST_F(FileTest, MissingFolderAndEmptyFiles) {

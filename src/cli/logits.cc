@@ -22,7 +22,10 @@ struct LogitsArguments {
 };
 
 void Run(const LogitsArguments& options, const CommonOptions& common) {
-  CheckOutputFile(options.out, kLogitsOutput, {options.model}, {options.ids});
+  const auto check = [&] {
+    CheckOutputFile(options.out, kLogitsOutput, {options.model}, {options.ids});
+  };
+  check();
   const TokenIds ids = ReadTokenIds(options.ids);
   const size_t length = ids.sequences.front().size();
   for (const auto& sequence : ids.sequences) {
@@ -46,6 +49,7 @@ void Run(const LogitsArguments& options, const CommonOptions& common) {
     writer.Append("logits", std::as_bytes(std::span(
                                 logits.data(), logits.data() + logits.size())));
   }
+  check();  // again: another command may have written it meanwhile
   writer.Commit();
   if (common.quiet) return;
   Print("logits {} in {}\n", Json(shape).dump(), OneLine(options.out.path));

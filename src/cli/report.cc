@@ -32,6 +32,8 @@ void Run(const ReportArguments& arguments, const CommonOptions& common) {
     data =
         GatherReport(model, original ? &*original : nullptr, bar.AsFunction());
   }
+  // Again: another command may have written it meanwhile.
+  CheckOutputFile(arguments.out, kReportOutput, folders, {});
   WriteFileAtomically(arguments.out.path, ReportPage(data));
   Print("wrote {}\n", OneLine(arguments.out.path));
 }

@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "base/file.h"
 #include "base/parallel.h"
 #include "kernels/expand.h"
 #include "model/attention.h"
@@ -32,7 +33,7 @@ std::vector<int32_t> ReadStopIds(const Checkpoint& checkpoint) {
   std::set<int32_t> ids;
   AddStopIds({checkpoint.config(), checkpoint.config_path()}, &ids);
   const auto path = checkpoint.folder() / "generation_config.json";
-  if (std::filesystem::exists(path)) {
+  if (IsNamed(path)) {
     const Json json = ParseJson(ReadSmallFile(path), path.string());
     AddStopIds({json, path.string()}, &ids);
   }

@@ -164,14 +164,10 @@ def attempt(world, rng, seed, number):
             problem = ended.problem(sent) or half_problem(out, ended, expected)
             if problem:
                 return what, problem
-        # A file that is whole is not written again.
-        if not out.is_file() or difference(contents(out), expected):
-            ended = run(command)
-            if ended.code != 0:
-                return (
-                    what,
-                    f"the same command again ends with {ended.code}: {ended.err}",
-                )
+        ended = run(command)
+        if ended.code != 0:
+            again = f"the same command again ends with {ended.code}: {ended.err}"
+            return what, again
         problem = difference(contents(out), expected)
         left = [path.name for path in folder.iterdir() if path != out]
         return what, problem or (f"left beside it: {left}" if left else None)
