@@ -1,7 +1,7 @@
-// JSON that carries its own checksum: the last member of the object, "checksum",
-// is the SHA-256 of all bytes before its line. For files that mobe keeps to read
-// again: a changed bit is noticed wherever it is. The object has no other member
-// of that name.
+// JSON that carries its own checksum: the last member of the object,
+// "checksum", is the SHA-256 of all bytes before its line. For files that mobe
+// keeps to read again: a changed bit is noticed wherever it is. The object has
+// no other member of that name.
 #pragma once
 
 #include <string>
