@@ -37,6 +37,7 @@ done
 for test in tests/*_test.py; do
   step python3 "$test"
 done
+step tests/faults/faults.py --sample --seed 1
 step scripts/venv.sh
 step build/venv/bin/pytest -q tests/python
 
