@@ -96,6 +96,7 @@ int RunAndTell(int argc, char** argv) {
 int main(int argc, char** argv) {
   mobe::OpenStandardDescriptors();
   mobe::NameFaults();
+  mobe::LoadUnwinder();
   // Then a file above `ulimit -f` is an error of its write, as a full disk is.
   std::signal(SIGXFSZ, SIG_IGN);
   return mobe::RunAndTell(argc, argv);

@@ -1,5 +1,6 @@
 #include "cli/process.h"
 
+#include <execinfo.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -58,6 +59,11 @@ void NameFaults() {
   ::sigaction(SIGBUS, &action, nullptr);
   action.sa_sigaction = OnNullPointer;
   ::sigaction(SIGSEGV, &action, nullptr);
+}
+
+void LoadUnwinder() {
+  void* frame = nullptr;
+  ::backtrace(&frame, 1);
 }
 
 void PrintError(std::initializer_list<std::string_view> parts) {

@@ -18,6 +18,11 @@ void OpenStandardDescriptors();
 // IsInsideProduct). Other faults stay what they are.
 void NameFaults();
 
+// glibc loads its unwinder when an exception first passes through one of its
+// own functions (std::call_once does), and aborts when there is no memory for
+// that, as there is not when the exception is of lack of memory. So: at once.
+void LoadUnwinder();
+
 // "mobe: " and the parts on one line of stderr. Takes no memory, which may be
 // what is missing, and cuts what is long.
 void PrintError(std::initializer_list<std::string_view> parts);
