@@ -45,6 +45,10 @@ void PrintText(std::string_view text) {
   std::fflush(stdout);
 }
 
+void PrintAlready(const std::string& out) {
+  Print("{}: finished before, by the same command\n", OneLine(out));
+}
+
 void PrintAnswer(std::string_view piece) {
   static const bool terminal = ::isatty(STDOUT_FILENO) == 1;
   if (terminal) return PrintText(piece);

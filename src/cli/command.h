@@ -41,6 +41,8 @@ template <class... Args>
 void Print(fmt::format_string<Args...> format, Args&&... args) {
   PrintText(fmt::format(format, std::forward<Args>(args)...));
 }
+// That this output was there already, whole.
+void PrintAlready(const std::string& out);
 // What a model says: the same on a terminal, as it is elsewhere.
 void PrintAnswer(std::string_view piece);
 

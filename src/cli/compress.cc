@@ -170,10 +170,6 @@ void PrintWorst(const CompressReport& report) {
   if (worst != nullptr) Print("{}\n", WorstText(*worst));
 }
 
-void PrintAlready(const std::string& out) {
-  Print("{}: finished before, by the same command\n", OneLine(out));
-}
-
 void PrintReport(const CompressReport& report, const std::string& out,
                  double seconds) {
   if (report.already) return PrintAlready(out);

@@ -36,7 +36,7 @@ CLI::Option* Expect(CLI::Option* option, const std::string& expected,
     text = std::move(same);
     return std::string();
   };
-  return option->check(CLI::Validator(check, ""));
+  return option->transform(CLI::Validator(check, ""));
 }
 
 template <class T>
@@ -88,8 +88,10 @@ void ExpectValues(CLI::App* command) {
   for (CLI::Option* option : command->get_options()) {
     if (option->get_items_expected_max() == 0) continue;  // a flag
     if (std::ranges::count(kMayBeEmpty, option->get_name()) != 0) continue;
-    Expect(option, "a value, found an empty one",
-           [](const std::string& text) { return text; });
+    ExpectForm(option, [option](const std::string& text) {
+      if (!text.empty()) return;
+      Reject(option->get_name() + ": expected a value, found an empty one");
+    });
   }
   // Groups are subcommands to CLI11.
   for (CLI::App* group : command->get_subcommands({})) ExpectValues(group);

@@ -57,7 +57,7 @@ int Run(int argc, char** argv) {
     const auto chosen = app.get_subcommands();
     const std::string command =
         chosen.empty() ? "" : chosen.front()->get_name() + " ";
-    PrintError({e.what(), " (see mobe ", command, "--help)"});
+    PrintError({OneLine(e.what()), " (see mobe ", command, "--help)"});
     return 2;
   }
   return 0;
@@ -81,11 +81,11 @@ int RunAndTell(int argc, char** argv) {
   } catch (const std::length_error&) {  // of a container
     PrintError({"out of memory: more than can be addressed"});
   } catch (const Json::exception& e) {
-    PrintError({"corrupt file: unexpected JSON: ", e.what()});
+    PrintError({"corrupt file: unexpected JSON: ", OneLine(e.what())});
   } catch (const std::system_error& e) {  // filesystem_error is one, too
-    PrintError({e.what()});
+    PrintError({OneLine(e.what())});
   } catch (const std::exception& e) {
-    PrintError({"internal error: ", e.what()});
+    PrintError({"internal error: ", OneLine(e.what())});
   }
   return 1;
 }

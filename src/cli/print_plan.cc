@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "base/progress.h"
 #include "cli/command.h"
 
@@ -102,15 +103,15 @@ void PrintSideFiles(const SideFiles& files) {
     line += fmt::format("{}{}", line.empty() ? "" : ", ",
                         name.get_ref<const std::string&>());
   }
-  fmt::print("copied beside the weights ({}): {}\n",
-             FormatBytes(static_cast<double>(files.bytes())),
-             line.empty() ? "nothing" : line);
+  Print("copied beside the weights ({}): {}\n",
+        FormatBytes(static_cast<double>(files.bytes())),
+        line.empty() ? "nothing" : OneLine(line));
   line.clear();
   for (const auto& [name, why] : json["left_out"].items()) {
     line += fmt::format("{}{} ({})", line.empty() ? "" : ", ", name,
                         why.get_ref<const std::string&>());
   }
-  if (!line.empty()) fmt::print("left out: {}\n", line);
+  if (!line.empty()) Print("left out: {}\n", OneLine(line));
 }
 
 Json EstimateJson(const JobEstimate& estimate) {

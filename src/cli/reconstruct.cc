@@ -1,8 +1,8 @@
 // mobe reconstruct MOBE OUT
 #include "compress/reconstruct.h"
 
-#include <fmt/core.h>
-
+#include "base/error.h"
+#include "base/progress.h"
 #include "cli/command.h"
 #include "cli/commands.h"
 #include "cli/progress_bar.h"
@@ -22,14 +22,18 @@ void AddReconstruct(CLI::App& app, CommonOptions* common) {
   AddShardSize(command, shard_gigabytes.get());
   AddCommonOptions(command, common, JsonOutput::kNo);
   command->callback([=] {
+    const double start = MonotonicSeconds();
     const OpenedModel model = OpenModel(*folder);
-    ProgressBar bar(*common);
-    const bool written =
-        Reconstruct(model, *out, static_cast<int64_t>(*shard_gigabytes * 1e9),
-                    bar.AsFunction(), StopOnSignals());
-    if (!written) {
-      fmt::print("{}: finished before, by the same command\n", *out);
+    bool written = false;
+    {
+      ProgressBar bar(*common);
+      written =
+          Reconstruct(model, *out, static_cast<int64_t>(*shard_gigabytes * 1e9),
+                      bar.AsFunction(), StopOnSignals());
     }
+    if (!written) return PrintAlready(*out);
+    Print("{}: written in {}\n", OneLine(*out),
+          FormatDuration(MonotonicSeconds() - start));
   });
 }
 

@@ -531,10 +531,11 @@ TEST(CompressTest, StartsFromAFile) {
       });
   TempFolder other;
   options.num_bases = 3;
-  ExpectError(ErrorKind::kUserInput,
-              "tensor model_layers_1_mlp_gate_proj.B_params does not fit the "
-              "model and the number of bases",
-              [&] { RunCompress(SmallModel(), options, other.path()); });
+  ExpectError(
+      ErrorKind::kUserInput,
+      "tensor model_layers_1_mlp_gate_proj.B_params is F32 [4, 32, 64], "
+      "expected floats [3, 32, 64] for this model and these bases",
+      [&] { RunCompress(SmallModel(), options, other.path()); });
 }
 
 // A start for each group, named as the reference's files for them: one pass
@@ -583,8 +584,9 @@ TEST(CompressTest, StartsOfGroups) {
   }
   options.groups = 4;
   ExpectError(ErrorKind::kUserInput,
-              "tensor model_layers_1_mlp_gate_proj_group0.A_params does not "
-              "fit the model and the number of bases",
+              "tensor model_layers_1_mlp_gate_proj_group0.A_params is F32 [8, "
+              "32, 32], expected floats [4, 32, 32] for this model and these "
+              "bases",
               [&] { RunCompress(SmallModel(), options, folder / "other"); });
 }
 

@@ -78,12 +78,12 @@ def test_the_bar_fits(columns, in_terminal, model, tmp_path):
 def test_plain_lines_where_nothing_can_be_drawn(term, in_terminal, model, tmp_path):
     output = in_terminal("compress", model, tmp_path / "o", *COMPRESS, term=term)
     assert "\x1b" not in output and "\r" not in output.replace("\r\n", "")
-    assert "layer 0 gate" in output and "%" not in output.split("layer 0 gate")[1]
+    assert "layer   1 gate" in output and "%" not in output.split("layer   1 gate")[1]
 
 
 def test_quiet(in_terminal, model, tmp_path):
     output = in_terminal("compress", model, tmp_path / "o", *COMPRESS, "--quiet")
-    assert "\x1b" not in output and "layer 0 gate" not in output
+    assert "\x1b" not in output and "layer   1 gate" not in output
     assert "mean scaled MSE" in output
 
 
@@ -97,7 +97,7 @@ def test_the_summary_follows_the_progress(mobe_program, model, tmp_path):
     assert "\x1b" not in output and "\r" not in output
     assert (
         output.index("bytes:")
-        < output.index("layer 0 gate")
+        < output.index("layer   1 gate")
         < output.index("mean scaled MSE")
         < output.index("worst expert: relative error")
     )
