@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/lfs.h"
 #include "base/progress.h"
+#include "base/visible.h"
 
 namespace mobe {
 namespace {
@@ -147,7 +148,8 @@ std::string ReadSmallFile(const std::filesystem::path& path,
   const auto bytes = file.bytes();
   if (bytes.size() > max_bytes) {
     Fail(ErrorKind::kCorruptFile, "{}: {} bytes, at most {} expected",
-         path.string(), bytes.size(), max_bytes);
+         path.string(), FormatCount(static_cast<int64_t>(bytes.size())),
+         FormatCount(static_cast<int64_t>(max_bytes)));
   }
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }

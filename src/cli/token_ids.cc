@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/visible.h"
 #include "io/safetensors.h"
 
 namespace mobe {
@@ -19,7 +20,7 @@ constexpr std::string_view kBlank = " \t\r,";
 int32_t CheckId(int64_t id, const std::string& source) {
   if (id < 0 || id > INT32_MAX) {
     Fail(ErrorKind::kCorruptFile, "{}: token id {}, expected 0 to {}", source,
-         id, INT32_MAX);
+         id, FormatCount(INT32_MAX));
   }
   return static_cast<int32_t>(id);
 }

@@ -14,6 +14,8 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/lfs.h"
+#include "base/progress.h"
+#include "base/visible.h"
 
 namespace mobe {
 namespace {
@@ -383,16 +385,18 @@ SafetensorsHeader ParseSafetensors(std::span<const std::byte> file,
   std::memcpy(&header_bytes, file.data(), sizeof(header_bytes));
   file = file.subspan(sizeof(header_bytes));
   if (header_bytes > kMaxSafetensorsHeader) {
-    Fail(
-        ErrorKind::kCorruptFile,
-        "{}: a header of {} bytes, at most {} allowed; not a safetensors file?",
-        source, header_bytes, kMaxSafetensorsHeader);
+    Fail(ErrorKind::kCorruptFile,
+         "{}: a header of {}, more than the {} bytes that are allowed; not a "
+         "safetensors file?",
+         source, FormatBytes(static_cast<double>(header_bytes)),
+         FormatCount(kMaxSafetensorsHeader));
   }
   if (header_bytes > file.size()) {
     Fail(ErrorKind::kCorruptFile,
          "{}: a header of {} bytes, but only {} follow: cut off; get the file "
          "again",
-         source, header_bytes, file.size());
+         source, FormatCount(static_cast<int64_t>(header_bytes)),
+         FormatCount(static_cast<int64_t>(file.size())));
   }
   const std::string_view text(reinterpret_cast<const char*>(file.data()),
                               header_bytes);
