@@ -117,10 +117,15 @@ def test_template_option(mobe, models, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [["--json"], ["--prompt-only"], ["--template-args", "[]"], ["--context", 0]]
+    "options, code",
+    [
+        (["--json"], 1),
+        (["--template-args", "[]"], 1),
+        (["--prompt-only"], 2),
+        (["--context", 0], 2),
+    ],
 )
-def test_bad_options(mobe, folder, options):
-    code = 2 if options == ["--prompt-only"] else 1
+def test_bad_options(mobe, folder, options, code):
     assert mobe("chat", folder, *options, code=code).count("\n") == 1
 
 
