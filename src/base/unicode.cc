@@ -95,6 +95,17 @@ std::string ReplaceInvalidUtf8(std::string_view text) {
   return out.append(text, copied);
 }
 
+size_t ValidUtf8Length(std::string_view text) {
+  size_t i = 0;
+  while (i < text.size()) {
+    const size_t start = i;
+    UChar32 c;
+    U8_NEXT(text.data(), i, text.size(), c);
+    if (c < 0) return start;
+  }
+  return i;
+}
+
 size_t CompleteUtf8Length(std::string_view text) {
   size_t length = text.size();
   U8_TRUNCATE_IF_INCOMPLETE(text, 0u, length);

@@ -13,6 +13,9 @@ namespace mobe {
 // counts in 32 bits.
 std::string ReplaceInvalidUtf8(std::string_view text);
 
+// The bytes before the first ill-formed part of `text`; all when it has none.
+size_t ValidUtf8Length(std::string_view text);
+
 // The length of `text` without an unfinished character at its end: one whose
 // bytes so far are right and that more bytes could complete.
 size_t CompleteUtf8Length(std::string_view text);

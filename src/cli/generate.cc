@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "base/file.h"
+#include "base/text_file.h"
 #include "cli/commands.h"
 #include "cli/generate_options.h"
 #include "cli/run_options.h"
@@ -35,7 +35,7 @@ void Run(const GenerateArguments& options, const CommonOptions& common) {
   const Tokenizer tokenizer = Tokenizer::Load(options.model);
   const std::string prompt = options.prompt_file.empty()
                                  ? options.prompt
-                                 : ReadInput(options.prompt_file);
+                                 : ReadTextFile(options.prompt_file);
   std::vector<int32_t> ids = tokenizer.affixes().before;
   std::ranges::copy(tokenizer.Encode(prompt), std::back_inserter(ids));
   std::string text;
@@ -75,7 +75,7 @@ void AddGenerate(CLI::App& app, CommonOptions* common) {
   CLI::Option_group* prompt = command->add_option_group("prompt");
   prompt->add_option("--prompt", options->prompt, "text to continue");
   prompt->add_option("--prompt-file", options->prompt_file,
-                     "file with it, taken as it is");
+                     "file with it, in UTF-8 or UTF-16, taken as it is");
   prompt->require_option(1);
   AddGenerateOptions(command, &options->generate);
   AddRunOptions(command, &options->load);

@@ -7,8 +7,8 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/json.h"
+#include "base/text_file.h"
 #include "base/visible.h"
 #include "io/safetensors.h"
 
@@ -132,7 +132,7 @@ TokenIds FromText(std::string_view text, const std::string& source) {
 
 TokenIds Read(const std::filesystem::path& path) {
   if (path.extension() == ".safetensors") return FromTensor(path);
-  const std::string text = ReadInput(path);
+  const std::string text = ReadTextFile(path);
   const size_t first = text.find_first_not_of(" \t\r\n");
   return first != std::string::npos && text[first] == '['
              ? FromJson(text, path.string())

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text_file.h"
 #include "text/tokenizer.h"
 
 namespace mobe {
@@ -11,7 +12,7 @@ namespace mobe {
 EvalText ReadEvalText(const std::filesystem::path& model_folder,
                       const std::filesystem::path& file, int64_t max_tokens) {
   const Tokenizer tokenizer = Tokenizer::Load(model_folder);
-  EvalText text{file.string(), tokenizer.Encode(ReadInput(file)), {}};
+  EvalText text{file.string(), tokenizer.Encode(ReadTextFile(file)), {}};
   const std::vector<int32_t>& before = tokenizer.affixes().before;
   if (!before.empty()) text.bos = before.front();
   const auto limit = static_cast<size_t>(max_tokens);

@@ -18,7 +18,7 @@ struct EvalText {
 
 // Encodes a file with the tokenizer of a model folder; nothing is put before
 // the text. Keeps the first `max_tokens` tokens. `bos` is the first of the
-// tokenizer's affixes. Fails as ReadInput, Tokenizer::Load and
+// tokenizer's affixes. Fails as ReadTextFile, Tokenizer::Load and
 // Tokenizer::Encode do.
 EvalText ReadEvalText(const std::filesystem::path& model_folder,
                       const std::filesystem::path& file, int64_t max_tokens);

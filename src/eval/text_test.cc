@@ -39,7 +39,14 @@ TEST_F(EvalTextTest, KeepsTheFirstTokens) {
   EXPECT_EQ(some.tokens,
             std::vector<int32_t>(all.tokens.begin(), all.tokens.begin() + 3));
   EXPECT_TRUE(Read("").tokens.empty());
-  EXPECT_EQ(Read("a\xff").tokens, Read("a\xef\xbf\xbd").tokens);
+}
+
+TEST_F(EvalTextTest, TakesOnlyText) {
+  EXPECT_EQ(Read("\ufeffone two").tokens, Read("one two").tokens);
+  EXPECT_EQ(Read(std::string("\xff\xfeo\0n\0e\0", 8)).tokens,
+            Read("one").tokens);
+  EXPECT_THROW(Read("\x1f\x8b\x08"), Error);
+  EXPECT_THROW(Read("a\xff"), Error);
 }
 
 TEST_F(EvalTextTest, BosOnlyWhereTheTokenizerAddsIt) {
