@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "base/file.h"
+#include "base/text_file.h"
 #include "cli/commands.h"
 #include "cli/expect.h"
 #include "cli/generate_options.h"
@@ -26,7 +26,7 @@ struct ChatArguments {
   std::string model;
   std::string system;
   std::string messages_file;
-  std::string template_file;
+  std::string chat_template;  // a file or a name
   std::string template_arguments;
   bool prompt_only = false;
   int64_t context = 8192;
@@ -51,10 +51,9 @@ void SetSystem(const std::string& text, OrderedJson* messages) {
   }
 }
 
-ChatTemplate LoadTemplate(const ChatArguments& options) {
-  return options.template_file.empty()
-             ? ChatTemplate::Load(options.model)
-             : ChatTemplate::LoadFile(options.template_file, options.model);
+ChatTemplate LoadTemplate(const ChatArguments& options, const ChatOptions& chat) {
+  return ChatTemplate::Load(options.model, options.chat_template,
+                            !chat.tools.is_null());
 }
 
 ChatOptions ReadChatOptions(const ChatArguments& options) {
@@ -78,7 +77,7 @@ int64_t ContextOf(const Model& model, const ChatArguments& options) {
 
 // Reads a list of messages, or an object with "messages" and perhaps "tools".
 OrderedJson ReadMessages(const std::string& file, ChatOptions* chat) {
-  OrderedJson json = ParseOrderedJson(ReadInput(file), file);
+  OrderedJson json = ParseOrderedJson(ReadTextFile(file), file);
   if (json.is_array()) return json;
   if (!json.is_object() || !json.contains("messages")) {
     Fail(ErrorKind::kUserInput,
@@ -96,7 +95,7 @@ void AnswerFile(const ChatArguments& options, const CommonOptions& common) {
   if (!options.system.empty() && messages.is_array()) {
     SetSystem(options.system, &messages);
   }
-  const std::string prompt = LoadTemplate(options).Render(messages, chat);
+  const std::string prompt = LoadTemplate(options, chat).Render(messages, chat);
   if (options.prompt_only) {
     common.json ? PrintJson({{"prompt", prompt}}) : PrintAnswer(prompt);
     return;
@@ -126,8 +125,8 @@ class Conversation {
  public:
   Conversation(const ChatArguments& options, bool quiet)
       : options_(options),
-        template_(LoadTemplate(options)),
         chat_(ReadChatOptions(options)),
+        template_(LoadTemplate(options, chat_)),
         tokenizer_(Tokenizer::Load(options.model)),
         model_(Model::Load(options.model, options.load)),
         session_(model_, tokenizer_, ContextOf(model_, options)),
@@ -252,8 +251,8 @@ class Conversation {
   }
 
   const ChatArguments& options_;
-  const ChatTemplate template_;
   const ChatOptions chat_;
+  const ChatTemplate template_;
   const Tokenizer tokenizer_;
   const Model model_;
   GenerateSession session_;
@@ -287,8 +286,10 @@ void AddChat(CLI::App& app, CommonOptions* common) {
       ->add_flag("--prompt-only", options->prompt_only,
                  "print the prompt of --messages, do not run the model")
       ->needs(messages);
-  command->add_option("--template", options->template_file,
-                      "file with the chat template (default: the model's)");
+  command->add_option("--template", options->chat_template,
+                      "file with the chat template, or the name of one of the "
+                      "model's (default: \"tool_use\" for tools, or "
+                      "\"default\")");
   command->add_option("--template-args", options->template_arguments,
                       "JSON object with further variables of the template, "
                       "such as {\"enable_thinking\": false}");

@@ -1,7 +1,9 @@
 // The syntax tree of a template.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <variant>
@@ -169,6 +171,9 @@ struct Tree {
   // For each scope the names that begin undefined in it; the first is the
   // template's. See scopes.h.
   std::vector<std::vector<std::string>> hidden;
+  // The names of attributes, and the texts that stand in expressions: what may
+  // be a key.
+  std::set<std::string, std::less<>> keys;
 };
 
 }  // namespace mobe::jinja

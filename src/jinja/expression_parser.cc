@@ -172,6 +172,7 @@ ExpressionPtr ExpressionParser::ParsePrimary() {
     case Kind::kString: {
       std::string text;
       while (At(Kind::kString)) text += Take().text;
+      keys_.insert(text);
       return MakeExpression(line, Literal{std::move(text)});
     }
     case Kind::kInteger:
@@ -263,8 +264,9 @@ ExpressionPtr ExpressionParser::ParsePostfix(ExpressionPtr expression,
             MakeExpression(line, Item{std::move(expression), std::move(key)});
       } else {
         std::string name = ExpectAnyName();
-        expression = MakeExpression(
-            line, Attribute{std::move(expression), std::move(name)});
+        keys_.insert(name);
+        expression =
+            MakeExpression(line, Attribute{std::move(expression), std::move(name)});
       }
     } else if (TakeOperator("[")) {
       CountLink(links);

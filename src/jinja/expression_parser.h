@@ -21,6 +21,8 @@ class ExpressionParser : public TokenReader {
 
   // Told of all names that are read.
   Scopes& scopes() { return scopes_; }
+  // Tree::keys; nothing is read after.
+  std::set<std::string, std::less<>> TakeKeys() { return std::move(keys_); }
 
  private:
   // Left-associative operators of one level, whose operands `parse` reads.
@@ -53,6 +55,7 @@ class ExpressionParser : public TokenReader {
   bool AtTestArgument() const;
 
   Scopes scopes_;
+  std::set<std::string, std::less<>> keys_;
 };
 
 }  // namespace mobe::jinja

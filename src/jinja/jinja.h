@@ -43,6 +43,10 @@ class Template {
   // or nests too deeply; the message names the line.
   std::string Render(const OrderedJson& variables) const;
 
+  // Whether it may read something by this name from an object: as x.name,
+  // x['name'] or x.get('name').
+  bool Reads(std::string_view name) const;
+
  private:
   std::unique_ptr<const Tree> tree_;
   std::string where_;

@@ -19,7 +19,7 @@ class Parser : private ExpressionParser {
   Tree ParseTemplate() {
     Block block = ParseBlock({});
     if (!At(Kind::kEnd)) FailAtTag();
-    return {std::move(block), scopes().Hidden()};
+    return {std::move(block), scopes().Hidden(), TakeKeys()};
   }
 
  private:

@@ -486,4 +486,8 @@ std::string Template::Render(const OrderedJson& variables) const {
   }
 }
 
+bool Template::Reads(std::string_view name) const {
+  return tree_->keys.contains(name);
+}
+
 }  // namespace mobe::jinja

@@ -86,8 +86,8 @@ GenerateResult GenerateSession::Generate(
   for (;;) {
     const int32_t token = sampler.Sample(logits, seen);
     ++result.tokens;
-    const bool ended = std::binary_search(model_->stop_ids().begin(),
-                                          model_->stop_ids().end(), token);
+    const bool ended = token == tokenizer_->eos() ||
+                       std::ranges::binary_search(model_->stop_ids(), token);
     if (!ended) emit(stops.Push(decoder.Push(token)));
     if (ended || stops.stopped()) {
       result.reason = FinishReason::kStop;

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <filesystem>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -22,19 +21,22 @@ struct ChatOptions {
 
 class ChatTemplate {
  public:
-  // The template in a model's folder: chat_template.jinja, or chat_template of
-  // tokenizer_config.json, which may be a list of named ones: "default", and
-  // "tool_use" for conversations with tools. Beside the former that one is
-  // additional_chat_templates/tool_use.jinja. Fails with kMissing when there is
-  // none, as in most base models.
-  static ChatTemplate Load(const std::filesystem::path& folder);
-  // The same with the template in `file`, and the special tokens of `folder`.
-  static ChatTemplate LoadFile(const std::filesystem::path& file,
-                               const std::filesystem::path& folder);
+  // The template for conversations with or without tools in a model's folder,
+  // which has it in the first of these places, as in transformers:
+  //   chat_template.jinja, and named ones as additional_chat_templates/*.jinja
+  //   chat_template of tokenizer_config.json: a text, or named ones
+  //   chat_template of chat_template.json, which processors have
+  // Of named ones "tool_use" is for tools, "default" for all. Fails with
+  // kMissing when there is none, as in most base models.
+  // `which` is a file with another template, or the name of one of the model's;
+  // "": none of these.
+  static ChatTemplate Load(const std::filesystem::path& folder,
+                           const std::string& which, bool with_tools);
 
   // The text for `messages`, a list of objects with role and content. To be
   // tokenized without adding anything and with special tokens recognised: as
-  // with transformers, that holds of those in a message's content, too. Fails
+  // with transformers, that holds of those in a message's content, too.
+  // Messages are taken as OpenAI's API has them (see chat_messages.h). Fails
   // with kUserInput for what is no such list and when the template refuses it.
   std::string Render(const OrderedJson& messages,
                      const ChatOptions& options) const;
@@ -42,13 +44,10 @@ class ChatTemplate {
  private:
   ChatTemplate(std::string_view source, std::string where,
                OrderedJson special_tokens)
-      : default_(jinja::Template(source, std::move(where))),
+      : template_(source, std::move(where)),
         special_tokens_(std::move(special_tokens)) {}
-  explicit ChatTemplate(OrderedJson special_tokens)
-      : special_tokens_(std::move(special_tokens)) {}
 
-  std::optional<jinja::Template> default_;
-  std::optional<jinja::Template> tool_use_;
+  jinja::Template template_;
   OrderedJson special_tokens_;  // name -> text, such as bos_token
 };
 

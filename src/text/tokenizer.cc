@@ -9,6 +9,7 @@
 #include "text/byte_level.h"
 #include "text/fields.h"
 #include "text/kimi.h"
+#include "text/special_tokens.h"
 #include "text/tiktoken.h"
 
 namespace mobe {
@@ -70,14 +71,18 @@ Json ReadTokenizerJson(const std::string& path) {
 Tokenizer Tokenizer::Load(const std::filesystem::path& path) {
   if (!std::filesystem::is_directory(path)) return LoadJson(path.string());
   const std::filesystem::path file = FileIn(path);
-  if (file.filename() == kTiktokenFile) return LoadKimi(path);
-  Tokenizer tokenizer = LoadJson(file.string());
-  const std::filesystem::path config = path / kConfigFile;
-  if (std::filesystem::exists(config)) {
+  const std::filesystem::path config_file = path / kConfigFile;
+  const Json config = ReadJsonObject(config_file);
+  const bool is_kimi = file.filename() == kTiktokenFile;
+  Tokenizer tokenizer = is_kimi ? LoadKimi(path) : LoadJson(file.string());
+  if (!is_kimi && !config.empty()) {
     CorrectAffixes(
-        ParseJson(ReadSmallFile(config), config.string()),
+        config,
         [&](std::string_view token) { return tokenizer.TokenId(token); },
-        config.string(), tokenizer.affixes_);
+        config_file.string(), tokenizer.affixes_);
+  }
+  if (const auto eos = ReadEosToken(path, config)) {
+    tokenizer.eos_ = tokenizer.TokenId(*eos);
   }
   return tokenizer;
 }

@@ -42,6 +42,9 @@ class Tokenizer {
   // What encode(text, add_special_tokens=True) puts around a text.
   const SpecialAffixes& affixes() const { return affixes_; }
 
+  // The token that ends a text, by tokenizer_config.json.
+  std::optional<int32_t> eos() const { return eos_; }
+
   // The text of ids, in well-formed UTF-8: what is not becomes U+FFFD. Ids
   // that no token has are left out, as are special ones if `skip_special`.
   std::string Decode(std::span<const int32_t> ids,
@@ -72,6 +75,7 @@ class Tokenizer {
   PreTokenizer pre_tokenizer_;
   Chunks chunks_;
   SpecialAffixes affixes_;
+  std::optional<int32_t> eos_;
   std::vector<std::string> bytes_;  // by id
   std::vector<bool> special_;       // by id
 };

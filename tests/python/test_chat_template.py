@@ -151,8 +151,24 @@ REFUSALS = (
 )
 
 
+def parsed(messages):
+    """The arguments of tool calls in OpenAI's form, as vLLM gives them to a template."""
+    messages = json.loads(json.dumps(messages))
+    for message in messages:
+        for call in message.get("tool_calls") or []:
+            if isinstance(call["function"]["arguments"], str):
+                call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    return messages
+
+
 def theirs(template, messages, tools=None, arguments=()):
-    """The same with transformers; None where it fails."""
+    """The same with transformers; None where it fails. Templates that can't do with
+    objects as arguments have them as they are."""
+    prompt = render(template, parsed(messages), tools, arguments)
+    return render(template, messages, tools, arguments) if prompt is None else prompt
+
+
+def render(template, messages, tools=None, arguments=()):
     variables = {"add_generation_prompt": True, **SPECIAL, **dict(arguments)}
     try:
         rendered, _ = render_jinja_template(
@@ -657,18 +673,103 @@ def test_special_tokens_of_a_wrong_type(mobe, folder, tmp_path):
         assert message in mobe("chat", model, "--messages", chat, "--prompt-only", code=1)
 
 
-def test_a_file_beside_the_template_is_for_tools(mobe, tmp_path):
-    model = tmp_path / "model"
-    (model / "additional_chat_templates").mkdir(parents=True)
-    (model / "chat_template.jinja").write_text("plain")
-    (model / "additional_chat_templates/tool_use.jinja").write_text("tools")
+NAMED = {"default": "CD{{ bos_token }}", "tool_use": "CT{{ tools | length }}", "rag": "CR"}
+LISTED = [{"name": name, "template": text} for name, text in NAMED.items()]
+# What lies in a model's folder: chat_template of tokenizer_config.json, the text of
+# chat_template.jinja, and additional_chat_templates/.
+PLACES = [
+    ("CD", None, {}),
+    (LISTED, None, {}),
+    (NAMED, None, {}),
+    (LISTED[1:], None, {}),
+    (None, "RD", {}),
+    ("CD", "RD", {}),
+    (LISTED, "RD", {}),
+    ("CD", None, {"tool_use": "AT"}),
+    (LISTED, None, {"tool_use": "AT"}),
+    (None, None, {"tool_use": "AT", "default": "AD"}),
+    (None, "RD", {"tool_use": "AT", "rag": "AR"}),
+    (None, "RD", {"default": "AD"}),
+]
+
+
+@pytest.mark.parametrize("config, root, more", PLACES)
+def test_templates_are_found_where_transformers_finds_them(
+    mobe, models, tmp_path, config, root, more
+):
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "model"
+    (folder / "additional_chat_templates").mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_bytes((models / "mini-qwen3-moe" / name).read_bytes())
+    tokens = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>"}
+    tokens.update({"chat_template": config} if config else {})
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokens))
+    if root:
+        (folder / "chat_template.jinja").write_text(root)
+    for name, text in more.items():
+        (folder / f"additional_chat_templates/{name}.jinja").write_text(text)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     chat = tmp_path / "chat.json"
-    for conversation, expected in (
-        ([user("x")], "plain"),
-        ({"messages": [user("x")], "tools": TOOLS}, "tools"),
+    for tools in (None, TOOLS):
+        for name in (None, "rag"):
+            try:
+                found = tokenizer.get_chat_template(name, tools)
+                expected = tokenizer.apply_chat_template(
+                    [user("x")], tools=tools, chat_template=found, tokenize=False
+                )
+            except ValueError:
+                expected = None
+            if expected == name == "rag":
+                expected = None  # taken for a template
+            chat.write_text(json.dumps({"messages": [user("x")], "tools": tools}))
+            command = ["chat", folder, "--messages", chat, "--prompt-only"]
+            command += ["--template", name] if name else []
+            prompt = mobe(*command, code=0 if expected else 1)
+            assert prompt == expected or not expected, (name, tools)
+
+
+def test_a_processors_template_is_the_last_one_to_be_read(mobe, folder, tmp_path):
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "P"}))
+    chat = tmp_path / "chat.json"
+    chat.write_text(json.dumps([user("x")]))
+    command = ["chat", tmp_path, "--messages", chat, "--prompt-only"]
+    assert mobe(*command) == "P"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": "C"}))
+    assert mobe(*command) == "C"
+
+
+def test_arguments_in_a_string_are_parsed(ours):
+    template = "{{ messages[1].tool_calls[0].function.arguments | tojson }}"
+    for given, expected in (
+        ('{"where": "K\u00f6ln", "n": 123456789012345678901}', None),
+        ("", "{}"),
+        (None, "{}"),
     ):
-        chat.write_text(json.dumps(conversation))
-        assert mobe("chat", model, "--messages", chat, "--prompt-only") == expected
+        messages = [user("x"), answer(None, tool_calls=[call("f", given)])]
+        assert ours(template, messages) == (expected or given)
+    messages = [user("x"), answer(None, tool_calls=[call("f", "{'a': 1}")])]
+    message = ours(template, messages, code=1)
+    assert "messages[1].tool_calls[0]: arguments: invalid JSON" in message
+
+
+def test_a_template_that_wants_a_text_gets_the_arguments_as_they_are(ours):
+    template = "{{ '(' + messages[0].tool_calls[0].function.arguments + ')' }}"
+    messages = [answer(None, tool_calls=[call("f", '{"a":1}')])]
+    assert ours(template, messages) == '({"a":1})'
+
+
+def test_thoughts_arrive_under_each_name(ours):
+    names = ["reasoning", "reasoning_content", "thinking"]
+    for given in names:
+        messages = [answer("Yes.", **{given: "Hm"})]
+        for read in names:
+            for template in ("{{ m.%s }}", "{{ m['%s'] }}", "{{ m.get('%s') }}"):
+                template = "{% set m = messages[0] %}" + template % read
+                assert ours(template, messages) == "Hm"
+        # What shows all of a message shows what was given.
+        assert ours("{{ messages[0] | length }}{{ thinking }}", messages) == "3"
 
 
 def test_many_keys(mobe, folder, tmp_path):

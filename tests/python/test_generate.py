@@ -1,5 +1,8 @@
 """Greedy text of `mobe generate` against that of transformers."""
 
+import json
+import shutil
+
 import torch
 from checkpoints import load_stock
 from tokenizers import Tokenizer
@@ -34,3 +37,27 @@ def test_greedy_tokens(mobe, models):
     assert ours["tokens"] == len(new) == TOKENS
     assert ours["text"] == tokenizer.decode(new)
     assert tokenizer.encode(ours["text"]).ids == new
+
+
+def test_ends_at_the_tokens_that_any_file_names(mobe, models, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(models / "mini-qwen3-moe", folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    run = ["generate", folder, "--prompt", PROMPT, "--max-tokens", 8, "--temperature", 0]
+    ids = tokenizer.encode(mobe(*run, "--json")["text"]).ids
+    at = next(i for i in range(2, 8) if ids[i] not in ids[:i])
+    token = tokenizer.id_to_token(ids[at])
+    names = ("config.json", "generation_config.json", "tokenizer_config.json")
+    plain = {name: json.loads(path.read_text()) if path.exists() else {}
+             for name in names for path in [folder / name]}
+    for name, key, value in (
+        ("config.json", "eos_token_id", ids[at]),
+        ("generation_config.json", "eos_token_id", [0, ids[at]]),
+        ("tokenizer_config.json", "eos_token", token),
+        ("tokenizer_config.json", "eos_token", {"content": token}),
+    ):
+        for other in names:
+            more = {key: value} if other == name else {}
+            (folder / other).write_text(json.dumps({**plain[other], **more}))
+        ours = mobe(*run, "--json")
+        assert (ours["tokens"], ours["finish_reason"]) == (at + 1, "stop"), name
