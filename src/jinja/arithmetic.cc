@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "jinja/format.h"
 #include "jinja/python_text.h"
 
 namespace mobe::jinja {
@@ -56,6 +57,26 @@ std::optional<int64_t> OfIntegers(const std::string& operation, int64_t a,
   return result;
 }
 
+// int / int, rounded once as Python does it, however large they are.
+double Divide(int64_t a, int64_t b) {
+  // As many bits as there is room for, so that what is cut is far below the
+  // last bit of a double; whether something is cut rounds what would be a tie.
+  __extension__ using Wide = unsigned __int128;
+  const auto magnitude = [](int64_t i) {
+    return i < 0 ? -static_cast<Wide>(i) : static_cast<Wide>(i);
+  };
+  Wide numerator = magnitude(a);
+  if (numerator == 0) return 0;
+  int shift = 0;
+  for (; (numerator >> 126) == 0; ++shift) numerator <<= 1;
+  const Wide divisor = magnitude(b);
+  const Wide quotient = numerator / divisor;
+  const bool cut = numerator % divisor != 0;
+  const double rounded = std::ldexp(
+      static_cast<double>(quotient | static_cast<unsigned>(cut)), -shift);
+  return (a < 0) == (b < 0) ? rounded : -rounded;
+}
+
 double PowerOfFloats(double a, double b) {
   if (a < 0 && std::isfinite(a) && std::isfinite(b) && std::floor(b) != b) {
     Fail(ErrorKind::kUnsupported, "a root of a negative number");
@@ -100,6 +121,7 @@ Value Repeat(const Value& value, int64_t times, Runtime& runtime) {
   if (const std::string* text = value.AsString()) {
     std::string out;
     for (uint64_t i = 0; i < count; ++i) out += *text;
+    if (value.IsMarkup()) return Value::MakeMarkup(std::move(out));
     return out;
   }
   const Sequence& sequence = *value.AsSequence();
@@ -123,10 +145,9 @@ bool Repeatable(const Value& value) {
          (sequence != nullptr && sequence->IsListOrTuple());
 }
 
-// Positions of a slice in a sequence of `size`, as slice.indices() gives them.
-std::vector<size_t> SlicePositions(std::optional<int64_t> start,
-                                   std::optional<int64_t> stop, int64_t step,
-                                   size_t size) {
+// slice(start, stop, step).indices(size)
+Bounds SliceBounds(std::optional<int64_t> start, std::optional<int64_t> stop,
+                   int64_t step, size_t size) {
   const auto n = static_cast<int64_t>(size);
   const int64_t low = step > 0 ? 0 : -1;
   const int64_t high = step > 0 ? n : n - 1;
@@ -134,24 +155,66 @@ std::vector<size_t> SlicePositions(std::optional<int64_t> start,
     if (!bound) return missing;
     return std::clamp(*bound < 0 ? *bound + n : *bound, low, high);
   };
-  const int64_t from = clamp(start, step > 0 ? low : high);
-  const int64_t to = clamp(stop, step > 0 ? high : low);
+  return {clamp(start, step > 0 ? low : high),
+          clamp(stop, step > 0 ? high : low), step};
+}
+
+std::vector<size_t> Positions(const Bounds& slice) {
   std::vector<size_t> positions;
-  for (int64_t i = from; step > 0 ? i < to : i > to;) {
+  for (int64_t i = slice.start;
+       slice.step > 0 ? i < slice.stop : i > slice.stop;) {
     positions.push_back(static_cast<size_t>(i));
-    if (__builtin_add_overflow(i, step, &i)) break;
+    if (__builtin_add_overflow(i, slice.step, &i)) break;
   }
   return positions;
+}
+
+// The bounds of range[slice].
+Bounds SliceOfRange(const Bounds& range, const Bounds& slice) {
+  const auto at = [&](int64_t i) {
+    int64_t value = 0;
+    if (__builtin_mul_overflow(i, range.step, &value) ||
+        __builtin_add_overflow(value, range.start, &value)) {
+      FailTooLarge("a slice of a range");
+    }
+    return value;
+  };
+  int64_t step = 0;
+  if (__builtin_mul_overflow(range.step, slice.step, &step)) {
+    FailTooLarge("a slice of a range");
+  }
+  return {at(slice.start), at(slice.stop), step};
+}
+
+// A text that may have gone through `safe`, + another: the one that has not is
+// escaped as HTML.
+Value AddTexts(const Value& left, const Value& right, Runtime& runtime) {
+  const std::string &a = *left.AsString(), &b = *right.AsString();
+  if (!left.IsMarkup() && !right.IsMarkup()) {
+    runtime.Spend(a.size() + b.size());
+    return a + b;
+  }
+  constexpr size_t kMaxGrowth = 5;  // to "&#34;"
+  runtime.Spend(CheckedMul(a.size() + b.size(), kMaxGrowth).value_or(kMaxWork));
+  return Value::MakeMarkup((left.IsMarkup() ? a : python::EscapeHtml(a)) +
+                           (right.IsMarkup() ? b : python::EscapeHtml(b)));
 }
 
 }  // namespace
 
 Value Signed(const std::string& operation, const Value& operand) {
   const bool negative = operation == "-";
-  if (const auto integer = operand.AsInteger()) {
-    if (!negative) return *integer;
-    if (*integer == std::numeric_limits<int64_t>::min()) FailTooLarge("-");
-    return -*integer;
+  const std::string* digits = operand.AsLong();
+  const auto integer = operand.AsInteger();
+  if (integer || digits != nullptr) {
+    if (!negative) return integer ? Value(*integer) : operand;
+    std::string plain = integer ? std::to_string(*integer) : *digits;
+    if (plain.starts_with('-')) {
+      plain.erase(0, 1);
+    } else {
+      plain.insert(plain.begin(), '-');
+    }
+    return *Value::ReadInteger(plain);
   }
   if (const double* number = operand.AsFloat()) {
     return negative ? -*number : *number;
@@ -171,14 +234,23 @@ Value Arithmetic(const std::string& operation, const Value& left,
       Fail(ErrorKind::kUserInput, "0 to a negative power");
     }
     const auto i = left.AsInteger(), j = right.AsInteger();
+    if (i && j && operation == "/") return Divide(*i, *j);
     const auto integer = i && j ? OfIntegers(operation, *i, *j) : std::nullopt;
     return integer ? Value(*integer) : Value(OfFloats(operation, *a, *b));
   }
+  const bool is_long = left.AsLong() != nullptr || right.AsLong() != nullptr;
+  if (is_long && (a || b || (left.AsLong() && right.AsLong()))) {
+    Fail(ErrorKind::kUnsupported, "{} of an integer beyond 64 bits", operation);
+  }
+  if (operation == "%" && left.AsString() != nullptr) {
+    if (left.IsMarkup()) {
+      Fail(ErrorKind::kUnsupported, "% of {}", left.TypeName());
+    }
+    return FormatPercent(*left.AsString(), right, runtime);
+  }
   if (operation == "+") {
-    const std::string *s = left.AsString(), *t = right.AsString();
-    if (s && t) {
-      runtime.Spend(s->size() + t->size());
-      return *s + *t;
+    if (left.AsString() && right.AsString()) {
+      return AddTexts(left, right, runtime);
     }
     const Sequence *l = left.AsSequence(), *m = right.AsSequence();
     if (l && m && l->kind == m->kind && l->IsListOrTuple()) {
@@ -202,10 +274,11 @@ Value SliceOf(const Value& object, std::optional<int64_t> start,
     runtime.Spend(text->size() * 4);
     const std::u32string characters = python::Decode(*text);
     std::u32string part;
-    for (const size_t i :
-         SlicePositions(start, stop, step.value_or(1), characters.size())) {
+    for (const size_t i : Positions(
+             SliceBounds(start, stop, step.value_or(1), characters.size()))) {
       part += characters[i];
     }
+    if (object.IsMarkup()) return Value::MakeMarkup(python::Encode(part));
     return python::Encode(part);
   }
   const Sequence* sequence = object.AsSequence();
@@ -213,9 +286,12 @@ Value SliceOf(const Value& object, std::optional<int64_t> start,
       (sequence->IsListOrTuple() || sequence->kind == Kind::kRange)) {
     runtime.Spend(sequence->items.size() * kStep);
     std::vector<Value> items;
-    for (const size_t i : SlicePositions(start, stop, step.value_or(1),
-                                         sequence->items.size())) {
-      items.push_back(sequence->items[i]);
+    const Bounds slice =
+        SliceBounds(start, stop, step.value_or(1), sequence->items.size());
+    for (const size_t i : Positions(slice)) items.push_back(sequence->items[i]);
+    if (sequence->kind == Kind::kRange) {
+      return Value::MakeRange(std::move(items),
+                              SliceOfRange(sequence->bounds, slice));
     }
     return Value::MakeList(std::move(items), sequence->kind);
   }

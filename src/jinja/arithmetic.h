@@ -13,7 +13,8 @@ namespace mobe::jinja {
 Value Signed(const std::string& operation, const Value& operand);
 
 // "+", "-", "*", "/", "//", "%", "**". Integers have 64 bits: fails with
-// kUserInput beyond, and for operands that have no such operation.
+// kUserInput or kUnsupported beyond, and for operands that have no such
+// operation.
 Value Arithmetic(const std::string& operation, const Value& left,
                  const Value& right, Runtime& runtime);
 

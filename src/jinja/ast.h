@@ -141,6 +141,10 @@ struct SetBlock {
   std::vector<ExpressionPtr> filters;  // each a Filter, in order
   ScopedBlock body;
 };
+struct FilterBlock {
+  std::vector<ExpressionPtr> filters;  // as in SetBlock
+  ScopedBlock body;
+};
 struct Macro {
   std::string name;
   std::vector<std::pair<std::string, ExpressionPtr>> parameters;  // or null
@@ -160,8 +164,8 @@ struct Break {};
 struct Continue {};
 
 struct Statement {
-  std::variant<Text, Print, If, For, Set, SetBlock, MacroDefinition, Generation,
-               With, Break, Continue>
+  std::variant<Text, Print, If, For, Set, SetBlock, FilterBlock,
+               MacroDefinition, Generation, With, Break, Continue>
       node;
   int line;
 };

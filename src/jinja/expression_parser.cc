@@ -59,24 +59,10 @@ ExpressionPtr ExpressionParser::ParseChain(Kind kind, Names operations,
     CountLink(&links);
     std::string operation = Take().text;
     ExpressionPtr right = parse();
-    if (kind == Kind::kOperator) {
-      RefuseSafe(left);
-      RefuseSafe(right);
-    }
     left = MakeExpression(
         line, Binary{std::move(operation), std::move(left), std::move(right)});
   }
   return left;
-}
-
-// jinja2 escapes as HTML what is put together with a text that went through
-// `safe`.
-void ExpressionParser::RefuseSafe(const ExpressionPtr& expression) const {
-  const auto* filter = std::get_if<Filter>(&expression->node);
-  if (filter != nullptr && filter->name == "safe") {
-    FailHere(ErrorKind::kUnsupported,
-             "\"safe\" is only supported for what is printed");
-  }
 }
 
 ExpressionPtr ExpressionParser::ParseOr() {
@@ -176,9 +162,9 @@ ExpressionPtr ExpressionParser::ParsePrimary() {
       return MakeExpression(line, Literal{std::move(text)});
     }
     case Kind::kInteger:
-      return MakeExpression(line, Literal{ParseNumber<int64_t>()});
+      return MakeExpression(line, Literal{ParseInteger()});
     case Kind::kFloat:
-      return MakeExpression(line, Literal{ParseNumber<double>()});
+      return MakeExpression(line, Literal{ParseFloat()});
     default:
       break;
   }
@@ -237,36 +223,44 @@ ExpressionPtr ExpressionParser::ParseName() {
   return MakeExpression(line, LoopAttribute{ExpectAnyName()});
 }
 
-template <class Number>
-Number ExpressionParser::ParseNumber() {
+Value ExpressionParser::ParseInteger() {
+  const auto integer = Value::ReadInteger(Current().text);
+  if (!integer) FailAtNumber();
+  Take();
+  return *integer;
+}
+
+Value ExpressionParser::ParseFloat() {
   const std::string& text = Current().text;
-  Number number = 0;
+  double number = 0;
   const auto end = text.data() + text.size();
   if (std::from_chars(text.data(), end, number).ec != std::errc()) {
-    FailHere(ErrorKind::kUnsupported, "the number {} is too large",
-             Excerpt(text));
+    FailAtNumber();
   }
   Take();
   return number;
+}
+
+void ExpressionParser::FailAtNumber() const {
+  FailHere(ErrorKind::kUnsupported, "the number {} is too large",
+           Excerpt(Current().text));
 }
 
 ExpressionPtr ExpressionParser::ParsePostfix(ExpressionPtr expression,
                                              int* links) {
   for (;;) {
     const int line = Current().line;
-    if (AtOperator(".") || AtOperator("[")) RefuseSafe(expression);
     if (TakeOperator(".")) {
       CountLink(links);
       if (At(Kind::kInteger)) {
-        ExpressionPtr key =
-            MakeExpression(line, Literal{ParseNumber<int64_t>()});
+        ExpressionPtr key = MakeExpression(line, Literal{ParseInteger()});
         expression =
             MakeExpression(line, Item{std::move(expression), std::move(key)});
       } else {
         std::string name = ExpectAnyName();
         keys_.insert(name);
-        expression =
-            MakeExpression(line, Attribute{std::move(expression), std::move(name)});
+        expression = MakeExpression(
+            line, Attribute{std::move(expression), std::move(name)});
       }
     } else if (TakeOperator("[")) {
       CountLink(links);

@@ -29,7 +29,6 @@ class ExpressionParser : public TokenReader {
   template <class ParseOperand>
   ExpressionPtr ParseChain(Kind kind, Names operations,
                            const ParseOperand& parse);
-  void RefuseSafe(const ExpressionPtr& expression) const;
   // From what binds least to what binds most.
   ExpressionPtr ParseOr();
   ExpressionPtr ParseAnd();
@@ -45,8 +44,9 @@ class ExpressionParser : public TokenReader {
   ExpressionPtr ParsePrimary();
   ExpressionPtr ParseDict(int line);
   ExpressionPtr ParseName();
-  template <class Number>
-  Number ParseNumber();
+  Value ParseInteger();
+  Value ParseFloat();
+  [[noreturn]] void FailAtNumber() const;
   ExpressionPtr ParsePostfix(ExpressionPtr expression, int* links);
   ExpressionPtr ParseSubscript(ExpressionPtr object, int line);
   CallArguments ParseArguments();

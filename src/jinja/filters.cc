@@ -1,37 +1,22 @@
 // Filters, as jinja2 3.1 has them without autoescape; tojson as transformers
 // has it.
+#include "jinja/filters.h"
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "jinja/arithmetic.h"
 #include "jinja/python_text.h"
-#include "jinja/runtime.h"
 
 namespace mobe::jinja {
 namespace {
 
-// The subject as text, whatever it is; counts it.
-std::string Printed(Call& call, const Value& value) {
-  call.runtime().Spend(value.extent().weight);
-  return ToString(value);
-}
-
-bool Flag(const Value* value) { return value != nullptr && value->Truthy(); }
-
-bool IsIterator(const Value& value) {
-  const Sequence* sequence = value.AsSequence();
-  return sequence != nullptr && sequence->kind == Kind::kIterator;
-}
-
-// What a filter gives an iterator of. It would go through an iterator of its
-// own when it is gone through itself, which can't be seen unless somebody else
-// does meanwhile: hence `lent`.
-std::vector<Value> Borrowed(Call& call, const Value& value) {
-  std::vector<Value> items = ItemsOf(value, call.runtime());
-  if (IsIterator(value)) value.AsSequence()->lent = true;
-  return items;
+Value AttributeOnly(Call& call) {
+  const auto a = call.Bind({"obj", "name"}, 2);
+  return OwnAttributeOf(*a[0], TextOf(*a[1], "an attribute"), call.runtime());
 }
 
 Value Default(Call& call) {
@@ -83,46 +68,10 @@ Value Items(Call& call) {
   return Value::MakeList(std::move(pairs), Kind::kIterator);
 }
 
-// "a.b" as jinja2 takes attributes: items by key or index, one after another.
-class Path {
- public:
-  Path(const Value& path, Runtime* runtime) : runtime_(runtime) {
-    if (path.AsInteger()) {
-      keys_.push_back(path);
-      return;
-    }
-    const std::string& text = TextOf(path, "an attribute");
-    runtime->Spend(text.size());
-    python::Split(text, ".", -1, python::From::kLeft, [&](auto part) {
-      runtime->Spend(kTextStep);
-      keys_.push_back(Key(part));
-    });
-  }
-
-  Value Of(Value value) const {
-    for (const Value& key : keys_) value = ItemOf(value, key, *runtime_);
-    return value;
-  }
-
- private:
-  // An index has digits only.
-  static Value Key(std::string_view part) {
-    int64_t index = 0;
-    const char* end = part.data() + part.size();
-    const auto parsed = std::from_chars(part.data(), end, index);
-    const bool number =
-        parsed.ec == std::errc() && parsed.ptr == end && !part.starts_with('-');
-    return number ? Value(index) : Value(std::string(part));
-  }
-
-  Runtime* runtime_;
-  std::vector<Value> keys_;
-};
-
 Value Join(Call& call) {
   const auto a = call.Bind({"value", "d", "attribute"}, 1);
   std::string between;
-  if (a[1] != nullptr) between = Printed(call, *a[1]);
+  if (a[1] != nullptr) between = PrintedOf(*a[1], call.runtime());
   std::optional<Path> path;
   if (a[2] != nullptr) path.emplace(*a[2], &call.runtime());
   std::string out;
@@ -132,7 +81,7 @@ Value Join(Call& call) {
     call.runtime().Spend(between.size());
     if (!first) out += between;
     first = false;
-    out += Printed(call, part);
+    out += PrintedOf(part, call.runtime());
   }
   return out;
 }
@@ -212,6 +161,12 @@ Value Select(Call& call) {
   return call.List(std::move(selected), Kind::kIterator);
 }
 
+// A text as a result, marked as `subject` is.
+Value Alike(const Value& subject, std::string text) {
+  return subject.IsMarkup() ? Value::MakeMarkup(std::move(text))
+                            : Value(std::move(text));
+}
+
 Value Reverse(Call& call) {
   const auto a = call.Bind({"value"}, 1);
   std::vector<Value> items = ItemsOf(*a[0], call.runtime());
@@ -222,31 +177,34 @@ Value Reverse(Call& call) {
   }
   std::string out;
   for (const Value& item : items) out += *item.AsString();
-  return out;
+  return Alike(*a[0], std::move(out));
 }
 
 Value Trim(Call& call) {
   const auto a = call.Bind({"value", "chars"}, 1);
-  const std::string text = Printed(call, *a[0]);
+  const std::string text = PrintedOf(*a[0], call.runtime());
   std::optional<std::string_view> chars;
   if (a[1] != nullptr && !a[1]->IsNone()) chars = TextOf(*a[1], "chars");
   const auto work = CheckedMul(text.size(), chars ? chars->size() : 1);
   call.runtime().Spend(work.value_or(kMaxWork));
   if (chars) call.runtime().Spend(chars->size() * 4);
-  return std::string(python::Strip(text, python::Sides::kBoth, chars));
+  return Alike(*a[0],
+               std::string(python::Strip(text, python::Sides::kBoth, chars)));
 }
 
 template <std::string (*convert)(std::string_view)>
 Value Convert(Call& call) {
   const auto a = call.Bind({"value"}, 1);
-  return call.Text(convert(Printed(call, *a[0])));
+  std::string text = convert(PrintedOf(*a[0], call.runtime()));
+  call.runtime().Spend(text.size());
+  return Alike(*a[0], std::move(text));
 }
 
 std::string Same(std::string_view text) { return std::string(text); }
 
 Value Replace(Call& call) {
   const auto a = call.Bind({"value", "old", "new", "count"}, 3);
-  Arguments arguments{{Printed(call, *a[0]), *a[1], *a[2]}, {}};
+  Arguments arguments{{PrintedOf(*a[0], call.runtime()), *a[1], *a[2]}, {}};
   if (a[3] != nullptr) arguments.positional.push_back(*a[3]);
   Call inner(&call.runtime(), std::move(arguments));
   return FindMethod(inner.arguments().positional[0], "replace")(inner);
@@ -277,25 +235,18 @@ Value Indent(Call& call) {
     out += line;
     begun = true;
   });
-  return out;
+  return Alike(*a[0], std::move(out));
 }
 
 Value Absolute(Call& call) {
   const auto a = call.Bind({"value"}, 1);
   if (const double* number = a[0]->AsFloat()) return std::fabs(*number);
-  const int64_t integer = IntegerOf(*a[0], "what abs is of");
-  if (integer == std::numeric_limits<int64_t>::min()) {
-    Fail(ErrorKind::kUserInput, "abs is beyond 64 bits");
+  if (const std::string* digits = a[0]->AsLong()) {
+    return digits->starts_with('-') ? Signed("-", *a[0]) : *a[0];
   }
-  return integer < 0 ? -integer : integer;
+  const int64_t integer = IntegerOf(*a[0], "what abs is of");
+  return integer < 0 ? Signed("-", integer) : Value(integer);
 }
-
-Value FailBeyond64Bits() {
-  Fail(ErrorKind::kUserInput, "int is beyond 64 bits");
-}
-
-// Python gives up beyond.
-constexpr size_t kMaxDigits = 4300;
 
 Value Integer(Call& call) {
   const auto a = call.Bind({"value", "default"}, 1);
@@ -304,23 +255,21 @@ Value Integer(Call& call) {
   }
   const Value fallback = a[1] == nullptr ? Value(int64_t{0}) : *a[1];
   if (const auto integer = a[0]->AsInteger()) return *integer;
+  if (a[0]->AsLong() != nullptr) return *a[0];
   std::optional<double> number = a[0]->AsNumber();
   const std::string* text = a[0]->AsString();
   if (text != nullptr) {
     call.runtime().Spend(text->size() * 2);
     const std::string plain = python::PlainNumber(*text).value_or("");
-    int64_t integer = 0;
-    const char* end = plain.data() + plain.size();
-    const auto parsed = std::from_chars(plain.data(), end, integer);
-    const bool whole = !plain.empty() && parsed.ptr == end;
-    if (whole && parsed.ec == std::errc()) return integer;
-    if (whole && plain.size() <= kMaxDigits) return FailBeyond64Bits();
+    if (const auto integer = Value::ReadInteger(plain)) return *integer;
     number = python::ReadFloat(*text);
   }
   if (!number || std::isnan(*number)) return fallback;
   if (std::isinf(*number) && text != nullptr) return fallback;
-  if (!(std::fabs(*number) < 9.2e18)) return FailBeyond64Bits();
-  return static_cast<int64_t>(*number);
+  if (std::isinf(*number)) {
+    Fail(ErrorKind::kUserInput, "int of an infinite float");
+  }
+  return *Value::ReadInteger(fmt::format("{:.0f}", std::trunc(*number)));
 }
 
 Value Float(Call& call) {
@@ -329,6 +278,9 @@ Value Float(Call& call) {
     Fail(ErrorKind::kUserInput, "float of {} nothing", a[0]->TypeName());
   }
   if (const auto number = a[0]->AsNumber()) return *number;
+  if (const std::string* digits = a[0]->AsLong()) {
+    return std::strtod(digits->c_str(), nullptr);
+  }
   if (const std::string* text = a[0]->AsString()) {
     call.runtime().Spend(text->size() * 2);
     if (const auto number = python::ReadFloat(*text)) return *number;
@@ -383,6 +335,7 @@ Value ToJsonText(Call& call) {
 
 constexpr NamedFunction kFilters[] = {
     {"abs", Absolute},
+    {"attr", AttributeOnly},
     {"capitalize", Convert<python::Capitalize>},
     {"count", Length},
     {"d", Default},
@@ -402,9 +355,6 @@ constexpr NamedFunction kFilters[] = {
     {"rejectattr", Select<true, false>},
     {"replace", Replace},
     {"reverse", Reverse},
-    // jinja2 marks the text as HTML, which shows only when it is added to
-    // another by +.
-    {"safe", Convert<Same>},
     {"select", Select<false, true>},
     {"selectattr", Select<true, true>},
     {"string", Convert<Same>},
@@ -415,8 +365,21 @@ constexpr NamedFunction kFilters[] = {
 
 }  // namespace
 
+bool IsIterator(const Value& value) {
+  const Sequence* sequence = value.AsSequence();
+  return sequence != nullptr && sequence->kind == Kind::kIterator;
+}
+
+std::vector<Value> Borrowed(Call& call, const Value& value) {
+  std::vector<Value> items = ItemsOf(value, call.runtime());
+  if (IsIterator(value)) value.AsSequence()->lent = true;
+  return items;
+}
+
 NativeFunction FindFilter(std::string_view name) {
-  const NativeFunction filter = FindNamed(kFilters, name);
+  NativeFunction filter = FindNamed(kFilters, name);
+  if (filter == nullptr) filter = FindNamed(ListFilters(), name);
+  if (filter == nullptr) filter = FindNamed(TextFilters(), name);
   if (filter == nullptr) {
     Fail(ErrorKind::kUnsupported, "the filter \"{}\" is not supported", name);
   }

@@ -25,20 +25,44 @@ bool IsBoolean(const Value& v) { return v.AsBool() != nullptr; }
 bool IsTrue(const Value& v) { return IsBoolean(v) && *v.AsBool(); }
 bool IsFalse(const Value& v) { return IsBoolean(v) && !*v.AsBool(); }
 bool IsFloat(const Value& v) { return v.AsFloat() != nullptr; }
-bool IsInteger(const Value& v) { return !IsBoolean(v) && v.AsInteger(); }
-bool IsNumber(const Value& v) { return v.AsNumber().has_value(); }
+bool IsInteger(const Value& v) {
+  return v.AsLong() != nullptr || (!IsBoolean(v) && v.AsInteger());
+}
+bool IsNumber(const Value& v) { return v.AsNumber() || v.AsLong() != nullptr; }
 bool IsCallable(const Value& v) { return v.AsCallable() != nullptr; }
 // Dicts, texts and undefined values, too.
 bool IsIterable(const Value& v) {
   return IsString(v) || IsMapping(v) || IsUndefined(v) ||
-         v.AsSequence() != nullptr;
+         v.AsSequence() != nullptr ||
+         (IsCallable(v) && v.AsCallable()->is_loop);
 }
 
 // What has a length and, whatever it is, items.
 bool IsSequence(const Value& v) {
   const Sequence* sequence = v.AsSequence();
-  return IsIterable(v) && (sequence == nullptr || sequence->IsListOrTuple() ||
-                           sequence->kind == Kind::kRange);
+  return IsIterable(v) && !IsCallable(v) &&
+         (sequence == nullptr || sequence->IsListOrTuple() ||
+          sequence->kind == Kind::kRange);
+}
+
+template <bool (*holds)(std::string_view)>
+Value IsText(Call& call) {
+  const auto a = call.Bind({"value"}, 1);
+  return holds(PrintedOf(*a[0], call.runtime()));
+}
+
+// `is`: there is one None, and one of each bool; of others it depends on what
+// Python keeps.
+Value SameAs(Call& call) {
+  const auto a = call.Bind({"value", "other"}, 2);
+  const auto kind = [](const Value& v) {
+    return v.IsNone() ? 1 : IsTrue(v) ? 2 : IsFalse(v) ? 3 : 0;
+  };
+  if (kind(*a[0]) == 0 && kind(*a[1]) == 0) {
+    Fail(ErrorKind::kUnsupported, "sameas of {} and {}", a[0]->TypeName(),
+         a[1]->TypeName());
+  }
+  return kind(*a[0]) == kind(*a[1]);
 }
 
 bool IsEven(const Value& v) { return IntegerOf(v, "what is even") % 2 == 0; }
@@ -104,6 +128,7 @@ constexpr NamedFunction kTests[] = {
     {"integer", Is<IsInteger>},
     {"iterable", Is<IsIterable>},
     {"le", kLessEqual},
+    {"lower", IsText<python::IsLower>},
     {"lessthan", kLess},
     {"lt", kLess},
     {"mapping", Is<IsMapping>},
@@ -111,10 +136,12 @@ constexpr NamedFunction kTests[] = {
     {"none", Is<IsNone>},
     {"number", Is<IsNumber>},
     {"odd", Is<IsOdd>},
+    {"sameas", SameAs},
     {"sequence", Is<IsSequence>},
     {"string", Is<IsString>},
     {"true", Is<IsTrue>},
     {"undefined", Is<IsUndefined>},
+    {"upper", IsText<python::IsUpper>},
 };
 
 // --- Functions.
@@ -136,12 +163,13 @@ Value Range(Call& call) {
     numbers.emplace_back(i);
     if (__builtin_add_overflow(i, step, &i)) break;
   }
-  return call.List(std::move(numbers), Kind::kRange);
+  call.runtime().Spend(numbers.size() * kStep);
+  return Value::MakeRange(std::move(numbers), {start, stop, step});
 }
 
 // What dict() and namespace() are made of: a dict, then named arguments.
-std::vector<std::pair<std::string, Value>> Entries(Call& call) {
-  std::vector<std::pair<std::string, Value>> entries;
+MappingItems Entries(Call& call) {
+  MappingItems entries;
   const auto& given = call.arguments().positional;
   const Mapping* mapping = given.empty() ? nullptr : given[0].AsMapping();
   if (given.size() > 1 || (!given.empty() && mapping == nullptr)) {
@@ -149,12 +177,12 @@ std::vector<std::pair<std::string, Value>> Entries(Call& call) {
   }
   if (mapping != nullptr) {
     for (const auto& [key, unused] : mapping->items) {
-      call.runtime().Spend(kTextStep + key.size());
+      call.runtime().Spend(kTextStep + key.extent().weight);
     }
     entries = mapping->items;
   }
   for (const auto& [name, value] : call.arguments().named) {
-    call.runtime().Set(entries, name, value);
+    call.runtime().Set(entries, Value(name), value);
   }
   return entries;
 }
@@ -167,7 +195,9 @@ Value MakeDict(Call& call) {
 
 Value MakeNamespace(Call& call) {
   Namespace* space = call.runtime().MakeNamespace();
-  space->items = Entries(call);
+  for (const auto& [key, value] : Entries(call)) {
+    space->items.emplace_back(TextOf(key, "a name in a namespace"), value);
+  }
   call.runtime().Spend(space->items.size() * kStep);
   return space;
 }

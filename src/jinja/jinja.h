@@ -5,7 +5,7 @@
 // the environment of transformers 4.57 (ImmutableSandboxedEnvironment,
 // trim_blocks, lstrip_blocks, loop controls, generation blocks), less what
 // parser.h names and the filters, tests and methods that the tables of
-// filters.cc, globals.cc and methods.cc lack. What is not supported fails,
+// filters.cc and its like, globals.cc and methods.cc lack. What is not supported fails,
 // where it is parsed or, a filter or method, when it is met.
 //
 //   lexer    template -> tokens, with the rules for white space
@@ -13,6 +13,7 @@
 //   value    values as Python has them
 //   scopes   names that begin undefined, as jinja2 compiles them
 //   runtime  the bound on the work; attributes, items
+//   format   % and str.format
 //   loop     what a loop goes through, and `loop`
 //   render   tree and values -> text
 #pragma once

@@ -4,8 +4,20 @@
 #include <iterator>
 
 #include "base/error.h"
+#include "jinja/runtime.h"
 
 namespace mobe::jinja {
+namespace {
+
+// Of its arguments the one whose turn it is: the first is the loop's index0.
+Value Cycle(Call& call) {
+  const auto& given = call.arguments().positional;
+  if (given.size() < 2) Fail(ErrorKind::kUserInput, "no items for cycling");
+  const auto index = static_cast<size_t>(*given[0].AsInteger());
+  return given[1 + index % (given.size() - 1)];
+}
+
+}  // namespace
 
 bool Loop::Next() {
   if (!HasNext()) return false;
@@ -39,6 +51,11 @@ Value Loop::Attribute(std::string_view name) {
     Value (*value)(Loop& loop);
   };
   static constexpr Entry kEntries[] = {
+      {"cycle",
+       [](Loop& loop) -> Value {
+         return Callable{.native = Cycle,
+                         .self = std::make_shared<const Value>(loop.index0_)};
+       }},
       // Of recursive loops, which there are none of.
       {"depth", [](Loop&) -> Value { return int64_t{1}; }},
       {"depth0", [](Loop&) -> Value { return int64_t{0}; }},

@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "jinja/format.h"
 #include "jinja/python_text.h"
 #include "jinja/runtime.h"
 
@@ -28,8 +29,6 @@ std::vector<const Value*> Bind(const Call& call,
   }
   return call.Bind(names, required);
 }
-
-bool Given(const Value* value) { return value != nullptr && !value->IsNone(); }
 
 template <Sides sides>
 Value StripText(Call& call) {
@@ -171,13 +170,90 @@ Value CountInText(Call& call) {
   return static_cast<int64_t>(Occurrences(Self(call), part));
 }
 
+// find, rfind, index, rindex.
+template <bool from_right, bool must>
 Value FindInText(Call& call) {
   const auto a = Bind(call, {"self", "sub"}, 2);
   const std::string& part = TextOf(*a[1], "what find looks for");
-  call.runtime().Spend(Self(call).size() + part.size());
-  const size_t at = python::Find(Self(call), part);
-  if (at == std::string::npos) return int64_t{-1};
-  return python::Length(std::string_view(Self(call)).substr(0, at));
+  const std::string_view text = Self(call);
+  call.runtime().Spend(text.size() + part.size());
+  size_t at = python::Find(text, part);
+  if (from_right && at != std::string::npos) {
+    const std::string mirrored(text.rbegin(), text.rend());
+    at = text.size() - part.size() -
+         python::Find(mirrored, std::string(part.rbegin(), part.rend()));
+  }
+  if (at != std::string::npos) return python::Length(text.substr(0, at));
+  if (must) Fail(ErrorKind::kUserInput, "index: not found in the str");
+  return int64_t{-1};
+}
+
+// Before, the separator, behind; the whole text when it is not there.
+template <bool from_right>
+Value PartitionText(Call& call) {
+  const auto a = Bind(call, {"self", "sep"}, 2);
+  const std::string& separator = TextOf(*a[1], "the separator of partition");
+  if (separator.empty()) {
+    Fail(ErrorKind::kUserInput, "the separator of partition is empty");
+  }
+  call.runtime().Spend(Self(call).size() * 2 + separator.size());
+  std::vector<std::string> parts;
+  python::Split(Self(call), separator, 1,
+                from_right ? python::From::kRight : python::From::kLeft,
+                [&](std::string_view part) { parts.emplace_back(part); });
+  if (parts.size() == 1) {
+    parts.insert(from_right ? parts.begin() : parts.end(), 2, "");
+  } else {
+    if (from_right) std::swap(parts[0], parts[1]);
+    parts.insert(parts.begin() + 1, separator);
+  }
+  return Value::MakeList({parts[0], parts[1], parts[2]}, Kind::kTuple);
+}
+
+template <python::Side side>
+Value JustifyText(Call& call) {
+  const auto a = Bind(call, {"self", "width", "fillchar"}, 2);
+  const int64_t width = IntegerOf(*a[1], "width");
+  const std::string fill =
+      a[2] == nullptr ? " " : TextOf(*a[2], "the fill character");
+  if (python::Length(fill) != 1) {
+    Fail(ErrorKind::kUserInput, "a fill of {} characters, expected 1",
+         python::Length(fill));
+  }
+  call.runtime().Spend(Self(call).size());
+  const auto fills = static_cast<uint64_t>(std::max<int64_t>(width, 0));
+  call.runtime().Spend(CheckedMul(fills, fill.size()).value_or(kMaxWork));
+  return python::Justify(Self(call), width, fill, side);
+}
+
+Value ZeroFill(Call& call) {
+  const auto a = Bind(call, {"self", "width"}, 2);
+  const int64_t width = IntegerOf(*a[1], "width");
+  call.runtime().Spend(Self(call).size());
+  call.runtime().Spend(static_cast<uint64_t>(std::max<int64_t>(width, 0)));
+  std::string_view text = Self(call);
+  const bool has_sign = text.starts_with('-') || text.starts_with('+');
+  const std::string sign(text.substr(0, has_sign ? 1 : 0));
+  text.remove_prefix(sign.size());
+  return sign + python::Justify(text, width - (has_sign ? 1 : 0), "0",
+                                python::Side::kRight);
+}
+
+Value FormatText(Call& call) {
+  Arguments rest = call.arguments();
+  rest.positional.erase(rest.positional.begin());
+  return FormatBraces(Self(call), rest, call.runtime());
+}
+
+template <bool (*holds)(std::string_view)>
+Value TextHolds(Call& call) {
+  Bind(call, {"self"}, 1);
+  call.runtime().Spend(Self(call).size() * 4);
+  return holds(Self(call));
+}
+
+bool IsAscii(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return (c & 0x80) == 0; });
 }
 
 template <bool (*all)(char32_t)>
@@ -194,10 +270,7 @@ const Mapping& MappingOf(const Call& call) {
 
 Value GetOfMapping(Call& call) {
   const auto a = Bind(call, {"self", "key", "default"}, 2);
-  const std::string* key = a[1]->AsString();
-  const Value* value = key == nullptr
-                           ? nullptr
-                           : call.runtime().Find(MappingOf(call).items, *key);
+  const Value* value = call.runtime().Find(MappingOf(call).items, *a[1]);
   if (value != nullptr) return *value;
   return a[2] == nullptr ? Value(None{}) : *a[2];
 }
@@ -222,6 +295,9 @@ Value ValuesOfMapping(Call& call) {
   return call.List(std::move(values), Kind::kValues);
 }
 
+// Of a dict or list; what is in it is shared, and never changes.
+Value Copy(Call& call) { return *Bind(call, {"self"}, 1)[0]; }
+
 Value CountInList(Call& call) {
   const auto a = Bind(call, {"self", "value"}, 2);
   call.runtime().Spend(a[0]->extent().weight);
@@ -244,17 +320,33 @@ Value IndexInList(Call& call) {
 
 constexpr NamedFunction kOfText[] = {
     {"capitalize", ConvertSelf<python::Capitalize>},
+    {"center", JustifyText<python::Side::kMiddle>},
     {"count", CountInText},
     {"endswith", Begins<true>},
-    {"find", FindInText},
+    {"find", FindInText<false, false>},
+    {"format", FormatText},
+    {"index", FindInText<false, true>},
+    {"isalnum", AllCharacters<python::IsAlnum>},
+    {"isalpha", AllCharacters<python::IsAlpha>},
+    {"isascii", TextHolds<IsAscii>},
+    {"isdecimal", AllCharacters<python::IsDecimal>},
     {"isdigit", AllCharacters<python::IsDigit>},
+    {"islower", TextHolds<python::IsLower>},
+    {"isnumeric", AllCharacters<python::IsNumeric>},
     {"isspace", AllCharacters<python::IsSpace>},
+    {"isupper", TextHolds<python::IsUpper>},
     {"join", JoinWithText},
+    {"ljust", JustifyText<python::Side::kLeft>},
     {"lower", ConvertSelf<python::Lower>},
     {"lstrip", StripText<Sides::kLeft>},
+    {"partition", PartitionText<false>},
     {"removeprefix", RemoveEnd<false>},
     {"removesuffix", RemoveEnd<true>},
     {"replace", ReplaceInText},
+    {"rfind", FindInText<true, false>},
+    {"rindex", FindInText<true, true>},
+    {"rjust", JustifyText<python::Side::kRight>},
+    {"rpartition", PartitionText<true>},
     {"rsplit", SplitText<python::From::kRight>},
     {"rstrip", StripText<Sides::kRight>},
     {"split", SplitText<python::From::kLeft>},
@@ -263,14 +355,17 @@ constexpr NamedFunction kOfText[] = {
     {"strip", StripText<Sides::kBoth>},
     {"title", TitleOfText},
     {"upper", ConvertSelf<python::Upper>},
+    {"zfill", ZeroFill},
 };
 constexpr NamedFunction kOfMapping[] = {
+    {"copy", Copy},
     {"get", GetOfMapping},
     {"items", ItemsOfMapping},
     {"keys", KeysOfMapping},
     {"values", ValuesOfMapping},
 };
 constexpr NamedFunction kOfSequence[] = {
+    {"copy", Copy},
     {"count", CountInList},
     {"index", IndexInList},
 };
@@ -278,17 +373,12 @@ constexpr NamedFunction kOfSequence[] = {
 // What Python has beside these; those that change a value are refused by
 // jinja2's sandbox, too.
 constexpr std::string_view kOtherOfText[] = {
-    "casefold",   "center",       "encode",  "expandtabs", "format",
-    "format_map", "index",        "isalnum", "isalpha",    "isascii",
-    "isdecimal",  "isidentifier", "islower", "isnumeric",  "isprintable",
-    "istitle",    "isupper",      "ljust",   "maketrans",  "partition",
-    "rfind",      "rindex",       "rjust",   "rpartition", "swapcase",
-    "translate",  "zfill"};
+    "casefold",    "encode",  "expandtabs", "format_map", "isidentifier",
+    "isprintable", "istitle", "maketrans",  "swapcase",   "translate"};
 constexpr std::string_view kOtherOfMapping[] = {
-    "clear", "copy", "fromkeys", "pop", "popitem", "setdefault", "update"};
-constexpr std::string_view kOtherOfSequence[] = {"append", "clear",   "copy",
-                                                 "extend", "insert",  "pop",
-                                                 "remove", "reverse", "sort"};
+    "clear", "fromkeys", "pop", "popitem", "setdefault", "update"};
+constexpr std::string_view kOtherOfSequence[] = {
+    "append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"};
 
 constexpr std::string_view kOfNumber[] = {
     "as_integer_ratio", "bit_count", "bit_length", "conjugate", "denominator",
@@ -316,7 +406,13 @@ NativeFunction FindMethod(const Value& self, std::string_view name) {
   if (self.AsMapping() != nullptr) {
     return Find(kOfMapping, kOtherOfMapping, "dict", name);
   }
-  if (self.AsSequence() != nullptr) {
+  if (const Sequence* sequence = self.AsSequence(); sequence != nullptr) {
+    const bool tuple = sequence->kind == Kind::kTuple;
+    if (tuple && name == "copy") return nullptr;
+    // Of what groupby gives.
+    if (tuple && (name == "grouper" || name == "list")) {
+      Fail(ErrorKind::kUnsupported, "tuple.{} is not supported", name);
+    }
     return Find(kOfSequence, kOtherOfSequence, "list", name);
   }
   if (self.AsNumber() &&

@@ -67,6 +67,7 @@ class Parser : private ExpressionParser {
     if (TakeName("for")) return MakeStatement(line, ParseFor());
     if (TakeName("set")) return ParseSet(line);
     if (TakeName("with")) return MakeStatement(line, ParseWith());
+    if (TakeName("filter")) return MakeStatement(line, ParseFilterBlock());
     if (TakeName("generation")) {
       EndStatement();
       Generation generation{ParseScope({"endgeneration"}, /*in_loop=*/false)};
@@ -179,6 +180,17 @@ class Parser : private ExpressionParser {
     node.body = ParseScope({"endset"}, /*in_loop=*/false);
     EndBlock();
     return MakeStatement(line, std::move(node));
+  }
+
+  FilterBlock ParseFilterBlock() {
+    FilterBlock node;
+    do {
+      node.filters.push_back(Apart([this] { return ParseFilter(nullptr); }));
+    } while (TakeOperator("|"));
+    EndStatement();
+    node.body = ParseScope({"endfilter"}, /*in_loop=*/false);
+    EndBlock();
+    return node;
   }
 
   void Note(const Target& target) {

@@ -110,12 +110,6 @@ char32_t TitleOf(char32_t c) {
   return static_cast<char32_t>(title);
 }
 
-bool IsPrintable(char32_t c) {
-  if (c == ' ') return true;
-  constexpr uint32_t kNot = U_GC_C_MASK | U_GC_Z_MASK;
-  return (U_GET_GC_MASK(static_cast<UChar32>(c)) & kNot) == 0;
-}
-
 }  // namespace
 
 bool IsSpace(char32_t c) { return IsWhiteSpace(c) || (c >= 0x1c && c <= 0x1f); }
@@ -295,6 +289,49 @@ bool IsDigit(char32_t c) {
   return type == U_NT_DECIMAL || type == U_NT_DIGIT;
 }
 
+bool IsDecimal(char32_t c) {
+  return u_getIntPropertyValue(static_cast<UChar32>(c), UCHAR_NUMERIC_TYPE) ==
+         U_NT_DECIMAL;
+}
+
+// Ideographs that are numbers have a numeric type, too.
+bool IsNumeric(char32_t c) {
+  return u_getIntPropertyValue(static_cast<UChar32>(c), UCHAR_NUMERIC_TYPE) !=
+         U_NT_NONE;
+}
+
+bool IsAlpha(char32_t c) {
+  return (U_GET_GC_MASK(static_cast<UChar32>(c)) & U_GC_L_MASK) != 0;
+}
+
+bool IsAlnum(char32_t c) { return IsAlpha(c) || IsNumeric(c); }
+
+bool IsPrintable(char32_t c) {
+  if (c == ' ') return true;
+  constexpr uint32_t kNot = U_GC_C_MASK | U_GC_Z_MASK;
+  return (U_GET_GC_MASK(static_cast<UChar32>(c)) & kNot) == 0;
+}
+
+bool IsLower(std::string_view text) {
+  bool some = false;
+  for (const char32_t c : Decode(text)) {
+    const auto u = static_cast<UChar32>(c);
+    if (u_isUUppercase(u) || u_istitle(u)) return false;
+    some |= u_isULowercase(u) != 0;
+  }
+  return some;
+}
+
+bool IsUpper(std::string_view text) {
+  bool some = false;
+  for (const char32_t c : Decode(text)) {
+    const auto u = static_cast<UChar32>(c);
+    if (u_isULowercase(u) || u_istitle(u)) return false;
+    some |= u_isUUppercase(u) != 0;
+  }
+  return some;
+}
+
 std::string Repr(std::string_view text) {
   const bool has_single = text.find('\'') != std::string_view::npos;
   const bool has_double = text.find('"') != std::string_view::npos;
@@ -321,6 +358,33 @@ std::string Repr(std::string_view text) {
     }
   }
   return out + quote;
+}
+
+std::string EscapeHtml(std::string_view text) {
+  constexpr std::string_view kSpecial = "&<>'\"";
+  constexpr const char* kEscapes[] = {"&amp;", "&lt;", "&gt;", "&#39;",
+                                      "&#34;"};
+  std::string out;
+  for (const char c : text) {
+    const size_t i = kSpecial.find(c);
+    i == std::string_view::npos ? out += c : out += kEscapes[i];
+  }
+  return out;
+}
+
+std::string Justify(std::string_view text, int64_t width, std::string_view fill,
+                    Side side) {
+  const int64_t missing = std::max<int64_t>(width - Length(text), 0);
+  // CPython gives an odd one to the left when the width is odd.
+  const int64_t left = side == Side::kLeft ? 0
+                       : side == Side::kRight
+                           ? missing
+                           : missing / 2 + (missing & width & 1);
+  std::string out;
+  for (int64_t i = 0; i < left; ++i) out += fill;
+  out += text;
+  for (int64_t i = left; i < missing; ++i) out += fill;
+  return out;
 }
 
 std::string Repr(double value) {

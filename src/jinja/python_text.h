@@ -51,9 +51,25 @@ std::string Capitalize(std::string_view text);  // the text does
 std::optional<std::string> PlainNumber(std::string_view text);
 std::optional<double> ReadFloat(std::string_view text);
 
-bool IsDigit(char32_t c);  // str.isdigit of one character
+// str.isdigit and the like, of one character.
+bool IsDigit(char32_t c);
+bool IsDecimal(char32_t c);
+bool IsNumeric(char32_t c);
+bool IsAlpha(char32_t c);
+bool IsAlnum(char32_t c);
+bool IsPrintable(char32_t c);
+// str.islower, str.isupper: of what is cased, and of some of it.
+bool IsLower(std::string_view text);
+bool IsUpper(std::string_view text);
 
 std::string Repr(std::string_view text);  // repr(): quoted, escaped
-std::string Repr(double value);           // the shortest that reads back
+
+std::string EscapeHtml(std::string_view text);  // as markupsafe's escape does
+
+// `text` in the middle of `width` characters, or at a side.
+enum class Side { kLeft, kRight, kMiddle };
+std::string Justify(std::string_view text, int64_t width, std::string_view fill,
+                    Side side);
+std::string Repr(double value);  // the shortest that reads back
 
 }  // namespace mobe::python

@@ -171,6 +171,16 @@ class Renderer {
     return Flow::kNext;
   }
 
+  Flow Do(const FilterBlock& node, Frame* frame) {
+    Frame inner{frame, {}};
+    Value value = Captured(node.body, &inner);
+    for (const ExpressionPtr& filter : node.filters) {
+      value = Apply(std::get<Filter>(filter->node), std::move(value), frame);
+    }
+    Write(PrintedOf(value, runtime_));
+    return Flow::kNext;
+  }
+
   Flow Do(const MacroDefinition& node, Frame* frame) {
     runtime_.Set(frame->names, node.macro->name,
                  Callable{.macro = node.macro.get()});
@@ -251,8 +261,9 @@ class Renderer {
   // Like a function, hardly anything can be done with it.
   static Value LoopItself() {
     return Callable{.native = [](Call&) -> Value {
-      Fail(ErrorKind::kUnsupported, "loop can't be called");
-    }};
+                      Fail(ErrorKind::kUnsupported, "loop can't be called");
+                    },
+                    .is_loop = true};
   }
 
   Value Get(const Literal& node, Frame*) { return node.value; }
@@ -269,10 +280,9 @@ class Renderer {
   }
 
   Value Get(const DictDisplay& node, Frame* frame) {
-    std::vector<std::pair<std::string, Value>> items;
+    MappingItems items;
     for (const auto& [key_node, value_node] : node.items) {
-      const Value key_value = Evaluate(key_node, frame);
-      const std::string& key = TextOf(key_value, "the key of a dict");
+      const Value key = Evaluate(key_node, frame);
       Value value = Evaluate(value_node, frame);
       runtime_.Set(items, key, std::move(value));
     }
@@ -331,7 +341,20 @@ class Renderer {
       arguments.positional.insert(arguments.positional.begin(),
                                   *callable->self);
     }
-    return CallNative(callable->native, std::move(arguments));
+    Value result = CallNative(callable->native, std::move(arguments));
+    return callable->marks ? Marked(result) : result;
+  }
+
+  // What a method of a text that went through `safe` gives: a text or several.
+  static Value Marked(const Value& result) {
+    if (const std::string* text = result.AsString()) {
+      return Value::MakeMarkup(*text);
+    }
+    std::vector<Value> texts;
+    for (const Value& item : result.AsSequence()->items) {
+      texts.push_back(Value::MakeMarkup(*item.AsString()));
+    }
+    return Value::MakeList(std::move(texts));
   }
 
   // A macro sees its arguments and the names of the template's top.

@@ -29,6 +29,21 @@ Value Missing(const Value& object, std::string_view key, Runtime& runtime) {
       fmt::format("{} of a {}", Short(key), object.TypeName()));
 }
 
+// Whether the method of a text that went through `safe` gives such a text.
+// Fails for those that escape what they are given.
+bool GivesMarkup(std::string_view name) {
+  for (const char* gives :
+       {"capitalize", "lower", "lstrip", "rsplit", "rstrip", "split",
+        "splitlines", "strip", "swapcase", "title", "upper"}) {
+    if (name == gives) return true;
+  }
+  for (const char* other :
+       {"count", "endswith", "find", "isdigit", "isspace", "startswith"}) {
+    if (name == other) return false;
+  }
+  Fail(ErrorKind::kUnsupported, "{} of a str that went through safe", name);
+}
+
 // A method, or an attribute of a namespace.
 std::optional<Value> OwnAttribute(const Value& object, const std::string& name,
                                   Runtime& runtime) {
@@ -37,17 +52,21 @@ std::optional<Value> OwnAttribute(const Value& object, const std::string& name,
   }
   if (const NativeFunction method = FindMethod(object, name)) {
     return Callable{.native = method,
-                    .self = std::make_shared<const Value>(object)};
+                    .self = std::make_shared<const Value>(object),
+                    .marks = object.IsMarkup() && GivesMarkup(name)};
   }
   return std::nullopt;
 }
 
 std::optional<Value> OwnItem(const Value& object, const Value& key,
                              Runtime& runtime) {
-  const std::string* name = key.AsString();
   const auto index = key.AsInteger();
-  if (const Mapping* mapping = object.AsMapping(); mapping && name) {
-    if (const Value* value = runtime.Find(mapping->items, *name)) return *value;
+  // What can't be a key is none.
+  const Sequence* tuple = key.AsSequence();
+  const bool is_key = key.AsMapping() == nullptr &&
+                      (tuple == nullptr || tuple->kind == Kind::kTuple);
+  if (const Mapping* mapping = object.AsMapping(); mapping && is_key) {
+    if (const Value* value = runtime.Find(mapping->items, key)) return *value;
   }
   if (const Sequence* sequence = object.AsSequence();
       sequence && index &&
@@ -59,7 +78,11 @@ std::optional<Value> OwnItem(const Value& object, const Value& key,
     runtime.Spend(text->size());
     const std::u32string characters = python::Decode(*text);
     const auto position = Position(*index, characters.size());
-    if (position) return python::Encode(characters.substr(*position, 1));
+    if (position) {
+      std::string character = python::Encode(characters.substr(*position, 1));
+      if (object.IsMarkup()) return Value::MakeMarkup(std::move(character));
+      return character;
+    }
   }
   return std::nullopt;
 }
@@ -85,6 +108,32 @@ void Runtime::Spend(uint64_t bytes) {
     Fail(ErrorKind::kUnsupported,
          "the template takes more than {} million steps on this conversation",
          kMaxWork / kStep / 1000000);
+  }
+}
+
+const Value* Runtime::Find(const MappingItems& items, const Value& key) {
+  const std::string* text = key.AsString();
+  if (text == nullptr) (void)KeyText(key);  // fails for what is no key
+  uint64_t work = kStep;
+  auto it = items.begin();
+  for (; it != items.end(); ++it) {
+    ++work;
+    const std::string* other = it->first.AsString();
+    if ((text == nullptr) != (other == nullptr)) continue;
+    if (text != nullptr && text->size() != other->size()) continue;
+    work += it->first.extent().weight;
+    if (text != nullptr ? *text == *other : Equal(it->first, key)) break;
+  }
+  Spend(work);
+  return it == items.end() ? nullptr : &it->second;
+}
+
+void Runtime::Set(MappingItems& items, const Value& key, Value value) {
+  if (const Value* known = Find(items, key)) {
+    *const_cast<Value*>(known) = std::move(value);
+  } else {
+    Spend(key.extent().weight);
+    items.emplace_back(key, std::move(value));
   }
 }
 
@@ -132,6 +181,9 @@ Value Call::List(std::vector<Value> items, Kind kind) {
 
 int64_t IntegerOf(const Value& value, std::string_view what) {
   const auto integer = value.AsInteger();
+  if (value.AsLong() != nullptr) {
+    Fail(ErrorKind::kUnsupported, "{} is an integer beyond 64 bits", what);
+  }
   if (!integer) {
     Fail(ErrorKind::kUserInput, "{} is {}, expected an int", what,
          value.TypeName());
@@ -146,6 +198,43 @@ const std::string& TextOf(const Value& value, std::string_view what) {
          value.TypeName());
   }
   return *text;
+}
+
+std::string PrintedOf(const Value& value, Runtime& runtime) {
+  runtime.Spend(value.extent().weight);
+  return ToString(value);
+}
+
+bool Given(const Value* argument) {
+  return argument != nullptr && !argument->IsNone();
+}
+
+bool Flag(const Value* argument) {
+  return argument != nullptr && argument->Truthy();
+}
+
+Path::Path(const Value& path, Runtime* runtime) : runtime_(runtime) {
+  if (path.AsInteger()) {
+    keys_.push_back(path);
+  } else {
+    Add(TextOf(path, "an attribute"));
+  }
+}
+
+Path::Path(std::string_view path, Runtime* runtime) : runtime_(runtime) {
+  Add(path);
+}
+
+// An index has digits only.
+void Path::Add(std::string_view path) {
+  runtime_->Spend(path.size());
+  python::Split(path, ".", -1, python::From::kLeft, [&](std::string_view part) {
+    runtime_->Spend(kTextStep);
+    const bool number =
+        part.find_first_not_of("0123456789") == std::string_view::npos;
+    const auto index = number ? Value::ReadInteger(part) : std::nullopt;
+    keys_.push_back(index ? *index : Value(std::string(part)));
+  });
 }
 
 Iteration::Iteration(Value value, Runtime* runtime)
@@ -173,9 +262,9 @@ std::optional<Value> Iteration::Next() {
     }
   } else if (const Mapping* mapping = value_.AsMapping()) {
     if (*position_ < mapping->items.size()) {
-      const std::string& key = mapping->items[(*position_)++].first;
-      runtime_->Spend(kTextStep + key.size());
-      return Value(key);
+      const Value& key = mapping->items[(*position_)++].first;
+      runtime_->Spend(kTextStep + key.extent().weight);
+      return key;
     }
   } else if (const std::string* text = value_.AsString()) {
     if (*position_ < text->size()) {
@@ -217,7 +306,7 @@ std::vector<Value> ItemsOf(const Value& value, Runtime& runtime) {
 std::vector<Value> PairsOf(const Mapping& mapping, Runtime& runtime) {
   std::vector<Value> pairs;
   for (const auto& [key, value] : mapping.items) {
-    runtime.Spend(2 * kTextStep + key.size());
+    runtime.Spend(2 * kTextStep + key.extent().weight);
     pairs.push_back(Value::MakeList({key, value}, Kind::kTuple));
   }
   return pairs;
@@ -244,6 +333,13 @@ Value AttributeOf(const Value& object, const std::string& name,
   return value ? *value : Missing(object, name, runtime);
 }
 
+Value OwnAttributeOf(const Value& object, const std::string& name,
+                     Runtime& runtime) {
+  CheckHasItems(object, name, /*attribute=*/true);
+  const std::optional<Value> value = OwnAttribute(object, name, runtime);
+  return value ? *value : Missing(object, name, runtime);
+}
+
 bool IsIn(const Value& item, const Value& value, Runtime& runtime) {
   if (const std::string* text = value.AsString()) {
     const std::string& part = TextOf(item, "what is looked for in a str");
@@ -266,12 +362,7 @@ bool IsIn(const Value& item, const Value& value, Runtime& runtime) {
     });
   }
   if (const Mapping* mapping = value.AsMapping()) {
-    if (item.AsMapping() ||
-        (item.AsSequence() && item.AsSequence()->kind == Kind::kList)) {
-      Fail(ErrorKind::kUserInput, "a {} is no key of a dict", item.TypeName());
-    }
-    const std::string* key = item.AsString();
-    return key != nullptr && runtime.Find(mapping->items, *key) != nullptr;
+    return runtime.Find(mapping->items, item) != nullptr;
   }
   if (value.IsUndefined()) return false;
   Fail(ErrorKind::kUserInput, "{} has nothing that could be in it",

@@ -6,6 +6,7 @@
 #include <deque>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,6 +56,10 @@ class Runtime {
     }
   }
 
+  // The same of a dict. Fails with kUserInput for what is no key.
+  const Value* Find(const MappingItems& items, const Value& key);
+  void Set(MappingItems& items, const Value& key, Value value);
+
   // Lives as long as the runtime.
   Namespace* MakeNamespace();
 
@@ -89,6 +94,19 @@ class Call {
   Arguments arguments_;
 };
 
+// One function by its name, for tables.
+struct NamedFunction {
+  std::string_view name;
+  NativeFunction function;
+};
+inline NativeFunction FindNamed(std::span<const NamedFunction> table,
+                                std::string_view name) {
+  for (const NamedFunction& entry : table) {
+    if (entry.name == name) return entry.function;
+  }
+  return nullptr;
+}
+
 // These fail with kUnsupported for a name that they do not know.
 NativeFunction FindFilter(std::string_view name);
 NativeFunction FindTest(std::string_view name);
@@ -101,6 +119,11 @@ NativeFunction FindGlobal(std::string_view name);
 // The value as an integer or text, which `what` names in errors: kUserInput.
 int64_t IntegerOf(const Value& value, std::string_view what);
 const std::string& TextOf(const Value& value, std::string_view what);
+// The value as text, whatever it is; counts it.
+std::string PrintedOf(const Value& value, Runtime& runtime);
+// Whether an argument is given, and not None; whether it is true.
+bool Given(const Value* argument);
+bool Flag(const Value* argument);
 // Goes one by one through what a loop over the value goes through: items,
 // keys, characters; nothing for an undefined value. Counts them.
 class Iteration {
@@ -130,21 +153,28 @@ std::vector<Value> PairsOf(const Mapping& mapping, Runtime& runtime);
 Value ItemOf(const Value& object, const Value& key, Runtime& runtime);
 Value AttributeOf(const Value& object, const std::string& name,
                   Runtime& runtime);
+// object.name, but no item of that name.
+Value OwnAttributeOf(const Value& object, const std::string& name,
+                     Runtime& runtime);
+
+// "a.b" as filters take attributes: items by key or index, one after another.
+class Path {
+ public:
+  Path(const Value& path, Runtime* runtime);
+  Path(std::string_view path, Runtime* runtime);
+
+  Value Of(Value value) const {
+    for (const Value& key : keys_) value = ItemOf(value, key, *runtime_);
+    return value;
+  }
+
+ private:
+  void Add(std::string_view path);
+
+  Runtime* runtime_;
+  std::vector<Value> keys_;
+};
 // `item in value`.
 bool IsIn(const Value& item, const Value& value, Runtime& runtime);
-
-// One function by its name, for tables.
-struct NamedFunction {
-  std::string_view name;
-  NativeFunction function;
-};
-template <size_t n>
-NativeFunction FindNamed(const NamedFunction (&table)[n],
-                         std::string_view name) {
-  for (const NamedFunction& entry : table) {
-    if (entry.name == name) return entry.function;
-  }
-  return nullptr;
-}
 
 }  // namespace mobe::jinja

@@ -1,6 +1,7 @@
 #include "jinja/value.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <compare>
 #include <unordered_map>
@@ -20,9 +21,9 @@ uint64_t AddSaturated(uint64_t a, uint64_t b) {
 // Of a list or dict, from its items one by one.
 class ExtentSum {
  public:
-  void Add(const Extent& item, size_t key_size = 0) {
+  void Add(const Extent& item) {
     depth_ = std::max(depth_, item.depth);
-    weight_ = AddSaturated(weight_, AddSaturated(item.weight, key_size));
+    weight_ = AddSaturated(weight_, item.weight);
   }
   Extent Total() const {
     if (depth_ >= kMaxValueDepth) {
@@ -48,7 +49,7 @@ const Form& FormOf(const Sequence& sequence) {
   static constexpr Form kForms[] = {
       {"list", "[", "]"},
       {"tuple", "(", ")"},
-      {"a range"},
+      {"a range", "range(", ")"},
       {"dict_keys", "dict_keys([", "])"},
       {"dict_values", "dict_values([", "])"},
       {"dict_items", "dict_items([", "])"},
@@ -87,14 +88,23 @@ std::string JsonNumber(double value) {
 }
 
 // Pairs in the order of their keys.
-std::vector<const std::pair<std::string, Value>*> Sorted(
-    const Mapping& mapping) {
-  std::vector<const std::pair<std::string, Value>*> items;
+std::vector<const std::pair<Value, Value>*> Sorted(const Mapping& mapping) {
+  std::vector<const std::pair<Value, Value>*> items;
   for (const auto& item : mapping.items) items.push_back(&item);
-  std::ranges::stable_sort(
-      items, {},
-      [](const auto* item) -> const std::string& { return item->first; });
+  std::ranges::stable_sort(items, [](const auto* a, const auto* b) {
+    return Order(a->first, b->first) < 0;
+  });
   return items;
+}
+
+// A key as json.dumps writes it.
+std::string JsonKey(const Value& key) {
+  if (const std::string* text = key.AsString()) return *text;
+  if (const bool* b = key.AsBool()) return *b ? "true" : "false";
+  if (const double* number = key.AsFloat()) return JsonNumber(*number);
+  if (key.IsNone()) return "null";
+  if (key.AsLong() != nullptr || key.AsInteger()) return Repr(key);
+  Fail(ErrorKind::kUserInput, "tojson: {} can't be a key", key.TypeName());
 }
 
 class JsonWriter {
@@ -116,6 +126,8 @@ class JsonWriter {
       out_ += JsonNumber(*number);
     } else if (const auto integer = value.AsInteger()) {
       out_ += std::to_string(*integer);
+    } else if (const std::string* digits = value.AsLong()) {
+      out_ += *digits;
     } else if (const std::string* text = value.AsString()) {
       out_ += JsonString(*text, format_.ensure_ascii);
     } else if (const Sequence* sequence = value.AsSequence();
@@ -123,7 +135,7 @@ class JsonWriter {
       AddAll('[', ']', sequence->items, [this](const Value& v) { Add(v); });
     } else if (const Mapping* mapping = value.AsMapping()) {
       const auto add = [this](const auto& item) {
-        out_ += JsonString(item.first, format_.ensure_ascii);
+        out_ += JsonString(JsonKey(item.first), format_.ensure_ascii);
         out_ += format_.key_separator;
         Add(item.second);
       };
@@ -165,9 +177,9 @@ class JsonWriter {
   int level_ = 0;
 };
 
-size_t SizeOfKeys(const Mapping& mapping) {
-  size_t size = 0;
-  for (const auto& [key, unused] : mapping.items) size += key.size();
+uint64_t SizeOfKeys(const Mapping& mapping) {
+  uint64_t size = 0;
+  for (const auto& [key, unused] : mapping.items) size += key.extent().weight;
   return size;
 }
 
@@ -190,10 +202,10 @@ bool EqualItems(const Mapping& a, const Mapping& b) {
   if (a.items.size() != b.items.size() || SizeOfKeys(a) != SizeOfKeys(b)) {
     return false;
   }
-  std::unordered_map<std::string_view, const Value*> of_b;
-  for (const auto& [key, value] : b.items) of_b.emplace(key, &value);
+  std::unordered_map<std::string, const Value*> of_b;
+  for (const auto& [key, value] : b.items) of_b.emplace(KeyText(key), &value);
   return std::ranges::all_of(a.items, [&](const auto& item) {
-    const auto it = of_b.find(item.first);
+    const auto it = of_b.find(KeyText(item.first));
     return it != of_b.end() && Equal(item.second, *it->second);
   });
 }
@@ -204,6 +216,9 @@ std::string ReprOfScalar(const Value& value) {
   if (const bool* b = value.AsBool()) return *b ? "True" : "False";
   if (const double* number = value.AsFloat()) return python::Repr(*number);
   if (const auto integer = value.AsInteger()) return std::to_string(*integer);
+  if (const std::string* digits = value.AsLong()) return *digits;
+  if (value.IsMarkup())
+    return "Markup(" + python::Repr(*value.AsString()) + ")";
   if (const std::string* text = value.AsString()) return python::Repr(*text);
   Fail(ErrorKind::kUnsupported, "{} can't be printed", value.TypeName());
 }
@@ -218,6 +233,13 @@ void AddRepr(const Value& value, std::string* out) {
       Fail(ErrorKind::kUnsupported, "{} can't be printed", form.name);
     }
     *out += form.open;
+    if (sequence->kind == Kind::kRange) {
+      const auto& [start, stop, step] = sequence->bounds;
+      *out += fmt::format("{}, {}", start, stop);
+      if (step != 1) *out += fmt::format(", {}", step);
+      *out += form.close;
+      return;
+    }
     for (const Value& item : sequence->items) {
       separate();
       AddRepr(item, out);
@@ -229,7 +251,8 @@ void AddRepr(const Value& value, std::string* out) {
     *out += '{';
     for (const auto& [key, item] : mapping->items) {
       separate();
-      *out += python::Repr(key) + ": ";
+      AddRepr(key, out);
+      *out += ": ";
       AddRepr(item, out);
     }
     *out += '}';
@@ -249,7 +272,43 @@ std::partial_ordering Compare(int64_t integer, double number) {
   return order != 0 ? std::partial_ordering(order) : whole <=> number;
 }
 
+// Of whole numbers by their digits.
+std::strong_ordering CompareDigits(std::string_view a, std::string_view b) {
+  const bool negative = a.starts_with('-');
+  if (negative != b.starts_with('-')) {
+    return negative ? std::strong_ordering::less
+                    : std::strong_ordering::greater;
+  }
+  if (negative) return CompareDigits(b.substr(1), a.substr(1));
+  if (a.size() != b.size()) return a.size() <=> b.size();
+  return a.compare(b) <=> 0;
+}
+
+// Of numbers of which one is beyond 64 bits.
+std::partial_ordering CompareLong(const Value& a, const Value& b) {
+  const auto digits = [](const Value& value) -> std::string {
+    const double* number = value.AsFloat();
+    // What is behind the point does not count beside so large a number.
+    return number != nullptr
+               ? fmt::format("{:.0f}", std::trunc(*number))
+               : Repr(value.AsLong() ? value : Value(*value.AsInteger()));
+  };
+  for (const Value* value : {&a, &b}) {
+    const double* number = value->AsFloat();
+    if (number == nullptr || std::isfinite(*number)) continue;
+    if (std::isnan(*number)) return std::partial_ordering::unordered;
+    return (*number < 0) == (value == &a) ? std::partial_ordering::less
+                                          : std::partial_ordering::greater;
+  }
+  return CompareDigits(digits(a), digits(b));
+}
+
+bool IsAnyNumber(const Value& value) {
+  return value.AsNumber().has_value() || value.AsLong() != nullptr;
+}
+
 std::partial_ordering OrderOfNumbers(const Value& a, const Value& b) {
+  if (a.AsLong() != nullptr || b.AsLong() != nullptr) return CompareLong(a, b);
   const auto i = a.AsInteger(), j = b.AsInteger();
   if (i && j) return *i <=> *j;
   if (i) return Compare(*i, *b.AsFloat());
@@ -284,9 +343,47 @@ Value Value::MakeList(std::vector<Value> items, Kind kind) {
   return value;
 }
 
-Value Value::MakeMapping(std::vector<std::pair<std::string, Value>> items) {
+Value Value::MakeRange(std::vector<Value> numbers, Bounds bounds) {
+  Value value;
+  const Extent extent{1, 16 + numbers.size()};
+  value.data_ = std::make_shared<const Sequence>(
+      Sequence{std::move(numbers), Kind::kRange, extent, bounds});
+  return value;
+}
+
+Value Value::MakeMarkup(std::string text) {
+  Value value(std::move(text));
+  value.markup_ = true;
+  return value;
+}
+
+std::optional<Value> Value::ReadInteger(std::string_view digits) {
+  constexpr size_t kMaxDigits = 4300;
+  const bool negative = digits.starts_with('-');
+  std::string_view plain = digits.substr(negative ? 1 : 0);
+  if (plain.empty() || plain.size() > kMaxDigits ||
+      plain.find_first_not_of("0123456789") != std::string_view::npos) {
+    return std::nullopt;
+  }
+  plain.remove_prefix(std::min(plain.find_first_not_of('0'), plain.size() - 1));
+  std::string whole(plain);
+  if (negative) whole.insert(whole.begin(), '-');
+  int64_t integer = 0;
+  const char* end = whole.data() + whole.size();
+  if (std::from_chars(whole.data(), end, integer).ec == std::errc()) {
+    return Value(integer);
+  }
+  Value value;
+  value.data_ = LongInteger{std::make_shared<const std::string>(whole)};
+  return value;
+}
+
+Value Value::MakeMapping(MappingItems items) {
   ExtentSum sum;
-  for (const auto& [key, item] : items) sum.Add(item.extent(), key.size());
+  for (const auto& [key, item] : items) {
+    sum.Add(key.extent());
+    sum.Add(item.extent());
+  }
   Value value;
   value.data_ =
       std::make_shared<const Mapping>(Mapping{std::move(items), sum.Total()});
@@ -298,11 +395,7 @@ Value Value::FromJson(const OrderedJson& json) {
     case OrderedJson::value_t::boolean:
       return json.get<bool>();
     case OrderedJson::value_t::number_unsigned:
-      if (json.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) {
-        Fail(ErrorKind::kUserInput, "the number {} is beyond 64 bits",
-             json.get<uint64_t>());
-      }
-      return static_cast<int64_t>(json.get<uint64_t>());
+      return *ReadInteger(std::to_string(json.get<uint64_t>()));
     case OrderedJson::value_t::number_integer:
       return json.get<int64_t>();
     case OrderedJson::value_t::number_float:
@@ -316,12 +409,19 @@ Value Value::FromJson(const OrderedJson& json) {
       return MakeList(std::move(items));
     }
     case OrderedJson::value_t::object: {
-      std::vector<std::pair<std::string, Value>> items;
+      MappingItems items;
       items.reserve(json.size());
       for (const auto& [key, item] : json.items()) {
         items.emplace_back(ReplaceInvalidUtf8(key), FromJson(item));
       }
       return MakeMapping(std::move(items));
+    }
+    case OrderedJson::value_t::binary: {
+      const auto& digits = json.get_binary();
+      const auto integer =
+          ReadInteger(std::string(digits.begin(), digits.end()));
+      if (integer) return *integer;
+      Fail(ErrorKind::kUserInput, "an integer of {} digits", digits.size());
     }
     default:
       return None{};
@@ -350,6 +450,11 @@ const Sequence* Value::AsSequence() const {
   return p == nullptr ? nullptr : p->get();
 }
 
+const std::string* Value::AsLong() const {
+  const auto* p = std::get_if<LongInteger>(&data_);
+  return p == nullptr ? nullptr : p->digits.get();
+}
+
 const Mapping* Value::AsMapping() const {
   const auto* p = std::get_if<std::shared_ptr<const Mapping>>(&data_);
   return p == nullptr ? nullptr : p->get();
@@ -366,8 +471,9 @@ std::string Value::TypeName() const {
     return *undefined->name + ", which is undefined,";
   }
   static constexpr const char* kNames[] = {
-      "",    "None", "bool", "int",       "float",
+      "",    "None", "bool", "int",       "float",     "int",
       "str", "list", "dict", "namespace", "a function"};
+  if (IsMarkup()) return "a str that went through safe";
   const Sequence* sequence = AsSequence();
   return sequence != nullptr ? FormOf(*sequence).name : kNames[data_.index()];
 }
@@ -385,6 +491,7 @@ bool Value::Truthy() const {
 
 Extent Value::extent() const {
   if (const std::string* text = AsString()) return {0, text->size() + 2};
+  if (const std::string* digits = AsLong()) return {0, digits->size()};
   if (const Sequence* sequence = AsSequence()) return sequence->extent;
   if (const Mapping* mapping = AsMapping()) return mapping->extent;
   const Callable* callable = AsCallable();
@@ -414,7 +521,7 @@ bool Equal(const Value& a, const Value& b) {
   }
   const auto i = a.AsInteger(), j = b.AsInteger();
   if (i && j) return *i == *j;
-  const bool x = a.AsNumber().has_value(), y = b.AsNumber().has_value();
+  const bool x = IsAnyNumber(a), y = IsAnyNumber(b);
   if (x || y) return x && y && OrderOfNumbers(a, b) == 0;
   const std::string *s = a.AsString(), *t = b.AsString();
   if (s || t) return s && t && *s == *t;
@@ -430,10 +537,37 @@ bool Equal(const Value& a, const Value& b) {
   return (a.IsNone() && b.IsNone()) || (a.IsUndefined() && b.IsUndefined());
 }
 
+std::string KeyText(const Value& key) {
+  const auto whole_number = key.AsInteger();
+  const std::string *text_key = key.AsString(), *digits = key.AsLong();
+  if (text_key != nullptr) return fmt::format("s{}", *text_key);
+  if (key.IsNone()) return "n";
+  if (whole_number) return fmt::format("i{}", *whole_number);
+  if (digits != nullptr) return fmt::format("i{}", *digits);
+  if (const double* number = key.AsFloat()) {
+    const bool whole = std::isfinite(*number) && std::trunc(*number) == *number;
+    return whole ? fmt::format("i{:.0f}", *number + 0.0)
+                 : fmt::format("f{}", python::Repr(*number));
+  }
+  const Sequence* tuple = key.AsSequence();
+  if (tuple == nullptr || tuple->kind != Kind::kTuple) {
+    const bool hashable = key.IsUndefined() || key.AsCallable() != nullptr ||
+                          key.AsNamespace() != nullptr;
+    Fail(hashable ? ErrorKind::kUnsupported : ErrorKind::kUserInput,
+         "{} as a key of a dict", key.TypeName());
+  }
+  std::string text = "t";
+  for (const Value& item : tuple->items) {
+    const std::string part = KeyText(item);
+    text += fmt::format("{}:{}", part.size(), part);
+  }
+  return text;
+}
+
 std::optional<int> Order(const Value& a, const Value& b) {
   const auto i = a.AsInteger(), j = b.AsInteger();
   if (i && j) return ToInt(*i <=> *j);
-  if (a.AsNumber() && b.AsNumber()) return ToInt(OrderOfNumbers(a, b));
+  if (IsAnyNumber(a) && IsAnyNumber(b)) return ToInt(OrderOfNumbers(a, b));
   const std::string *s = a.AsString(), *t = b.AsString();
   // The order of the bytes of UTF-8 is that of the code points.
   if (s && t) return ToInt(*s <=> *t);

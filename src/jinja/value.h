@@ -43,10 +43,18 @@ struct Extent {
 // and once.
 enum class Kind { kList, kTuple, kRange, kKeys, kValues, kPairs, kIterator };
 
+// Of a range, as Python's repr has it.
+struct Bounds {
+  int64_t start = 0;
+  int64_t stop = 0;
+  int64_t step = 1;
+};
+
 struct Sequence {
   std::vector<Value> items;
   Kind kind = Kind::kList;
   Extent extent;
+  Bounds bounds = {};  // of a range
   // Of an iterator: how many items have been taken, and whether a filter has
   // got the rest of them, to take when it likes.
   mutable size_t taken = 0;
@@ -57,10 +65,18 @@ struct Sequence {
   }
 };
 
-// A dict whose keys are strings, in the order of insertion.
+// A dict, in the order of insertion. Keys are what Python can hash: texts
+// mostly, numbers, None, tuples of them; 1, 1.0 and True are one key.
+using MappingItems = std::vector<std::pair<Value, Value>>;
 struct Mapping {
-  std::vector<std::pair<std::string, Value>> items;
+  MappingItems items;
   Extent extent;
+};
+
+// An integer beyond 64 bits, by its decimal digits. It can be printed and
+// compared, not computed with.
+struct LongInteger {
+  std::shared_ptr<const std::string> digits;
 };
 
 // namespace(): the one thing that changes. The runtime owns them, so that what
@@ -70,12 +86,14 @@ struct Namespace {
 };
 
 // A function of this program, with its first argument when it is a method; or
-// a macro of the template, which outlives all values.
+// a macro of the template, which outlives all values; or `loop`.
 using NativeFunction = Value (*)(Call& call);
 struct Callable {
   NativeFunction native = nullptr;
   std::shared_ptr<const Value> self = nullptr;
   const Macro* macro = nullptr;
+  bool is_loop = false;
+  bool marks = false;  // the text that it gives, as MakeMarkup does
 };
 
 class Value {
@@ -96,9 +114,14 @@ class Value {
   // NOLINTEND(google-explicit-constructor)
   // These fail with kUnsupported when values nest deeper than kMaxValueDepth.
   static Value MakeList(std::vector<Value> items, Kind kind = Kind::kList);
-  static Value MakeMapping(std::vector<std::pair<std::string, Value>> items);
-  // Ill-formed UTF-8 becomes U+FFFD. Fails with kUserInput at an integer
-  // beyond 64 bits.
+  static Value MakeRange(std::vector<Value> numbers, Bounds bounds);
+  static Value MakeMapping(MappingItems items);
+  // A text that has gone through `safe`: markupsafe's Markup.
+  static Value MakeMarkup(std::string text);
+  // From decimal digits, which may have a sign; nothing for other texts and
+  // for more digits than Python reads.
+  static std::optional<Value> ReadInteger(std::string_view digits);
+  // Ill-formed UTF-8 becomes U+FFFD. Of binary values, see ordered_json.h.
   static Value FromJson(const OrderedJson& json);
 
   bool IsUndefined() const { return Is<Undefined>(); }
@@ -108,7 +131,10 @@ class Value {
   // Also of True and False, which are 1 and 0.
   std::optional<int64_t> AsInteger() const;
   std::optional<double> AsNumber() const;
+  // The digits of an integer beyond 64 bits, which the two above are not of.
+  const std::string* AsLong() const;
   const std::string* AsString() const;
+  bool IsMarkup() const { return markup_; }
   const Sequence* AsSequence() const;
   const Mapping* AsMapping() const;
   Namespace* AsNamespace() const;
@@ -126,11 +152,12 @@ class Value {
     return std::holds_alternative<T>(data_);
   }
 
-  std::variant<Undefined, None, bool, int64_t, double,
+  std::variant<Undefined, None, bool, int64_t, double, LongInteger,
                std::shared_ptr<const std::string>,
                std::shared_ptr<const Sequence>, std::shared_ptr<const Mapping>,
                Namespace*, Callable>
       data_;
+  bool markup_ = false;  // a text's
 };
 
 inline constexpr int kMaxValueDepth = 100;
@@ -141,8 +168,8 @@ struct Arguments {
   std::vector<std::pair<std::string, Value>> named;
 };
 
-// Python's str() and repr(). Namespaces, functions, ranges and iterators have
-// none: kUnsupported.
+// Python's str() and repr(). Namespaces, functions and iterators have none:
+// kUnsupported.
 std::string ToString(const Value& value);
 std::string Repr(const Value& value);
 
@@ -157,6 +184,9 @@ struct JsonFormat {
 std::string ToJson(const Value& value, const JsonFormat& format);
 
 bool Equal(const Value& a, const Value& b);
+// A text that equal keys of a dict have in common, and no others. Fails with
+// kUserInput for what is no key, such as a list.
+std::string KeyText(const Value& key);
 // Negative, 0 or positive. Fails with kUserInput for what has no order. NaN is
 // in no order and gives nothing.
 std::optional<int> Order(const Value& a, const Value& b);

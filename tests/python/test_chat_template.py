@@ -143,6 +143,8 @@ def ours(mobe, folder, tmp_path):
 # A break outside of a loop is a SyntaxError of the Python that jinja2 writes.
 REFUSALS = (
     jinja2.TemplateError,
+    AttributeError,
+    LookupError,
     OverflowError,
     SyntaxError,
     TypeError,
@@ -286,6 +288,40 @@ messages[1:] | length, messages[::-1][0].role, tools is none, tools is defined, 
 strftime_now('%Z|%z%%Z'), strftime_now('%f') | length, lipsum is defined, cycler is callable
 'aba' | replace('a', 'b', count=1), 'a,b'.split(sep=',', maxsplit=1)
 bos_token, eos_token, pad_token is defined, additional_special_tokens, add_generation_prompt
+[3, 1, 2] | sort, ['b', 'A', 'c'] | sort, ['b', 'A'] | sort(case_sensitive=true), [1, 2] | sort(reverse=true)
+messages | sort(attribute='role') | length, [{'a': 2, 'b': 1}, {'a': 1, 'b': 2}, {'a': 1, 'b': 1}] | sort(attribute='a,b')
+{'b': 1, 'A': 2, 'c': 0} | dictsort, {'b': 1, 'A': 2} | dictsort(true), {'b': 1, 'A': 2} | dictsort(false, 'value')
+{'a': 1, 'b': 2} | dictsort(reverse=true), [2, 1] | min, [2, 1] | max, [] | min, ['b', 'A'] | min, ['b', 'A'] | max(true)
+[{'n': 2}, {'n': 1}] | min(attribute='n'), [1, 2, 1, 1.0, true] | unique | list, ['a', 'A'] | unique | list, ['a', 'A'] | unique(true) | list
+[1, 2.5] | sum, [] | sum, [[1], [2]] | sum(start=[]), [{'n': 1}, {'n': 2}] | sum(attribute='n')
+42.55 | round, 42.55 | round(1), 2.675 | round(2), 2.5 | round, 3.5 | round, 42.55 | round(1, 'floor'), 42.51 | round(0, 'ceil')
+5 | round, 5 | round(1), -2.5 | round, true | round, 7 | round(0, 'ceil'), -0.4 | round
+[{'r': 'a', 'n': 1}, {'r': 'B'}, {'r': 'A'}] | groupby('r'), [{'r': 1}, {}] | groupby('r', default=0)
+[1, 2, 3, 4, 5] | batch(2) | list, [1, 2, 3] | batch(2, 'x') | list, [1, 2, 3, 4, 5] | slice(2) | list, [1, 2, 3] | slice(2, 0) | list
+"it's a-b (c) e\u00c9" | title, 'ab' | center(7), 'abc' | center(6), "a b_c, d-e 1" | wordcount
+'foo bar baz qux' | truncate(9), 'foo bar baz qux' | truncate(9, true), 'foo bar baz qux' | truncate(11), 'foo bar' | truncate(6, false, '..', 0)
+'%s-%d' | format('a', 3), '%(a)s' | format(a=1), '<&>"\'' | e, '<' | escape | e, ('<' | e) | forceescape
+'%5.2f|%-5s|%05d|%x|%X|%o|%e|%g|%c|%%|%r' % (3.14159, 'a', 42, 255, 255, 8, 12345.678, 0.0001, 'x', 'q')
+'%s' % 1, '%+d|% d' % (1, 2), '%(a)s %(b)03d' % {'a': 'x', 'b': 7}, '%.2s|%3s' % ('abc', '\u00e9'), '%*d' % (5, 42), '%.3d|%#x|%d' % (5, 255, 2.7), 'a' % [], 'a' % {}
+'{} {}'.format(1, 'a'), '{1}{0}'.format('a', 'b'), '{a}'.format(a=1), '{0.role} {0[content]}'.format(m), '{0[1]}{0[0]}'.format([1, 2])
+'{:>5}|{:<5}|{:^5}|{:*^7}|{:\u00e9^4}'.format('a', 'b', 'c', 'd', 'e'), '{:05}|{:<05}|{:3}'.format('a', 'b', 'long'), '{:.3}'.format('abcdef')
+'{:05d} {:+.2f} {:,} {:_} {:x} {:#X} {:b}'.format(42, 3.14159, 1234567, -1234567, 255, 255, 5), '{:e} {:.1%} {:g} {:10.3f}|{:<8}|{:=+5}'.format(12345.678, 0.25, 1e-7, 2.5, 1.5, 3)
+'{!r:>6} {!s} {{}} {:{}}|'.format('a', none, 'b', 5), '{:5}|{:5}|{}'.format(true, 1, true), '{:d}'.format(true), '{:,.2f} {:,}'.format(1234567.891, 1234.5), '{:c}|{:3c}'.format(65, 66)
+'{}{}'.format(undefined_name, [1]), '{0[x]}{1[9]}'.format({}, []), {1: 2}[[]], '{0.__class__}'.format(1), '{:-^10,}'.format(12345), '{:_x}'.format(1048575), '{:%}'.format(1)
+{1: 'a', 2.5: 'b', none: 'd', (1, 2): 'e'}, {1: 'a', true: 'c', 1.0: 'd'}, {1: 'a'}[1], {1: 'a'}[1.0], {1: 'a'}[true], {1: 'a'}.get(1), {1: 'a'}.get('1'), {1: 'a'}['1']
+{0: 1, 512: 2, 16: 3} | dictsort, {1: 2} | tojson, {none: 1, true: 2, 1.5: 3} | tojson, 1 in {1: 2}, '1' in {1: 2}, {1: 2} == {1.0: 2}, {(1,): 2} == {(1,): 2}, {(1,): 2} == {(2,): 2}
+{1: 2} | items | list, {2: 1, 1: 2} | list, dict({1: 2}), {2: 1, 1: 0} | tojson(sort_keys=true), {1: 2}.items() | list, {1: 2} | length, {1: 2} | first
+('a' | safe) + '<', '<' + 'a' | safe, ('<' | safe) + ('>' | safe), ('a' | safe).upper(), ('ab' | safe)[0], ('a b' | safe).split(), ('a' | safe) * 2, ('<' | safe) | upper
+('<' | safe) ~ '>', ('a' | safe) == 'a', ('<' | safe) | length, ('<' | safe) | string, [('<' | safe), '>'] | join('&'), ('<' | safe) | replace('<', '>'), {'a': '<' | safe}.a + '>', ('<' | safe) | trim
+123456789012345678901234567890, -123456789012345678901234567890, 18446744073709551615, 1 < 123456789012345678901, 123456789012345678901 == 123456789012345678901, -9223372036854775808
+123456789012345678901 is integer, 123456789012345678901 is number, [123456789012345678901] | tojson, '0123456789012345678901' | int, 123456789012345678901 > 1e20, 100000000000000000000 == 1e20
+123456789012345678901 | string | length, 1e22 | int, '1e22' | int, -123456789012345678901 | abs, 123456789012345678901 | float, {123456789012345678901: 1} | tojson, '%d' % 123456789012345678901
+9007199254740993 / 3, 9223372036854775807 / 2, -7 / 2, 9223372036854775807 / 9223372036854775806, 0 / 5, 4611686018427387905 / 9007199254740993, 9007199254740993 / 1, true / 2
+range(3), range(1, 10, 2), range(5)[1:3], range(10)[::2], range(10)[::-1], range(5)[3:], range(0)
+'a'.center(5), 'ab'.center(5, '*'), 'a'.ljust(3) ~ '|', 'a'.rjust(3), '-5'.zfill(4), '+a'.zfill(5), 'abc'.index('c'), 'abcabc'.rfind('b'), 'abcabc'.rindex('c'), '\u00e9a\u00e9'.rfind('\u00e9'), 'abc'.rfind('')
+'a-b-c'.partition('-'), 'a-b-c'.rpartition('-'), 'abc'.partition('x'), 'abc'.rpartition('x'), 'a1'.isalnum(), 'a\u00e9'.isalpha(), 'a'.isascii(), '\u00e9'.isascii(), '\u00b2'.isdecimal()
+'ab'.islower(), 'aB'.islower(), 'A1'.isupper(), '1'.isupper(), '\u00bd'.isnumeric(), ''.isalpha(), [1].copy(), {'a': 1}.copy(), 'a' is lower, 'A' is upper, '1' is lower
+none is sameas none, true is sameas(true), 1 is sameas true, m | attr('get') is callable, (m | attr('role')) is defined
 """.strip().splitlines()
 
 
@@ -415,6 +451,21 @@ TEMPLATES = [
     "{% macro f(bos_token=2) %}{{ bos_token }}{% endmacro %}{{ f() }}{% set bos_token = 1 %}",
     "{% for i in [1] if bos_token %}{{ i }}{% endfor %}{% set bos_token = 1 %}",
     "{% set (a, b) = (1, 2) %}{% for (c,) in [[a]] %}{{ c }}{% endfor %}{{ b }}",
+    "{% for x in [1, 2, 3] %}{{ loop.cycle('a', 'b') }}{{ loop is iterable }}{{ loop is sequence }}"
+    "{{ loop is mapping }}{{ loop is callable }}{{ loop is string }}{% endfor %}",
+    "{% filter upper | trim %} a{{ 1 }}{% set x = 1 %} {% endfilter %}b{{ x is defined }}",
+    "{% set x = '<b>' | safe %}{% set y = x + '<i>' %}{{ y }}{{ y ~ '<u>' }}{{ '&' + y.strip() }}",
+    "{% set x | safe %}<b>{% endset %}{{ x + '<' }}{% macro f() %}<{% endmacro %}{{ f() + '>' }}",
+    # As Gemma 4 writes the parameters of tools, and Seed-OSS its steps of thinking.
+    "{%- macro show(value, escape=True) -%}{%- if value is string -%}"
+    "{{- '<|' + value + '|>' if escape else value -}}{%- elif value is mapping -%}<"
+    "{%- for k, v in value | dictsort -%}{{ ',' if not loop.first }}{{ k }}:{{ show(v) }}"
+    "{%- endfor -%}>{%- elif value is sequence -%}[{%- for v in value -%}{{ show(v) }},"
+    "{%- endfor -%}]{%- else -%}{{ value | upper }}{%- endif -%}{%- endmacro -%}"
+    "{{ show({'type': 'object', 'Names': ['a', 1, none, true], 'b': {}}) }}",
+    "{% set steps = {0: 0, 512: 128, 1024: 256, 16384: 1024} %}{% set ns = namespace(n=none) %}"
+    "{% for k, v in steps | dictsort %}{% if ns.n is none and 600 <= k %}{% set ns.n = v %}"
+    "{% endif %}{% endfor %}{{ ns.n }}{{ steps[16384] }}{{ steps | max }}",
     "{{ [[1, 2]] | map(attribute='-1') | list }}{{ [[1, 2]] | map(attribute='1') | list }}",
 ]
 
@@ -502,28 +553,71 @@ REFUSED = [
     "{{ 2.0 ** 5000 }}",
     "{{ 'aaa'.replace('a', 'b', count=1) }}",
     "{{ messages[0].get('x', default=1) }}",
+    "{{ [1, 'a'] | sort }}",
+    "{{ [{}] | unique | list }}",
+    "{{ {[]: 1} }}",
+    "{{ 1 | dictsort }}",
+    "{{ nothing | dictsort }}",
+    "{{ ['a'] | sum }}",
+    "{{ ['a'] | sum(start='') }}",
+    "{{ [1, none] | max }}",
+    "{{ 'a' | round }}",
+    "{{ 1 | round(0, 'up') }}",
+    "{{ '%d' % 'a' }}",
+    "{{ '%x' % 1.5 }}",
+    "{{ '%s %s' % 'a' }}",
+    "{{ '%s' % ('a', 'b') }}",
+    "{{ 'a' % 1 }}",
+    "{{ '%(a)s' % {'b': 1} }}",
+    "{{ '%(a)s' % 1 }}",
+    "{{ '%y' % 1 }}",
+    "{{ '{} {}'.format(1) }}",
+    "{{ '{0} {}'.format(1, 2) }}",
+    "{{ '{a}'.format(b=1) }}",
+    "{{ '{:d}'.format('a') }}",
+    "{{ '{:.1d}'.format(1) }}",
+    "{{ '{:=5}'.format('a') }}",
+    "{{ '{:5}'.format(none) }}",
+    "{{ '{'.format() }}",
+    "{{ '}'.format() }}",
+    "{{ '{0[x].y}'.format({}) }}",
+    "{{ {1: 2}.get([]) }}",
+    "{{ {(1, 2): 3} | tojson }}",
+    "{{ {1: 2, 'a': 3} | tojson(sort_keys=true) }}",
+    "{{ 'abc'.index('x') }}",
+    "{{ 'a'.partition('') }}",
+    "{{ ('a' | safe) + 1 }}",
+    "{{ 1 + ('a' | safe) }}",
+    "{% for x in [1] %}{{ loop.cycle() }}{% endfor %}",
+    "{{ (1, 2).copy() }}",
 ]
 
 
 # What only mobe refuses, since it would print or be something else.
 UNSUPPORTED = [
     "{{ [1] | select }}",
-    "{{ range(3) }}",
     "{% for x in [1] %}{{ loop }}{% endfor %}",
     "{% for x in [1] %}{{ loop | length }}{% endfor %}",
     "{% for x in [1] %}{{ loop['index'] }}{% endfor %}",
-    "{% for x in [1] %}{{ loop.cycle(1, 2) }}{% endfor %}",
     "{% for x in [1] %}{% set l = loop %}{{ l.index }}{% endfor %}",
     "{% macro f() %}{% endmacro %}{{ f.name }}",
     "{{ {'a': 1}.keys() == {'a': 2}.keys() }}",
-    "{{ '1e22' | int }}",
-    "{{ 1e22 | int }}",
+    "{{ 123456789012345678901 + 1 }}",
+    "{{ 123456789012345678901 * 1.0 }}",
+    "{{ 123456789012345678901 is even }}",
+    "{{ '{:.3}'.format(1.5) }}",
+    "{{ '{:n}'.format(1) }}",
+    "{{ 15 | round(-1) }}",
+    "{{ ([{'a': 1}] | groupby('a'))[0].grouper }}",
+    "{{ [nothing] | unique | list }}",
+    "{{ 300 is sameas 300 }}",
+    "{{ 'a' | xmlattr }}",
     "{{ (-8) ** 0.5 }}",
     "{{ 'stra\u00dfe'.title() }}{{ '\u00dfa'.title() }}",
     "{{ '\ufb01x' | capitalize }}",
-    "{{ ('a' | safe) + '<' }}",
-    "{{ '<' + 'a' | safe }}",
-    "{{ ('a' | safe).upper() }}",
+    "{{ ('a' | safe).replace('a', '<') }}",
+    "{{ ('%s' | safe) % '<' }}",
+    "{{ ('{}' | safe).format('<') }}",
     "{{ true.real }}{{ (1).real }}",
     "{% macro f() %}{{ varargs }}{% endmacro %}{{ f() }}",
     "{{ cycler(1, 2) }}",
@@ -570,8 +664,13 @@ BOUNDED = {
     "import": "{% import 'x' as y %}",
     "include": "{% include '/etc/passwd' %}",
     "block": "{% block a %}{% endblock %}",
-    "format": "{{ '{0.__class__}'.format(1) }}",
-    "zfill": "{{ 'a'.zfill(10) }}",
+    "casefold": "{{ 'a'.casefold() }}",
+    "width": "{{ '{:1000000000}'.format(1) }}{{ '%1000000000d' % 1 }}",
+    "precision": "{{ '{:.1000000000f}'.format(1.0) }}",
+    "zfill": "{{ 'a'.zfill(1000000000) }}",
+    "sort": "{% set x = range(99999) | list %}{% for i in x %}{% set y = x | sort %}{% endfor %}",
+    "batch": "{{ [1] | batch(1000000000, 0) | list }}",
+    "slice": "{{ [1] | slice(1000000000) | list }}",
 }
 
 
