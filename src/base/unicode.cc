@@ -107,9 +107,10 @@ size_t ValidUtf8Length(std::string_view text) {
 }
 
 size_t CompleteUtf8Length(std::string_view text) {
-  size_t length = text.size();
-  U8_TRUNCATE_IF_INCOMPLETE(text, 0u, length);
-  return length;
+  // Signed, as the macro wants it: it looks whether length - 2 is negative.
+  auto length = static_cast<int64_t>(text.size());
+  U8_TRUNCATE_IF_INCOMPLETE(text.data(), 0, length);
+  return static_cast<size_t>(length);
 }
 
 std::string Nfc(std::string_view text) {

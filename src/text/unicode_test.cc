@@ -28,6 +28,8 @@ TEST(UnicodeTest, UnfinishedCharactersAreNotComplete) {
   // No byte can complete these.
   EXPECT_EQ(CompleteUtf8Length("a\xff"), 2u);
   EXPECT_EQ(CompleteUtf8Length("a\xed\xa0"), 3u);
+  // Nothing before the text is looked at.
+  EXPECT_EQ(CompleteUtf8Length(std::string_view("\xf0\x9f\x98").substr(1)), 2u);
 }
 
 TEST(UnicodeTest, Nfc) {
