@@ -2,17 +2,19 @@
 JOBS := $(shell nproc)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-large faults lint format bench tsan fuzz clean
+.PHONY: help setup build demo test test-large faults lint format bench asan tsan \
+        fuzz chroots nightly clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: ## Install the Debian packages that are missing
-	@scripts/setup.sh
+	@scripts/setup.sh develop
 
-build: setup ## Build build/release/mobe
+build: ## Build build/release/mobe
+	@scripts/setup.sh build
 	cmake --preset release
-	cmake --build --preset release -j$(JOBS)
+	cmake --build --preset release -j$(JOBS) --target mobe
 
 demo: build ## Show the program on the bundled model
 	scripts/demo.sh
@@ -20,7 +22,7 @@ demo: build ## Show the program on the bundled model
 test: setup ## Build release and ASan+UBSan, run every test
 	scripts/test.sh
 
-test-large: build ## Compress and run a layer of each model at full width
+test-large: setup build ## Compress and run a layer of each model at full width
 	scripts/venv.sh
 	build/venv/bin/python scripts/test_large.py
 
@@ -33,7 +35,9 @@ lint: setup ## Check format and clang-tidy
 format: setup ## Format the C++ sources in place
 	scripts/format.sh
 
-bench: build ## Run the benchmarks
+bench: setup ## Run the benchmarks
+	cmake --preset release
+	cmake --build --preset release -j$(JOBS)
 	scripts/bench.sh
 
 tsan: setup ## Run the unit tests under ThreadSanitizer
@@ -43,6 +47,22 @@ tsan: setup ## Run the unit tests under ThreadSanitizer
 
 fuzz: setup ## Run each fuzz target for FUZZ_SECONDS (60)
 	scripts/fuzz.sh
+
+asan: setup ## Run all unit tests under ASan and UBSan
+	cmake --preset asan
+	cmake --build --preset asan -j$(JOBS)
+	ctest --test-dir build/asan --output-on-failure -j$(JOBS)
+
+chroots: ## Build and run the demo on Debian 12 and 13 (needs root)
+	scripts/chroot_test.sh
+
+nightly: ## What takes too long for each change: an hour and more
+	$(MAKE) lint
+	$(MAKE) asan
+	$(MAKE) tsan
+	$(MAKE) fuzz FUZZ_SECONDS=600
+	$(MAKE) chroots
+	$(MAKE) test-large
 
 clean: ## Remove build/
 	rm -rf build

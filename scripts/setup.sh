@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs the Debian 12 packages that mobe is built and tested with. Does
-# nothing, and asks nothing, when all are there.
+# Installs the Debian packages (12 or 13) that mobe is built with; with `develop`
+# also those of tests, lint, fuzzing and benchmarks. Does nothing, and asks nothing,
+# when all are there.
 set -euo pipefail
 
 packages=(
@@ -11,14 +12,28 @@ packages=(
   ocl-icd-opencl-dev
   # Optional: compress on several machines by mpirun.
   libopenmpi-dev openmpi-bin
-  # Network namespaces, the machines of tests/cluster_netns_test.sh.
-  iproute2
-  libgtest-dev libgmock-dev libbenchmark-dev
-  clang-format-14 clang-tidy-14
-  # make fuzz: libFuzzer is clang's. omp.h for clang-tidy, too.
-  clang-14 libclang-rt-14-dev libomp-14-dev
-  jq python3 python3-venv
+  # scripts/demo.sh.
+  jq
 )
+case "${1-build}" in
+  build) ;;
+  develop)
+    packages+=(
+      # Network namespaces, the machines of tests/cluster_netns_test.sh.
+      iproute2
+      libgtest-dev libgmock-dev libbenchmark-dev
+      # make fuzz: libFuzzer is clang's. omp.h for clang-tidy, too.
+      clang libclang-rt-dev libomp-dev
+      python3 python3-venv
+    )
+    # The version counts: what others format and find differs. Debian 13 has none of
+    # it; scripts/format.sh then takes a wheel, and scripts/lint.sh does without.
+    if apt-cache show clang-tidy-14 >/dev/null 2>&1; then
+      packages+=(clang-format-14 clang-tidy-14)
+    fi
+    ;;
+  *) echo "usage: scripts/setup.sh [build|develop]" >&2; exit 2 ;;
+esac
 
 if ! command -v dpkg-query >/dev/null; then
   echo "setup: this is no Debian system; install the equivalents of: ${packages[*]}" >&2

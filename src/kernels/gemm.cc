@@ -54,35 +54,51 @@ void ScaledGemm(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
   if (status != dnnl_success) FailDnnl("sgemm", status);
 }
 
+using dnnl::memory;
+
+// oneDNN 3 dropped the descriptor of the operation.
+dnnl::matmul::primitive_desc Describe(const memory::desc& a,
+                                      const memory::desc& b,
+                                      const memory::desc& c) {
+#if DNNL_VERSION_MAJOR >= 3
+  return {Engine(), a, b, c};
+#else
+  return {dnnl::matmul::desc(a, b, c), Engine()};
+#endif
+}
+
+struct Product {
+  memory::desc a, b, c;
+  dnnl::matmul primitive;
+};
+
 // oneDNN compiles a primitive for each shape; a thread keeps its own, because
 // concurrent executions of one primitive would share its scratchpad.
-class MatMulCache {
+class ProductCache {
  public:
   using Key = std::array<int64_t, 8>;
 
-  const dnnl::matmul& Get(const Key& key) {
-    const auto found = primitives_.find(key);
-    if (found != primitives_.end()) return found->second;
+  const Product& Get(const Key& key) {
+    const auto found = products_.find(key);
+    if (found != products_.end()) return found->second;
     const auto [trans_a, trans_b, m, n, k, lda, ldb, ldc] = key;
-    using dnnl::memory;
     const memory::dims a_strides =
         trans_a ? memory::dims{1, lda} : memory::dims{lda, 1};
     const memory::dims b_strides =
         trans_b ? memory::dims{1, ldb} : memory::dims{ldb, 1};
-    const dnnl::matmul::desc desc(
-        memory::desc({m, k}, memory::data_type::bf16, a_strides),
-        memory::desc({k, n}, memory::data_type::bf16, b_strides),
-        memory::desc({m, n}, memory::data_type::f32, {ldc, 1}));
-    dnnl::matmul primitive({desc, Engine()});
+    const memory::desc a({m, k}, memory::data_type::bf16, a_strides);
+    const memory::desc b({k, n}, memory::data_type::bf16, b_strides);
+    const memory::desc c({m, n}, memory::data_type::f32, {ldc, 1});
+    Product product{a, b, c, dnnl::matmul(Describe(a, b, c))};
     // Prompt lengths vary, and with them shapes; the bound keeps a server's
     // memory flat at the price of a rare recompilation.
-    constexpr size_t kMaxPrimitives = 256;
-    if (primitives_.size() >= kMaxPrimitives) primitives_.clear();
-    return primitives_.emplace(key, std::move(primitive)).first->second;
+    constexpr size_t kMaxProducts = 256;
+    if (products_.size() >= kMaxProducts) products_.clear();
+    return products_.emplace(key, std::move(product)).first->second;
   }
 
  private:
-  std::map<Key, dnnl::matmul> primitives_;
+  std::map<Key, Product> products_;
 };
 
 // Outputs (rows of w) that one task of LinearBatch computes: enough for the
@@ -222,27 +238,18 @@ void GemmBFloat16(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
                   int64_t ldb, float* c, int64_t ldc) {
   if (m == 0 || n == 0) return;
   const Inside inside;
-  thread_local MatMulCache cache;
+  thread_local ProductCache cache;
   thread_local dnnl::stream stream(Engine());
   try {
-    const dnnl::matmul& product =
+    const Product& product =
         cache.Get({trans_a == Trans::kYes, trans_b == Trans::kYes, m, n, k, lda,
                    ldb, ldc});
-    const auto bind = [](const dnnl::memory::desc& desc, const void* data) {
-      return dnnl::memory(desc, Engine(), const_cast<void*>(data));
+    const auto bind = [](const memory::desc& desc, const void* data) {
+      return memory(desc, Engine(), const_cast<void*>(data));
     };
-    const dnnl_primitive_desc_t raw = [&] {
-      const_dnnl_primitive_desc_t desc = nullptr;
-      dnnl_primitive_get_primitive_desc(product.get(), &desc);
-      return const_cast<dnnl_primitive_desc_t>(desc);
-    }();
-    const auto desc_of = [&](dnnl_query_t what) {
-      return dnnl::memory::desc(*dnnl_primitive_desc_query_md(raw, what, 0));
-    };
-    product.execute(
-        stream, {{DNNL_ARG_SRC, bind(desc_of(dnnl_query_src_md), a)},
-                 {DNNL_ARG_WEIGHTS, bind(desc_of(dnnl_query_weights_md), b)},
-                 {DNNL_ARG_DST, bind(desc_of(dnnl_query_dst_md), c)}});
+    product.primitive.execute(stream, {{DNNL_ARG_SRC, bind(product.a, a)},
+                                       {DNNL_ARG_WEIGHTS, bind(product.b, b)},
+                                       {DNNL_ARG_DST, bind(product.c, c)}});
     stream.wait();
   } catch (const dnnl::error& e) {
     FailDnnl("matmul", e.status);
