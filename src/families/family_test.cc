@@ -112,7 +112,7 @@ TEST(Qwen3MoeTest, BadConfigs) {
       {"model_type", "llama", ErrorKind::kUnsupported,
        "model_type \"llama\" is not one of: qwen3_moe"},
       {"model_type", Json(), ErrorKind::kUnsupported, "model_type \"\" is not"},
-      {"hidden_size", Json(), ErrorKind::kCorruptFile,
+      {"hidden_size", Json(), ErrorKind::kMissing,
        "config.json: \"hidden_size\" is missing, expected an integer from 1"},
       {"hidden_size", "64", ErrorKind::kCorruptFile,
        "\"hidden_size\" is \"64\", expected an integer"},
@@ -136,8 +136,32 @@ TEST(Qwen3MoeTest, BadConfigs) {
       {"rms_norm_eps", -1, ErrorKind::kCorruptFile, "\"rms_norm_eps\" is -1"},
       {"use_sliding_window", true, ErrorKind::kUnsupported,
        "\"use_sliding_window\" can't be run yet"},
-      {"rope_parameters", Json::object(), ErrorKind::kUnsupported,
-       "\"rope_parameters\" can't be run yet"},
+      {"layer_types",
+       {"full_attention", "sliding_attention"},
+       ErrorKind::kUnsupported,
+       "\"layer_types\" has \"sliding_attention\", only \"full_attention\""},
+      {"partial_rotary_factor", 0.5, ErrorKind::kUnsupported,
+       "\"partial_rotary_factor\" is 0.5, only 1 can be run"},
+      {"shared_expert_intermediate_size", 64, ErrorKind::kUnsupported,
+       "\"shared_expert_intermediate_size\" is 64, only 0"},
+      {"num_local_experts", 8, ErrorKind::kUnsupported,
+       "\"num_experts\" is 16, but \"num_local_experts\" is 8"},
+      {"logit_scale", 0.5, ErrorKind::kUnsupported,
+       "config.json: mobe does not know the key \"logit_scale\", which is 0.5, "
+       "and it may change what the model computes (the file is of transformers "
+       "\"4.51.0\")"},
+      {"rope_scaling",
+       {{"type", "yarn"}, {"factor", 4}, {"mrope_section", {1, 2}}},
+       ErrorKind::kUnsupported,
+       "rope_scaling: mobe does not know the key \"mrope_section\""},
+      {"rope_scaling",
+       {{"type", "yarn"}, {"rope_type", "default"}, {"factor", 4}},
+       ErrorKind::kUnsupported,
+       "rope_scaling: \"rope_type\" is \"default\", but \"type\" is \"yarn\""},
+      {"rope_scaling",
+       {{"rope_theta", 5e6}},
+       ErrorKind::kUnsupported,
+       "rope_scaling: \"rope_theta\" is 5000000, but 1000000 in config.json"},
       {"decoder_sparse_step", 0, ErrorKind::kCorruptFile,
        "\"decoder_sparse_step\" is 0"},
       {"mlp_only_layers", "0", ErrorKind::kCorruptFile,
@@ -186,6 +210,173 @@ TEST(Qwen3MoeTest, YarnExtendsTheContext) {
   EXPECT_EQ(Read(json).max_positions, 40960);
   json["rope_scaling"]["factor"] = 1e300;
   EXPECT_EQ(Read(json).max_positions, kMaxConfigSize);
+}
+
+// Where transformers 4 and 5 and converters between them have it.
+TEST(RopeTest, Places) {
+  const Json yarn = {{"rope_type", "yarn"},
+                     {"factor", 4.0},
+                     {"original_max_position_embeddings", 32768}};
+  Json json = FixtureConfig();
+  json.erase("rope_theta");
+  json["rope_scaling"] = nullptr;
+  EXPECT_EQ(Read(json).rope.theta, 10000);
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    SCOPED_TRACE(key);
+    Json one = json;
+    one[key] = {{"rope_type", "default"}, {"rope_theta", 5e6}};
+    EXPECT_EQ(Read(one).rope.theta, 5e6);
+    EXPECT_EQ(Read(one).rope.factor, 1);
+    one[key] = yarn;
+    one[key]["rope_theta"] = 7e6;
+    EXPECT_EQ(Read(one).rope.theta, 7e6);
+    EXPECT_EQ(Read(one).rope.factor, 4);
+    one["rope_theta"] = 7e6;  // the same in two places
+    EXPECT_EQ(Read(one).rope.theta, 7e6);
+  }
+  json["rope_scaling"] = yarn;
+  json["rope_parameters"] = yarn;
+  EXPECT_EQ(Read(json).rope.factor, 4);
+  json["rope_parameters"]["factor"] = 2;
+  ExpectError(ErrorKind::kUnsupported,
+              "config.json: \"rope_scaling\" and \"rope_parameters\" are both "
+              "there and disagree",
+              [&] { Read(json); });
+  json["rope_scaling"] = Json::object();
+  EXPECT_EQ(Read(json).rope.factor, 2);
+}
+
+TEST(RopeTest, MscaleOfBothPlaces) {
+  Json json = FixtureConfig("deepseek_v3");
+  const float scale = Read(json).attention_scale;
+  json["rope_parameters"] = json["rope_scaling"];
+  json["rope_parameters"]["rope_theta"] = json["rope_theta"];
+  json.erase("rope_scaling");
+  json.erase("rope_theta");
+  EXPECT_EQ(Read(json).attention_scale, scale);
+}
+
+// Keys that published config.json have beyond those of the fixtures, which are
+// those of Qwen3-30B-A3B, DeepSeek-V2-Lite, DeepSeek-V3, Kimi-K2 and Ling-Lite.
+TEST(FamilyTest, KeysOfPublishedModels) {
+  struct Case {
+    const char* what;
+    const char* model;
+    Json keys;
+  };
+  const Json v5 = {{"dtype", "bfloat16"},
+                   {"transformers_version", "5.24.0"},
+                   {"output_router_logits", false},
+                   {"pad_token_id", nullptr},
+                   {"pretraining_tp", 1}};
+  const Case cases[] = {
+      {"Qwen3-Coder-30B-A3B and 480B-A35B",
+       "qwen3_moe",
+       {{"qkv_bias", false},
+        {"shared_expert_intermediate_size", 0},
+        {"use_qk_norm", true},
+        {"max_window_layers", 62},
+        {"mlp_only_layers", {0}},
+        {"router_aux_loss_coef", 0.0}}},
+      {"Qwen3-30B-A3B-Instruct-2507-FP8, Qwen3-235B-A22B-Thinking-2507",
+       "qwen3_moe",
+       {{"max_position_embeddings", 262144},
+        {"sliding_window", nullptr},
+        {"layer_types", {"full_attention", "full_attention", "full_attention"}},
+        {"quantization_config", {{"quant_method", "fp8"}}}}},
+      {"saved by transformers 5", "qwen3_moe", v5},
+      {"by unsloth",
+       "qwen3_moe",
+       {{"unsloth_fixed", true}, {"_name_or_path", "x"}, {"num_labels", 2}}},
+      {"a trainer's", "qwen3_moe",
+       ParseJson(R"({"router_z_loss_limit": [0.0, Infinity]})", "")},
+      {"DeepSeek-V2, V2-Chat",
+       "deepseek_v2",
+       {{"topk_method", "group_limited_greedy"},
+        {"n_group", 8},
+        {"topk_group", 3},
+        {"routed_scaling_factor", 16.0},
+        {"q_lora_rank", 48},
+        {"ep_size", 1},
+        {"aux_loss_alpha", 0.001},
+        {"seq_aux", true}}},
+      {"DeepSeek-V2-Lite with groups that greedy passes over",
+       "deepseek_v2",
+       {{"n_group", 3}, {"topk_group", 7}}},
+      {"DeepSeek-V3.1, R1",
+       "deepseek_v3",
+       {{"num_nextn_predict_layers", 1}, {"ep_size", 1}}},
+      {"DeepSeek-V3 saved by transformers 5",
+       "deepseek_v3",
+       {{"head_dim", 8},
+        {"qk_head_dim", 24},
+        {"rope_interleave", true},
+        {"num_local_experts", 16}}},
+      {"Moonlight-16B-A3B",
+       "deepseek_v3",
+       {{"q_lora_rank", nullptr},
+        {"rope_scaling", nullptr},
+        {"rope_theta", 50000.0},
+        {"n_group", 1},
+        {"topk_group", 1},
+        {"aux_loss_alpha", 0.001},
+        {"seq_aux", true},
+        {"routed_scaling_factor", 2.446}}},
+      {"without shared experts",
+       "deepseek_v3",
+       {{"n_shared_experts", nullptr}}},
+      {"Kimi-K2-Instruct-0905",
+       "kimi_k2",
+       {{"max_position_embeddings", 262144},
+        {"num_nextn_predict_layers", 0},
+        {"unk_token_id", 163838}}},
+      {"Ling-lite-1.5, Ling-Coder-lite",
+       "bailing_moe",
+       {{"head_dim", 16},
+        {"rms_norm_eps", 1e-6},
+        {"max_window_layers", 28},
+        {"router_dtype", nullptr},
+        {"embedding_dropout", 0.0},
+        {"output_dropout", 0.0},
+        {"norm_softmax", false}}},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.what);
+    Json json = FixtureConfig(c.model);
+    json.update(c.keys);
+    const auto error = ErrorOf([&] { Read(json); });
+    EXPECT_FALSE(error) << error->what();
+  }
+}
+
+TEST(FamilyTest, Stacked) {
+  const Json json = FixtureConfig();
+  const Family& family = FamilyOf(ConfigReader(json, "config.json"));
+  const auto stacked = ListStacked(family, Read(json), 1);
+  ASSERT_EQ(stacked.size(), 2u);
+  EXPECT_EQ(stacked[0].name, "model.layers.1.mlp.experts.gate_up_proj");
+  EXPECT_THAT(stacked[0].shape, ElementsAre(16, 64, 64));
+  EXPECT_THAT(stacked[0].parts,
+              ElementsAre(Role::kExpertGate, Role::kExpertUp));
+  EXPECT_EQ(stacked[1].name, "model.layers.1.mlp.experts.down_proj");
+  EXPECT_THAT(stacked[1].shape, ElementsAre(16, 64, 32));
+}
+
+TEST(FamilyTest, IsNotRun) {
+  const ModelConfig config = Read(FixtureConfig("deepseek_v3"));
+  ASSERT_EQ(config.num_layers, 3);
+  ASSERT_EQ(config.extra_layers, 1);
+  for (const char* name :
+       {"model.layers.3.eh_proj.weight", "mtp.layers.0.norm.weight",
+        "model.layers.0.self_attn.rotary_emb.inv_freq"}) {
+    EXPECT_TRUE(IsNotRun(config, name)) << name;
+  }
+  for (const char* name :
+       {"model.layers.2.eh_proj.weight", "model.layers.4.eh_proj.weight",
+        "model.layers.3", "model.layers.x.y", "model.layers.-1.y",
+        "lm_head.bias"}) {
+    EXPECT_FALSE(IsNotRun(config, name)) << name;
+  }
 }
 
 TEST(DeepseekTest, ConfigOfV3) {
@@ -270,6 +461,8 @@ TEST(FamilyTest, BadConfigs) {
        "\"num_key_value_heads\" is 4"},
       {"qwen3_moe", "num_attention_heads", 1 << 21, ErrorKind::kCorruptFile,
        "\"num_attention_heads\" is 2097152, expected at most"},
+      {"deepseek_v3", "sliding_window_pattern", 4, ErrorKind::kUnsupported,
+       "the key \"sliding_window_pattern\""},
       {"deepseek_v3", "kv_lora_rank", Json(), ErrorKind::kCorruptFile,
        "\"kv_lora_rank\" is null"},
       // Ling 2.0

@@ -100,7 +100,9 @@ std::optional<std::string> HubName(const fs::path& folder) {
   }
   name.erase(0, std::string_view(kCache).size());
   const size_t dashes = name.find("--");
-  if (dashes != std::string::npos) name.replace(dashes, 2, "/");
+  if (dashes == std::string::npos) return name;
+  name[dashes] = '/';
+  name.erase(dashes + 1, 1);
   return name;
 }
 

@@ -1,0 +1,103 @@
+"""One model as transformers 4 and 5 and converters between them write it: the logits
+are those of its golden file each time, and compress writes the same factors."""
+
+import json
+import math
+import re
+
+import pytest
+import torch
+from checkpoints import tensors_of
+from safetensors.torch import load_file, save_file
+
+TOLERANCE = 1e-3  # as in test_logits.py
+MODELS = ("qwen3_moe", "deepseek_v3")
+
+
+def theta_inside_scaling(config):
+    scaling = config["rope_scaling"] or {"rope_type": "default"}
+    config["rope_scaling"] = scaling | {"rope_theta": config.pop("rope_theta")}
+
+
+def as_transformers_5(config):
+    scaling = config.pop("rope_scaling") or {"rope_type": "default"}
+    scaling["rope_type"] = scaling.get("rope_type", scaling.get("type"))
+    scaling["rope_theta"] = config.pop("rope_theta")
+    config["rope_parameters"] = scaling
+    config["dtype"] = config.pop("torch_dtype")
+    if "num_experts" in config:
+        config["num_local_experts"] = config.pop("num_experts")
+
+
+def numbers_of_python(config):
+    config["router_z_loss_limit"] = [-math.inf, math.nan]
+
+
+FORMS = (theta_inside_scaling, as_transformers_5, numbers_of_python)
+
+
+def stack_experts(tensors):
+    """Each layer's experts in two tensors, as save_original_format=False does it."""
+    experts = {}
+    for name in list(tensors):
+        found = re.fullmatch(r"(.*\.experts)\.(\d+)\.(\w+)_proj\.weight", name)
+        if found:
+            layer, expert, kind = found.groups()
+            experts.setdefault(layer, {})[kind, int(expert)] = tensors.pop(name)
+    for layer, matrices in experts.items():
+        count = len(matrices) // 3
+        each = [
+            torch.cat([matrices["gate", e], matrices["up", e]]) for e in range(count)
+        ]
+        tensors[f"{layer}.gate_up_proj"] = torch.stack(each)
+        down = [matrices["down", e] for e in range(count)]
+        tensors[f"{layer}.down_proj"] = torch.stack(down)
+
+
+def write_model(folder, original, form, stacked=False):
+    config = json.loads((original / "config.json").read_text())
+    form(config)
+    tensors = tensors_of(original)
+    if stacked:
+        stack_experts(tensors)
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("stacked", (False, True), ids=("experts", "stacked"))
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("model", MODELS)
+def test_logits(data, mobe_logits, tmp_path, model, form, stacked):
+    original = data / "models" / model
+    golden = load_file(original / "golden.safetensors")
+    folder = write_model(tmp_path / "model", original, form, stacked)
+    ours = mobe_logits(folder, golden["input_ids"])
+    assert (ours - golden["logits"]).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_compress(mobe, data, tmp_path, model):
+    original = data / "models" / model
+    folder = write_model(tmp_path / "model", original, as_transformers_5, stacked=True)
+    outputs = []
+    for name, source in (("from_4", original), ("from_5", folder)):
+        out = tmp_path / name
+        mobe("compress", source, out, "--bases", 4, "--budget", 1)
+        mobe("verify", out, "--against", source)
+        outputs.append(tensors_of(out))
+    assert outputs[0].keys() == outputs[1].keys()
+    for name, tensor in outputs[0].items():
+        assert torch.equal(tensor, outputs[1][name]), name
+
+
+def test_what_python_wrote_is_kept(mobe, data, tmp_path):
+    original = data / "models/qwen3_moe"
+    folder = write_model(tmp_path / "model", original, numbers_of_python)
+    out = tmp_path / "out"
+    mobe("compress", folder, out, "--bases", 4, "--budget", 1)
+    mobe("verify", out, "--against", folder)
+    limits = json.loads((out / "config.json").read_text())["router_z_loss_limit"]
+    assert limits[0] == -math.inf
+    assert math.isnan(limits[1])
