@@ -26,7 +26,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 constexpr auto kNoProgress = [](const ProgressEvent&) {};
-constexpr char kExtra[] = "model.layers.3.mlp.up_proj.weight";
+constexpr char kExtra[] = "mtp.layers.0.mlp.up_proj.weight";
 constexpr char kQuery[] = "model.layers.0.self_attn.q_proj.weight";
 
 class Fp8Test : public testing::Test {
@@ -230,7 +230,7 @@ TEST_F(Fp8Test, VerifyFindsDamage) {
        "q_proj.weight differs from the original, expected the same values, in "
        "bfloat16",
        [](Loose& t, Json&) { TensorOf(t, kQuery).data[8] ^= std::byte{1}; }},
-      {false, "model.layers.3.mlp.up_proj.weight differs from the original",
+      {false, "mtp.layers.0.mlp.up_proj.weight differs from the original",
        [](Loose& t, Json&) {
          TensorOf(t, kExtra).data.back() ^= std::byte{1};
        }},
@@ -294,7 +294,8 @@ TEST_F(Fp8Test, RefusesWhatItCannotRead) {
        }},
       {ErrorKind::kCorruptFile, "has shape [12], expected [6, 2]",
        [&](auto& tensors, Json&) { TensorOf(tensors, name).shape = {12}; }},
-      {ErrorKind::kCorruptFile, "has dtype I32, expected F32, F16 or BF16",
+      {ErrorKind::kCorruptFile,
+       "has dtype I32, expected F32, F16, BF16 or F8_E8M0",
        [&](auto& tensors, Json&) {
          TensorOf(tensors, name).dtype = DType::kI32;
        }},

@@ -254,7 +254,7 @@ TEST(VerifyTest, LowBitsAgainstTheRecipe) {
               ::testing::Contains(HasSubstr("/tokenizer.json: has SHA-256")));
   WriteText(folder / "bad/recipe.json", "{\"recipe_version\": 1}");
   EXPECT_THAT(RunVerify(folder / "bad").faults,
-              ElementsAre(HasSubstr(
+              ::testing::Contains(HasSubstr(
                   "/recipe.json: damaged recipe: no \"mobe\" in it")));
 }
 
@@ -262,10 +262,8 @@ TEST(VerifyTest, TruncatedShardCannotBeOpened) {
   TempFolder folder;
   RunCompress(SmallModel(), OneLayer(), folder.path());
   const fs::path file = folder / "model.safetensors";
-  const std::string last = ReadTensors(file).back().name;
   fs::resize_file(file, fs::file_size(file) - 1);
-  ExpectError(ErrorKind::kCorruptFile,
-              file.string() + ": tensor \"" + last + "\": \"data_offsets\"",
+  ExpectError(ErrorKind::kCorruptFile, file.string() + ": cut off: it has ",
               [&] { RunVerify(folder.path()); });
 }
 

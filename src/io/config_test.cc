@@ -126,8 +126,10 @@ TEST_F(ConfigTest, NumbersAreFinite) {
                  [&] { reader.Number("a", 0); });
   ExpectRejected("\"b\" is NaN, expected a number",
                  [&] { reader.Number("b", 0); });
-  ExpectRejected("\"a\" is Infinity, expected an integer from 1 to 2147483648",
-                 [&] { reader.Size("a"); });
+  ExpectRejected(
+      "\"a\" is Infinity, expected an integer from 1 to "
+      "2,147,483,648",
+      [&] { reader.Size("a"); });
 }
 
 TEST_F(ConfigTest, OneOfSeveralNames) {

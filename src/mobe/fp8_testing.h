@@ -120,7 +120,7 @@ inline void WriteFp8Model(const std::filesystem::path& fp8,
   }
   // As of a layer for multi-token prediction.
   LooseTensor extra = TensorOf(plain, "model.layers.0.mlp.up_proj.weight");
-  extra.name = "model.layers.3.mlp.up_proj.weight";
+  extra.name = "mtp.layers.0.mlp.up_proj.weight";
   add(extra);
   WriteTensors(fp8 / "model.safetensors", stored);
   WriteTensors(values / "model.safetensors", plain);

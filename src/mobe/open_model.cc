@@ -36,6 +36,9 @@ void CheckExperts(const Checkpoint& checkpoint, const ModelConfig& config) {
 void CheckUnknown(const OpenedModel& model) {
   std::unordered_set<std::string_view> known;
   for (const TensorSpec& spec : model.tensors) known.insert(spec.name);
+  // Of a tied head that is stored CheckTiedHead knows.
+  const std::string head = TensorName(*model.family, Role::kOutput);
+  if (model.config.tie_embeddings) known.insert(head);
   for (const TensorView* tensor : model.checkpoint.tensors()) {
     const TensorView* matrix = tensor->scaled ? tensor->scaled : tensor;
     if (known.contains(matrix->name) || tensor->elements() == 0 ||
