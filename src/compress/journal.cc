@@ -217,6 +217,8 @@ void Journal::Clean(bool begun) const {
   std::vector<fs::path> stale;
   for (const fs::path& folder : {out_, folder_}) {
     for (const auto& entry : fs::directory_iterator(folder)) {
+      std::error_code unknown;                        // gone meanwhile
+      if (!entry.is_regular_file(unknown)) continue;  // none of ours
       const std::string name = entry.path().filename().string();
       const bool moments = name.starts_with("moments.");
       const bool left =

@@ -249,8 +249,9 @@ def test_the_others_say_that_rank_0_is_killed(model, one_long, tmp_path):
     )
     wait_for_records(out, 1)
     os.kill(pid_of_rank(0, out), signal.SIGKILL)
+    # Open MPI 4's mpirun ends with 0 when it was told to outlive failures, whatever
+    # its ranks say: not even MPI_Abort changes that.
     _, error = process.communicate(timeout=100)
-    assert process.returncode != 0
     assert error.count("nothing is heard of rank 0 any more, and the job is not") == 2
     assert not (out / "config.json").exists()
     printed, _ = finish(start(2, "compress", model, out, *LONG, "--threads", 1))
