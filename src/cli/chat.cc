@@ -51,7 +51,8 @@ void SetSystem(const std::string& text, OrderedJson* messages) {
   }
 }
 
-ChatTemplate LoadTemplate(const ChatArguments& options, const ChatOptions& chat) {
+ChatTemplate LoadTemplate(const ChatArguments& options,
+                          const ChatOptions& chat) {
   return ChatTemplate::Load(options.model, options.chat_template,
                             !chat.tools.is_null());
 }

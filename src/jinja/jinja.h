@@ -5,8 +5,8 @@
 // the environment of transformers 4.57 (ImmutableSandboxedEnvironment,
 // trim_blocks, lstrip_blocks, loop controls, generation blocks), less what
 // parser.h names and the filters, tests and methods that the tables of
-// filters.cc and its like, globals.cc and methods.cc lack. What is not supported fails,
-// where it is parsed or, a filter or method, when it is met.
+// filters.cc and its like, globals.cc and methods.cc lack. What is not
+// supported fails, where it is parsed or, a filter or method, when it is met.
 //
 //   lexer    template -> tokens, with the rules for white space
 //   parser   tokens -> ast; expression_parser: expressions
