@@ -179,7 +179,7 @@ def test_text_from_a_pipe(start, mobe, models, tmp_path):
     text.write_text(PROMPT * 20)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    keys = ("tokens", "perplexity")
+    keys = ("tokens", "ppl")
     right = mobe("perplexity", model, text, "--json")
     reading = start("perplexity", model, fifo, "--json")
     fifo.write_text(PROMPT * 20)

@@ -154,7 +154,8 @@ def test_writes_over_nothing_of_others(compressed, mobe, models, tmp_path):
         message = mobe(*command(mine), code=1)
         assert "exists, and is not a" in message and "--force" in message
         assert mine.read_text() == "mine"
-        for target in (ids, model / "config.json", "/dev/full", tmp_path):
+        read = compressed if name == "report" else model
+        for target in (ids, read / "config.json", "/dev/full", tmp_path):
             if target == ids and name != "logits":
                 continue
             mobe(*command(target), "--force", code=1)
