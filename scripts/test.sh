@@ -20,6 +20,10 @@ step() {
   fi
 }
 
+# A download, while the processors compile.
+scripts/venv.sh &
+venv=$!
+
 # Without these there is nothing to test.
 for preset in release asan; do
   cmake --preset "$preset"
@@ -38,8 +42,8 @@ for test in tests/*_test.py; do
   step python3 "$test"
 done
 step tests/faults/faults.py --sample --seed 1
-step scripts/venv.sh
-step build/venv/bin/pytest -q tests/python
+step wait "$venv"
+step build/venv/bin/pytest -q -n "$jobs" tests/python
 
 for failure in "${failures[@]}"; do echo "FAILED: $failure"; done
 echo "steps: $passed passed, ${#failures[@]} failed"

@@ -145,7 +145,7 @@ def test_writes_over_nothing_of_others(compressed, mobe, models, tmp_path):
         "calibrate": lambda file: ["calibrate", model, "random", file]
         + ["--max-tokens", 8],
         "trace": lambda file: ["compress", model, tmp_path / "out", "--trace", file]
-        + "--budget 1 --layers 1 --kinds gate".split(),
+        + "--budget 1 --layers 1 --kinds gate --bases 4".split(),
     }
     before = {path: path.read_bytes() for path in model.iterdir()}
     for name, command in commands.items():
