@@ -151,9 +151,11 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
                       std::back_inserter(errors));
     error = ErrorOf(errors, target.scale, target.matrix_size());
     if (!std::isfinite(error.scaled_mse)) {
-      Fail(ErrorKind::kInternal,
-           "layer {} {}: the fit did not stay finite; try another --seed",
-           job.layer, job.kind->name);
+      Fail(ErrorKind::kUnsupported, "layer {} {}: the factors are not finite{}",
+           job.layer, job.kind->name,
+           options.stored == DType::kF16
+               ? " in F16, the dtype of the weights; convert the model to BF16"
+               : "; try another --seed");
     }
     WriteFactors(job, group, factors, &writer);
     done += passes;

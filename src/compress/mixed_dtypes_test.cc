@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "base/parallel.h"
 #include "compress/baseline.h"
 #include "compress/reconstruct.h"
@@ -54,6 +57,32 @@ TEST(MixedDTypesTest, CompressReconstructVerify) {
   EXPECT_THAT(verify(folder / "svd"), ::testing::IsEmpty());
   EXPECT_EQ(OpenModel(folder / "svd").At(Role::kExpertGate, 0, 1).dtype,
             DType::kF16);
+}
+
+// A basis of such weights is larger than F16 holds.
+TEST(MixedDTypesTest, FactorsTooLargeForF16) {
+  TempFolder folder;
+  CopyModel(TinyModel(), folder / "model");
+  auto tensors = ReadTensors(folder / "model/model.safetensors");
+  for (LooseTensor& tensor : tensors) {
+    if (tensor.name.find("experts") == std::string::npos) continue;
+    std::vector<float> values(tensor.elements());
+    LoadAsFloats(tensor.dtype, tensor.data.data(), tensor.elements(),
+                 values.data());
+    float largest = 0;
+    for (const float value : values)
+      largest = std::max(largest, std::abs(value));
+    for (float& value : values) value *= 6e4F / largest;
+    tensor.dtype = DType::kF16;
+    tensor.data.resize(tensor.bytes());
+    StoreFloats(values.data(), tensor.elements(), tensor.dtype,
+                tensor.data.data());
+  }
+  WriteTensors(folder / "model/model.safetensors", tensors);
+  ExpectError(
+      ErrorKind::kUnsupported,
+      "the factors are not finite in F16, the dtype of the weights",
+      [&] { RunCompress(folder / "model", QuickOptions(2), folder / "out"); });
 }
 
 }  // namespace

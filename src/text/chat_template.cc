@@ -33,7 +33,7 @@ Source ReadSource(const fs::path& file) {
 Sources FromFiles(const fs::path& folder) {
   Sources sources;
   const fs::path file = folder / "chat_template.jinja";
-  if (fs::exists(file)) sources[kDefault] = ReadSource(file);
+  if (IsNamed(file)) sources[kDefault] = ReadSource(file);
   const fs::path more = folder / "additional_chat_templates";
   if (!fs::is_directory(more)) return sources;
   for (const fs::directory_entry& entry : fs::directory_iterator(more)) {

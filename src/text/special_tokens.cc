@@ -82,7 +82,7 @@ OrderedJson NamedTokens(const Json& config, const Json& map) {
 }  // namespace
 
 Json ReadJsonObject(const fs::path& file) {
-  if (!fs::exists(file)) return Json::object();
+  if (!IsNamed(file)) return Json::object();
   // tokenizer_config.json may list 200,000 added tokens.
   constexpr uint64_t kMaxConfigBytes = 100u << 20;
   Json json = ParseJson(ReadSmallFile(file, kMaxConfigBytes), file.string());

@@ -90,8 +90,7 @@ Tokenizer Tokenizer::Load(const std::filesystem::path& path) {
 std::filesystem::path Tokenizer::FileIn(const std::filesystem::path& folder) {
   std::filesystem::path json = folder / "tokenizer.json";
   std::filesystem::path tiktoken = folder / kTiktokenFile;
-  const bool has_json = std::filesystem::exists(json);
-  return !has_json && std::filesystem::exists(tiktoken) ? tiktoken : json;
+  return !IsNamed(json) && IsNamed(tiktoken) ? tiktoken : json;
 }
 
 Tokenizer Tokenizer::LoadJson(const std::string& file) {

@@ -78,6 +78,19 @@ class TokenizerFileTest : public testing::Test {
        testing::UnitTest::GetInstance()->current_test_info()->name());
 };
 
+// A link to nothing is not the absence of the file.
+TEST(TokenizerTest, LinksToNothing) {
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) {
+    TempFolder folder;
+    std::filesystem::copy(SourcePath("models/mini-qwen3-moe/tokenizer.json"),
+                          folder / "tokenizer.json");
+    std::filesystem::remove(folder / name);
+    std::filesystem::create_symlink("nothing", folder / name);
+    ExpectError(ErrorKind::kMissing, name,
+                [&] { Tokenizer::Load(folder.path()); });
+  }
+}
+
 TEST(TokenizerTest, KnowsItsTokens) {
   EXPECT_EQ(Mini().vocab_size(), 8192);
   EXPECT_EQ(Mini().TokenId("<|im_end|>"), 8191);
