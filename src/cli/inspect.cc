@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "base/visible.h"
 #include "cli/command.h"
 #include "cli/commands.h"
 #include "compress/recipe.h"
@@ -77,16 +78,18 @@ void Run(const std::string& folder, const CommonOptions& common) {
   }
   Print("{}: {}\n", OneLine(folder), model.family->model_type);
   Print("{} layers ({} with experts), hidden {}, vocabulary {}\n",
-        config.num_layers, moe_layers, config.hidden_size, config.vocab_size);
+        config.num_layers, moe_layers, config.hidden_size,
+        FormatCount(config.vocab_size));
   Print("{} experts of {}, {} for each token\n", config.num_experts,
         config.expert_size, config.experts_per_token);
   for (const PartRow& part : kParts) {
     if (stored.*part.size == 0) continue;
-    Print("  {:10} {:>16} parameters\n", part.name, stored.*part.size);
+    Print("  {:10} {:>16} parameters\n", part.name,
+          FormatCount(stored.*part.size));
   }
-  Print("  {:10} {:>16} parameters, {}\n", "total", stored.total(),
+  Print("  {:10} {:>16} parameters, {}\n", "total", FormatCount(stored.total()),
         FormatBytes(static_cast<double>(model.checkpoint.bytes())));
-  if (fp8 > 0) Print("  {:10} {:>16} of them\n", "in FP8", fp8);
+  if (fp8 > 0) Print("  {:10} {:>16} of them\n", "in FP8", FormatCount(fp8));
   Print("  a token takes {:.3g} million multiplications in its experts{}\n",
         operations.built / 1e6,
         model.mobe ? fmt::format(" built, {:.3g} million fused",

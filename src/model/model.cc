@@ -23,6 +23,8 @@ constexpr int64_t kPromptChunk = 1024;
 void AddStopIds(const ConfigReader& config, std::set<int32_t>* ids) {
   constexpr const char* kKey = "eos_token_id";
   if (!config.Has(kKey)) return;
+  // -1 stands for "none" in some configs; no token is ever equal to it.
+  if (config.Value(kKey) == -1) return;
   for (const int64_t id : config.Counts(kKey)) {
     if (id > INT32_MAX) config.Reject(kKey, "token ids below 2^31");
     ids->insert(static_cast<int32_t>(id));

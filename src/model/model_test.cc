@@ -265,6 +265,9 @@ TEST(StopIdsTest, ReadsIdsOfBothConfigs) {
   WriteFileAtomically(path, R"({"eos_token_id": [7, 3]})");
   EXPECT_THAT(Model::Load(folder.path(), {}).stop_ids(),
               testing::ElementsAre(2, 3, 7));
+  WriteFileAtomically(path, R"({"eos_token_id": -1})");
+  EXPECT_THAT(Model::Load(folder.path(), {}).stop_ids(),
+              testing::ElementsAre(2));
 }
 
 }  // namespace

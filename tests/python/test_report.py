@@ -3,12 +3,14 @@ them: sha256sum's digest, YAML, and a strict HTML parser."""
 
 import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import html5lib
 import pytest
 import yaml
+from checkpoints import tensors_of
 
 OPTIONS = ["--layers", "2-3", "--bases", 8, "--budget", 3]
 
@@ -164,3 +166,32 @@ def test_writes_over_nothing_of_others(compressed, mobe, models, tmp_path):
         assert mine.read_bytes() != b"mine"
         mobe(*command(mine))  # its own
         assert Path("/dev/full").is_char_device()
+
+
+def test_the_worst_expert_is_named_everywhere(compressed, mobe, models, tmp_path):
+    """As measured here, from what `reconstruct` writes."""
+    original = models / "mini-qwen3-moe"
+    mobe("reconstruct", compressed, tmp_path / "plain")
+    before, after = tensors_of(original), tensors_of(tmp_path / "plain")
+    errors = {}
+    for name in before:
+        found = re.fullmatch(
+            r"model\.layers\.([23])\.mlp\.experts\.(\d+)\.(gate|up)_proj\.weight", name
+        )
+        if found:
+            w, built = before[name].double(), after[name].double()
+            place = (int(found[1]), found[3], int(found[2]))
+            errors[place] = float((w - built).norm() / w.norm())
+    (layer, matrix, expert), error = max(errors.items(), key=lambda item: item[1])
+    assert error > 1.02 * sum(errors.values()) / len(errors), "no expert stands out"
+
+    line = f"layer {layer} {matrix}, expert {expert}"
+    for command in (["verify", compressed, "--against", original], ["inspect", compressed]):
+        report = mobe(*command, "--json")
+        worst = (report.get("recipe") or report)["worst_expert"]
+        assert worst.pop("relative") == pytest.approx(error, rel=2e-3), command
+        assert worst == {"layer": layer, "matrix": matrix, "expert": expert}
+        assert line in mobe(*command), command
+    page = tmp_path / "page.html"
+    mobe("report", compressed, "--original", original, "-o", page)
+    assert line in page.read_text()
