@@ -97,10 +97,12 @@ struct Product {
 
 void MatVec(benchmark::State& state, const KernelSet& set, Product p) {
   const auto bytes = RandomWeights(p.dtype, p.rows * p.cols);
-  WeightView w = {p.dtype, bytes.data(), p.rows, p.cols};
+  WeightView w = {*FormatOf(p.dtype), bytes.data(), p.rows, p.cols};
   constexpr int64_t kBlock = 128;  // as published
   const auto scales = RandomFloats(p.rows * p.cols / (kBlock * kBlock));
-  w.scales = {scales.data(), kBlock, kBlock, p.cols / kBlock, 0};
+  w.scales = scales.data();
+  w.block_rows = w.block_cols = kBlock;
+  w.scale_stride = p.cols / kBlock;
   const auto x = RandomFloats(p.tokens * p.cols);
   Buffer<float> y(p.tokens * p.rows);
   for (auto _ : state) {

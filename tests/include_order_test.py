@@ -19,8 +19,9 @@ MAX_LINES = 600
 # may include from.
 LAYERS = {
     "base": [],
-    "kernels": ["base"],
-    "io": ["base"],
+    "tensor": ["base"],
+    "kernels": ["tensor"],
+    "io": ["tensor"],
     "fit": ["kernels"],
     "jinja": ["base"],
     "text": ["jinja"],

@@ -55,6 +55,11 @@ inline BFloat16 ToBFloat16(float value) {
   return {static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 
+// IEEE 754 binary16.
+struct Float16 {
+  uint16_t bits;
+};
+
 // 8 bits of E4M3: exponent bias 7, largest value 448, no infinity, and NaN only
 // as 0x7f and 0xff (OCP 8-bit floating point, revision 1.0).
 struct Float8 {
@@ -86,6 +91,7 @@ inline float ToFloat(PowerOfTwo value) {
 
 // IEEE binary16 from its bits, and the nearest binary16 (ties to even).
 float HalfToFloat(uint16_t bits);
+inline float ToFloat(Float16 value) { return HalfToFloat(value.bits); }
 uint16_t FloatToHalf(float value);
 
 // Element `index` of an array of `dtype` as a float; dtype must be IsFloat.

@@ -1,4 +1,4 @@
-// Views of matrices and an aligned buffer. Row-major throughout.
+// An aligned buffer, and the transpose of a matrix in one.
 #pragma once
 
 #include <algorithm>
@@ -8,47 +8,9 @@
 #include <utility>
 
 #include "base/checked.h"
-#include "base/dtype.h"
 #include "base/error.h"
 
 namespace mobe {
-
-// Of an FP8 matrix: what the stored numbers are to be multiplied by, one for
-// each block of block_rows x block_cols; those at the ends may be smaller.
-struct BlockScales {
-  const float* values = nullptr;  // [.., stride]; null: there are none
-  int64_t block_rows = 1;
-  int64_t block_cols = 1;
-  int64_t stride = 0;     // blocks side by side: cols / block_cols, rounded up
-  int64_t first_row = 0;  // of the view, in the matrix that is divided
-
-  // Of the blocks in a row of the view.
-  const float* Row(int64_t row) const {
-    return values + (first_row + row) / block_rows * stride;
-  }
-};
-
-// A matrix as stored in a checkpoint, [rows, cols], rows adjacent: F32, BF16,
-// or F8_E4M3 with scales. Does not own.
-struct WeightView {
-  DType dtype = DType::kF32;
-  const void* data = nullptr;
-  int64_t rows = 0;
-  int64_t cols = 0;
-  BlockScales scales = {};
-
-  // Without scales: a 4096th of it where blocks are 128 x 128.
-  int64_t bytes() const { return rows * cols * DTypeSize(dtype); }
-  // The rows [first, first + count).
-  WeightView Rows(int64_t first, int64_t count) const {
-    WeightView view = *this;
-    view.data =
-        static_cast<const char*>(data) + first * cols * DTypeSize(dtype);
-    view.rows = count;
-    view.scales.first_row += first;
-    return view;
-  }
-};
 
 // to [cols, rows] = the transpose of from [rows, cols].
 inline void Transpose(const float* from, int64_t rows, int64_t cols,

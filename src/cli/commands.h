@@ -8,6 +8,7 @@ namespace mobe {
 void AddCompress(CLI::App& app, CommonOptions* common);
 void AddMerge(CLI::App& app, CommonOptions* common);
 void AddCalibrate(CLI::App& app, CommonOptions* common);
+void AddQuantize(CLI::App& app, CommonOptions* common);
 void AddVerify(CLI::App& app, CommonOptions* common);
 void AddReconstruct(CLI::App& app, CommonOptions* common);
 void AddInspect(CLI::App& app, CommonOptions* common);
@@ -19,9 +20,9 @@ void AddCompare(CLI::App& app, CommonOptions* common);
 void AddReport(CLI::App& app, CommonOptions* common);
 
 inline constexpr AddCommand kCommands[] = {
-    AddCompress,    AddMerge,      AddCalibrate, AddVerify,
-    AddReconstruct, AddInspect,    AddGenerate,  AddChat,
-    AddLogits,      AddPerplexity, AddCompare,   AddReport,
+    AddCompress,    AddMerge,   AddCalibrate, AddQuantize, AddVerify,
+    AddReconstruct, AddInspect, AddGenerate,  AddChat,     AddLogits,
+    AddPerplexity,  AddCompare, AddReport,
 };
 
 }  // namespace mobe

@@ -1,7 +1,9 @@
 // mobe inspect MODEL
-#include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
+#include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/progress.h"
@@ -12,6 +14,8 @@
 #include "compress/worst_expert.h"
 #include "mobe/open_model.h"
 #include "mobe/operations.h"
+#include "mobe/packed_model.h"
+#include "mobe/parts.h"
 #include "mobe/sizes.h"
 
 namespace mobe {
@@ -22,9 +26,25 @@ int64_t CountFp8(const OpenedModel& model) {
   int64_t parameters = 0;
   for (const TensorSpec& spec : model.tensors) {
     const TensorView& tensor = model.checkpoint.At(spec.name);
-    if (tensor.scales != nullptr) parameters += tensor.elements();
+    if (tensor.format() == NumberFormat::kF8) parameters += tensor.elements();
   }
   return parameters;
+}
+
+// How the matrices of each part that can be quantised are stored: "bf16", or
+// several formats.
+using PartFormats = std::vector<std::pair<std::string, std::set<std::string>>>;
+PartFormats FormatsOf(const OpenedModel& model) {
+  PartFormats formats;
+  for (const QuantPart& part : QuantParts()) {
+    std::set<std::string> names;
+    for (const TensorSpec& spec : model.tensors) {
+      if (QuantPartOf(spec) != &part) continue;
+      names.insert(RowOf(model.checkpoint.At(spec.name).format()).name);
+    }
+    if (!names.empty()) formats.emplace_back(part.name, std::move(names));
+  }
+  return formats;
 }
 
 void Run(const std::string& folder, const CommonOptions& common) {
@@ -70,6 +90,9 @@ void Run(const std::string& folder, const CommonOptions& common) {
     }
     json["parameters"]["total"] = stored.total();
     json["fp8_parameters"] = fp8;
+    for (const auto& [part, formats] : FormatsOf(model)) {
+      json["formats"][part] = formats;
+    }
     if (model.mobe) {
       json["mobe"] = DescribeFormat(*model.mobe);
     }
@@ -89,6 +112,13 @@ void Run(const std::string& folder, const CommonOptions& common) {
   }
   Print("  {:10} {:>16} parameters, {}\n", "total", FormatCount(stored.total()),
         FormatBytes(static_cast<double>(model.checkpoint.bytes())));
+  if (HasPacked(model)) {
+    std::vector<std::string> parts;
+    for (const auto& [part, formats] : FormatsOf(model)) {
+      parts.push_back(fmt::format("{} {}", part, fmt::join(formats, "/")));
+    }
+    Print("  stored as  {}\n", fmt::join(parts, ", "));
+  }
   if (fp8 > 0) Print("  {:10} {:>16} of them\n", "in FP8", FormatCount(fp8));
   Print("  a token takes {:.3g} million multiplications in its experts{}\n",
         operations.built / 1e6,

@@ -31,7 +31,9 @@ VerifyReport VerifyFolders(const std::string& folder,
         e.kind() == ErrorKind::kDiskFull) {
       throw;
     }
-    return {{e.what()}, {}, 0, {}};
+    VerifyReport report;
+    report.faults.emplace_back(e.what());
+    return report;
   }
 }
 
@@ -43,6 +45,8 @@ void Run(const std::string& folder, const std::string& original,
     Json json = {{"ok", report.faults.empty()},
                  {"faults", report.faults},
                  {"tensors_equal", report.tensors_equal},
+                 {"tensors_packed", report.tensors_packed},
+                 {"worst_packed", report.worst_packed},
                  {"files_checked", nullptr},
                  {"worst_expert", WorstJson(worst)},
                  {"matrices", MatricesJson(report.matrices)}};
@@ -60,6 +64,10 @@ void Run(const std::string& folder, const std::string& original,
       Print("fault: {}\n", OneLine(fault));
     }
     if (worst != nullptr) Print("{}\n", WorstText(*worst));
+    if (report.tensors_packed > 0) {
+      Print("{} quantised matrices, relative error at most {:.4f}\n",
+            report.tensors_packed, report.worst_packed);
+    }
     if (report.files_checked) {
       Print("{} files compared with their SHA-256 in recipe.json\n",
             *report.files_checked);

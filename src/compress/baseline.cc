@@ -1,6 +1,7 @@
 #include "compress/baseline.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "compress/finish.h"
@@ -96,14 +97,13 @@ CompressReport CompressByBaseline(const OpenedModel& model,
     std::copy_n(product.data() + spec.expert * size, size, values);
     return true;
   };
-  PlainJob write;
+  WriteJob write;
   write.options = internal::OptionsJson(plan);
   write.options["command"] = fmt::format("compress --method {}", baseline.name);
   for (const char* unused : {"passes", "seconds", "solver", "start"}) {
     write.options.erase(unused);
   }
   write.shard_bytes = plan.options.shard_bytes;
-  write.compute = compute;
   write.stop = plan.options.stop;
   write.begin = [&](Journal* begun) {
     journal = begun;
@@ -125,7 +125,8 @@ CompressReport CompressByBaseline(const OpenedModel& model,
     }
     return matrices;
   };
-  const bool written = WritePlain(model, out, write, progress);
+  const bool written =
+      WritePlain(model, out, std::move(write), compute, progress);
   return written ? internal::ReportOf(plan, records)
                  : internal::ReportOfRecipe(out);
 }

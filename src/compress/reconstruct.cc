@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "compress/model_card.h"
 #include "compress/write_plain.h"
+#include "mobe/packed_model.h"
 #include "mobe/tensors.h"
 
 namespace mobe {
@@ -40,8 +41,9 @@ const MatrixKind* FactoredKind(const OpenedModel& model,
 bool Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
                  int64_t shard_bytes, const ProgressFn& progress,
                  const StopFn& stop) {
-  if (!model.mobe) {
-    Fail(ErrorKind::kUserInput, "{}: not a factored model, nothing to do",
+  if (!model.mobe && !HasPacked(model)) {
+    Fail(ErrorKind::kUserInput,
+         "{}: neither a factored nor a quantised model, nothing to do",
          model.checkpoint.folder().string());
   }
   LoadedFactors loaded;
@@ -73,12 +75,11 @@ bool Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
     Transpose(product.data(), rows, cols, values);
     return true;
   };
-  PlainJob job;
+  WriteJob job;
   job.options = {{"command", "reconstruct"},
                  {"mobe", MOBE_VERSION},
                  {"shard_bytes", shard_bytes}};
   job.shard_bytes = shard_bytes;
-  job.compute = compute;
   job.stop = stop;
   // What the model's recipe tells of its making goes into the card. Without
   // one, all side files are kept as they are.
@@ -86,7 +87,7 @@ bool Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
     return ReconstructedCard(
         recipe, ReadCard(model.checkpoint.folder() / kOriginalCardFile));
   };
-  return WritePlain(model, out, job, progress);
+  return WritePlain(model, out, std::move(job), compute, progress);
 }
 
 }  // namespace mobe

@@ -179,7 +179,8 @@ TEST(ReconstructTest, ContinuesToTheSameBytes) {
 
 TEST(ReconstructTest, Refusals) {
   TempFolder out;
-  ExpectError(ErrorKind::kUserInput, "not a factored model, nothing to do",
+  ExpectError(ErrorKind::kUserInput,
+              "neither a factored nor a quantised model, nothing to do",
               [&] { RunReconstruct(SmallModel(), out.path()); });
   WriteText(out / "mine.txt", "");
   ExpectError(

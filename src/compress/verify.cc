@@ -2,7 +2,9 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <unordered_map>
 #include <utility>
@@ -14,6 +16,7 @@
 #include "io/fp8.h"
 #include "mobe/copy_tensors.h"
 #include "mobe/measure.h"
+#include "mobe/parts.h"
 #include "mobe/tensors.h"
 #include "mobe/zeros.h"
 
@@ -40,6 +43,35 @@ void CheckRecipe(const fs::path& folder, VerifyReport* report) {
   }
 }
 
+// ||original - copy|| / ||original||, of tensors of the same shape.
+double RelativeError(const TensorView& original, const TensorView& copy) {
+  constexpr int64_t kPiece = 1 << 20;
+  const int64_t pieces = (original.elements() + kPiece - 1) / kPiece;
+  std::vector<double> squares(static_cast<size_t>(pieces));
+  std::vector<double> errors(static_cast<size_t>(pieces));
+  ParallelFor(pieces, [&](int64_t i) {
+    thread_local Buffer<float> before;
+    thread_local Buffer<float> after;
+    const int64_t count = std::min(kPiece, original.elements() - i * kPiece);
+    before.Resize(count);
+    after.Resize(count);
+    LoadFloats(original, i * kPiece, count, before.data());
+    LoadFloats(copy, i * kPiece, count, after.data());
+    double square = 0;
+    double error = 0;
+    for (int64_t j = 0; j < count; ++j) {
+      const double value = before[j];
+      square += value * value;
+      error += (value - after[j]) * (value - after[j]);
+    }
+    squares[static_cast<size_t>(i)] = square;
+    errors[static_cast<size_t>(i)] = error;
+  });
+  const double square = std::accumulate(squares.begin(), squares.end(), 0.0);
+  const double error = std::accumulate(errors.begin(), errors.end(), 0.0);
+  return square > 0 ? std::sqrt(error / square) : (error > 0 ? HUGE_VAL : 0);
+}
+
 class Verifier {
  public:
   Verifier(const fs::path& folder, const OpenedModel& original,
@@ -59,6 +91,9 @@ class Verifier {
     std::unordered_map<std::string, const TensorSpec*> expected;
     for (const TensorSpec& spec : specs) {
       expected[spec.name] = &spec;
+      if (QuantPartOf(spec) != nullptr) {
+        checkpoint_.LinkPacked(spec.name, spec.shape);
+      }
       if (auto fault = CheckTensor(checkpoint_, spec)) {
         Fault(*fault);
       } else {
@@ -122,6 +157,7 @@ class Verifier {
     // Copies are held against the original.
     if (kind == nullptr || !IsApproximate(spec)) return;
     const TensorView& tensor = checkpoint_.At(spec.name);
+    if (tensor.packed != nullptr) return;
     const DType want = FactorDType(original_, spec.layer, *kind);
     if (tensor.dtype == want) return;
     if (!format_ && spec.role == kind->expert &&
@@ -148,6 +184,10 @@ class Verifier {
           Fault(fmt::format("{}: no tensor {}, expected a copy of the original",
                             checkpoint_.folder().string(), original->name));
         }
+        continue;
+      }
+      if (copy->packed != nullptr) {
+        CheckPacked(*original, *copy);
         continue;
       }
       const bool expanded = original->scales != nullptr && !keeps_fp8_;
@@ -177,6 +217,21 @@ class Verifier {
     }
   }
 
+  // A packed matrix has to be near what it stands for.
+  void CheckPacked(const TensorView& original, const TensorView& copy) {
+    const double error = RelativeError(original, copy);
+    if (!(error < 1)) {
+      Fault(
+          fmt::format("{}: tensor {}: relative error {:.4f} against the "
+                      "original, expected below 1",
+                      checkpoint_.FileOf(copy), copy.name, error));
+    }
+    ++report_.tensors_packed;
+    report_.worst_packed = std::max(report_.worst_packed, error);
+    checkpoint_.Evict(copy);
+    original_.checkpoint.Evict(original);
+  }
+
   // Of a copy that is equal to the original.
   void CheckValues(const TensorView& copy) {
     const TensorScan scan = ScanTensor(copy);
@@ -201,6 +256,9 @@ class Verifier {
   void CheckExtra(
       const std::unordered_map<std::string, const TensorSpec*>& expected) {
     for (const TensorView* tensor : checkpoint_.tensors()) {
+      if (tensor->scaled != nullptr && tensor->scaled->packed != nullptr) {
+        continue;
+      }
       const TensorView* original = original_.checkpoint.Find(tensor->name);
       if (!expected.contains(tensor->name) &&
           (original == nullptr || IsStaleScale(*original))) {

@@ -17,18 +17,22 @@ struct VerifyReport {
   // Errors of the matrices that differ from the original by design.
   std::vector<MatrixReport> matrices;
   int64_t tensors_equal = 0;  // byte for byte, or as FP8 in bfloat16
+  // Packed matrices beside those of `matrices`, and the largest relative error
+  // of one.
+  int64_t tensors_packed = 0;
+  double worst_packed = 0;
   // Files whose checksums recipe.json lists, all compared; nothing without it.
   std::optional<int64_t> files_checked;
 };
 
 // Every tensor there, of the right shape, dtype and finite; untouched tensors
 // equal to the original's bytes, or its FP8 values rounded to bfloat16 where
-// config.json says that nothing is FP8; every expert of a factored (or rebuilt)
-// matrix nearer to the original than zero is: relative error below 1; all bytes
-// as recipe.json says, where there is one; side files as CompareSideFiles wants
-// them. Warns of tensors of the original that look as if they had not been
-// downloaded (mobe/zeros.h). What can't be opened at all throws as OpenModel
-// does.
+// config.json says that nothing is FP8; packed ones nearer to it than zero is,
+// as every expert of a factored (or rebuilt) matrix: relative error below 1;
+// all bytes as recipe.json says, where there is one; side files as
+// CompareSideFiles wants them. Warns of tensors of the original that look as if
+// they had not been downloaded (mobe/zeros.h). What can't be opened at all
+// throws as OpenModel does.
 VerifyReport Verify(const std::filesystem::path& folder,
                     const OpenedModel& original, const ProgressFn& progress);
 

@@ -24,7 +24,7 @@ LayerWeights WithReplaced(const LayerWeights& layer, const MatrixKind& kind,
     if (&members.kind != &kind) continue;
     for (MlpWeights& expert : replaced.experts) {
       WeightView& view = expert.*members.matrix;
-      view = {DType::kBF16, data, view.rows, view.cols};
+      view = {NumberFormat::kBF16, data, view.rows, view.cols};
       data += view.rows * view.cols;
     }
   }

@@ -1,6 +1,6 @@
 #include "io/checkpoint.h"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "io/fp8.h"
 #include "io/hub.h"
+#include "tensor/packed.h"
 
 namespace mobe {
 namespace {
@@ -144,12 +145,12 @@ void Checkpoint::LinkScales() {
       matrix_of[scales] = &tensor;
     }
   }
-  for (SafetensorsFile& shard : shards_) {
-    for (TensorView& tensor : shard.tensors()) {
-      const auto found = matrix_of.find(&tensor);
-      if (found != matrix_of.end()) tensor.scaled = found->second;
-    }
-  }
+  for (const auto& [scales, matrix] : matrix_of) SetScaled(*scales, *matrix);
+}
+
+// Scales are in a shard, of which this object is the owner.
+void Checkpoint::SetScaled(const TensorView& scales, const TensorView& matrix) {
+  const_cast<TensorView&>(scales).scaled = &matrix;
 }
 
 void Checkpoint::OpenIndexed(const fs::path& index) {
@@ -214,6 +215,49 @@ void Checkpoint::Split(const TensorView& whole, std::vector<TensorView> parts) {
     views.push_back(&view);
   }
   tensors_.insert(tensors_.erase(at), views.begin(), views.end());
+}
+
+void Checkpoint::LinkPacked(const std::string& name,
+                            const std::vector<int64_t>& shape) {
+  for (const FormatRow& format : Formats()) {
+    if (!format.packed() || shape.size() != 2) continue;
+    const TensorView* codes = Find(PackedName(name, format));
+    if (codes == nullptr) continue;
+    const std::string scales_name = PackedScalesName(name, format);
+    const TensorView* scales = Find(scales_name);
+    if (scales == nullptr) {
+      Fail(ErrorKind::kMissing,
+           "{}: tensor {} is there, but its scales, {}, "
+           "are not",
+           FileOf(*codes), Excerpt(codes->name), Excerpt(scales_name));
+    }
+    CheckPlane(*codes, format.codes, CodesShape(format, shape[0], shape[1]));
+    CheckPlane(*scales, DType::kBF16, ScalesShape(format, shape[0], shape[1]));
+    TensorView view = *codes;
+    view.name = name;
+    view.shape = shape;
+    view.packed = &format;
+    view.scales = scales;
+    Split(*codes, {std::move(view)});
+    SetScaled(*scales, At(name));
+  }
+}
+
+std::string PackedName(const std::string& name, const FormatRow& format) {
+  return fmt::format("{}.{}", name, format.name);
+}
+
+std::string PackedScalesName(const std::string& name, const FormatRow& format) {
+  return PackedName(name, format) + ".scales";
+}
+
+void Checkpoint::CheckPlane(const TensorView& plane, DType dtype,
+                            const std::vector<int64_t>& shape) const {
+  if (plane.dtype == dtype && plane.shape == shape) return;
+  Fail(ErrorKind::kCorruptFile,
+       "{}: tensor {} is {} of shape {}, expected {} of shape {}",
+       FileOf(plane), Excerpt(plane.name), DTypeName(plane.dtype), plane.shape,
+       DTypeName(dtype), shape);
 }
 
 std::string Checkpoint::config_path() const {

@@ -45,6 +45,11 @@ class Checkpoint {
   const std::string* IndexFault(const std::string& name) const;
   // Puts parts of a tensor, in the order of their data, in its place.
   void Split(const TensorView& whole, std::vector<TensorView> parts);
+  // Where the planes of a packed matrix are there in place of a tensor (see
+  // PackedName), a view of them under the tensor's name takes the place of the
+  // codes; otherwise nothing changes. Fails with kCorruptFile where the planes
+  // don't fit the shape, or are there twice.
+  void LinkPacked(const std::string& name, const std::vector<int64_t>& shape);
   // The file that holds a tensor of tensors(), for messages.
   std::string FileOf(const TensorView& tensor) const;
   // Lets the tensor's pages go from memory.
@@ -57,6 +62,9 @@ class Checkpoint {
   void OpenIndexed(const std::filesystem::path& index);
   void ListTensors();
   void LinkScales();
+  void SetScaled(const TensorView& scales, const TensorView& matrix);
+  void CheckPlane(const TensorView& plane, DType dtype,
+                  const std::vector<int64_t>& shape) const;
   const SafetensorsFile& ShardOf(const TensorView& tensor) const;
 
   std::filesystem::path folder_;
@@ -70,6 +78,11 @@ class Checkpoint {
   // Keys are the names in shards_ and parts_.
   std::unordered_map<std::string_view, const TensorView*> by_name_;
 };
+
+// The names of the planes of a packed matrix (tensor/packed.h): of its codes,
+// "NAME.int4", and of their scales.
+std::string PackedName(const std::string& name, const FormatRow& format);
+std::string PackedScalesName(const std::string& name, const FormatRow& format);
 
 // One output file and the tensors in it.
 struct Shard {

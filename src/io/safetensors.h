@@ -26,6 +26,7 @@
 
 #include "base/dtype.h"
 #include "base/file.h"
+#include "tensor/format.h"
 
 namespace mobe {
 
@@ -53,11 +54,22 @@ struct BlockSize {
 // promises no alignment.
 struct TensorView : TensorDecl {
   std::span<const std::byte> data;
-  // In a checkpoint (io/fp8.h): the scales of an FP8 matrix and what they are
-  // of, and conversely the matrix of such scales; null for all others.
+  // In a checkpoint: the scales of an FP8 matrix (io/fp8.h) and what they are
+  // of, or those of a packed one; and conversely the matrix of such scales;
+  // null for all others.
   const TensorView* scales = nullptr;
   BlockSize block = {};
   const TensorView* scaled = nullptr;
+  // Of a packed matrix (Checkpoint::LinkPacked): the format of its data. Name
+  // and shape are then the matrix's, and data and dtype those of the codes.
+  const FormatRow* packed = nullptr;
+
+  // How its numbers are read; F32 for what is no matrix of weights.
+  NumberFormat format() const {
+    return packed != nullptr ? packed->format
+                             : FormatOf(dtype).value_or(NumberFormat::kF32);
+  }
+  bool HasFloats() const { return packed != nullptr || IsFloat(dtype); }
 };
 
 using Metadata = std::map<std::string, std::string>;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/kernels.h"
+#include "tensor/packed.h"
 
 namespace mobe {
 namespace {
@@ -25,17 +26,22 @@ void ExpandFloat8(const Float8* row, const float* scales, int64_t block_cols,
 
 void ExpandColumns(const WeightView& w, int64_t first, int64_t count,
                    float* out) {
+  if (w.packed()) return DecodePacked(w, first, count, out);
   for (int64_t r = 0; r < w.rows; ++r) {
-    const void* row = w.Rows(r, 1).data;
     float* to = out + r * count;
-    if (w.dtype == DType::kF8E4M3) {
-      ExpandFloat8(static_cast<const Float8*>(row), w.scales.Row(r),
-                   w.scales.block_cols, first, count, to);
-    } else if (w.dtype == DType::kBF16) {
-      Kernels().from_bfloat16(static_cast<const BFloat16*>(row) + first, count,
-                              to);
-    } else {
-      std::copy_n(static_cast<const float*>(row) + first, count, to);
+    switch (w.format) {
+      case NumberFormat::kF8:
+        ExpandFloat8(w.Row<Float8>(r), w.RowScales(r), w.block_cols, first,
+                     count, to);
+        break;
+      case NumberFormat::kBF16:
+        Kernels().from_bfloat16(w.Row<BFloat16>(r) + first, count, to);
+        break;
+      case NumberFormat::kF16:
+        Kernels().from_float16(w.Row<Float16>(r) + first, count, to);
+        break;
+      default:
+        std::copy_n(w.Row<float>(r) + first, count, to);
     }
   }
 }

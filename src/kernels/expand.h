@@ -4,11 +4,12 @@
 #include <cstdint>
 
 #include "base/matrix.h"
+#include "tensor/weight_view.h"
 
 namespace mobe {
 
-// out [w.rows, count] = the columns [first, first + count) of w, FP8 times its
-// scales.
+// out [w.rows, count] = the columns [first, first + count) of w, of any
+// format, times its scales.
 void ExpandColumns(const WeightView& w, int64_t first, int64_t count,
                    float* out);
 

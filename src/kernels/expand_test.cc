@@ -20,8 +20,8 @@ TEST(ExpandTest, EveryForm) {
   }
   const Float8Matrix bytes(kRows, kCols, 4, 128);
   const std::pair<WeightView, const Floats*> forms[] = {
-      {{DType::kF32, floats.data(), kRows, kCols}, &floats},
-      {{DType::kBF16, halves.data(), kRows, kCols}, &rounded},
+      {{NumberFormat::kF32, floats.data(), kRows, kCols}, &floats},
+      {{NumberFormat::kBF16, halves.data(), kRows, kCols}, &rounded},
       {bytes.view, &bytes.values}};
   for (const auto& [w, values] : forms) {
     for (const int64_t first : {0, 100, 128, 299}) {
@@ -31,13 +31,13 @@ TEST(ExpandTest, EveryForm) {
         for (int64_t i = 0; i < out.size(); ++i) {
           ASSERT_EQ(out[i],
                     (*values)[(2 + i / count) * kCols + first + i % count])
-              << DTypeName(w.dtype);
+              << RowOf(w.format).name;
         }
       }
     }
     Floats whole(kRows * kCols, 0);
     ExpandWeights(w, whole.data());
-    EXPECT_TRUE(whole == *values) << DTypeName(w.dtype);
+    EXPECT_TRUE(whole == *values) << RowOf(w.format).name;
   }
 }
 

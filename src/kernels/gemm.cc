@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <deque>
 #include <map>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <utility>
@@ -10,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "kernels/dot.h"
 #include "kernels/expand.h"
 #include "kernels/kernels.h"
 
@@ -107,10 +109,17 @@ class ProductCache {
 constexpr int64_t kLinearRows = 64;
 // Elements that one task rounds to bfloat16.
 constexpr int64_t kRoundGrain = 1 << 16;
+// Tokens that one task rounds to integers: a decoding token's experts are not
+// worth a fork.
+constexpr int64_t kRoundTokens = 16;
+
+bool RunsInIntegers(const LinearJob& job) {
+  return job.w.packed() && job.trans == Trans::kNo;
+}
 
 bool RunsInBFloat16(const LinearJob& job, Precision precision) {
   return job.tokens > kMatVecTokens && precision == Precision::kBFloat16 &&
-         job.w.dtype != DType::kF32;
+         job.w.format != NumberFormat::kF32 && !RunsInIntegers(job);
 }
 
 // Rounds the inputs of the jobs that run in bfloat16 into one buffer;
@@ -158,6 +167,48 @@ std::vector<const BFloat16*> RoundInputs(std::span<const LinearJob> jobs,
   return places;
 }
 
+// The inputs of the jobs that run in integers, rounded; neighbours that read
+// the same x share. Returns each job's, which `pool` holds (null for the
+// others).
+std::vector<const RoundedInputs*> RoundToIntegers(
+    std::span<const LinearJob> jobs, std::deque<RoundedInputs>* pool) {
+  struct Token {
+    const LinearJob* job;
+    RoundedInputs* to;
+    int64_t index;
+  };
+  std::vector<Token> tokens;
+  std::vector<const RoundedInputs*> inputs(jobs.size(), nullptr);
+  size_t used = 0;
+  const LinearJob* previous = nullptr;
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    const LinearJob& job = jobs[i];
+    if (!RunsInIntegers(job) || job.tokens == 0) continue;
+    const FormatRow& format = RowOf(job.w.format);
+    if (previous != nullptr && previous->x == job.x &&
+        previous->tokens == job.tokens && previous->w.cols == job.w.cols &&
+        previous->w.format == job.w.format) {
+      inputs[i] = inputs[static_cast<size_t>(previous - jobs.data())];
+      continue;
+    }
+    previous = &job;
+    if (used == pool->size()) pool->emplace_back();
+    RoundedInputs& to = (*pool)[used++];
+    to.Resize(format, job.w.cols, job.tokens);
+    inputs[i] = &to;
+    for (int64_t t = 0; t < job.tokens; ++t) tokens.push_back({&job, &to, t});
+  }
+  ParallelRanges(static_cast<int64_t>(tokens.size()), kRoundTokens,
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t i = begin; i < end; ++i) {
+                     const auto& [job, to, t] = tokens[static_cast<size_t>(i)];
+                     RoundToInt8(RowOf(job->w.format), job->x + t * job->w.cols,
+                                 job->w.cols, t, to);
+                   }
+                 });
+  return inputs;
+}
+
 // A part of a weight matrix as a product reads it: in place, or expanded.
 template <class T>
 struct Panel {
@@ -166,8 +217,8 @@ struct Panel {
 };
 
 Panel<float> Float32Panel(const WeightView& w, int64_t first, int64_t count) {
-  if (w.dtype == DType::kF32) {
-    return {static_cast<const float*>(w.data) + first, w.cols};
+  if (w.format == NumberFormat::kF32) {
+    return {w.Row<float>(0) + first, w.cols};
   }
   thread_local Buffer<float> expanded;
   expanded.Resize(w.rows * count);
@@ -177,8 +228,8 @@ Panel<float> Float32Panel(const WeightView& w, int64_t first, int64_t count) {
 
 Panel<BFloat16> BFloat16Panel(const WeightView& w, int64_t first,
                               int64_t count) {
-  if (w.dtype == DType::kBF16) {
-    return {static_cast<const BFloat16*>(w.data) + first, w.cols};
+  if (w.format == NumberFormat::kBF16) {
+    return {w.Row<BFloat16>(0) + first, w.cols};
   }
   thread_local Buffer<BFloat16> rounded;
   rounded.Resize(w.rows * count);
@@ -277,11 +328,19 @@ void LinearBatch(std::span<const LinearJob> jobs, Precision precision) {
   thread_local Buffer<BFloat16> buffer;
   const std::vector<const BFloat16*> rounded =
       RoundInputs(jobs, precision, &buffer);
+  thread_local std::deque<RoundedInputs> pool;
+  const std::vector<const RoundedInputs*> integers =
+      RoundToIntegers(jobs, &pool);
   ParallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
     const Task& task = tasks[static_cast<size_t>(i)];
     const LinearJob& job = jobs[task.job];
-    MultiplyOutputs(job, rounded[task.job], task.begin,
-                    std::min(task.begin + kLinearRows, job.outputs()));
+    const int64_t end = std::min(task.begin + kLinearRows, job.outputs());
+    if (const RoundedInputs* inputs = integers[task.job]) {
+      Dots().multiply(job.w.Rows(task.begin, end - task.begin), *inputs, 0,
+                      job.tokens, job.y + task.begin, job.w.rows);
+    } else {
+      MultiplyOutputs(job, rounded[task.job], task.begin, end);
+    }
   });
 }
 

@@ -10,6 +10,7 @@
 #include <span>
 
 #include "base/matrix.h"
+#include "tensor/weight_view.h"
 
 namespace mobe {
 

@@ -26,7 +26,7 @@ struct Weight {
   Weight(DType dtype, int64_t rows, int64_t cols, uint32_t seed)
       : values(RandomFloats(rows * cols, seed)),
         bytes(values.size() * static_cast<size_t>(DTypeSize(dtype))),
-        view{dtype, bytes.data(), rows, cols} {
+        view{*FormatOf(dtype), bytes.data(), rows, cols} {
     if (dtype == DType::kF8E4M3) {
       Divide(seed);
       return;
@@ -39,7 +39,9 @@ struct Weight {
     constexpr int64_t kBlock = 32;
     const int64_t stride = (view.cols + kBlock - 1) / kBlock;
     scales = RandomFloats((view.rows + kBlock - 1) / kBlock * stride, seed);
-    view.scales = {scales.data(), kBlock, kBlock, stride, 0};
+    view.scales = scales.data();
+    view.block_rows = view.block_cols = kBlock;
+    view.scale_stride = stride;
     for (size_t i = 0; i < values.size(); ++i) {
       // Any of those from -1 to 1.
       const auto bits = static_cast<uint8_t>(
@@ -49,7 +51,7 @@ struct Weight {
       std::memcpy(&bytes[i], &stored, 1);
       const auto at = static_cast<int64_t>(i);
       values[i] = ToFloat(stored) *
-                  view.scales.Row(at / view.cols)[at % view.cols / kBlock];
+                  view.RowScales(at / view.cols)[at % view.cols / kBlock];
     }
   }
   std::vector<float> values;  // as stored

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/matrix.h"
+#include "tensor/weight_view.h"
 
 namespace mobe {
 
@@ -52,10 +53,10 @@ inline constexpr int64_t kMaxTriangle = 128;
 struct KernelSet {
   const char* name;
 
-  // y[t, r] = sum_c w[r, c] x[t, c] for t < tokens and every row r of w, where
-  // w[r, c] of an FP8 matrix is the stored number times the scale of its block.
-  // x rows are x_stride apart, y rows y_stride. Reads each weight once for up
-  // to 8 tokens at a time, so it suits decoding; use Linear (gemm.h) for more.
+  // y[t, r] = sum_c w[r, c] x[t, c] for t < tokens and every row r of w, which
+  // is stored by rows (packed formats: kernels/dot.h). x rows are x_stride
+  // apart, y rows y_stride. Reads each weight once for up to 8 tokens at a
+  // time, so it suits decoding; use Linear (gemm.h) for more.
   void (*mat_vec)(const WeightView& w, const float* x, int64_t x_stride,
                   int64_t tokens, float* y, int64_t y_stride);
 
@@ -107,9 +108,17 @@ struct KernelSet {
                          int64_t col_stride, float* x, int64_t x_stride,
                          int64_t count);
 
+  // codes[j] = x[j] / *scale rounded to nearest even, with *scale the largest
+  // magnitude / 127; returns the codes' sum. Where one is not finite, *scale is
+  // NaN and the codes are zero; where all are below 2^-120, both are zero.
+  // Every set gives the same bits.
+  int32_t (*to_int8)(const float* x, int64_t count, int8_t* codes,
+                     float* scale);
+
   // Conversions, rounding to nearest even.
   void (*to_bfloat16)(const float* x, int64_t count, BFloat16* y);
   void (*from_bfloat16)(const BFloat16* x, int64_t count, float* y);
+  void (*from_float16)(const Float16* x, int64_t count, float* y);
   // y[j] = scale * x[j], rounded once.
   void (*from_float8)(const Float8* x, int64_t count, float scale, float* y);
 };

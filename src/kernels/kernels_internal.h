@@ -8,6 +8,11 @@
 
 namespace mobe {
 
+// Of KernelSet::to_int8: the largest code, and the least magnitude of which 127
+// times the inverse is a float.
+inline constexpr float kMostInt8 = 127;
+inline constexpr float kLeastInt8 = 0x1p-120f;
+
 KernelSet ScalarKernels();
 // Those that Highway compiled and this CPU can run, best first.
 std::vector<KernelSet> SimdKernels();

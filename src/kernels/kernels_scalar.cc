@@ -9,6 +9,7 @@ namespace {
 
 float Value(float value) { return value; }
 float Value(BFloat16 value) { return ToFloat(value); }
+float Value(Float16 value) { return ToFloat(value); }
 float Value(Float8 value) { return ToFloat(value); }
 
 float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
@@ -43,13 +44,14 @@ float Derivative(Activation f, float x) {
 }
 
 template <class T>
-void MatVecOf(const T* w, int64_t rows, int64_t cols, const float* x,
-              int64_t x_stride, int64_t tokens, float* y, int64_t y_stride) {
+void MatVecOf(const WeightView& w, const float* x, int64_t x_stride,
+              int64_t tokens, float* y, int64_t y_stride) {
   for (int64_t t = 0; t < tokens; ++t) {
-    for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t r = 0; r < w.rows; ++r) {
+      const T* row = w.Row<T>(r);
       float sum = 0;
-      for (int64_t c = 0; c < cols; ++c) {
-        sum += Value(w[r * cols + c]) * x[t * x_stride + c];
+      for (int64_t c = 0; c < w.cols; ++c) {
+        sum += Value(row[c]) * x[t * x_stride + c];
       }
       y[t * y_stride + r] = sum;
     }
@@ -58,14 +60,13 @@ void MatVecOf(const T* w, int64_t rows, int64_t cols, const float* x,
 
 void MatVecFloat8(const WeightView& w, const float* x, int64_t x_stride,
                   int64_t tokens, float* y, int64_t y_stride) {
-  const auto* data = static_cast<const Float8*>(w.data);
   for (int64_t t = 0; t < tokens; ++t) {
     for (int64_t r = 0; r < w.rows; ++r) {
-      const float* scales = w.scales.Row(r);
+      const Float8* row = w.Row<Float8>(r);
+      const float* scales = w.RowScales(r);
       float sum = 0;
       for (int64_t c = 0; c < w.cols; ++c) {
-        sum += scales[c / w.scales.block_cols] * Value(data[r * w.cols + c]) *
-               x[t * x_stride + c];
+        sum += scales[c / w.block_cols] * Value(row[c]) * x[t * x_stride + c];
       }
       y[t * y_stride + r] = sum;
     }
@@ -74,14 +75,15 @@ void MatVecFloat8(const WeightView& w, const float* x, int64_t x_stride,
 
 void MatVec(const WeightView& w, const float* x, int64_t x_stride,
             int64_t tokens, float* y, int64_t y_stride) {
-  if (w.dtype == DType::kF8E4M3) {
-    MatVecFloat8(w, x, x_stride, tokens, y, y_stride);
-  } else if (w.dtype == DType::kBF16) {
-    MatVecOf(static_cast<const BFloat16*>(w.data), w.rows, w.cols, x, x_stride,
-             tokens, y, y_stride);
-  } else {
-    MatVecOf(static_cast<const float*>(w.data), w.rows, w.cols, x, x_stride,
-             tokens, y, y_stride);
+  switch (w.format) {
+    case NumberFormat::kF8:
+      return MatVecFloat8(w, x, x_stride, tokens, y, y_stride);
+    case NumberFormat::kBF16:
+      return MatVecOf<BFloat16>(w, x, x_stride, tokens, y, y_stride);
+    case NumberFormat::kF16:
+      return MatVecOf<Float16>(w, x, x_stride, tokens, y, y_stride);
+    default:
+      return MatVecOf<float>(w, x, x_stride, tokens, y, y_stride);
   }
 }
 
@@ -121,7 +123,8 @@ void MixMatVec(const BasesView& bases, const float* alpha, int64_t first_row,
   float* row = RowScratch(bases.cols);
   for (int64_t k = 0; k < rows; ++k) {
     BasisMix(bases, alpha, (first_row + k) * bases.cols, bases.cols, f, row);
-    MatVecOf(row, 1, bases.cols, x, x_stride, tokens, u + k, u_stride);
+    MatVecOf<float>({NumberFormat::kF32, row, 1, bases.cols}, x, x_stride,
+                    tokens, u + k, u_stride);
   }
 }
 
@@ -192,6 +195,33 @@ void ToBFloat16s(const float* x, int64_t count, BFloat16* y) {
   for (int64_t j = 0; j < count; ++j) y[j] = ToBFloat16(x[j]);
 }
 
+int32_t ToInt8s(const float* x, int64_t count, int8_t* codes, float* scale) {
+  float largest = 0;
+  bool finite = true;
+  for (int64_t j = 0; j < count; ++j) {
+    largest = std::max(largest, std::fabs(x[j]));
+    finite &= std::isfinite(x[j]);
+  }
+  *scale =
+      finite ? largest / kMostInt8 : std::numeric_limits<float>::quiet_NaN();
+  if (!finite || largest < kLeastInt8) {
+    std::fill_n(codes, count, int8_t{0});
+    if (finite) *scale = 0;
+    return 0;
+  }
+  const float inverse = kMostInt8 / largest;
+  int32_t sum = 0;
+  for (int64_t j = 0; j < count; ++j) {
+    codes[j] = static_cast<int8_t>(std::nearbyint(x[j] * inverse));
+    sum += codes[j];
+  }
+  return sum;
+}
+
+void FromFloat16s(const Float16* x, int64_t count, float* y) {
+  for (int64_t j = 0; j < count; ++j) y[j] = ToFloat(x[j]);
+}
+
 void FromBFloat16s(const BFloat16* x, int64_t count, float* y) {
   for (int64_t j = 0; j < count; ++j) y[j] = ToFloat(x[j]);
 }
@@ -214,8 +244,10 @@ KernelSet ScalarKernels() {
           .subtract = Subtract,
           .cholesky = Cholesky,
           .solve_triangle = SolveTriangle,
+          .to_int8 = ToInt8s,
           .to_bfloat16 = ToBFloat16s,
           .from_bfloat16 = FromBFloat16s,
+          .from_float16 = FromFloat16s,
           .from_float8 = FromFloat8s};
 }
 

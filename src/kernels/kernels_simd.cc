@@ -168,7 +168,9 @@ struct Rows {
   const T* data;
   const T* ahead;  // prefetches as many weights from here on, unless null
   int64_t cols;
-  BlockScales scales = {};  // of Float8
+  // Of Float8: the view, and the first row's place in it.
+  const WeightView* view = nullptr;
+  int64_t first = 0;
 };
 
 // sums[r][t] += w[r, c] x[t, c] over the columns [first, last) of w.
@@ -245,14 +247,14 @@ template <int kRows, int kTokens>
 void DotBlock(const Rows<Float8>& w, const float* x, int64_t x_stride, float* y,
               int64_t y_stride) {
   const float* scales[kRows];
-  for (int r = 0; r < kRows; ++r) scales[r] = w.scales.Row(r);
+  for (int r = 0; r < kRows; ++r) scales[r] = w.view->RowScales(w.first + r);
   V totals[kRows][kTokens];
   SetToZero(totals);
   Magnitudes most[kRows];
   for (auto& row : most) row = hn::Zero(kMagnitudes);
   int64_t block = 0;
   for (int64_t first = 0; first < w.cols; ++block) {
-    const int64_t last = first + std::min(w.scales.block_cols, w.cols - first);
+    const int64_t last = first + std::min(w.view->block_cols, w.cols - first);
     V sums[kRows][kTokens];
     SetToZero(sums);
     AddProducts(w, first, last, x, x_stride, sums);
@@ -298,8 +300,7 @@ void MatVecOf(const WeightView& w, const float* x, int64_t x_stride,
               int64_t tokens, float* y, int64_t y_stride) {
   constexpr int64_t kAhead = kAheadBytes / sizeof(T);
   const auto rows = [&w](int64_t first) -> Rows<T> {
-    const WeightView from = w.Rows(first, w.rows - first);
-    return {static_cast<const T*>(from.data), nullptr, w.cols, from.scales};
+    return {w.Row<T>(first), nullptr, w.cols, &w, first};
   };
   for (int64_t t = 0; t < tokens; t += kTokenGroup) {
     const int64_t group = std::min(kTokenGroup, tokens - t);
@@ -319,12 +320,15 @@ void MatVecOf(const WeightView& w, const float* x, int64_t x_stride,
 
 void MatVec(const WeightView& w, const float* x, int64_t x_stride,
             int64_t tokens, float* y, int64_t y_stride) {
-  if (w.dtype == DType::kF8E4M3) {
-    MatVecOf<Float8>(w, x, x_stride, tokens, y, y_stride);
-  } else if (w.dtype == DType::kBF16) {
-    MatVecOf<BFloat16>(w, x, x_stride, tokens, y, y_stride);
-  } else {
-    MatVecOf<float>(w, x, x_stride, tokens, y, y_stride);
+  switch (w.format) {
+    case NumberFormat::kF8:
+      return MatVecOf<Float8>(w, x, x_stride, tokens, y, y_stride);
+    case NumberFormat::kBF16:
+      return MatVecOf<BFloat16>(w, x, x_stride, tokens, y, y_stride);
+    case NumberFormat::kF16:
+      return MatVecOf<Float16>(w, x, x_stride, tokens, y, y_stride);
+    default:
+      return MatVecOf<float>(w, x, x_stride, tokens, y, y_stride);
   }
 }
 
@@ -482,6 +486,37 @@ void ToBFloat16s(const float* x, int64_t count, BFloat16* y) {
                            HWY_ATTR { io.Store(io.Load(x + j), y + j); });
 }
 
+int32_t ToInt8s(const float* x, int64_t count, int8_t* codes, float* scale) {
+  V most = hn::Zero(kFloats);
+  ForEachVector(count, [&](auto io, int64_t j) HWY_ATTR {
+    // As integers magnitudes have the order of floats, and NaN is the largest.
+    const auto magnitude = hn::BitCast(kInts, hn::Abs(io.Load(x + j)));
+    most = hn::BitCast(kFloats, hn::Max(magnitude, hn::BitCast(kInts, most)));
+  });
+  const auto all = hn::MaxOfLanes(kInts, hn::BitCast(kInts, most));
+  const float largest = hn::GetLane(hn::BitCast(kFloats, all));
+  const bool finite = largest <= std::numeric_limits<float>::max();
+  if (!finite || largest < kLeastInt8) {
+    std::fill_n(codes, count, int8_t{0});
+    *scale = finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
+    return 0;
+  }
+  *scale = largest / kMostInt8;
+  const V inverse = hn::Set(kFloats, kMostInt8 / largest);
+  auto sum = hn::Zero(kInts);
+  ForEachVector(count, [&](auto io, int64_t j) HWY_ATTR {
+    const auto rounded = hn::NearestInt(hn::Mul(io.Load(x + j), inverse));
+    sum = hn::Add(sum, rounded);
+    io.Store(hn::DemoteTo(kBytes, rounded), codes + j);
+  });
+  return hn::GetLane(hn::SumOfLanes(kInts, sum));
+}
+
+void FromFloat16s(const Float16* x, int64_t count, float* y) {
+  ForEachVector(count, [=](auto io, int64_t j)
+                           HWY_ATTR { io.Store(io.Load(x + j), y + j); });
+}
+
 void FromBFloat16s(const BFloat16* x, int64_t count, float* y) {
   ForEachVector(count, [=](auto io, int64_t j)
                            HWY_ATTR { io.Store(io.Load(x + j), y + j); });
@@ -510,8 +545,10 @@ KernelSet MakeKernels(const char* name) {
           .subtract = Subtract,
           .cholesky = Cholesky,
           .solve_triangle = SolveTriangle,
+          .to_int8 = ToInt8s,
           .to_bfloat16 = ToBFloat16s,
           .from_bfloat16 = FromBFloat16s,
+          .from_float16 = FromFloat16s,
           .from_float8 = FromFloat8s};
 }
 

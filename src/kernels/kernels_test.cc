@@ -27,8 +27,8 @@ constexpr int64_t kSizes[] = {0,  1,  2,  3,  7,   8,   15,  16,
 constexpr int64_t kShifts[] = {0, 1, 3};
 
 // Random values as stored in a dtype, and as floats.
-struct Weights {
-  Weights(DType type, int64_t size, int64_t shift)
+struct StoredValues {
+  StoredValues(DType type, int64_t size, int64_t shift)
       : dtype(type),
         values(Random(size, shift)),
         halves(type == DType::kBF16 ? size : 0, shift) {
@@ -106,8 +106,9 @@ class KernelsTest : public testing::TestWithParam<KernelSet> {
                    int64_t shift) const;
   void CheckMatVec(DType dtype, int64_t rows, int64_t cols, int64_t tokens,
                    int64_t shift) const {
-    const Weights w(dtype, rows * cols, shift);
-    CheckMatVec({dtype, w.data(), rows, cols}, w.values, tokens, shift);
+    const StoredValues w(dtype, rows * cols, shift);
+    CheckMatVec({*FormatOf(dtype), w.data(), rows, cols}, w.values, tokens,
+                shift);
   }
   void CheckMix(DType dtype, int64_t num_bases, int64_t rank, int64_t cols,
                 Activation f, int64_t shift) const;
@@ -129,7 +130,7 @@ void KernelsTest::CheckMatVec(const WeightView& w, const Floats& values,
   std::fill_n(y.data(), y.size(), -7.0f);
   k_.mat_vec(w, x.data(), x_stride, tokens, y.data(), y_stride);
   // A scale rounds each term once more, and so are `values`: eps / 2 each.
-  const int64_t roundings = cols + (w.scales.values != nullptr ? 1 : 0);
+  const int64_t roundings = cols + (w.scales != nullptr ? 1 : 0);
   for (int64_t i = 0; i < y.size(); ++i) {
     const int64_t t = i / y_stride;
     const int64_t r = i % y_stride;
@@ -145,7 +146,7 @@ void KernelsTest::CheckMatVec(const WeightView& w, const Floats& values,
       magnitude += std::abs(term);
     }
     ASSERT_NEAR(y[i], sum, kEps * roundings * magnitude)
-        << DTypeName(w.dtype) << " " << rows << "x" << cols << "x" << tokens;
+        << RowOf(w.format).name << " " << rows << "x" << cols << "x" << tokens;
   }
 }
 
@@ -192,12 +193,13 @@ TEST_P(KernelsTest, MatVecBitsDependOnNothingElse) {
   constexpr int64_t kRows = 13;
   constexpr int64_t kCols = 203;
   constexpr int64_t kTokens = 11;
-  const Weights floats(DType::kF32, kRows * kCols, 0);
-  const Weights halves(DType::kBF16, kRows * kCols, 0);
+  const StoredValues floats(DType::kF32, kRows * kCols, 0);
+  const StoredValues halves(DType::kBF16, kRows * kCols, 0);
   const Float8Matrix bytes(kRows, kCols, 5, 128);
   for (const WeightView& w :
-       {WeightView{DType::kF32, floats.data(), kRows, kCols},
-        WeightView{DType::kBF16, halves.data(), kRows, kCols}, bytes.view}) {
+       {WeightView{NumberFormat::kF32, floats.data(), kRows, kCols},
+        WeightView{NumberFormat::kBF16, halves.data(), kRows, kCols},
+        bytes.view}) {
     const Floats x = Random(kTokens * kCols);
     Floats together(kTokens * kRows, 0);
     k_.mat_vec(w, x.data(), kCols, kTokens, together.data(), kRows);
@@ -216,7 +218,7 @@ TEST_P(KernelsTest, MatVecBitsDependOnNothingElse) {
 void KernelsTest::CheckMix(DType dtype, int64_t num_bases, int64_t rank,
                            int64_t cols, Activation f, int64_t shift) const {
   const int64_t stride = rank * cols;
-  const Weights w(dtype, num_bases * stride, shift);
+  const StoredValues w(dtype, num_bases * stride, shift);
   const BasesView bases = {dtype, w.data(), num_bases, rank, cols};
   const Floats alpha = Random(num_bases, shift);
   const auto where = testing::Message()
@@ -280,7 +282,7 @@ TEST_P(KernelsTest, SkipsBasesOfZeroAlpha) {
     for (const std::string kept : {"#", ".", "..##.#", "#....###.#..##.#."}) {
       const auto m = static_cast<int64_t>(kept.size());
       const auto count = std::count(kept.begin(), kept.end(), '#');
-      const Weights few(dtype, count * kSize, 0);
+      const StoredValues few(dtype, count * kSize, 0);
       const Floats few_alpha = Random(count);
       const int64_t size = DTypeSize(dtype);
       std::vector<char> bytes(m * kSize * size, '\xff');  // NaN in both
@@ -317,7 +319,7 @@ TEST_P(KernelsTest, FusedBitsEqualUnfused) {
   constexpr int64_t kCols = 2201;
   constexpr int64_t kTokens = 9;
   for (const DType dtype : kDTypes) {
-    const Weights w(dtype, kBases * kRank * kCols, 1);
+    const StoredValues w(dtype, kBases * kRank * kCols, 1);
     const BasesView bases = {dtype, w.data(), kBases, kRank, kCols};
     const Floats alpha = Random(kBases);
     const Floats x = Random(kTokens * kCols);
@@ -333,8 +335,8 @@ TEST_P(KernelsTest, FusedBitsEqualUnfused) {
     EXPECT_TRUE(whole == parts);
     Floats unfused(kTokens * kRank, 0);
     Floats fused(kTokens * kRank, 0);
-    k_.mat_vec({DType::kF32, whole.data(), kRank, kCols}, x.data(), kCols,
-               kTokens, unfused.data(), kRank);
+    k_.mat_vec({NumberFormat::kF32, whole.data(), kRank, kCols}, x.data(),
+               kCols, kTokens, unfused.data(), kRank);
     k_.mix_mat_vec(bases, alpha.data(), 0, kRank, Activation::kSilu, x.data(),
                    kCols, kTokens, fused.data(), kRank);
     EXPECT_TRUE(fused == unfused);
@@ -522,12 +524,14 @@ TEST_P(KernelsTest, Subtract) {
                 squares);
       EXPECT_TRUE(in_a == e);
       EXPECT_TRUE(in_b == e);
-      // With a scale: to the rounding of the product, which may be fused.
+      // With a scale: to the roundings of the product, which may be fused, and
+      // of both differences.
       constexpr float kScale = 3.7f;
       k_.subtract(a.data(), kScale, b.data(), size, e.data());
       for (int64_t j = 0; j < size; ++j) {
         const float product = kScale * b[j];
-        ASSERT_NEAR(e[j], a[j] - product, 2e-7f * std::fabs(product) + 2e-7f);
+        ASSERT_NEAR(e[j], a[j] - product,
+                    0x1p-24f * (std::fabs(product) + 2.01f * std::fabs(e[j])));
       }
     }
   }

@@ -69,11 +69,8 @@ struct Float8Matrix {
       : stored(rows * cols, shift), values(rows * cols, shift) {
     const int64_t stride = (cols + block_cols - 1) / block_cols;
     scales = Random((rows + block_rows - 1) / block_rows * stride);
-    view = {DType::kF8E4M3,
-            stored.data(),
-            rows,
-            cols,
-            {scales.data(), block_rows, block_cols, stride, 0}};
+    view = {NumberFormat::kF8, stored.data(), rows,       cols,
+            scales.data(),     block_rows,    block_cols, stride};
     std::mt19937 random(1);
     for (int64_t i = 0; i < rows * cols; ++i) {
       // 0 to 126, and the same with a sign.

@@ -23,6 +23,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using FloatTag = hn::ScalableTag<float>;
 using BitsTag = hn::Rebind<uint32_t, FloatTag>;
+using IntsTag = hn::Rebind<int32_t, FloatTag>;
 using HalfBitsTag = hn::Rebind<uint16_t, FloatTag>;
 using SignedTag = hn::Rebind<int16_t, FloatTag>;
 using HalvesTag = hn::Rebind<hwy::float16_t, FloatTag>;
@@ -30,6 +31,7 @@ using BytesTag = hn::Rebind<int8_t, FloatTag>;
 using V = hn::Vec<FloatTag>;
 constexpr FloatTag kFloats;
 constexpr BitsTag kBits;
+constexpr IntsTag kInts;
 constexpr HalfBitsTag kHalfBits;
 constexpr SignedTag kSigned;
 constexpr HalvesTag kHalves;
@@ -51,6 +53,11 @@ struct Whole {
         hn::LoadU(kHalfBits, reinterpret_cast<const uint16_t*>(p));
     return hn::BitCast(kFloats, hn::ShiftLeft<16>(hn::PromoteTo(kBits, bits)));
   }
+  HWY_INLINE V Load(const Float16* p) const {
+    const auto bits =
+        hn::LoadU(kHalfBits, reinterpret_cast<const uint16_t*>(p));
+    return hn::PromoteTo(kFloats, hn::BitCast(kHalves, bits));
+  }
   // A kFloat8Unit-th of each number; NaN as kFloat8Nan. As binary16 the bits
   // are in place when shifted, and the CPU converts those, subnormals too.
   HWY_INLINE V Load(const Float8* p) const {
@@ -62,6 +69,9 @@ struct Whole {
     return hn::PromoteTo(kFloats, hn::BitCast(kHalves, bits));
   }
   HWY_INLINE void Store(V v, float* p) const { hn::StoreU(v, kFloats, p); }
+  HWY_INLINE void Store(hn::Vec<BytesTag> v, int8_t* p) const {
+    hn::StoreU(v, kBytes, p);
+  }
   // Rounds as ToBFloat16 does.
   HWY_INLINE void Store(V v, BFloat16* p) const {
     const auto bits = hn::BitCast(kBits, v);
@@ -87,8 +97,8 @@ struct Part {
     std::memcpy(lanes, p, static_cast<size_t>(count) * sizeof(T));
     return Whole().Load(lanes);
   }
-  template <class T>
-  HWY_INLINE void Store(V v, T* p) const {
+  template <class Vector, class T>
+  HWY_INLINE void Store(Vector v, T* p) const {
     T lanes[kLanes];
     Whole().Store(v, lanes);
     std::memcpy(p, lanes, static_cast<size_t>(count) * sizeof(T));

@@ -42,7 +42,7 @@ void AddCopy(const TensorView& tensor, bool keep_fp8,
              std::vector<TensorDecl>* tensors) {
   tensors->push_back(tensor);
   if (tensor.scales == nullptr) return;
-  if (keep_fp8) {
+  if (keep_fp8 && tensor.packed == nullptr) {
     tensors->push_back(*tensor.scales);
   } else {
     tensors->back().dtype = ComputedDType(tensor);

@@ -1,5 +1,5 @@
 // Tensors that a new checkpoint takes over from a model. FP8 is expanded to
-// BF16, without scales, unless it is kept.
+// BF16, without scales, unless it is kept; packed matrices always are.
 #pragma once
 
 #include <string>

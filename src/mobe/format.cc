@@ -187,7 +187,7 @@ MobeFormat ReadFormat(const ConfigReader& top, const Checkpoint& checkpoint,
          "one",
          reader.source(), version, kFormatVersion);
   }
-  if (version == kFormatVersion) return ReadTable(reader, config);
+  if (version >= 2) return ReadTable(reader, config);
   MobeFormat format = ReadUniform(reader, checkpoint, config);
   if (reader.Has("layers") && reader.Counts("layers") != format.Layers()) {
     reader.Reject("layers", "the layers that have bases");
@@ -321,11 +321,21 @@ std::string AlphaName(int64_t layer, const MatrixKind& kind, int64_t group) {
   return MlpName(layer, "W_", kind, "", group);
 }
 
+namespace {
+
+// A plain model with packed matrices (mobe/packed_model.h).
+bool IsOnlyPacked(const ConfigReader& mobe) {
+  return mobe.Size("version") == kFormatVersion && mobe.Has("packed") &&
+         !mobe.Has("factors");
+}
+
+}  // namespace
+
 std::optional<MobeFormat> DetectFormat(const Checkpoint& checkpoint,
                                        const ModelConfig& config) {
   const ConfigReader top(checkpoint.config(), checkpoint.config_path());
   const bool any = HasAnyBases(checkpoint, config);
-  if (!any && top.Has("mobe")) {
+  if (!any && top.Has("mobe") && !IsOnlyPacked(top.Object("mobe"))) {
     Fail(ErrorKind::kMissing,
          "{}: the key \"mobe\" says that the model is factored, but {} has no "
          "bases, such as tensor {}",
@@ -393,17 +403,20 @@ std::vector<TensorSpec> ListTensors(const Family& family,
   return tensors;
 }
 
+Json FormatTable(const MobeFormat& format) {
+  return {{"version", 2},
+          {"activation", ActivationName(format.activation)},
+          {"factors", FactorsJson(format)}};
+}
+
 Json FactoredConfig(Json original, const ModelConfig& config,
                     const MobeFormat& format) {
   original = PlainConfig(std::move(original));  // a stray num_B would mislead
-  const char* activation = ActivationName(format.activation);
   if (IsReference(format, config)) {
     original["num_B"] = format.factors.front().num_bases;
-    original["activation"] = activation;
+    original["activation"] = ActivationName(format.activation);
   } else {
-    original["mobe"] = {{"version", kFormatVersion},
-                        {"activation", activation},
-                        {"factors", FactorsJson(format)}};
+    original["mobe"] = FormatTable(format);
   }
   return original;
 }

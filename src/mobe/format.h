@@ -34,7 +34,8 @@
 // experts share all bases. (A reader of version 2 that knows no groups misses
 // the tensors without a number, and so refuses them.) Version 1, which is read
 // but no longer written, has "num_B", "activation" and "layers" for gate and up
-// in some of the layers. Sparse alpha is stored dense, with zeros.
+// in some of the layers. Version 3 is of models with packed matrices, factored
+// or not (mobe/packed_model.h). Sparse alpha is stored dense, with zeros.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +51,7 @@
 
 namespace mobe {
 
-inline constexpr int kFormatVersion = 2;
+inline constexpr int kFormatVersion = 3;
 
 // One of an expert's three matrices.
 struct MatrixKind {
@@ -146,6 +147,8 @@ std::vector<TensorSpec> ListTensors(const Family& family,
                                     const ModelConfig& config,
                                     const MobeFormat& format);
 
+// The object under "mobe" in config.json, of version 2.
+Json FormatTable(const MobeFormat& format);
 // config.json of the factored model, from that of the original; and back.
 Json FactoredConfig(Json original, const ModelConfig& config,
                     const MobeFormat& format);

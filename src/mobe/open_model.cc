@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "io/fp8.h"
+#include "mobe/parts.h"
 
 namespace mobe {
 namespace {
@@ -132,6 +133,7 @@ std::optional<std::string> CheckTensor(const Checkpoint& checkpoint,
                        checkpoint.FileOf(*tensor), spec.name, tensor->shape,
                        spec.shape);
   }
+  if (tensor->packed != nullptr) return std::nullopt;
   if (!IsFloat(tensor->dtype) || tensor->dtype == DType::kF8E8M0) {
     return fmt::format(
         "{}: tensor {} has dtype {}, expected F32, F16, BF16, or F8_E4M3 with "
@@ -161,6 +163,8 @@ OpenedModel OpenModel(const std::filesystem::path& folder) {
                       ? ListTensors(*model.family, model.config, *model.mobe)
                       : ListTensors(*model.family, model.config);
   for (const TensorSpec& spec : model.tensors) {
+    if (QuantPartOf(spec) != nullptr)
+      model.checkpoint.LinkPacked(spec.name, spec.shape);
     if (auto fault = CheckTensor(model.checkpoint, spec)) {
       const bool there = model.checkpoint.Find(spec.name) != nullptr;
       Fail(there ? ErrorKind::kCorruptFile : ErrorKind::kMissing, "{}", *fault);

@@ -24,7 +24,7 @@ DType FactorDType(const OpenedModel& model, int64_t layer,
 
 TensorScan ScanTensor(const TensorView& tensor) {
   TensorScan scan;
-  if (!IsFloat(tensor.dtype)) return scan;
+  if (!tensor.HasFloats()) return scan;
   constexpr int64_t kPiece = 4096;
   float values[kPiece];
   int64_t run = 0;

@@ -91,7 +91,7 @@ void BuildKind(const SharedBases& shared, Activation f, DType dtype,
                 transposed, built.data());
     std::byte* stored = memory->data() + e * bytes;
     StoreFloats(built.data(), built.size(), dtype, stored);
-    view = {dtype, stored, rows, cols};
+    view = {*FormatOf(dtype), stored, rows, cols};
   });
 }
 

@@ -13,7 +13,7 @@ namespace {
 void RunRouter(const ModelConfig& c, const LayerWeights& w, const float* x,
                int64_t tokens, MlpScratch* s) {
   s->router_logits.Resize(tokens * c.num_experts);
-  const WeightView router{DType::kF32, w.router.data(), c.num_experts,
+  const WeightView router{NumberFormat::kF32, w.router.data(), c.num_experts,
                           c.hidden_size};
   Linear(router, x, tokens, Precision::kFloat32, s->router_logits.data());
   Route(c, w.router_bias, s->router_logits.data(), tokens, &s->routing);

@@ -45,7 +45,8 @@ std::vector<double> Apply(const WeightView& w, const float* x) {
   for (int64_t r = 0; r < w.rows; ++r) {
     for (int64_t j = 0; j < w.cols; ++j) {
       y[static_cast<size_t>(r)] +=
-          static_cast<double>(LoadAsFloat(w.dtype, w.data, r * w.cols + j)) *
+          static_cast<double>(
+              LoadAsFloat(RowOf(w.format).codes, w.codes, r * w.cols + j)) *
           x[j];
     }
   }

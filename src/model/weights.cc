@@ -32,9 +32,20 @@ class Loader {
   WeightView Matrix(Role role, int64_t layer = -1, int64_t expert = -1) {
     if (!Has(role)) return {};
     const TensorView& tensor = model_.At(role, layer, expert);
-    if (tensor.scales != nullptr) return Float8(tensor);
-    const auto [dtype, data] = Data(tensor);
-    return {dtype, data, tensor.shape[0], tensor.shape[1]};
+    WeightView view{tensor.format(), Data(tensor), tensor.shape[0],
+                    tensor.shape[1]};
+    if (tensor.scales == nullptr) return view;
+    const TensorView& scales = *tensor.scales;
+    if (view.packed()) {
+      view.scales = Data(scales);
+      return view;
+    }
+    view.scales =
+        scales.dtype == DType::kF32 ? Data(scales) : CopyAsFloat32(scales);
+    view.block_rows = tensor.block.rows;
+    view.block_cols = tensor.block.cols;
+    view.scale_stride = scales.shape[1];
+    return view;
   }
 
   bool Has(Role role) const {
@@ -63,48 +74,28 @@ class Loader {
   }
 
  private:
+  // Kernels mix bases of float32 and bfloat16; float32 holds every other.
   BasesView Bases(Role role, int64_t layer, int64_t group) {
     const TensorView& tensor = model_.At(role, layer, group);
-    const auto [dtype, data] = Data(tensor);
-    return {dtype, data, tensor.shape[0], tensor.shape[1], tensor.shape[2]};
-  }
-
-  // In place, and the scales, too, where they are float32.
-  WeightView Float8(const TensorView& tensor) {
-    const TensorView& scales = *tensor.scales;
-    const auto [dtype, data] = Data(scales);
-    const void* values = dtype == DType::kF32 ? data : CopyAsFloat32(scales);
-    return {tensor.dtype,
-            tensor.data.data(),
-            tensor.shape[0],
-            tensor.shape[1],
-            {static_cast<const float*>(values), tensor.block.rows,
-             tensor.block.cols, scales.shape[1], 0}};
-  }
-
-  struct Stored {
-    DType dtype;
-    const void* data;
-  };
-
-  // The mapped bytes where kernels can read them in place. The two exceptions
-  // are copied once. The format promises no alignment (a header may have any
-  // length), and reading a float at an odd address is undefined. And kernels
-  // read float32 and bfloat16 only; float32 holds every value of the other
-  // dtypes exactly. FP8 with scales does not come here.
-  Stored Data(const TensorView& tensor) {
-    const auto address = reinterpret_cast<uintptr_t>(tensor.data.data());
-    const auto alignment = static_cast<uintptr_t>(DTypeSize(tensor.dtype));
-    const bool known =
+    const bool mixes =
         tensor.dtype == DType::kF32 || tensor.dtype == DType::kBF16;
-    if (known && address % alignment == 0) {
-      return {tensor.dtype, tensor.data.data()};
+    return {mixes ? tensor.dtype : DType::kF32,
+            mixes ? Data(tensor) : CopyAsFloat32(tensor), tensor.shape[0],
+            tensor.shape[1], tensor.shape[2]};
+  }
+
+  // The mapped bytes where kernels can read them in place. The format promises
+  // no alignment (a header may have any length), and reading a float at an odd
+  // address is undefined: then they are copied.
+  const void* Data(const TensorView& tensor) {
+    const auto address = reinterpret_cast<uintptr_t>(tensor.data.data());
+    if (address % static_cast<uintptr_t>(DTypeSize(tensor.dtype)) == 0) {
+      return tensor.data.data();
     }
-    if (!known) return {DType::kF32, CopyAsFloat32(tensor)};
     Buffer<std::byte>& copy =
-        weights_->owned.emplace_back(tensor.elements() * alignment);
+        weights_->owned.emplace_back(static_cast<int64_t>(tensor.data.size()));
     std::memcpy(copy.data(), tensor.data.data(), tensor.data.size());
-    return {tensor.dtype, copy.data()};
+    return copy.data();
   }
 
   const void* CopyAsFloat32(const TensorView& tensor) {
@@ -248,10 +239,12 @@ int64_t CopiedBytes(const OpenedModel& model) {
     if (c.IsMoeLayer(layer)) elements += c.num_experts * c.hidden_size;
   }
   for (const TensorView* tensor : model.checkpoint.tensors()) {
-    const bool in_place = tensor->dtype == DType::kF32 ||
-                          tensor->dtype == DType::kBF16 ||
-                          tensor->scales != nullptr;
-    if (!in_place || tensor->shape.size() < 2) elements += tensor->elements();
+    const bool copied_bases = tensor->shape.size() == 3 &&
+                              tensor->dtype != DType::kF32 &&
+                              tensor->dtype != DType::kBF16;
+    if (copied_bases || tensor->shape.size() < 2) {
+      elements += tensor->elements();
+    }
   }
   return elements * DTypeSize(DType::kF32);
 }

@@ -28,6 +28,7 @@ JOBS = {
     "part": "compress {model} {out} --passes 3 --shard 0/2",
     "merge": "merge {model} {out} {part0} {part1}",
     "reconstruct": "reconstruct {factored} {out} --shard-gb 0.0003",
+    "quantize": "quantize {factored} {out} --format int4 --shard-gb 0.0002",
     "report": "report {factored} -o {out}",
     "logits": "logits {model} --ids {ids} --out {out}",
     "moments": "calibrate {model} {text} {out} --max-tokens 300",

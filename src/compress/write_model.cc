@@ -1,0 +1,70 @@
+#include "compress/write_model.h"
+
+#include <optional>
+
+#include "base/disk.h"
+#include "compress/compress.h"
+#include "compress/finish.h"
+#include "compress/shards.h"
+#include "io/side_files.h"
+#include "kernels/kernels.h"
+
+namespace mobe {
+
+bool WriteModel(const OpenedModel& model, const std::filesystem::path& out,
+                const WriteJob& job, const ProgressFn& progress) {
+  const auto check_stop = [&] {
+    if (!job.stop || !job.stop()) return;
+    throw Stopped("stopped; run the same command to continue");
+  };
+  int64_t bytes = 0;
+  for (const TensorDecl& tensor : job.tensors) bytes += tensor.bytes();
+  const SideFiles side_files = ListSideFiles(model.checkpoint.folder());
+  for (const std::string& warning : CheckSideFiles(side_files)) {
+    progress(Warning(warning));
+  }
+  if (!IsFinished(out)) CheckDiskSpace(out, bytes + side_files.bytes());
+  Journal journal(
+      out, model.checkpoint.folder(), job.options,
+      [&](const std::string&) {
+        check_stop();
+        return true;
+      },
+      internal::WarnThrough(progress));
+  if (journal.finished()) return false;
+  const std::vector<Shard> shards = PlanShards(job.tensors, job.shard_bytes);
+  KeepSoundShards(shards, out, &journal);
+  if (job.begin) job.begin(&journal);
+
+  size_t done = 0;
+  const auto show = [&](const std::string& what) {
+    progress(
+        {static_cast<double>(done) / static_cast<double>(job.tensors.size()),
+         what, ""});
+  };
+  const auto source = [&](const TensorDecl& tensor, const ByteSink& sink) {
+    job.source(tensor, sink);
+    ++done;
+    show(tensor.name);
+    check_stop();
+  };
+  const auto no_factor = [](const std::string&) { return false; };
+  for (const Shard& shard : shards) {
+    if (!WriteNotedShard(shard, out, source, no_factor, &journal)) {
+      done += shard.tensors.size();
+      show(shard.file);
+    }
+  }
+  Ending ending{model, shards, side_files, job.written, job.config};
+  ending.kernels.insert(Kernels().name);
+  if (job.matrices) ending.matrices = job.matrices(&journal);
+  const std::optional<Recipe> recipe = ReadRecipe(model.checkpoint.folder());
+  if (recipe && job.card) {
+    ending.card = [&](const Recipe&) { return job.card(*recipe); };
+  }
+  FinishFolder(ending, journal, out);
+  journal.Remove();
+  return true;
+}
+
+}  // namespace mobe

@@ -1,0 +1,105 @@
+#include "kernels/dot.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+
+#include "kernels/dot_internal.h"
+#include "kernels/kernels.h"
+
+namespace mobe {
+namespace {
+
+struct DotRow {
+  DotKernels kernels;
+  const char* needs;
+  bool supported;
+};
+
+// Best first.
+std::vector<DotRow> DotRows() {
+  std::vector<DotRow> rows;
+#if defined(__x86_64__)
+  rows.push_back({{"avx512vnni", MultiplyAvx512Vnni},
+                  "avx512f avx512bw avx512vnni",
+                  __builtin_cpu_supports("avx512f") &&
+                      __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vnni")});
+  rows.push_back(
+      {{"avx2", MultiplyAvx2},
+       "avx2 fma",
+       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")});
+#endif
+  rows.push_back({{"scalar", MultiplyScalar}, "", true});
+  return rows;
+}
+
+}  // namespace
+
+void RoundedInputs::Resize(const FormatRow& format, int64_t cols,
+                           int64_t count) {
+  const PackedSizes sizes = PackedSizesOf(format, cols);
+  tokens = count;
+  quads = sizes.quads;
+  groups = sizes.groups;
+  codes.Resize(tokens * quads * kQuad);
+  scales.Resize(tokens * groups);
+  middle.Resize(tokens * groups);
+}
+
+void RoundToInt8(const FormatRow& format, const float* x, int64_t cols,
+                 int64_t token, RoundedInputs* inputs) {
+  int8_t* codes = inputs->codes.data() + token * inputs->quads * kQuad;
+  for (int64_t g = 0; g < inputs->groups; ++g) {
+    const int64_t first = g * format.group;
+    const int64_t at = token * inputs->groups + g;
+    const int32_t sum =
+        Kernels().to_int8(x + first, std::min(format.group, cols - first),
+                          codes + first, inputs->scales.data() + at);
+    inputs->middle[at] = -kCodeMiddle * sum;
+  }
+  const int64_t end = inputs->quads * kQuad;
+  if (cols < end) std::memset(codes + cols, 0, static_cast<size_t>(end - cols));
+}
+
+const uint8_t* BlockCodes(const WeightView& w, const PackedSizes& sizes,
+                          int64_t block) {
+  const FormatRow& format = RowOf(w.format);
+  const auto* packed =
+      static_cast<const uint8_t*>(w.codes) + block * sizes.code_bytes;
+  if (format.bits == 8) return packed;
+  thread_local Buffer<uint8_t> codes;
+  codes.Resize(sizes.quads * kQuadBytes);
+  const int64_t unit = format.quads * kQuadBytes;
+  for (int64_t q = 0; q < sizes.quads; q += format.quads) {
+    format.unpack(packed + q / format.quads * unit * format.bits / 8,
+                  codes.data() + q * kQuadBytes);
+  }
+  return codes.data();
+}
+
+const std::vector<DotKernels>& SupportedDots() {
+  static const std::vector<DotKernels> sets = [] {
+    std::vector<DotKernels> all;
+    for (const DotRow& row : DotRows()) {
+      if (row.supported) all.push_back(row.kernels);
+    }
+    return all;
+  }();
+  return sets;
+}
+
+std::vector<DotSet> AllDots() {
+  std::vector<DotSet> sets;
+  for (const DotRow& row : DotRows()) {
+    sets.push_back({row.kernels.name, row.needs, row.supported});
+  }
+  return sets;
+}
+
+const DotKernels& Dots() {
+  const bool scalar = std::string_view(Kernels().name) == "scalar";
+  return scalar ? SupportedDots().back() : SupportedDots().front();
+}
+
+}  // namespace mobe

@@ -1,0 +1,269 @@
+// AVX-512 with VNNI (Ice Lake, Zen 4 and newer): vpdpbusd multiplies a quad of
+// inputs, the same for all, by that of 16 rows, unsigned codes by signed
+// inputs.
+//
+// One token: bound by memory. 64 bytes a load; several blocks of rows side by
+// side hide the latency of the sums, and hardware prefetchers have as many
+// streams. Few bits are unpacked in registers.
+//
+// Several tokens: a tile of kTokens tokens by two blocks of rows, whose integer
+// sums fill the registers; codes of few bits are unpacked once for all tokens.
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "kernels/dot_internal.h"
+
+#define MOBE_TARGET __attribute__((target("avx512f,avx512bw,avx512vnni")))
+#define MOBE_INLINE \
+  __attribute__((target("avx512f,avx512bw,avx512vnni"), always_inline)) inline
+
+namespace mobe {
+namespace {
+
+// Of a product of one token: blocks of rows that are read together.
+constexpr int kStreams = 4;
+// Bytes that are asked for ahead in each of them.
+constexpr int64_t kAhead = 2048;
+constexpr int kTokens = 6;
+constexpr int kBlocks = 2;
+
+MOBE_INLINE __m512 LoadScales(const uint16_t* scales) {
+  const __m256i bits =
+      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales));
+  return _mm512_castsi512_ps(
+      _mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+
+MOBE_INLINE __m512i Inputs(const int8_t* quad) {
+  int32_t all = 0;
+  __builtin_memcpy(&all, quad, sizeof(all));
+  return _mm512_set1_epi32(all);
+}
+
+MOBE_INLINE __m512i LoadCodes(const uint8_t* codes) {
+  return _mm512_loadu_si512(codes);
+}
+
+// Writes the lanes [begin, end) to y.
+MOBE_INLINE void StoreLanes(__m512 sums, const LaneRange& lanes, float* y) {
+  const auto mask = static_cast<__mmask16>(
+      ((1u << (lanes.end - lanes.begin)) - 1) << lanes.begin);
+  _mm512_mask_storeu_ps(y - lanes.begin, mask, sums);
+}
+
+// A group's sums += its products, for one token; advances codes. kBits of the
+// format.
+template <int kBits>
+MOBE_INLINE __m512i AddGroup(const uint8_t* codes, const int8_t* in,
+                             int64_t quads, __m512i sums);
+
+template <>
+MOBE_INLINE __m512i AddGroup<8>(const uint8_t* codes, const int8_t* in,
+                                int64_t quads, __m512i sums) {
+  for (int64_t q = 0; q < quads; ++q) {
+    sums = _mm512_dpbusd_epi32(sums, LoadCodes(codes + q * kQuadBytes),
+                               Inputs(in + q * kQuad));
+  }
+  return sums;
+}
+
+// The middle is 8 here, a sixteenth of kCodeMiddle's: see Multiply1.
+template <>
+MOBE_INLINE __m512i AddGroup<4>(const uint8_t* codes, const int8_t* in,
+                                int64_t quads, __m512i sums) {
+  const __m512i low = _mm512_set1_epi8(0x0f);
+  for (int64_t q = 0; q < quads; q += 2) {
+    const __m512i both = LoadCodes(codes + q / 2 * kQuadBytes);
+    sums = _mm512_dpbusd_epi32(sums, _mm512_and_si512(both, low),
+                               Inputs(in + q * kQuad));
+    sums = _mm512_dpbusd_epi32(
+        sums, _mm512_and_si512(_mm512_srli_epi16(both, 4), low),
+        Inputs(in + (q + 1) * kQuad));
+  }
+  return sums;
+}
+
+// One token by kCount blocks of 16 rows from `lanes` on.
+template <int kBits, int kCount>
+MOBE_INLINE void Multiply1(const WeightView& w, const PackedSizes& sizes,
+                           const RoundedInputs& x, int64_t token,
+                           const LaneRange* lanes, float* y) {
+  const int64_t group_quads = RowOf(w.format).group / kQuad;
+  const int8_t* in = x.codes.data() + token * x.quads * kQuad;
+  const uint8_t* codes[kCount];
+  const uint16_t* scales[kCount];
+  __m512 sums[kCount];
+  for (int b = 0; b < kCount; ++b) {
+    codes[b] = static_cast<const uint8_t*>(w.codes) +
+               lanes[b].block * sizes.code_bytes;
+    scales[b] = BlockScales(w, sizes, lanes[b].block);
+    sums[b] = _mm512_setzero_ps();
+  }
+  for (int64_t g = 0; g < sizes.groups; ++g) {
+    const int64_t first = g * group_quads;
+    const int64_t left = sizes.quads - first;
+    const int64_t quads = left < group_quads ? left : group_quads;
+    const int64_t at = token * x.groups + g;
+    // Codes of fewer bits have their middle at 2^(bits - 1).
+    const __m512i middle = _mm512_set1_epi32(x.middle[at] >> (8 - kBits));
+    const __m512 scale = _mm512_set1_ps(x.scales[at]);
+    const int64_t bytes = quads * kQuadBytes * kBits / 8;
+    for (int b = 0; b < kCount; ++b) {
+      for (int64_t ahead = 0; ahead < bytes; ahead += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(codes[b] + kAhead + ahead),
+                     _MM_HINT_T0);
+      }
+      const __m512i products =
+          AddGroup<kBits>(codes[b], in + first * kQuad, quads, middle);
+      codes[b] += bytes;
+      const __m512 row_scale =
+          _mm512_mul_ps(LoadScales(scales[b] + g * kPackedRows), scale);
+      sums[b] =
+          _mm512_fmadd_ps(row_scale, _mm512_cvtepi32_ps(products), sums[b]);
+    }
+  }
+  for (int b = 0; b < kCount; ++b) {
+    StoreLanes(sums[b], lanes[b], y + lanes[b].row);
+  }
+}
+
+template <int kBits>
+MOBE_TARGET void MultiplyOne(const WeightView& w, const PackedSizes& sizes,
+                             const RoundedInputs& x, int64_t token, float* y) {
+  LaneRange lanes[kStreams];
+  LaneRange next = FirstLanes(w);
+  while (next.row < w.rows) {
+    int count = 0;
+    for (; count < kStreams && next.row < w.rows; ++count) {
+      lanes[count] = next;
+      next = NextLanes(w, next);
+    }
+    if (count == kStreams) {
+      Multiply1<kBits, kStreams>(w, sizes, x, token, lanes, y);
+    } else {
+      for (int b = 0; b < count; ++b) {
+        Multiply1<kBits, 1>(w, sizes, x, token, lanes + b, y);
+      }
+    }
+  }
+}
+
+// kT tokens by kB blocks of codes in bytes.
+template <int kT, int kB>
+MOBE_INLINE void MultiplyTile(const uint8_t* const* codes,
+                              const uint16_t* const* scales,
+                              const PackedSizes& sizes, int64_t group_quads,
+                              const RoundedInputs& x, int64_t token,
+                              const LaneRange* lanes, float* y,
+                              int64_t y_stride) {
+  __m512 sums[kB][kT];
+  for (int b = 0; b < kB; ++b) {
+    for (int t = 0; t < kT; ++t) sums[b][t] = _mm512_setzero_ps();
+  }
+  const int8_t* in = x.codes.data() + token * x.quads * kQuad;
+  const int64_t in_stride = x.quads * kQuad;
+  for (int64_t g = 0; g < sizes.groups; ++g) {
+    const int64_t first = g * group_quads;
+    const int64_t left = sizes.quads - first;
+    const int64_t quads = left < group_quads ? left : group_quads;
+    __m512i products[kB][kT];
+    for (int t = 0; t < kT; ++t) {
+      const __m512i middle =
+          _mm512_set1_epi32(x.middle[(token + t) * x.groups + g]);
+      for (int b = 0; b < kB; ++b) products[b][t] = middle;
+    }
+    for (int64_t q = first; q < first + quads; ++q) {
+      __m512i weights[kB];
+      for (int b = 0; b < kB; ++b) {
+        weights[b] = LoadCodes(codes[b] + q * kQuadBytes);
+      }
+      for (int t = 0; t < kT; ++t) {
+        const __m512i inputs = Inputs(in + t * in_stride + q * kQuad);
+        for (int b = 0; b < kB; ++b) {
+          products[b][t] =
+              _mm512_dpbusd_epi32(products[b][t], weights[b], inputs);
+        }
+      }
+    }
+    for (int b = 0; b < kB; ++b) {
+      const __m512 row_scale = LoadScales(scales[b] + g * kPackedRows);
+      for (int t = 0; t < kT; ++t) {
+        const __m512 scale = _mm512_mul_ps(
+            row_scale, _mm512_set1_ps(x.scales[(token + t) * x.groups + g]));
+        sums[b][t] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(products[b][t]),
+                                     sums[b][t]);
+      }
+    }
+  }
+  for (int b = 0; b < kB; ++b) {
+    for (int t = 0; t < kT; ++t) {
+      StoreLanes(sums[b][t], lanes[b], y + t * y_stride + lanes[b].row);
+    }
+  }
+}
+
+template <int kB>
+MOBE_TARGET void MultiplyBlocks(const uint8_t* const* codes,
+                                const uint16_t* const* scales,
+                                const PackedSizes& sizes, int64_t group_quads,
+                                const RoundedInputs& x, int64_t first,
+                                int64_t tokens, const LaneRange* lanes,
+                                float* y, int64_t y_stride) {
+  int64_t t = 0;
+  for (; t + kTokens <= tokens; t += kTokens) {
+    MultiplyTile<kTokens, kB>(codes, scales, sizes, group_quads, x, first + t,
+                              lanes, y + t * y_stride, y_stride);
+  }
+  for (; t + 2 <= tokens; t += 2) {
+    MultiplyTile<2, kB>(codes, scales, sizes, group_quads, x, first + t, lanes,
+                        y + t * y_stride, y_stride);
+  }
+  for (; t < tokens; ++t) {
+    MultiplyTile<1, kB>(codes, scales, sizes, group_quads, x, first + t, lanes,
+                        y + t * y_stride, y_stride);
+  }
+}
+
+}  // namespace
+
+MOBE_TARGET void MultiplyAvx512Vnni(const WeightView& w, const RoundedInputs& x,
+                                    int64_t first, int64_t tokens, float* y,
+                                    int64_t y_stride) {
+  const FormatRow& format = RowOf(w.format);
+  const PackedSizes sizes = PackedSizesOf(format, w.cols);
+  if (tokens == 1 && format.bits == 8) {
+    return MultiplyOne<8>(w, sizes, x, first, y);
+  }
+  if (tokens == 1 && format.bits == 4) {
+    return MultiplyOne<4>(w, sizes, x, first, y);
+  }
+  const int64_t group_quads = format.group / kQuad;
+  // Codes that have to be unpacked have room for one block in each thread.
+  const int together = format.bits == 8 ? kBlocks : 1;
+  for (LaneRange next = FirstLanes(w); next.row < w.rows;) {
+    LaneRange lanes[kBlocks];
+    const uint8_t* codes[kBlocks];
+    const uint16_t* scales[kBlocks];
+    int count = 0;
+    for (; count < together && next.row < w.rows; ++count) {
+      lanes[count] = next;
+      codes[count] = BlockCodes(w, sizes, next.block);
+      scales[count] = BlockScales(w, sizes, next.block);
+      next = NextLanes(w, next);
+    }
+    if (count == kBlocks) {
+      MultiplyBlocks<kBlocks>(codes, scales, sizes, group_quads, x, first,
+                              tokens, lanes, y, y_stride);
+    } else {
+      MultiplyBlocks<1>(codes, scales, sizes, group_quads, x, first, tokens,
+                        lanes, y, y_stride);
+    }
+  }
+}
+
+}  // namespace mobe
+
+#endif  // __x86_64__

@@ -1,0 +1,26 @@
+#include "mobe/packed_model.h"
+
+#include <algorithm>
+
+#include "io/fp8.h"
+
+namespace mobe {
+
+bool HasPacked(const OpenedModel& model) {
+  return std::ranges::any_of(model.tensors, [&](const TensorSpec& spec) {
+    return model.checkpoint.At(spec.name).packed != nullptr;
+  });
+}
+
+Json PackedConfig(const OpenedModel& model,
+                  const std::set<std::string>& formats) {
+  const Json& config = model.checkpoint.config();
+  if (formats.empty()) return config;
+  Json packed = PlainConfig(config);
+  packed["mobe"] = model.mobe ? FormatTable(*model.mobe) : Json::object();
+  packed["mobe"]["version"] = kFormatVersion;
+  packed["mobe"]["packed"] = formats;
+  return packed;
+}
+
+}  // namespace mobe

@@ -1,0 +1,30 @@
+// A model some of whose matrices are packed (tensor/packed.h): what config.json
+// says of it. Which they are, and how, their tensors' names tell:
+//
+//   model.layers.3.self_attn.q_proj.weight.int4          U8, the codes
+//   model.layers.3.self_attn.q_proj.weight.int4.scales   BF16
+//
+// in place of model.layers.3.self_attn.q_proj.weight. config.json has the key
+//
+//   "mobe": {"version": 3, "packed": ["int4", "int8"], ...}
+//
+// with the formats in use, and with "activation" and "factors" as in version 2
+// (mobe/format.h) where the model is factored, too; "num_B" is left out. A
+// reader of version 2 refuses it by the number; one that knows nothing of mobe
+// misses the tensors.
+#pragma once
+
+#include <set>
+#include <string>
+
+#include "mobe/open_model.h"
+
+namespace mobe {
+
+// Whether any of the model's matrices is packed.
+bool HasPacked(const OpenedModel& model);
+// config.json of the model when those formats are in use; with none, as it is.
+Json PackedConfig(const OpenedModel& model,
+                  const std::set<std::string>& formats);
+
+}  // namespace mobe

@@ -1,0 +1,64 @@
+// How the numbers of a weight matrix are stored: one row of a table for each
+// format. Everything that opens, copies, quantises, multiplies or counts
+// weights asks the table; a new format is a file like int4.cc and a row in
+// format.cc.
+//
+// There are two layouts:
+//
+// rows    Numbers in the order of the matrix, as safetensors has them: F32,
+// F16,
+//         BF16, and F8 (E4M3) with a scale for each block of rows and columns.
+// packed  Integer codes and their scales in two planes, interleaved by 16 rows
+// as
+//         the products of integers read them (tensor/packed.h): int8, int4.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "base/dtype.h"
+
+namespace mobe {
+
+enum class NumberFormat { kF32, kF16, kBF16, kF8, kInt8, kInt4 };
+
+struct FormatRow {
+  NumberFormat format;
+  const char* name;  // in options, reports and tensor names: "bf16", "int4"
+  int bits;          // of a number, without scales
+  DType codes;       // what safetensors calls the first plane
+  // The rest is of packed formats. Adjacent inputs (columns) of a row that
+  // share a scale; 0: the layout is rows.
+  int64_t group = 0;
+  // Quads (four adjacent columns of 16 rows) that are packed together.
+  int64_t quads = 0;
+  // Between `quads` quads as they are packed, and as [quads, 16, 4] codes of a
+  // byte each, whose middle is kCodeMiddle.
+  void (*pack)(const uint8_t* codes, uint8_t* packed) = nullptr;
+  void (*unpack)(const uint8_t* packed, uint8_t* codes) = nullptr;
+
+  bool packed() const { return group > 0; }
+  // Codes stand for least() to most(). Of 8 bits the lowest code is left out:
+  // instructions before VNNI need a negative of each.
+  int most() const { return (1 << (bits - 1)) - 1; }
+  int least() const { return bits == 8 ? -most() : -most() - 1; }
+};
+
+// In the order of the enum.
+std::span<const FormatRow> Formats();
+inline const FormatRow& RowOf(NumberFormat format) {
+  return Formats()[static_cast<size_t>(format)];
+}
+// Null when there is none of that name.
+const FormatRow* FormatFromName(std::string_view name);
+// That in which a tensor of a dtype is read; nothing for a dtype that is no
+// matrix of weights.
+std::optional<NumberFormat> FormatOf(DType dtype);
+
+// The rows of packed formats, each in its own file.
+extern const FormatRow kInt8Format;
+extern const FormatRow kInt4Format;
+
+}  // namespace mobe

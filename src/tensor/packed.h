@@ -1,0 +1,64 @@
+// Packed matrices: integer codes with a scale for each group of inputs,
+//
+//   w[r, c] = scale[r, c / group] (code[r, c] - kCodeMiddle),
+//
+// interleaved so that a vector of integer products is four adjacent inputs of
+// 16 rows, which is what VNNI, AMX and NEON's dot products take:
+//
+//   codes   U8    [rows / 16, cols / 4, 16, 4] where a code has 8 bits; where
+//   it
+//                 has fewer, `FormatRow::quads` quads are put together (64
+//                 bytes of `bits` bits each), and the rest is the same
+//   scales  BF16  [rows / 16, cols / group, 16]
+//
+// All divisions round up. What lies beyond the matrix has the code of zero and
+// the scale 0. BF16, since F16 does not hold all scales that bases can have.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "tensor/weight_view.h"
+
+namespace mobe {
+
+inline constexpr int64_t kPackedRows = 16;
+inline constexpr int64_t kQuad = 4;
+inline constexpr int64_t kQuadBytes = kPackedRows * kQuad;
+inline constexpr uint8_t kCodeMiddle = 128;
+
+// Sizes of the planes of a matrix of so many columns, for 16 rows.
+struct PackedSizes {
+  int64_t quads = 0;  // with those that complete the last ones
+  int64_t groups = 0;
+  int64_t code_bytes = 0;
+  int64_t scale_bytes() const { return groups * kPackedRows * 2; }
+};
+PackedSizes PackedSizesOf(const FormatRow& format, int64_t cols);
+
+inline int64_t RowBlocks(int64_t rows) {
+  return (rows + kPackedRows - 1) / kPackedRows;
+}
+
+// The shapes of the planes, as tensors: [row blocks, bytes], [row blocks,
+// groups, 16]. Fails with kUnsupported where they overflow.
+std::vector<int64_t> CodesShape(const FormatRow& format, int64_t rows,
+                                int64_t cols);
+std::vector<int64_t> ScalesShape(const FormatRow& format, int64_t rows,
+                                 int64_t cols);
+
+// out [w.rows, count] = the columns [first, first + count) of a packed matrix.
+// The specification of what the codes mean.
+void DecodePacked(const WeightView& w, int64_t first, int64_t count,
+                  float* out);
+
+// Rounds up to 16 rows w [rows, cols] to the format and writes their part of
+// the planes. Codes and scale of a group are those of the least sum of
+// importance[c] (w[r, c] - what is stored)^2 among some scales that are tried;
+// without importance, all columns count alike. Numbers must be finite.
+void EncodePacked(const FormatRow& format, const float* w, int64_t rows,
+                  int64_t cols, const float* importance, std::byte* codes,
+                  std::byte* scales);
+
+}  // namespace mobe
