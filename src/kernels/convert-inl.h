@@ -1,0 +1,80 @@
+// Conversions between float32 and what is stored, for kernels_simd.cc.
+
+// Highway's guard: included again for every target.
+#if defined(MOBE_KERNELS_CONVERT_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MOBE_KERNELS_CONVERT_INL_H_
+#undef MOBE_KERNELS_CONVERT_INL_H_
+#else
+#define MOBE_KERNELS_CONVERT_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "hwy/highway.h"
+#include "kernels/kernels_internal.h"
+#include "kernels/vectors-inl.h"
+
+#if HWY_TARGET != HWY_EMU128 && HWY_TARGET != HWY_SCALAR
+HWY_BEFORE_NAMESPACE();
+namespace mobe {
+namespace HWY_NAMESPACE {
+
+void ToBFloat16s(const float* x, int64_t count, BFloat16* y) {
+  ForEachVector(count, [=](auto io, int64_t j)
+                           HWY_ATTR { io.Store(io.Load(x + j), y + j); });
+}
+
+int32_t ToInt8s(const float* x, int64_t count, int8_t* codes, float* scale) {
+  V most = hn::Zero(kFloats);
+  ForEachVector(count, [&](auto io, int64_t j) HWY_ATTR {
+    // As integers magnitudes have the order of floats, and NaN is the largest.
+    const auto magnitude = hn::BitCast(kInts, hn::Abs(io.Load(x + j)));
+    most = hn::BitCast(kFloats, hn::Max(magnitude, hn::BitCast(kInts, most)));
+  });
+  const auto all = hn::MaxOfLanes(kInts, hn::BitCast(kInts, most));
+  const float largest = hn::GetLane(hn::BitCast(kFloats, all));
+  const bool finite = largest <= std::numeric_limits<float>::max();
+  if (!finite || largest < kLeastInt8) {
+    std::fill_n(codes, count, int8_t{0});
+    *scale = finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
+    return 0;
+  }
+  *scale = largest / kMostInt8;
+  const V inverse = hn::Set(kFloats, kMostInt8 / largest);
+  auto sum = hn::Zero(kInts);
+  ForEachVector(count, [&](auto io, int64_t j) HWY_ATTR {
+    const auto rounded = hn::NearestInt(hn::Mul(io.Load(x + j), inverse));
+    sum = hn::Add(sum, rounded);
+    io.Store(hn::DemoteTo(kBytes, rounded), codes + j);
+  });
+  return hn::GetLane(hn::SumOfLanes(kInts, sum));
+}
+
+void FromFloat16s(const Float16* x, int64_t count, float* y) {
+  ForEachVector(count, [=](auto io, int64_t j)
+                           HWY_ATTR { io.Store(io.Load(x + j), y + j); });
+}
+
+void FromBFloat16s(const BFloat16* x, int64_t count, float* y) {
+  ForEachVector(count, [=](auto io, int64_t j)
+                           HWY_ATTR { io.Store(io.Load(x + j), y + j); });
+}
+
+void FromFloat8s(const Float8* x, int64_t count, float scale, float* y) {
+  const V scales = hn::Set(kFloats, scale);
+  ForEachVector(count, [=](auto io, int64_t j) HWY_ATTR {
+    const V part = io.Load(x + j);
+    const auto is_nan = hn::Eq(hn::Abs(part), hn::Set(kFloats, kFloat8Nan));
+    const V value = hn::Mul(part, hn::Set(kFloats, kFloat8Unit));
+    io.Store(hn::Mul(scales, hn::IfThenElse(is_nan, hn::NaN(kFloats), value)),
+             y + j);
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mobe
+HWY_AFTER_NAMESPACE();
+#endif  // HWY_TARGET
+#endif  // MOBE_KERNELS_CONVERT_INL_H_
