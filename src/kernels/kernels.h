@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -34,6 +35,13 @@ struct BasesView {
   int64_t cols = 0;
 };
 
+// Numbers in memory, rows `stride` elements apart: F32, BF16 or I8.
+struct TileView {
+  DType dtype = DType::kF32;
+  const void* data = nullptr;
+  int64_t stride = 0;
+};
+
 // One step of Adam (Kingma and Ba 2015, algorithm 1) with the bias corrections
 // folded in: step_size = lr / (1 - beta1^t), denominator_scale =
 // 1 / sqrt(1 - beta2^t).
@@ -48,6 +56,10 @@ struct AdamStep {
 // The largest triangle that cholesky and solve_triangle take: their working
 // memory is on the stack. fit/cholesky.h puts larger ones together.
 inline constexpr int64_t kMaxTriangle = 128;
+
+// Below any score: where softmax_step starts. Not minus infinity, so that
+// scores which are have the weight 0, rather than NaN.
+inline constexpr float kNoScore = std::numeric_limits<float>::lowest();
 
 struct KernelSet {
   const char* name;
@@ -106,6 +118,37 @@ struct KernelSet {
   void (*solve_triangle)(int64_t n, const float* t, int64_t row_stride,
                          int64_t col_stride, float* x, int64_t x_stride,
                          int64_t count);
+
+  // c[r, j] += sum_k a[r, k] b[k, j] for r < rows, k < inner and j < cols, in
+  // the order of k; rows of a and c are a_stride and c_stride apart. For tiles
+  // that lie in a cache: neither of the operands is packed.
+  void (*add_products)(int64_t rows, int64_t inner, int64_t cols,
+                       const float* a, int64_t a_stride, const TileView& b,
+                       float* c, int64_t c_stride);
+  // A step of a softmax whose scores come in pieces (Milakov and Gimelshein
+  // 2018, arXiv 1805.02867, algorithm 3): *max and *sum are of the pieces
+  // before, kNoScore and 0 at the start. With m the larger of *max and all
+  // x[j], replaces x[j] by exp(x[j] - m), to 1 ulp, and *max by m, and returns
+  // exp(*max - m), by which *sum and what else has been added up is to be
+  // multiplied; this is done with *sum, before the new x are added to it.
+  float (*softmax_step)(float* x, int64_t count, float* max, float* sum);
+
+  // z[j] = x[j] + y[j] and x[j] * y[j]; z may be x or y.
+  void (*add)(const float* x, const float* y, int64_t count, float* z);
+  void (*multiply)(const float* x, const float* y, int64_t count, float* z);
+  // y = x / sqrt(mean(x^2) + eps) * weight; y may be x.
+  void (*rms_norm)(const float* weight, float eps, const float* x,
+                   int64_t count, float* y);
+  // Turns each pair (x[j], y[j]) by the angle of cosines[j] and sines[j].
+  void (*rotate)(const float* cosines, const float* sines, int64_t count,
+                 float* x, float* y);
+
+  // y[j] = x[j] / s, rounded to nearest even, with s the largest |x[j]| / 127;
+  // returns s. s is NaN when an x[j] is not finite, and y then zero, as it is
+  // when all x are below 1e-30.
+  float (*to_int8)(const float* x, int64_t count, int8_t* y);
+  // y[j] = x[j].
+  void (*from_int8)(const int8_t* x, int64_t count, float* y);
 
   // Conversions, rounding to nearest even.
   void (*to_bfloat16)(const float* x, int64_t count, BFloat16* y);

@@ -27,6 +27,8 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "hwy/contrib/math/math-inl.h"
+#include "kernels/attention-inl.h"
+#include "kernels/elementwise-inl.h"
 #include "kernels/triangle-inl.h"
 #include "kernels/vectors-inl.h"
 // clang-format on
@@ -73,8 +75,6 @@ constexpr int64_t kPiece = 128;
 // and have to learn each row anew: without help a core read bfloat16 at 60% of
 // the memory's speed in rows of 4096 and at 40% in rows of 768 (Zen 4).
 constexpr int64_t kAheadBytes = 32 << 10;
-// Squares summed in float32 before they are added to a double.
-constexpr int64_t kSquaresBlock = 1024;
 
 // Asks for `count` values to be brought to the second-level cache; nothing
 // faults where there is no memory.
@@ -434,70 +434,6 @@ void MixMatVec(const BasesView& bases, const float* alpha, int64_t first_row,
   }
 }
 
-// ---------------------------------------------------------------------------
-// The rest.
-
-void Adam(const AdamStep& step, const float* gradient, int64_t count,
-          float* value, float* first_moment, float* second_moment) {
-  const V beta1 = hn::Set(kFloats, step.beta1);
-  const V beta2 = hn::Set(kFloats, step.beta2);
-  const V rest1 = hn::Set(kFloats, 1.0f - step.beta1);
-  const V rest2 = hn::Set(kFloats, 1.0f - step.beta2);
-  const V epsilon = hn::Set(kFloats, step.epsilon);
-  const V step_size = hn::Set(kFloats, step.step_size);
-  const V scale = hn::Set(kFloats, step.denominator_scale);
-  ForEachVector(count, [=](auto io, int64_t j) HWY_ATTR {
-    const V g = io.Load(gradient + j);
-    const V m = hn::MulAdd(beta1, io.Load(first_moment + j), hn::Mul(rest1, g));
-    const V v = hn::MulAdd(beta2, io.Load(second_moment + j),
-                           hn::Mul(rest2, hn::Mul(g, g)));
-    io.Store(m, first_moment + j);
-    io.Store(v, second_moment + j);
-    const V denominator = hn::MulAdd(hn::Sqrt(v), scale, epsilon);
-    const V update = hn::Div(hn::Mul(step_size, m), denominator);
-    io.Store(hn::Sub(io.Load(value + j), update), value + j);
-  });
-}
-
-double Subtract(const float* a, float scale, const float* b, int64_t count,
-                float* e) {
-  const V scales = hn::Set(kFloats, scale);
-  double total = 0;
-  for (int64_t j = 0; j < count; j += kSquaresBlock) {
-    V sum = hn::Zero(kFloats);
-    ForEachVector(
-        std::min(kSquaresBlock, count - j),
-        [&, a = a + j, b = b + j, e = e + j](auto io, int64_t k) HWY_ATTR {
-          const V d = hn::NegMulAdd(scales, io.Load(b + k), io.Load(a + k));
-          io.Store(d, e + k);
-          sum = hn::MulAdd(d, d, sum);
-        });
-    total += Sum(sum);
-  }
-  return total;
-}
-
-void ToBFloat16s(const float* x, int64_t count, BFloat16* y) {
-  ForEachVector(count, [=](auto io, int64_t j)
-                           HWY_ATTR { io.Store(io.Load(x + j), y + j); });
-}
-
-void FromBFloat16s(const BFloat16* x, int64_t count, float* y) {
-  ForEachVector(count, [=](auto io, int64_t j)
-                           HWY_ATTR { io.Store(io.Load(x + j), y + j); });
-}
-
-void FromFloat8s(const Float8* x, int64_t count, float scale, float* y) {
-  const V scales = hn::Set(kFloats, scale);
-  ForEachVector(count, [=](auto io, int64_t j) HWY_ATTR {
-    const V part = io.Load(x + j);
-    const auto is_nan = hn::Eq(hn::Abs(part), hn::Set(kFloats, kFloat8Nan));
-    const V value = hn::Mul(part, hn::Set(kFloats, kFloat8Unit));
-    io.Store(hn::Mul(scales, hn::IfThenElse(is_nan, hn::NaN(kFloats), value)),
-             y + j);
-  });
-}
-
 KernelSet MakeKernels(const char* name) {
   return {.name = name,
           .mat_vec = MatVec,
@@ -510,6 +446,14 @@ KernelSet MakeKernels(const char* name) {
           .subtract = Subtract,
           .cholesky = Cholesky,
           .solve_triangle = SolveTriangle,
+          .add_products = AddProductsOfTile,
+          .softmax_step = SoftmaxStep,
+          .add = Add,
+          .multiply = Multiply,
+          .rms_norm = RmsNormRow,
+          .rotate = Rotate,
+          .to_int8 = ToInt8s,
+          .from_int8 = FromInt8s,
           .to_bfloat16 = ToBFloat16s,
           .from_bfloat16 = FromBFloat16s,
           .from_float8 = FromFloat8s};

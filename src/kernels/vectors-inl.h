@@ -27,6 +27,7 @@ using HalfBitsTag = hn::Rebind<uint16_t, FloatTag>;
 using SignedTag = hn::Rebind<int16_t, FloatTag>;
 using HalvesTag = hn::Rebind<hwy::float16_t, FloatTag>;
 using BytesTag = hn::Rebind<int8_t, FloatTag>;
+using IntsTag = hn::Rebind<int32_t, FloatTag>;
 using V = hn::Vec<FloatTag>;
 constexpr FloatTag kFloats;
 constexpr BitsTag kBits;
@@ -34,6 +35,7 @@ constexpr HalfBitsTag kHalfBits;
 constexpr SignedTag kSigned;
 constexpr HalvesTag kHalves;
 constexpr BytesTag kBytes;
+constexpr IntsTag kInts;
 constexpr int64_t kLanes = hn::MaxLanes(kFloats);
 
 // The exponent bias of binary16 is 15, that of FP8 is 7.
@@ -61,7 +63,17 @@ struct Whole {
                               hn::Set(kSigned, static_cast<int16_t>(0xbf80)));
     return hn::PromoteTo(kFloats, hn::BitCast(kHalves, bits));
   }
+  HWY_INLINE V Load(const int8_t* p) const {
+    return hn::ConvertTo(kFloats, hn::PromoteTo(kInts, hn::LoadU(kBytes, p)));
+  }
+  // Like Load, and OrZero(v) is v, but for a part.
+  HWY_INLINE V LoadOr(const float* p, float) const { return Load(p); }
+  HWY_INLINE V OrZero(V v) const { return v; }
   HWY_INLINE void Store(V v, float* p) const { hn::StoreU(v, kFloats, p); }
+  // Rounds to nearest even; saturates.
+  HWY_INLINE void Store(V v, int8_t* p) const {
+    hn::StoreU(hn::DemoteTo(kBytes, hn::NearestInt(v)), kBytes, p);
+  }
   // Rounds as ToBFloat16 does.
   HWY_INLINE void Store(V v, BFloat16* p) const {
     const auto bits = hn::BitCast(kBits, v);
@@ -86,6 +98,14 @@ struct Part {
     T lanes[kLanes] = {};
     std::memcpy(lanes, p, static_cast<size_t>(count) * sizeof(T));
     return Whole().Load(lanes);
+  }
+  // Lanes from `count` on are `rest`, or 0.
+  HWY_INLINE V LoadOr(const float* p, float rest) const {
+    return hn::IfThenElse(Mask(), Load(p), hn::Set(kFloats, rest));
+  }
+  HWY_INLINE V OrZero(V v) const { return hn::IfThenElseZero(Mask(), v); }
+  HWY_INLINE hn::Mask<FloatTag> Mask() const {
+    return hn::FirstN(kFloats, static_cast<size_t>(count));
   }
   template <class T>
   HWY_INLINE void Store(V v, T* p) const {

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "io/fp8.h"
+#include "kernels/kernels.h"
 
 namespace mobe {
 namespace {
@@ -44,10 +45,11 @@ void LayerRun::AddAttention(const LayerWeights& weights, float* states,
     attended_.Resize(size);
     rope_.Prepare(cache_.length(), count);
     RmsNorm(w.norm, config_.rms_norm_eps, state, count, normed_.data());
+    const SequenceRows rows{0, count, &cache_};
     Attend(layer_config_, w, rope_, Precision::kFloat32, 0, normed_.data(),
-           count, &cache_, &attention_, attended_.data());
+           {&rows, 1}, &attention_, attended_.data());
     cache_.Append(count);
-    for (int64_t i = 0; i < size; ++i) state[i] += attended_[i];
+    Kernels().add(state, attended_.data(), size, state);
   }
 }
 

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/parallel.h"
 #include "kernels/expand.h"
+#include "kernels/kernels.h"
 #include "model/attention.h"
 #include "model/experts.h"
 #include "model/norm.h"
@@ -93,9 +94,10 @@ void Model::RunLayers(std::span<const int32_t> tokens, KvCache* cache,
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
     Norm(w.attention.norm, c.rms_norm_eps, s.x.data(), count, s.normed.data());
-    Attend(c, w.attention, s.rope, precision_, layer, s.normed.data(), count,
-           cache, &s.attention, s.attended.data());
-    for (int64_t i = 0; i < size; ++i) s.x[i] += s.attended[i];
+    const SequenceRows rows{0, count, cache};
+    Attend(c, w.attention, s.rope, precision_, layer, s.normed.data(),
+           {&rows, 1}, &s.attention, s.attended.data());
+    Kernels().add(s.x.data(), s.attended.data(), size, s.x.data());
     Norm(w.mlp_norm, c.rms_norm_eps, s.x.data(), count, s.normed.data());
     RunMlp(c, w, precision_, layer, s.normed.data(), count, observe, &s.mlp,
            s.x.data());
