@@ -41,6 +41,7 @@ struct TileOperands {
   int64_t a_stride;
   const T* b;
   int64_t b_stride;
+  const T* ahead;  // as of TileView; of the first block of rows
   float* c;
   int64_t c_stride;
 };
@@ -57,6 +58,9 @@ HWY_INLINE void TileBlock(int64_t inner, const TileOperands<T>& p, int64_t j,
   }
   const T* b = p.b + j;
   for (int64_t k = 0; k < inner; ++k, b += p.b_stride) {
+    if (p.ahead != nullptr) {
+      Prefetch(p.ahead + j + k * p.b_stride, kVectors * kLanes);
+    }
     V row[kVectors];
     for (int v = 0; v < kVectors; ++v) row[v] = io.Load(b + v * kLanes);
     for (int r = 0; r < kRows; ++r) {
@@ -80,6 +84,7 @@ HWY_INLINE void TileColumns(int64_t rows, int64_t inner, TileOperands<T> p,
                             int64_t j, Io io) {
   for (; rows >= kRows; rows -= kRows) {
     TileBlock<kRows, kVectors>(inner, p, j, io);
+    p.ahead = nullptr;
     p.a += kRows * p.a_stride;
     p.c += kRows * p.c_stride;
   }
@@ -107,8 +112,13 @@ template <class T>
 void AddTileProducts(int64_t rows, int64_t inner, int64_t cols, const float* a,
                      int64_t a_stride, const TileView& b, float* c,
                      int64_t c_stride) {
-  const TileOperands<T> p = {a,        a_stride, static_cast<const T*>(b.data),
-                             b.stride, c,        c_stride};
+  const TileOperands<T> p = {a,
+                             a_stride,
+                             static_cast<const T*>(b.data),
+                             b.stride,
+                             static_cast<const T*>(b.ahead),
+                             c,
+                             c_stride};
   if (rows >= kMostRows) {
     TileProducts<kMostRows>(rows, inner, cols, p);
   } else if (rows > 1) {

@@ -40,6 +40,8 @@ struct TileView {
   DType dtype = DType::kF32;
   const void* data = nullptr;
   int64_t stride = 0;
+  // Others of the same shape, which come next: prefetched, unless null.
+  const void* ahead = nullptr;
 };
 
 // One step of Adam (Kingma and Ba 2015, algorithm 1) with the bias corrections

@@ -76,14 +76,6 @@ constexpr int64_t kPiece = 128;
 // the memory's speed in rows of 4096 and at 40% in rows of 768 (Zen 4).
 constexpr int64_t kAheadBytes = 32 << 10;
 
-// Asks for `count` values to be brought to the second-level cache; nothing
-// faults where there is no memory.
-template <class T>
-HWY_INLINE void Prefetch(const T* p, int64_t count) {
-  constexpr int64_t kLine = 64 / sizeof(T);
-  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(p + i, 0, 2);
-}
-
 // ---------------------------------------------------------------------------
 // Activations.
 

@@ -101,16 +101,23 @@ void AttendPiece(const ModelConfig& c, int64_t layer, const QueryBlock& block,
   const int64_t length =
       block.pieces == 1 ? block.keys() : PieceKeys(block.keys());
   const int64_t end = std::min(block.keys(), (piece + 1) * length);
+  const auto tile = [&](int64_t part, int64_t page) {
+    StoredTile stored = block.cache->Tile(layer, part, page);
+    if ((page + 1) * kPageTokens < end) {
+      stored.numbers.ahead =
+          block.cache->Tile(layer, part, page + 1).numbers.data;
+    }
+    return stored;
+  };
   for (int64_t first = piece * length; first < end; first += kTileTokens) {
     const int64_t page = first / kPageTokens;
-    const StoredTile keys =
-        block.cache->Tile(layer, KvCache::Keys(block.kv_head), page);
+    const StoredTile keys = tile(KvCache::Keys(block.kv_head), page);
     const ScorePart part = {query.data(), n.dim, n.dim, keys.numbers};
     AddTile({first,
              std::min(kTileTokens, end - first),
              {&part, 1},
              keys.scales,
-             block.cache->Tile(layer, KvCache::Values(block.kv_head), page)},
+             tile(KvCache::Values(block.kv_head), page)},
             seen.data(), sums);
   }
 }
