@@ -4,12 +4,18 @@ namespace mobe {
 
 void Attend(const ModelConfig& c, const AttentionWeights& w,
             const RopeTable& rope, Precision precision, int64_t layer,
-            const float* x, int64_t tokens, KvCache* cache, AttentionScratch* s,
-            float* y) {
+            const float* x, std::span<const SequenceRows> sequences,
+            AttentionScratch* s, float* y) {
+  const auto project =
+      c.IsLatent() ? internal::ProjectLatent : internal::ProjectGrouped;
   const auto attend =
       c.IsLatent() ? internal::AttendLatent : internal::AttendGrouped;
+  const int64_t tokens = sequences.back().first + sequences.back().count;
   s->context.Resize(tokens * c.num_heads * c.value_dim);
-  attend(c, w, rope, precision, layer, x, tokens, cache, s);
+  project(w, precision, x, tokens, s);
+  for (const SequenceRows& rows : sequences) {
+    attend(c, w, rope, precision, layer, rows, s);
+  }
   Linear(w.output, s->context.data(), tokens, precision, y);
   if (w.output_bias.empty()) return;
   for (int64_t t = 0; t < tokens; ++t) {

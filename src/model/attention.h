@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "model/kv_cache.h"
 #include "model/rope.h"
@@ -26,32 +27,43 @@ struct AttentionScratch {
   std::vector<LinearJob> jobs;
 };
 
+// The tokens of one sequence in a batch: its rows [first, first + count).
+struct SequenceRows {
+  int64_t first;
+  int64_t count;
+  KvCache* cache;
+};
+
 // y = the attention of x [tokens, hidden] (already normed), y the same shape.
-// The tokens follow those that the cache holds; what the cache keeps of them is
-// written behind those, but the cache's length stays. Row t of `rope` belongs
-// to token t. Sums are in float32; the products of x and of the result with
-// weights follow `precision`.
+// The rows of `sequences`, each of another cache, are all of x, in order. They
+// follow the tokens that their cache holds; what it keeps of them is written
+// behind those, but its length stays. Row t of `rope` belongs to row t of x.
+// Sums are in float32; the products of x and of the result with weights, which
+// all tokens take together, follow `precision`.
 void Attend(const ModelConfig& config, const AttentionWeights& weights,
             const RopeTable& rope, Precision precision, int64_t layer,
-            const float* x, int64_t tokens, KvCache* cache,
+            const float* x, std::span<const SequenceRows> sequences,
             AttentionScratch* scratch, float* y);
 
 namespace internal {
 
-// Up to s->context, without the output's product.
+// What weights make of all tokens' x comes first; then each sequence attends by
+// itself, up to its rows of s->context, without the output's product.
 
 // Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245), with an RMS
 // norm on each query and key head where the model has one (Qwen3).
+void ProjectGrouped(const AttentionWeights& weights, Precision precision,
+                    const float* x, int64_t tokens, AttentionScratch* s);
 void AttendGrouped(const ModelConfig& config, const AttentionWeights& weights,
                    const RopeTable& rope, Precision precision, int64_t layer,
-                   const float* x, int64_t tokens, KvCache* cache,
-                   AttentionScratch* s);
+                   const SequenceRows& rows, AttentionScratch* s);
 
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1).
+void ProjectLatent(const AttentionWeights& weights, Precision precision,
+                   const float* x, int64_t tokens, AttentionScratch* s);
 void AttendLatent(const ModelConfig& config, const AttentionWeights& weights,
                   const RopeTable& rope, Precision precision, int64_t layer,
-                  const float* x, int64_t tokens, KvCache* cache,
-                  AttentionScratch* s);
+                  const SequenceRows& rows, AttentionScratch* s);
 
 }  // namespace internal
 

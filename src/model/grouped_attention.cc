@@ -18,11 +18,11 @@ void AddBias(const std::vector<float>& bias, float* row) {
   for (size_t j = 0; j < bias.size(); ++j) row[j] += bias[j];
 }
 
-// Biases, norms and rotation of one token; queries stay where they are, keys
-// and values go to the cache.
+// Biases, norms and rotation of one row's token; queries stay where they are,
+// keys and values go to the cache's `position`.
 void FinishToken(const ModelConfig& c, const AttentionWeights& w,
                  const RopeTable& rope, int64_t layer, int64_t token,
-                 KvCache* cache, AttentionScratch* s) {
+                 int64_t position, KvCache* cache, AttentionScratch* s) {
   float* query = s->query.data() + token * c.num_heads * c.head_dim;
   float* key = s->key.data() + token * c.num_kv_heads * c.head_dim;
   float* value = s->value.data() + token * c.num_kv_heads * c.head_dim;
@@ -36,7 +36,7 @@ void FinishToken(const ModelConfig& c, const AttentionWeights& w,
   for (int64_t h = 0; h < c.num_heads; ++h) {
     rope.Rotate(token, query + h * c.head_dim);
   }
-  const int64_t at = (cache->length() + token) * c.head_dim;
+  const int64_t at = position * c.head_dim;
   for (int64_t h = 0; h < c.num_kv_heads; ++h) {
     rope.Rotate(token, key + h * c.head_dim);
     std::copy_n(key + h * c.head_dim, c.head_dim, cache->Keys(layer, h) + at);
@@ -45,11 +45,12 @@ void FinishToken(const ModelConfig& c, const AttentionWeights& w,
   }
 }
 
-// The attention of the tokens [begin, end) in the heads that share one key
-// head. Those heads' queries become rows of one product, so that keys and
-// values are read once for all of them.
+// The attention of a sequence's tokens [begin, end), whose token 0 is row
+// `first` of the batch, in the heads that share one key head. Those heads'
+// queries become rows of one product, so that keys and values are read once for
+// all of them.
 void AttendBlock(const ModelConfig& c, int64_t layer, int64_t kv_head,
-                 int64_t begin, int64_t end, KvCache* cache,
+                 int64_t first, int64_t begin, int64_t end, KvCache* cache,
                  AttentionScratch* s) {
   thread_local Buffer<float> query;
   thread_local Buffer<float> scores;
@@ -62,7 +63,7 @@ void AttendBlock(const ModelConfig& c, int64_t layer, int64_t kv_head,
   scores.Resize(rows * keys);
   context.Resize(rows * d);
   const auto place = [&](int64_t token) {  // of the group's first head
-    return (token * c.num_heads + kv_head * group) * d;
+    return ((first + token) * c.num_heads + kv_head * group) * d;
   };
   const float scale = c.attention_scale;
   for (int64_t t = begin; t < end; ++t) {
@@ -89,10 +90,8 @@ void AttendBlock(const ModelConfig& c, int64_t layer, int64_t kv_head,
 
 namespace internal {
 
-void AttendGrouped(const ModelConfig& c, const AttentionWeights& w,
-                   const RopeTable& rope, Precision precision, int64_t layer,
-                   const float* x, int64_t tokens, KvCache* cache,
-                   AttentionScratch* s) {
+void ProjectGrouped(const AttentionWeights& w, Precision precision,
+                    const float* x, int64_t tokens, AttentionScratch* s) {
   s->query.Resize(tokens * w.query.rows);
   s->key.Resize(tokens * w.key.rows);
   s->value.Resize(tokens * w.value.rows);
@@ -100,18 +99,24 @@ void AttendGrouped(const ModelConfig& c, const AttentionWeights& w,
                               {w.key, x, tokens, s->key.data()},
                               {w.value, x, tokens, s->value.data()}};
   LinearBatch(inputs, precision);
-  ParallelRanges(tokens, kTokenGrain, [&](int64_t begin, int64_t end) {
+}
+
+void AttendGrouped(const ModelConfig& c, const AttentionWeights& w,
+                   const RopeTable& rope, Precision, int64_t layer,
+                   const SequenceRows& rows, AttentionScratch* s) {
+  ParallelRanges(rows.count, kTokenGrain, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      FinishToken(c, w, rope, layer, t, cache, s);
+      FinishToken(c, w, rope, layer, rows.first + t, rows.cache->length() + t,
+                  rows.cache, s);
     }
   });
   const int64_t group = c.num_heads / c.num_kv_heads;
   const int64_t block = std::max<int64_t>(1, kScoreRows / group);
-  const int64_t blocks = (tokens + block - 1) / block;
+  const int64_t blocks = (rows.count + block - 1) / block;
   ParallelFor(c.num_kv_heads * blocks, [&](int64_t i) {
     const int64_t begin = i / c.num_kv_heads * block;
-    AttendBlock(c, layer, i % c.num_kv_heads, begin,
-                std::min(tokens, begin + block), cache, s);
+    AttendBlock(c, layer, i % c.num_kv_heads, rows.first, begin,
+                std::min(rows.count, begin + block), rows.cache, s);
   });
 }
 

@@ -63,26 +63,28 @@ void ProjectQueries(const AttentionWeights& w, Precision precision,
   Linear(w.query, s->query_down.data(), tokens, precision, s->query.data());
 }
 
-// Rotates one token's queries and key; the queries go to s->nope and
-// s->rotated, by heads and scaled, key and latent vector to the cache.
+// Rotates queries and key of one token, which is row `first` + token of the
+// batch; the queries go to s->nope and s->rotated, by heads and scaled, key and
+// latent vector to the cache.
 void FinishToken(const ModelConfig& c, const AttentionWeights& w,
-                 const RopeTable& rope, const Sizes& n, int64_t token,
-                 float* cached, AttentionScratch* s) {
+                 const RopeTable& rope, const Sizes& n, int64_t first,
+                 int64_t token, float* cached, AttentionScratch* s) {
   const float scale = c.attention_scale;
   for (int64_t h = 0; h < n.heads; ++h) {
-    float* query = s->query.data() + (token * n.heads + h) * c.head_dim;
+    float* query =
+        s->query.data() + ((first + token) * n.heads + h) * c.head_dim;
     const int64_t row = h * n.tokens + token;
-    rope.Rotate(token, query + n.nope);
+    rope.Rotate(first + token, query + n.nope);
     std::transform(query, query + n.nope, s->nope.data() + row * n.nope,
                    [scale](float q) { return q * scale; });
     std::transform(query + n.nope, query + c.head_dim,
                    s->rotated.data() + row * n.rotated,
                    [scale](float q) { return q * scale; });
   }
-  const float* latent = s->latent.data() + token * n.row();
+  const float* latent = s->latent.data() + (first + token) * n.row();
   RmsNorm(w.latent_norm, kLatentEps, latent, 1, cached);
   std::copy_n(latent + n.kv_rank, n.rotated, cached + n.kv_rank);
-  rope.Rotate(token, cached + n.kv_rank);
+  rope.Rotate(first + token, cached + n.kv_rank);
 }
 
 // A matrix of floats in memory.
@@ -202,22 +204,27 @@ bool AbsorbedIsLess(const Sizes& n) {
 
 }  // namespace
 
+void ProjectLatent(const AttentionWeights& w, Precision precision,
+                   const float* x, int64_t tokens, AttentionScratch* s) {
+  s->latent.Resize(tokens * w.latent_down.rows);
+  ProjectQueries(w, precision, x, tokens, s);
+}
+
 void AttendLatent(const ModelConfig& c, const AttentionWeights& w,
                   const RopeTable& rope, Precision precision, int64_t layer,
-                  const float* x, int64_t tokens, KvCache* cache,
-                  AttentionScratch* s) {
-  const Sizes n{tokens,     c.num_heads, c.latent.kv_rank, c.latent.nope,
-                c.rope.dim, c.value_dim, cache->length()};
+                  const SequenceRows& sequence, AttentionScratch* s) {
+  const int64_t first = sequence.first;
+  const int64_t tokens = sequence.count;
+  const Sizes n{tokens,     c.num_heads, c.latent.kv_rank,        c.latent.nope,
+                c.rope.dim, c.value_dim, sequence.cache->length()};
   const int64_t rows = n.heads * tokens;
-  s->latent.Resize(tokens * n.row());
   s->nope.Resize(rows * n.nope);
   s->rotated.Resize(rows * n.rotated);
   s->head_context.Resize(rows * n.value);
-  ProjectQueries(w, precision, x, tokens, s);
-  float* latents = cache->Latents(layer);
+  float* latents = sequence.cache->Latents(layer);
   ParallelRanges(tokens, kTokenGrain, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      FinishToken(c, w, rope, n, t, latents + (n.seen + t) * n.row(), s);
+      FinishToken(c, w, rope, n, first, t, latents + (n.seen + t) * n.row(), s);
     }
   });
   if (AbsorbedIsLess(n)) {
@@ -229,7 +236,8 @@ void AttendLatent(const ModelConfig& c, const AttentionWeights& w,
     for (int64_t t = begin; t < end; ++t) {
       for (int64_t h = 0; h < n.heads; ++h) {
         std::copy_n(s->head_context.data() + (h * tokens + t) * n.value,
-                    n.value, s->context.data() + (t * n.heads + h) * n.value);
+                    n.value,
+                    s->context.data() + ((first + t) * n.heads + h) * n.value);
       }
     }
   });
