@@ -44,10 +44,10 @@ struct Model::Pass {
   std::vector<SequenceRows> sequences;
   std::vector<int64_t> wanted;  // tokens whose logits are, ascending
 
-  int64_t size() const { return static_cast<int64_t>(tokens.size()); }
+  int64_t size() const { return std::ssize(tokens); }
   // Adds the part's tokens [begin, end).
   void Add(const BatchPart& part, int64_t begin, int64_t end) {
-    const auto of_part = static_cast<int64_t>(part.tokens.size());
+    const int64_t of_part = std::ssize(part.tokens);
     sequences.push_back({size(), end - begin, part.cache});
     for (int64_t t = begin; t < end; ++t) {
       if (part.logits == LogitsFor::kAll ||
@@ -78,7 +78,7 @@ void Model::RunPass(const Pass& pass, const MoeObserver& observe,
                     float* logits) const {
   const ModelConfig& c = config();
   LayerSteps& steps = scratch_->steps;
-  const auto wanted = static_cast<int64_t>(pass.wanted.size());
+  const int64_t wanted = std::ssize(pass.wanted);
   scratch_->x.Resize(pass.size() * c.hidden_size);
   float* x = scratch_->x.data();
   for (int64_t t = 0; t < pass.size(); ++t) {
@@ -110,29 +110,31 @@ void Model::RunPass(const Pass& pass, const MoeObserver& observe,
   Linear(weights_.output, x, wanted, precision_, logits);
 }
 
-void Model::Check(const BatchPart& part) const {
-  if (part.tokens.empty())
+void Model::CheckTokens(std::span<const int32_t> tokens) const {
+  if (tokens.empty())
     Fail(ErrorKind::kUserInput, "no tokens to run: the text is empty");
-  for (const int32_t token : part.tokens) {
+  for (const int32_t token : tokens) {
     if (token >= 0 && token < config().vocab_size) continue;
     Fail(ErrorKind::kUserInput,
          "token id {} is not in the model's vocabulary of {} tokens", token,
          config().vocab_size);
   }
-  part.cache->CheckRoom(static_cast<int64_t>(part.tokens.size()));
 }
 
 void Model::Forward(std::span<const BatchPart> batch, float* logits,
                     const MoeObserver& observe) const {
-  for (const BatchPart& part : batch) Check(part);
+  for (const BatchPart& part : batch) {
+    CheckTokens(part.tokens);
+    part.cache->CheckRoom(std::ssize(part.tokens));
+  }
   Pass pass;
   const auto run = [&] {
     RunPass(pass, observe, logits);
-    logits += static_cast<int64_t>(pass.wanted.size()) * config().vocab_size;
+    logits += std::ssize(pass.wanted) * config().vocab_size;
     pass = {};
   };
   for (const BatchPart& part : batch) {
-    const auto count = static_cast<int64_t>(part.tokens.size());
+    const int64_t count = std::ssize(part.tokens);
     for (int64_t begin = 0, end = 0; begin < count; begin = end) {
       end = std::min(count, begin + kPassTokens - pass.size());
       pass.Add(part, begin, end);

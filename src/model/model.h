@@ -31,6 +31,10 @@ class Model {
   // config.json, ascending.
   const std::vector<int32_t>& stop_ids() const { return stop_ids_; }
 
+  // Fails with kUserInput when there is no token, or an id is not in [0,
+  // vocab).
+  void CheckTokens(std::span<const int32_t> tokens) const;
+
   // Tokens of any sequences that pass through the layers together, and what a
   // larger batch is cut into: bounds scratch memory, and large enough that each
   // of 128 experts still sees dozens.
@@ -38,9 +42,9 @@ class Model {
 
   // Runs the tokens of several sequences and appends them to their caches.
   // Writes the logits [wanted, vocab] of the parts in turn: those of token t +
-  // 1 given tokens [0, t] of the sequence. Fails with kUserInput when a part
-  // has no token, an id is not in [0, vocab) or the context is exceeded; all
-  // caches are then as before.
+  // 1 given tokens [0, t] of the sequence. Fails as CheckTokens
+  // does, and with kUserInput when a context is exceeded; all caches are then
+  // as before.
   //
   // A sequence's logits are those that it would get alone, up to rounding: a
   // product sums in another order for many tokens than for few, and in bfloat16
@@ -63,7 +67,6 @@ class Model {
   struct Pass;
   Model(OpenedModel opened, const LoadOptions& options);
 
-  void Check(const BatchPart& part) const;
   void RunPass(const Pass& pass, const MoeObserver& observe,
                float* logits) const;
 
