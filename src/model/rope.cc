@@ -46,10 +46,10 @@ RopeTable::RopeTable(const Rope& rope)
   if (rope.factor != 1) Interpolate(rope, &frequencies_);
 }
 
-void RopeTable::Prepare(int64_t first, int64_t count) {
+void RopeTable::Prepare(std::span<const int64_t> positions) {
   cosines_.clear();
   sines_.clear();
-  for (int64_t position = first; position < first + count; ++position) {
+  for (const int64_t position : positions) {
     for (const float frequency : frequencies_) {
       const float angle = static_cast<float>(position) * frequency;
       cosines_.push_back(std::cos(angle) * amplitude_);
