@@ -10,8 +10,12 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
+#include "base/json.h"
+#include "base/progress.h"
 #include "base/text_file.h"
 #include "cli/commands.h"
+#include "cli/expect.h"
 #include "cli/generate_options.h"
 #include "cli/run_options.h"
 
@@ -22,6 +26,7 @@ struct GenerateArguments {
   std::string model;
   std::string prompt;
   std::string prompt_file;
+  std::string prompts_file;
   LoadOptions load;
   GenerateOptions generate;
 };
@@ -30,20 +35,52 @@ double PerSecond(double count, double seconds) {
   return seconds > 0 ? count / seconds : 0;
 }
 
-void Run(const GenerateArguments& options, const CommonOptions& common) {
+std::vector<int32_t> Encode(const Tokenizer& tokenizer,
+                            const std::string& prompt) {
+  std::vector<int32_t> ids = tokenizer.affixes().before;
+  std::ranges::copy(tokenizer.Encode(prompt), std::back_inserter(ids));
+  return ids;
+}
+
+Json TokenJson(const Tokenizer& tokenizer, int32_t token, double log_prob) {
+  const int32_t ids[] = {token};
+  return {{"id", token},
+          {"token", tokenizer.Decode(ids, /*skip_special=*/false)},
+          {"logprob", log_prob}};
+}
+
+Json AnswerJson(const Tokenizer& tokenizer, const GenerateOptions& options,
+                const std::string& text, const GenerateResult& result) {
+  Json json = GenerateJson(text, result);
+  if (options.log_probs == 0) return json;
+  Json tokens = Json::array();
+  for (const SampledToken& sampled : result.sampled) {
+    Json entry =
+        TokenJson(tokenizer, sampled.token, sampled.log_probs.log_prob);
+    entry["top_logprobs"] = Json::array();
+    for (const TokenLogProb& top : sampled.log_probs.top) {
+      entry["top_logprobs"].push_back(
+          TokenJson(tokenizer, top.token, top.log_prob));
+    }
+    tokens.push_back(std::move(entry));
+  }
+  json["logprobs"] = std::move(tokens);
+  return json;
+}
+
+void RunOne(const GenerateArguments& options, const CommonOptions& common) {
   const Model model = Model::Load(options.model, options.load);
   const Tokenizer tokenizer = Tokenizer::Load(options.model);
   const std::string prompt = options.prompt_file.empty()
                                  ? options.prompt
                                  : ReadTextFile(options.prompt_file);
-  std::vector<int32_t> ids = tokenizer.affixes().before;
-  std::ranges::copy(tokenizer.Encode(prompt), std::back_inserter(ids));
   std::string text;
-  const GenerateResult result = Generate(
-      model, tokenizer, ids, options.generate, [&](std::string_view piece) {
-        text += piece;
-        if (!common.json) PrintAnswer(piece);
-      });
+  const GenerateResult result =
+      Generate(model, tokenizer, Encode(tokenizer, prompt), options.generate,
+               [&](std::string_view piece) {
+                 text += piece;
+                 if (!common.json) PrintAnswer(piece);
+               });
   const double prefill_rate = PerSecond(
       static_cast<double>(result.prompt_tokens), result.prefill_seconds);
   const double decode_rate =
@@ -52,7 +89,7 @@ void Run(const GenerateArguments& options, const CommonOptions& common) {
       static_cast<double>(DecodeBytes(model.weights(), model.config())) *
       decode_rate / 1e9;
   if (common.json) {
-    Json json = GenerateJson(text, result);
+    Json json = AnswerJson(tokenizer, options.generate, text, result);
     json["decode_gigabytes_per_second"] = gigabytes;
     PrintJson(json);
     return;
@@ -66,6 +103,81 @@ void Run(const GenerateArguments& options, const CommonOptions& common) {
       gigabytes));
 }
 
+// A prompt a line, as it is or as a JSON string, so that it may hold line
+// breaks, too. Blank lines are none.
+std::vector<std::string> ReadPrompts(const std::string& file) {
+  const std::string text = ReadTextFile(file);
+  std::vector<std::string> prompts;
+  int64_t number = 0;
+  for (size_t begin = 0, end = 0; begin < text.size(); begin = end + 1) {
+    end = std::min(text.find('\n', begin), text.size());
+    std::string line = text.substr(begin, end - begin);
+    ++number;
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.find_first_not_of(" \t") == std::string::npos) continue;
+    if (line.starts_with('"')) {
+      line = ParseJson(line, fmt::format("{}: line {}", file, number))
+                 .get<std::string>();
+    }
+    prompts.push_back(std::move(line));
+  }
+  if (prompts.empty()) {
+    Fail(ErrorKind::kUserInput, "{}: no prompts, expected one a line", file);
+  }
+  return prompts;
+}
+
+void RunAll(const GenerateArguments& options, const CommonOptions& common) {
+  const std::vector<std::string> prompts = ReadPrompts(options.prompts_file);
+  const Model model = Model::Load(options.model, options.load);
+  const Tokenizer tokenizer = Tokenizer::Load(options.model);
+  std::vector<std::vector<int32_t>> ids;
+  for (const std::string& prompt : prompts) {
+    ids.push_back(Encode(tokenizer, prompt));
+  }
+  Json answers = Json::array();
+  int64_t tokens = 0;
+  size_t number = 0;
+  bool failed = false;
+  const double start = MonotonicSeconds();
+  GenerateAll(
+      model, tokenizer, ids, options.generate, [&](const Answer& answer) {
+        ++number;
+        tokens += answer.result.tokens;
+        if (answer.error) {
+          failed = true;
+          answers.push_back({{"error", answer.error->what()}});
+        } else {
+          answers.push_back(AnswerJson(tokenizer, options.generate, answer.text,
+                                       answer.result));
+        }
+        if (common.json) return;
+        // A line each, whatever is in it.
+        Print("{}\n", answer.error ? "null" : Json(answer.text).dump());
+        if (answer.error) {
+          PrintNote(fmt::format("prompt {}: {}", number, answer.error->what()));
+        }
+      });
+  const double seconds = MonotonicSeconds() - start;
+  if (common.json) {
+    PrintJson({{"answers", answers}, {"tokens", tokens}, {"seconds", seconds}});
+  } else if (!common.quiet) {
+    PrintNote(fmt::format(
+        "{} prompt{}, {} tokens at {:.1f} tok/s with the prompts' time", number,
+        number == 1 ? "" : "s", tokens,
+        PerSecond(static_cast<double>(tokens), seconds)));
+  }
+  if (failed) throw Failed{};
+}
+
+void Run(const GenerateArguments& options, const CommonOptions& common) {
+  if (options.generate.log_probs > 0 && !common.json) {
+    Fail(ErrorKind::kUserInput, "--logprobs needs --json");
+  }
+  options.prompts_file.empty() ? RunOne(options, common)
+                               : RunAll(options, common);
+}
+
 }  // namespace
 
 void AddGenerate(CLI::App& app, CommonOptions* common) {
@@ -76,8 +188,18 @@ void AddGenerate(CLI::App& app, CommonOptions* common) {
   prompt->add_option("--prompt", options->prompt, "text to continue");
   prompt->add_option("--prompt-file", options->prompt_file,
                      "file with it, in UTF-8 or UTF-16, taken as it is");
+  prompt->add_option("--prompts-file", options->prompts_file,
+                     "file with many, a line each, as it is or as a JSON "
+                     "string; they run together");
   prompt->require_option(1);
   AddGenerateOptions(command, &options->generate);
+  ExpectWhole(
+      command
+          ->add_option("--logprobs", options->generate.log_probs,
+                       "with --json: log-probabilities of the tokens, and of "
+                       "this many of the likeliest at each; 0: none")
+          ->capture_default_str(),
+      0);
   AddRunOptions(command, &options->load);
   AddCommonOptions(command, common, JsonOutput::kYes);
   command->callback([options, common] { Run(*options, *common); });

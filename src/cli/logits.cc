@@ -36,7 +36,7 @@ void Run(const LogitsArguments& options, const CommonOptions& common) {
   }
   const Model model = Model::Load(options.model, options.load);
   const auto tokens = static_cast<int64_t>(length);
-  KvCache cache(model.config(), tokens);
+  KvCache cache = model.NewCache(tokens);
   std::vector<int64_t> shape = {tokens, model.config().vocab_size};
   Buffer<float> logits(shape[0] * shape[1]);
   if (ids.batched) {

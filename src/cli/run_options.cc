@@ -1,6 +1,9 @@
 #include "cli/run_options.h"
 
+#include <span>
 #include <string>
+#include <type_traits>
+#include <vector>
 
 namespace mobe {
 namespace {
@@ -16,16 +19,28 @@ constexpr Choice<ExpertMode> kModes[] = {{"auto", ExpertMode::kAuto},
                                          {"built", ExpertMode::kBuilt},
                                          {"fused", ExpertMode::kFused}};
 
+std::span<const Choice<CacheFormat>> Caches() {
+  static const auto caches = [] {
+    std::vector<Choice<CacheFormat>> choices;
+    for (const CacheFormat& format : kCacheFormats) {
+      choices.push_back({format.name, format});
+    }
+    return choices;
+  }();
+  return caches;
+}
+
 // An option whose values are names; the first is the default.
-template <class T, size_t n>
+template <class T>
 void AddChoice(CLI::App* command, const char* option,
-               const Choice<T> (&choices)[n], T* value, const char* help) {
+               std::type_identity_t<std::span<const Choice<T>>> choices,
+               T* value, const char* help) {
   std::vector<std::string> names;
   for (const Choice<T>& choice : choices) names.push_back(choice.name);
   command
       ->add_option_function<std::string>(
           option,
-          [&choices, value](const std::string& name) {
+          [choices, value](const std::string& name) {
             for (const Choice<T>& choice : choices) {
               if (name == choice.name) *value = choice.value;
             }
@@ -43,6 +58,8 @@ void AddRunOptions(CLI::App* command, LoadOptions* options) {
   AddChoice(command, "--experts", kModes, &options->experts,
             "factored experts: built at load (as large as the original), fused "
             "(never built: small, slower), or what memory allows");
+  AddChoice(command, "--cache", Caches(), &options->cache,
+            "numbers that attention keeps of a text");
 }
 
 }  // namespace mobe

@@ -6,7 +6,8 @@
 
 namespace mobe {
 
-// Adds --dtype and --experts. Filled before the command's callback runs.
+// Adds --dtype, --experts and --cache. Filled before the command's callback
+// runs.
 void AddRunOptions(CLI::App* command, LoadOptions* options);
 
 }  // namespace mobe

@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "eval/statistics.h"
 #include "model/layer_run.h"
+#include "model/norm.h"
 
 namespace mobe {
 namespace {

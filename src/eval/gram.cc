@@ -1,7 +1,6 @@
 #include "eval/gram.h"
 
 #include <algorithm>
-#include <ranges>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -40,8 +39,9 @@ Energy Gram::SingularValueEnergy() {
   }
   Energy energy;
   double sum = 0;
-  for (const float value : std::views::reverse(values)) {
-    sum += std::max<double>(value, 0);  // rounding may leave one below zero
+  // Not by a view of <ranges>, which clang 14 can't compile.
+  for (auto value = values.rbegin(); value != values.rend(); ++value) {
+    sum += std::max<double>(*value, 0);  // rounding may leave one below zero
     energy.push_back(sum);
   }
   for (double& share : energy) share = sum > 0 ? share / sum : 0;

@@ -62,6 +62,36 @@ std::vector<Window> PlanWindows(const EvalText& text,
   return windows;
 }
 
+// Tokens of a window that pass through a model together.
+struct Span {
+  int64_t begin, end;
+  bool used;  // their logits are
+};
+
+// Cuts a window into spans of at most `rows` tokens. Each token's logits
+// predict the next, so the last is not read.
+std::vector<Span> SpansOf(const Window& window, int64_t rows) {
+  const int64_t last = window.end - 1;
+  const int64_t first_used = window.first - 1;
+  std::vector<Span> spans;
+  for (int64_t begin = window.begin, end = 0; begin < last; begin = end) {
+    const bool used = begin >= first_used;
+    end = std::min(begin + rows, used ? last : first_used);
+    spans.push_back({begin, end, used});
+  }
+  return spans;
+}
+
+// How many windows of `context` tokens run side by side: as many as a forward
+// pass takes whole and whose logits, all of them, are `rows` at most. Of each
+// there are then as many spans, and one of them has the logits.
+int64_t WindowsTogether(const Protocol& protocol, int64_t context,
+                        int64_t rows) {
+  const int64_t used = context - (protocol.second_half ? context / 2 : 0);
+  return std::max<int64_t>(1,
+                           std::min(rows / used, Model::kPassTokens / context));
+}
+
 }  // namespace
 
 EvalRun RunWindows(std::span<const Model* const> models, const EvalText& text,
@@ -78,37 +108,57 @@ EvalRun RunWindows(std::span<const Model* const> models, const EvalText& text,
 
   const int64_t vocab = models.front()->config().vocab_size;
   const int64_t row_bytes = vocab * static_cast<int64_t>(sizeof(float));
-  const int64_t rows =
-      std::clamp<int64_t>(options.logits_bytes / row_bytes, 1, context);
-  std::vector<KvCache> caches;
-  std::vector<Buffer<float>> logits;
+  const int64_t rows = std::max<int64_t>(options.logits_bytes / row_bytes, 1);
+  const int64_t together = std::min(
+      WindowsTogether(options.protocol, context, rows), std::ssize(windows));
+  std::vector<std::vector<KvCache>> caches;  // of each model and window
+  std::vector<Buffer<float>> logits;         // of each model
   for (const Model* model : models) {
-    caches.emplace_back(model->config(), context);
-    logits.emplace_back(rows * vocab);
+    std::vector<KvCache>& of_model = caches.emplace_back();
+    for (int64_t i = 0; i < together; ++i) {
+      of_model.push_back(model->NewCache(context));
+    }
+    logits.emplace_back(std::min(rows, together * context) * vocab);
   }
 
   const double start_seconds = MonotonicSeconds();
   int64_t done = 0;
-  for (const Window& window : windows) {
-    for (KvCache& cache : caches) cache.Truncate(0);
-    // Each token's logits predict the next, so the last is not read.
-    const int64_t last = window.end - 1;
-    const int64_t first_used = window.first - 1;
-    for (int64_t begin = window.begin, end = 0; begin < last; begin = end) {
-      const bool used = begin >= first_used;
-      end = std::min(begin + rows, used ? last : first_used);
+  for (size_t first = 0; first < windows.size();
+       first += static_cast<size_t>(together)) {
+    std::vector<std::vector<Span>> spans;  // of each window: as many, see above
+    for (size_t i = first; i < windows.size() && std::ssize(spans) < together;
+         ++i) {
+      spans.push_back(SpansOf(windows[i], rows));
+    }
+    for (std::vector<KvCache>& of_model : caches) {
+      for (KvCache& cache : of_model) cache.Truncate(0);
+    }
+    for (size_t step = 0; step < spans.front().size(); ++step) {
+      Piece piece{{}, done, vocab, {}};
       for (size_t m = 0; m < models.size(); ++m) {
-        models[m]->Forward(
-            {tokens.data() + begin, tokens.data() + end}, &caches[m],
-            used ? LogitsFor::kAll : LogitsFor::kLast, logits[m].data());
+        std::vector<BatchPart> batch;
+        for (size_t i = 0; i < spans.size(); ++i) {
+          const Span& span = spans[i][step];
+          batch.push_back(
+              {{tokens.data() + span.begin, tokens.data() + span.end},
+               &caches[m][i],
+               span.used ? LogitsFor::kAll : LogitsFor::kNone});
+        }
+        models[m]->Forward(batch, logits[m].data());
+        piece.logits.push_back(logits[m].data());
       }
-      if (used) {
-        use({{tokens.data() + begin + 1, tokens.data() + end + 1},
-             done,
-             vocab,
-             logits});
-        done += end - begin;
+      for (const std::vector<Span>& of_window : spans) {
+        const auto [begin, end, used] = of_window[step];
+        if (!used) continue;
+        piece.targets = {tokens.data() + begin + 1, tokens.data() + end + 1};
+        use(piece);
+        piece.first += end - begin;
+        for (const float*& of_model : piece.logits) {
+          of_model += (end - begin) * vocab;
+        }
       }
+      done = piece.first;
+      const int64_t end = spans.back()[step].end;
       options.progress({static_cast<double>(end) /
                             static_cast<double>(windows.back().end - 1),
                         fmt::format("token {} of {}", end, tokens.size())});

@@ -1,6 +1,6 @@
 // Runs one or more models over the windows of a text, in step, and hands out
 // their logits piece by piece: no more than EvalOptions::logits_bytes of each
-// model are ever held.
+// model are ever held. Windows whose logits fit run side by side.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ struct EvalOptions {
   Protocol protocol = Protocols().front();
   // Tokens of a window; 0: the protocol's, or the models' limit if lower.
   int64_t context = 0;
-  // Of one model's float32 logits. A piece is also what a forward pass sees at
+  // Of one model's float32 logits. They also bound what a forward pass sees at
   // once, and experts are slow on few tokens: this is 441 tokens for a
   // vocabulary of 152 thousand.
   int64_t logits_bytes = int64_t{256} << 20;
@@ -31,12 +31,11 @@ struct Piece {
   std::span<const int32_t> targets;  // the tokens that follow
   int64_t first = 0;  // index of the first target among all predicted tokens
   int64_t vocab_size = 0;
-  std::span<const Buffer<float>> logits;  // of each model, [targets, vocab]
+  std::vector<const float*> logits;  // of each model, [targets, vocab]
 
   // Those of a model before target i.
   std::span<const float> Row(size_t model, int64_t i) const {
-    return {logits[model].data() + i * vocab_size,
-            static_cast<size_t>(vocab_size)};
+    return {logits[model] + i * vocab_size, static_cast<size_t>(vocab_size)};
   }
 };
 

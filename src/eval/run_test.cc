@@ -24,6 +24,7 @@ EvalText TextOf(int64_t tokens) {
   text.source = "numbers";
   text.tokens.resize(static_cast<size_t>(tokens));
   std::iota(text.tokens.begin(), text.tokens.end(), 5);
+  for (int32_t& token : text.tokens) token %= 512;
   return text;
 }
 
@@ -80,6 +81,24 @@ TEST(RunTest, SmallPiecesGiveTheSameLogits) {
     EXPECT_EQ(pieces.targets, whole.targets);
     EXPECT_THAT(pieces.logits,
                 testing::Pointwise(testing::FloatNear(2e-5f), whole.logits));
+  }
+}
+
+// 30 windows of 40 tokens, and of hf a last one of 10: 25 pass through the
+// model together, or two, or one.
+TEST(RunTest, WindowsSideBySideGiveTheSameLogits) {
+  for (const Protocol& protocol : Protocols()) {
+    EvalOptions options = OptionsOf(protocol, 40);
+    const Seen together = RunTiny(TextOf(1210), options);
+    EXPECT_EQ(together.pieces, protocol.whole_only ? 30 : 31);
+    for (const int64_t rows : {40, 85}) {
+      options.logits_bytes = rows * Tiny().config().vocab_size *
+                             static_cast<int64_t>(sizeof(float));
+      const Seen few = RunTiny(TextOf(1210), options);
+      EXPECT_EQ(few.targets, together.targets);
+      EXPECT_THAT(few.logits, testing::Pointwise(testing::FloatNear(2e-5f),
+                                                 together.logits));
+    }
   }
 }
 

@@ -26,7 +26,7 @@ void ToBFloat16s(const float* x, int64_t count, BFloat16* y) {
                            HWY_ATTR { io.Store(io.Load(x + j), y + j); });
 }
 
-int32_t ToInt8s(const float* x, int64_t count, int8_t* codes, float* scale) {
+RoundedRow ToInt8s(const float* x, int64_t count, int8_t* y) {
   V most = hn::Zero(kFloats);
   ForEachVector(count, [&](auto io, int64_t j) HWY_ATTR {
     // As integers magnitudes have the order of floats, and NaN is the largest.
@@ -37,19 +37,22 @@ int32_t ToInt8s(const float* x, int64_t count, int8_t* codes, float* scale) {
   const float largest = hn::GetLane(hn::BitCast(kFloats, all));
   const bool finite = largest <= std::numeric_limits<float>::max();
   if (!finite || largest < kLeastInt8) {
-    std::fill_n(codes, count, int8_t{0});
-    *scale = finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
-    return 0;
+    std::fill_n(y, count, int8_t{0});
+    return {finite ? 0.0f : std::numeric_limits<float>::quiet_NaN(), 0};
   }
-  *scale = largest / kMostInt8;
   const V inverse = hn::Set(kFloats, kMostInt8 / largest);
   auto sum = hn::Zero(kInts);
   ForEachVector(count, [&](auto io, int64_t j) HWY_ATTR {
-    const auto rounded = hn::NearestInt(hn::Mul(io.Load(x + j), inverse));
-    sum = hn::Add(sum, rounded);
-    io.Store(hn::DemoteTo(kBytes, rounded), codes + j);
+    const V scaled = hn::Mul(io.Load(x + j), inverse);
+    sum = hn::Add(sum, hn::NearestInt(scaled));
+    io.Store(scaled, y + j);
   });
-  return hn::GetLane(hn::SumOfLanes(kInts, sum));
+  return {largest / kMostInt8, hn::GetLane(hn::SumOfLanes(kInts, sum))};
+}
+
+void FromInt8s(const int8_t* x, int64_t count, float* y) {
+  ForEachVector(count, [=](auto io, int64_t j)
+                           HWY_ATTR { io.Store(io.Load(x + j), y + j); });
 }
 
 void FromFloat16s(const Float16* x, int64_t count, float* y) {

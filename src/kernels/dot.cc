@@ -53,10 +53,10 @@ void RoundToInt8(const FormatRow& format, const float* x, int64_t cols,
   for (int64_t g = 0; g < inputs->groups; ++g) {
     const int64_t first = g * format.group;
     const int64_t at = token * inputs->groups + g;
-    const int32_t sum =
-        Kernels().to_int8(x + first, std::min(format.group, cols - first),
-                          codes + first, inputs->scales.data() + at);
-    inputs->middle[at] = -kCodeMiddle * sum;
+    const RoundedRow row = Kernels().to_int8(
+        x + first, std::min(format.group, cols - first), codes + first);
+    inputs->scales[at] = row.scale;
+    inputs->middle[at] = -kCodeMiddle * row.sum;
   }
   const int64_t end = inputs->quads * kQuad;
   if (cols < end) std::memset(codes + cols, 0, static_cast<size_t>(end - cols));

@@ -205,20 +205,18 @@ TEST(DotTest, EverySetRoundsInputsAlike) {
       Floats scaled(count, 0);
       for (int64_t i = 0; i < count; ++i) scaled[i] = x[i] * scale;
       Array<int8_t> expected(count, 0);
-      float expected_scale = 0;
-      const int32_t expected_sum = SupportedKernels().back().to_int8(
-          scaled.data(), count, expected.data(), &expected_scale);
+      const RoundedRow row = SupportedKernels().back().to_int8(
+          scaled.data(), count, expected.data());
       for (int64_t i = 0; i < count; ++i) {
-        EXPECT_NEAR(expected[i], scaled[i] / expected_scale, 0.5001);
+        EXPECT_NEAR(expected[i], scaled[i] / row.scale, 0.5001);
       }
       for (const KernelSet& set : SupportedKernels()) {
         Array<int8_t> codes(count, 0);
-        float found_scale = 0;
-        EXPECT_EQ(set.to_int8(scaled.data(), count, codes.data(), &found_scale),
-                  expected_sum)
-            << set.name;
+        const RoundedRow found =
+            set.to_int8(scaled.data(), count, codes.data());
+        EXPECT_EQ(found.sum, row.sum) << set.name;
+        EXPECT_EQ(found.scale, row.scale) << set.name;
         EXPECT_TRUE(codes == expected) << set.name;
-        EXPECT_EQ(found_scale, expected_scale) << set.name;
       }
     }
   }

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -35,6 +36,15 @@ struct BasesView {
   int64_t cols = 0;
 };
 
+// Numbers in memory, rows `stride` elements apart: F32, BF16 or I8.
+struct TileView {
+  DType dtype = DType::kF32;
+  const void* data = nullptr;
+  int64_t stride = 0;
+  // Others of the same shape, which come next: prefetched, unless null.
+  const void* ahead = nullptr;
+};
+
 // One step of Adam (Kingma and Ba 2015, algorithm 1) with the bias corrections
 // folded in: step_size = lr / (1 - beta1^t), denominator_scale =
 // 1 / sqrt(1 - beta2^t).
@@ -49,6 +59,16 @@ struct AdamStep {
 // The largest triangle that cholesky and solve_triangle take: their working
 // memory is on the stack. fit/cholesky.h puts larger ones together.
 inline constexpr int64_t kMaxTriangle = 128;
+
+// Below any score: where softmax_step starts. Not minus infinity, so that
+// scores which are have the weight 0, rather than NaN.
+inline constexpr float kNoScore = std::numeric_limits<float>::lowest();
+
+// What KernelSet::to_int8 gives beside the integers: their unit, and their sum.
+struct RoundedRow {
+  float scale = 0;
+  int32_t sum = 0;
+};
 
 struct KernelSet {
   const char* name;
@@ -108,12 +128,37 @@ struct KernelSet {
                          int64_t col_stride, float* x, int64_t x_stride,
                          int64_t count);
 
-  // codes[j] = x[j] / *scale rounded to nearest even, with *scale the largest
-  // magnitude / 127; returns the codes' sum. Where one is not finite, *scale is
-  // NaN and the codes are zero; where all are below 2^-120, both are zero.
-  // Every set gives the same bits.
-  int32_t (*to_int8)(const float* x, int64_t count, int8_t* codes,
-                     float* scale);
+  // c[r, j] += sum_k a[r, k] b[k, j] for r < rows, k < inner and j < cols, in
+  // the order of k; rows of a and c are a_stride and c_stride apart. For tiles
+  // that lie in a cache: neither of the operands is packed.
+  void (*add_products)(int64_t rows, int64_t inner, int64_t cols,
+                       const float* a, int64_t a_stride, const TileView& b,
+                       float* c, int64_t c_stride);
+  // A step of a softmax whose scores come in pieces (Milakov and Gimelshein
+  // 2018, arXiv 1805.02867, algorithm 3): *max and *sum are of the pieces
+  // before, kNoScore and 0 at the start. With m the larger of *max and all
+  // x[j], replaces x[j] by exp(x[j] - m), to 1 ulp, and *max by m, and returns
+  // exp(*max - m), by which *sum and what else has been added up is to be
+  // multiplied; this is done with *sum, before the new x are added to it.
+  float (*softmax_step)(float* x, int64_t count, float* max, float* sum);
+
+  // z[j] = x[j] + y[j] and x[j] * y[j]; z may be x or y.
+  void (*add)(const float* x, const float* y, int64_t count, float* z);
+  void (*multiply)(const float* x, const float* y, int64_t count, float* z);
+  // y = x / sqrt(mean(x^2) + eps) * weight; y may be x.
+  void (*rms_norm)(const float* weight, float eps, const float* x,
+                   int64_t count, float* y);
+  // Turns each pair (x[j], y[j]) by the angle of cosines[j] and sines[j].
+  void (*rotate)(const float* cosines, const float* sines, int64_t count,
+                 float* x, float* y);
+
+  // y[j] = x[j] / scale, rounded to nearest even, with scale the largest |x[j]|
+  // / 127, and the sum of these. Where an x[j] is not finite, scale is NaN and
+  // y zero; where all are below 2^-120, both are zero. Every set gives the same
+  // bits.
+  RoundedRow (*to_int8)(const float* x, int64_t count, int8_t* y);
+  // y[j] = x[j].
+  void (*from_int8)(const int8_t* x, int64_t count, float* y);
 
   // Conversions, rounding to nearest even.
   void (*to_bfloat16)(const float* x, int64_t count, BFloat16* y);

@@ -1,5 +1,6 @@
 // The specification of every kernel: as plain as it can be written, summed in
 // the order of the index.
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/kernels_internal.h"
@@ -11,6 +12,7 @@ float Value(float value) { return value; }
 float Value(BFloat16 value) { return ToFloat(value); }
 float Value(Float16 value) { return ToFloat(value); }
 float Value(Float8 value) { return ToFloat(value); }
+float Value(int8_t value) { return value; }
 
 float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 float Silu(float x) { return x / (1.0f + std::exp(-x)); }
@@ -191,31 +193,99 @@ void SolveTriangle(int64_t n, const float* t, int64_t row_stride,
   }
 }
 
+template <class T>
+void AddProductsOf(int64_t rows, int64_t inner, int64_t cols, const float* a,
+                   int64_t a_stride, const T* b, int64_t b_stride, float* c,
+                   int64_t c_stride) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t k = 0; k < inner; ++k) {
+      for (int64_t j = 0; j < cols; ++j) {
+        c[r * c_stride + j] += a[r * a_stride + k] * Value(b[k * b_stride + j]);
+      }
+    }
+  }
+}
+
+void AddProducts(int64_t rows, int64_t inner, int64_t cols, const float* a,
+                 int64_t a_stride, const TileView& b, float* c,
+                 int64_t c_stride) {
+  if (b.dtype == DType::kI8) {
+    AddProductsOf(rows, inner, cols, a, a_stride,
+                  static_cast<const int8_t*>(b.data), b.stride, c, c_stride);
+  } else if (b.dtype == DType::kBF16) {
+    AddProductsOf(rows, inner, cols, a, a_stride,
+                  static_cast<const BFloat16*>(b.data), b.stride, c, c_stride);
+  } else {
+    AddProductsOf(rows, inner, cols, a, a_stride,
+                  static_cast<const float*>(b.data), b.stride, c, c_stride);
+  }
+}
+
+float SoftmaxStep(float* x, int64_t count, float* max, float* sum) {
+  float largest = *max;
+  for (int64_t j = 0; j < count; ++j) largest = std::max(largest, x[j]);
+  const float factor = std::exp(*max - largest);
+  *sum *= factor;
+  for (int64_t j = 0; j < count; ++j) {
+    x[j] = std::exp(x[j] - largest);
+    *sum += x[j];
+  }
+  *max = largest;
+  return factor;
+}
+
+void Add(const float* x, const float* y, int64_t count, float* z) {
+  for (int64_t j = 0; j < count; ++j) z[j] = x[j] + y[j];
+}
+
+void Multiply(const float* x, const float* y, int64_t count, float* z) {
+  for (int64_t j = 0; j < count; ++j) z[j] = x[j] * y[j];
+}
+
+void RmsNormRow(const float* weight, float eps, const float* x, int64_t count,
+                float* y) {
+  float sum = 0;
+  for (int64_t j = 0; j < count; ++j) sum += x[j] * x[j];
+  const float scale = 1.0f / std::sqrt(sum / static_cast<float>(count) + eps);
+  for (int64_t j = 0; j < count; ++j) y[j] = x[j] * scale * weight[j];
+}
+
+void Rotate(const float* cosines, const float* sines, int64_t count, float* x,
+            float* y) {
+  for (int64_t j = 0; j < count; ++j) {
+    const float a = x[j];
+    const float b = y[j];
+    x[j] = a * cosines[j] - b * sines[j];
+    y[j] = b * cosines[j] + a * sines[j];
+  }
+}
+
+void FromInt8s(const int8_t* x, int64_t count, float* y) {
+  for (int64_t j = 0; j < count; ++j) y[j] = x[j];
+}
+
 void ToBFloat16s(const float* x, int64_t count, BFloat16* y) {
   for (int64_t j = 0; j < count; ++j) y[j] = ToBFloat16(x[j]);
 }
 
-int32_t ToInt8s(const float* x, int64_t count, int8_t* codes, float* scale) {
+RoundedRow ToInt8s(const float* x, int64_t count, int8_t* y) {
   float largest = 0;
   bool finite = true;
   for (int64_t j = 0; j < count; ++j) {
     largest = std::max(largest, std::fabs(x[j]));
     finite &= std::isfinite(x[j]);
   }
-  *scale =
-      finite ? largest / kMostInt8 : std::numeric_limits<float>::quiet_NaN();
   if (!finite || largest < kLeastInt8) {
-    std::fill_n(codes, count, int8_t{0});
-    if (finite) *scale = 0;
-    return 0;
+    std::fill_n(y, count, int8_t{0});
+    return {finite ? 0.0f : std::numeric_limits<float>::quiet_NaN(), 0};
   }
+  RoundedRow row{largest / kMostInt8, 0};
   const float inverse = kMostInt8 / largest;
-  int32_t sum = 0;
   for (int64_t j = 0; j < count; ++j) {
-    codes[j] = static_cast<int8_t>(std::nearbyint(x[j] * inverse));
-    sum += codes[j];
+    y[j] = static_cast<int8_t>(std::nearbyint(x[j] * inverse));
+    row.sum += y[j];
   }
-  return sum;
+  return row;
 }
 
 void FromFloat16s(const Float16* x, int64_t count, float* y) {
@@ -244,7 +314,14 @@ KernelSet ScalarKernels() {
           .subtract = Subtract,
           .cholesky = Cholesky,
           .solve_triangle = SolveTriangle,
+          .add_products = AddProducts,
+          .softmax_step = SoftmaxStep,
+          .add = Add,
+          .multiply = Multiply,
+          .rms_norm = RmsNormRow,
+          .rotate = Rotate,
           .to_int8 = ToInt8s,
+          .from_int8 = FromInt8s,
           .to_bfloat16 = ToBFloat16s,
           .from_bfloat16 = FromBFloat16s,
           .from_float16 = FromFloat16s,

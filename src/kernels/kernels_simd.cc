@@ -28,6 +28,8 @@
 #include "hwy/highway.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "kernels/convert-inl.h"
+#include "kernels/attention-inl.h"
+#include "kernels/elementwise-inl.h"
 #include "kernels/triangle-inl.h"
 #include "kernels/vectors-inl.h"
 // clang-format on
@@ -74,16 +76,6 @@ constexpr int64_t kPiece = 128;
 // and have to learn each row anew: without help a core read bfloat16 at 60% of
 // the memory's speed in rows of 4096 and at 40% in rows of 768 (Zen 4).
 constexpr int64_t kAheadBytes = 32 << 10;
-// Squares summed in float32 before they are added to a double.
-constexpr int64_t kSquaresBlock = 1024;
-
-// Asks for `count` values to be brought to the second-level cache; nothing
-// faults where there is no memory.
-template <class T>
-HWY_INLINE void Prefetch(const T* p, int64_t count) {
-  constexpr int64_t kLine = 64 / sizeof(T);
-  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(p + i, 0, 2);
-}
 
 // ---------------------------------------------------------------------------
 // Activations.
@@ -439,49 +431,6 @@ void MixMatVec(const BasesView& bases, const float* alpha, int64_t first_row,
   }
 }
 
-// ---------------------------------------------------------------------------
-// The rest.
-
-void Adam(const AdamStep& step, const float* gradient, int64_t count,
-          float* value, float* first_moment, float* second_moment) {
-  const V beta1 = hn::Set(kFloats, step.beta1);
-  const V beta2 = hn::Set(kFloats, step.beta2);
-  const V rest1 = hn::Set(kFloats, 1.0f - step.beta1);
-  const V rest2 = hn::Set(kFloats, 1.0f - step.beta2);
-  const V epsilon = hn::Set(kFloats, step.epsilon);
-  const V step_size = hn::Set(kFloats, step.step_size);
-  const V scale = hn::Set(kFloats, step.denominator_scale);
-  ForEachVector(count, [=](auto io, int64_t j) HWY_ATTR {
-    const V g = io.Load(gradient + j);
-    const V m = hn::MulAdd(beta1, io.Load(first_moment + j), hn::Mul(rest1, g));
-    const V v = hn::MulAdd(beta2, io.Load(second_moment + j),
-                           hn::Mul(rest2, hn::Mul(g, g)));
-    io.Store(m, first_moment + j);
-    io.Store(v, second_moment + j);
-    const V denominator = hn::MulAdd(hn::Sqrt(v), scale, epsilon);
-    const V update = hn::Div(hn::Mul(step_size, m), denominator);
-    io.Store(hn::Sub(io.Load(value + j), update), value + j);
-  });
-}
-
-double Subtract(const float* a, float scale, const float* b, int64_t count,
-                float* e) {
-  const V scales = hn::Set(kFloats, scale);
-  double total = 0;
-  for (int64_t j = 0; j < count; j += kSquaresBlock) {
-    V sum = hn::Zero(kFloats);
-    ForEachVector(
-        std::min(kSquaresBlock, count - j),
-        [&, a = a + j, b = b + j, e = e + j](auto io, int64_t k) HWY_ATTR {
-          const V d = hn::NegMulAdd(scales, io.Load(b + k), io.Load(a + k));
-          io.Store(d, e + k);
-          sum = hn::MulAdd(d, d, sum);
-        });
-    total += Sum(sum);
-  }
-  return total;
-}
-
 KernelSet MakeKernels(const char* name) {
   return {.name = name,
           .mat_vec = MatVec,
@@ -494,7 +443,14 @@ KernelSet MakeKernels(const char* name) {
           .subtract = Subtract,
           .cholesky = Cholesky,
           .solve_triangle = SolveTriangle,
+          .add_products = AddProductsOfTile,
+          .softmax_step = SoftmaxStep,
+          .add = Add,
+          .multiply = Multiply,
+          .rms_norm = RmsNormRow,
+          .rotate = Rotate,
           .to_int8 = ToInt8s,
+          .from_int8 = FromInt8s,
           .to_bfloat16 = ToBFloat16s,
           .from_bfloat16 = FromBFloat16s,
           .from_float16 = FromFloat16s,

@@ -23,19 +23,19 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using FloatTag = hn::ScalableTag<float>;
 using BitsTag = hn::Rebind<uint32_t, FloatTag>;
-using IntsTag = hn::Rebind<int32_t, FloatTag>;
 using HalfBitsTag = hn::Rebind<uint16_t, FloatTag>;
 using SignedTag = hn::Rebind<int16_t, FloatTag>;
 using HalvesTag = hn::Rebind<hwy::float16_t, FloatTag>;
 using BytesTag = hn::Rebind<int8_t, FloatTag>;
+using IntsTag = hn::Rebind<int32_t, FloatTag>;
 using V = hn::Vec<FloatTag>;
 constexpr FloatTag kFloats;
 constexpr BitsTag kBits;
-constexpr IntsTag kInts;
 constexpr HalfBitsTag kHalfBits;
 constexpr SignedTag kSigned;
 constexpr HalvesTag kHalves;
 constexpr BytesTag kBytes;
+constexpr IntsTag kInts;
 constexpr int64_t kLanes = hn::MaxLanes(kFloats);
 
 // The exponent bias of binary16 is 15, that of FP8 is 7.
@@ -68,9 +68,16 @@ struct Whole {
                               hn::Set(kSigned, static_cast<int16_t>(0xbf80)));
     return hn::PromoteTo(kFloats, hn::BitCast(kHalves, bits));
   }
+  HWY_INLINE V Load(const int8_t* p) const {
+    return hn::ConvertTo(kFloats, hn::PromoteTo(kInts, hn::LoadU(kBytes, p)));
+  }
+  // Like Load, and OrZero(v) is v, but for a part.
+  HWY_INLINE V LoadOr(const float* p, float) const { return Load(p); }
+  HWY_INLINE V OrZero(V v) const { return v; }
   HWY_INLINE void Store(V v, float* p) const { hn::StoreU(v, kFloats, p); }
-  HWY_INLINE void Store(hn::Vec<BytesTag> v, int8_t* p) const {
-    hn::StoreU(v, kBytes, p);
+  // Rounds to nearest even; saturates.
+  HWY_INLINE void Store(V v, int8_t* p) const {
+    hn::StoreU(hn::DemoteTo(kBytes, hn::NearestInt(v)), kBytes, p);
   }
   // Rounds as ToBFloat16 does.
   HWY_INLINE void Store(V v, BFloat16* p) const {
@@ -97,8 +104,16 @@ struct Part {
     std::memcpy(lanes, p, static_cast<size_t>(count) * sizeof(T));
     return Whole().Load(lanes);
   }
-  template <class Vector, class T>
-  HWY_INLINE void Store(Vector v, T* p) const {
+  // Lanes from `count` on are `rest`, or 0.
+  HWY_INLINE V LoadOr(const float* p, float rest) const {
+    return hn::IfThenElse(Mask(), Load(p), hn::Set(kFloats, rest));
+  }
+  HWY_INLINE V OrZero(V v) const { return hn::IfThenElseZero(Mask(), v); }
+  HWY_INLINE hn::Mask<FloatTag> Mask() const {
+    return hn::FirstN(kFloats, static_cast<size_t>(count));
+  }
+  template <class T>
+  HWY_INLINE void Store(V v, T* p) const {
     T lanes[kLanes];
     Whole().Store(v, lanes);
     std::memcpy(p, lanes, static_cast<size_t>(count) * sizeof(T));
@@ -111,6 +126,14 @@ HWY_INLINE void ForEachVector(int64_t count, const Body& body) {
   int64_t j = 0;
   for (; j + kLanes <= count; j += kLanes) body(Whole(), j);
   if (j < count) body(Part{count - j}, j);
+}
+
+// Asks for `count` values to be brought to the second-level cache; nothing
+// faults where there is no memory.
+template <class T>
+HWY_INLINE void Prefetch(const T* p, int64_t count) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(p + i, 0, 2);
 }
 
 HWY_INLINE float Sum(V v) { return hn::GetLane(hn::SumOfLanes(kFloats, v)); }

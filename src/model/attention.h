@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
 
 #include "model/kv_cache.h"
 #include "model/rope.h"
@@ -13,9 +16,11 @@ namespace mobe {
 struct AttentionScratch {
   Buffer<float> query;    // [tokens, heads, head_dim]
   Buffer<float> context;  // [tokens, heads, value_dim]
+  Buffer<float> sums;     // AttentionSums of every piece of work
   // Grouped-query attention.
   Buffer<float> key, value;  // [tokens, kv_heads, head_dim]
   // Latent attention. What lies by heads has the shape [heads, tokens, ...].
+  // The latent_ ones are of those tokens only that take the absorbed form.
   Buffer<float> query_down;      // [tokens, query_rank]
   Buffer<float> latent;          // [tokens, kv_rank + rope.dim]
   Buffer<float> nope;            // by heads, nope: queries, scaled
@@ -26,32 +31,45 @@ struct AttentionScratch {
   std::vector<LinearJob> jobs;
 };
 
+// The tokens of one sequence in a batch: its rows [first, first + count).
+struct SequenceRows {
+  int64_t first;
+  int64_t count;
+  KvCache* cache;
+};
+
 // y = the attention of x [tokens, hidden] (already normed), y the same shape.
-// The tokens follow those that the cache holds; what the cache keeps of them is
-// written behind those, but the cache's length stays. Row t of `rope` belongs
-// to token t. Sums are in float32; the products of x and of the result with
-// weights follow `precision`.
+// The rows of `sequences`, each of another cache, are all of x, in order. They
+// follow the tokens that their cache holds; what it keeps of them is written
+// behind those, but its length stays. Row t of `rope` belongs to row t of x.
+// Sums are in float32; the products of x and of the result with weights, which
+// all tokens take together, follow `precision`. Fails as KvCache::Reserve does.
 void Attend(const ModelConfig& config, const AttentionWeights& weights,
             const RopeTable& rope, Precision precision, int64_t layer,
-            const float* x, int64_t tokens, KvCache* cache,
+            const float* x, std::span<const SequenceRows> sequences,
             AttentionScratch* scratch, float* y);
 
 namespace internal {
 
-// Up to s->context, without the output's product.
+// Up to s->context, without the output's product. Caches have reserved places.
 
 // Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245), with an RMS
 // norm on each query and key head where the model has one (Qwen3).
 void AttendGrouped(const ModelConfig& config, const AttentionWeights& weights,
                    const RopeTable& rope, Precision precision, int64_t layer,
-                   const float* x, int64_t tokens, KvCache* cache,
+                   const float* x, std::span<const SequenceRows> sequences,
                    AttentionScratch* s);
 
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1).
 void AttendLatent(const ModelConfig& config, const AttentionWeights& weights,
                   const RopeTable& rope, Precision precision, int64_t layer,
-                  const float* x, int64_t tokens, KvCache* cache,
+                  const float* x, std::span<const SequenceRows> sequences,
                   AttentionScratch* s);
+
+// The tokens of a batch, one after the other: calls body(row, cache, position)
+// in parallel, with the token's row in the batch and its place in the cache.
+void ForEachToken(std::span<const SequenceRows> sequences,
+                  const std::function<void(int64_t, KvCache*, int64_t)>& body);
 
 }  // namespace internal
 

@@ -1,118 +1,119 @@
 #include "model/generate.h"
 
 #include <algorithm>
+#include <deque>
+#include <map>
 
 #include "base/progress.h"
 #include "model/stop_strings.h"
 #include "text/stream_decoder.h"
 
 namespace mobe {
-
 namespace {
 
 // A prompt is computed in parts of this many tokens where it may be
 // interrupted: large enough for the products to be efficient.
-constexpr size_t kPromptPart = 512;
+constexpr int64_t kPromptPart = 512;
+
+EngineRequest RequestOf(const Model& model, const Tokenizer& tokenizer,
+                        std::span<const int32_t> prompt,
+                        const GenerateOptions& options) {
+  EngineRequest request{.prompt = {prompt.begin(), prompt.end()},
+                        .max_tokens = options.max_tokens,
+                        .stop_ids = model.stop_ids(),
+                        .sampler = options.sampler,
+                        .log_probs = options.log_probs};
+  if (tokenizer.eos()) request.stop_ids.push_back(*tokenizer.eos());
+  return request;
+}
+
+// The text of a sequence's events.
+class TextOf {
+ public:
+  TextOf(const Tokenizer& tokenizer, const GenerateOptions& options,
+         int64_t prompt_tokens, ShowFn show)
+      : keeps_tokens_(options.log_probs > 0),
+        show_(std::move(show)),
+        stops_(options.stop),
+        decoder_(tokenizer, /*skip_special=*/true) {
+    result_.prompt_tokens = prompt_tokens;
+  }
+
+  void SetCached(int64_t tokens) { result_.cached_tokens = tokens; }
+
+  // Whether the text goes on.
+  bool Take(const EngineEvent& event) {
+    if (++result_.tokens == 1) {
+      result_.prefill_seconds = MonotonicSeconds() - start_;
+    }
+    if (keeps_tokens_) {
+      result_.sampled.push_back({event.token, event.log_probs});
+    }
+    if (event.finish != FinishReason::kStop) {
+      Show(stops_.Push(decoder_.Push(event.token)));
+    }
+    if (event.finish) result_.reason = *event.finish;
+    return !event.finish && !stops_.stopped();
+  }
+
+  void Interrupt() { result_.reason = FinishReason::kInterrupted; }
+
+  GenerateResult Finish() {
+    if (result_.tokens > 0) {
+      result_.decode_seconds =
+          MonotonicSeconds() - start_ - result_.prefill_seconds;
+    }
+    // The last bytes may complete a stop string; if not, what was held is text.
+    Show(stops_.Push(decoder_.Finish()));
+    if (stops_.stopped()) result_.reason = FinishReason::kStop;
+    Show(stops_.Finish());
+    return std::move(result_);
+  }
+
+ private:
+  void Show(const std::string& text) const {
+    if (!text.empty()) show_(text);
+  }
+
+  const bool keeps_tokens_;
+  const ShowFn show_;
+  const double start_ = MonotonicSeconds();
+  StopStrings stops_;
+  StreamDecoder decoder_;
+  GenerateResult result_;
+};
 
 }  // namespace
 
-const char* FinishReasonName(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kStop:
-      return "stop";
-    case FinishReason::kLength:
-      return "length";
-    case FinishReason::kInterrupted:
-      return "interrupted";
-  }
-  return "";
-}
-
-void GenerateSession::Run(std::span<const int32_t> tokens,
-                          std::vector<float>* logits) {
-  model_->Forward(tokens, &cache_, LogitsFor::kLast, logits->data());
-  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
-}
-
-GenerateResult GenerateSession::Generate(
-    std::span<const int32_t> prompt, const GenerateOptions& options,
-    const std::function<void(std::string_view)>& show, const StopFn& stop) {
-  GenerateResult result;
-  result.prompt_tokens = static_cast<int64_t>(prompt.size());
-  if (options.max_tokens < 1) {
-    Fail(ErrorKind::kUserInput, "max tokens is {}, expected at least 1",
-         options.max_tokens);
-  }
-  if (result.prompt_tokens > context()) {
-    Fail(ErrorKind::kUserInput,
-         "the prompt has {} tokens, but the context is limited to {}",
-         result.prompt_tokens, context());
-  }
-  Sampler sampler(options.sampler);
-  StopStrings stops(options.stop);
-  StreamDecoder decoder(*tokenizer_, /*skip_special=*/true);
-  const auto emit = [&](const std::string& text) {
-    if (!text.empty()) show(text);
-  };
-  const auto interrupted = [&] { return stop != nullptr && stop(); };
-  // The last token sampled needs no place: nothing is computed from it.
-  const int64_t max_tokens =
-      std::min(options.max_tokens, context() - result.prompt_tokens + 1);
-
-  // The logits of the prompt's last token are wanted, whatever is known.
-  const size_t known =
-      std::min(static_cast<size_t>(std::ranges::mismatch(prompt, tokens_).in1 -
-                                   prompt.begin()),
-               std::max<size_t>(prompt.size(), 1) - 1);
-  tokens_.resize(known);
-  result.cached_tokens = static_cast<int64_t>(known);
-  cache_.Truncate(result.cached_tokens);
-
-  std::vector<float> logits(static_cast<size_t>(model_->config().vocab_size));
-  std::vector<int32_t> seen(prompt.begin(), prompt.end());
-  const double start = MonotonicSeconds();
-  std::span<const int32_t> rest = prompt.subspan(known);
-  do {
-    if (interrupted()) {
-      result.reason = FinishReason::kInterrupted;
-      return result;
-    }
-    const size_t part =
-        stop == nullptr ? rest.size() : std::min(rest.size(), kPromptPart);
-    Run(rest.first(part), &logits);
-    rest = rest.subspan(part);
-  } while (!rest.empty());
-  result.prefill_seconds = MonotonicSeconds() - start;
-  for (;;) {
-    const int32_t token = sampler.Sample(logits, seen);
-    ++result.tokens;
-    const bool ended = token == tokenizer_->eos() ||
-                       std::ranges::binary_search(model_->stop_ids(), token);
-    if (!ended) emit(stops.Push(decoder.Push(token)));
-    if (ended || stops.stopped()) {
-      result.reason = FinishReason::kStop;
+GenerateResult GenerateSession::Generate(std::span<const int32_t> prompt,
+                                         const GenerateOptions& options,
+                                         const ShowFn& show,
+                                         const StopFn& stop) {
+  Engine engine(*model_, {.sequences = 1,
+                          .cache_tokens = context(),
+                          .step_tokens = stop == nullptr ? Model::kPassTokens
+                                                         : kPromptPart});
+  TextOf text(*tokenizer_, options, std::ssize(prompt), show);
+  EngineRequest request = RequestOf(*model_, *tokenizer_, prompt, options);
+  request.sequence = &sequence_;
+  engine.Add(std::move(request));
+  text.SetCached(sequence_.cache.length());
+  for (bool goes_on = true; goes_on;) {
+    if (stop != nullptr && stop()) {
+      text.Interrupt();
       break;
     }
-    if (result.tokens == max_tokens) break;
-    if (interrupted()) {
-      result.reason = FinishReason::kInterrupted;
-      break;
+    for (const EngineEvent& event : engine.Step()) {
+      if (event.error) throw Error(*event.error);
+      goes_on = text.Take(event);
     }
-    seen.push_back(token);
-    Run({&token, 1}, &logits);
   }
-  result.decode_seconds = MonotonicSeconds() - start - result.prefill_seconds;
-  // The last bytes may complete a stop string; if not, what was held is text.
-  emit(stops.Push(decoder.Finish()));
-  if (stops.stopped()) result.reason = FinishReason::kStop;
-  emit(stops.Finish());
-  return result;
+  return text.Finish();
 }
 
 GenerateResult Generate(const Model& model, const Tokenizer& tokenizer,
                         std::span<const int32_t> prompt,
-                        const GenerateOptions& options,
-                        const std::function<void(std::string_view)>& show) {
+                        const GenerateOptions& options, const ShowFn& show) {
   const int64_t most = model.config().max_positions;
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
   // No larger than what will be used: see KvCache.
@@ -121,6 +122,58 @@ GenerateResult Generate(const Model& model, const Tokenizer& tokenizer,
   const int64_t context = std::clamp<int64_t>(prompt_tokens + room, 1, most);
   return GenerateSession(model, tokenizer, context)
       .Generate(prompt, options, show);
+}
+
+void GenerateAll(const Model& model, const Tokenizer& tokenizer,
+                 std::span<const std::vector<int32_t>> prompts,
+                 const GenerateOptions& options,
+                 const std::function<void(const Answer&)>& done) {
+  EngineOptions bounds{.step_tokens = Model::kPassTokens};
+  // Each prompt has the context that it would have alone.
+  bounds.cache_tokens =
+      std::max(bounds.cache_tokens, model.config().max_positions);
+  Engine engine(model, bounds);
+  struct Slot {
+    Answer answer;
+    std::optional<TextOf> text;  // while it goes on
+  };
+  std::deque<Slot> slots(prompts.size());  // those that `done` didn't get
+  size_t given = 0;                        // those that it did
+  std::map<int64_t, size_t> index;         // of a prompt, by its text's id
+  const auto give = [&] {
+    for (; !slots.empty() && !slots.front().text; ++given) {
+      done(slots.front().answer);
+      slots.pop_front();
+    }
+  };
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    Slot& slot = slots[i];
+    try {
+      slot.text.emplace(
+          tokenizer, options, std::ssize(prompts[i]),
+          [&slot](std::string_view piece) { slot.answer.text += piece; });
+      index[engine.Add(RequestOf(model, tokenizer, prompts[i], options))] = i;
+    } catch (const Error& error) {
+      slot.text.reset();
+      slot.answer.error = error;
+    }
+  }
+  give();
+  while (!engine.idle()) {
+    for (const EngineEvent& event : engine.Step()) {
+      Slot& slot = slots[index[event.id] - given];
+      if (event.error) {
+        slot.answer.error = event.error;
+      } else if (slot.text->Take(event)) {
+        continue;
+      } else {
+        slot.answer.result = slot.text->Finish();
+        engine.Cancel(event.id);  // a stop string is not known to it
+      }
+      slot.text.reset();
+    }
+    give();
+  }
 }
 
 }  // namespace mobe

@@ -116,6 +116,35 @@ TEST_F(GenerateTest, SessionGoesOnAfterInterruptionsAndRefusals) {
   EXPECT_EQ(text, tokenizer_.Decode({golden_.data(), 7}, true));
 }
 
+TEST_F(GenerateTest, ManyPromptsGiveTheTextsOfEach) {
+  const GenerateOptions options = {.max_tokens = 16};
+  Continue(options);
+  const std::string all = text_;
+  // From the middle of one token's text to the middle of another's.
+  const std::string stop = all.substr(all.size() / 2, 5);
+  std::vector<std::vector<int32_t>> prompts = {prompt_, {}, prompt_, {7, 8}};
+  for (int32_t i = 0; i < 20; ++i) prompts.push_back({i, 300, 2 * i});
+  std::vector<Answer> answers;
+  GenerateAll(model_, tokenizer_, prompts,
+              {.max_tokens = 16, .stop = {stop}, .log_probs = 1},
+              [&](const Answer& answer) { answers.push_back(answer); });
+  ASSERT_EQ(answers.size(), prompts.size());
+  EXPECT_TRUE(answers[1].error);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    if (i == 1) continue;
+    std::string text;
+    const GenerateResult alone = Generate(
+        model_, tokenizer_, prompts[i], {.max_tokens = 16, .stop = {stop}},
+        [&](std::string_view piece) { text += piece; });
+    EXPECT_EQ(answers[i].text, text) << i;
+    EXPECT_EQ(answers[i].result.reason, alone.reason) << i;
+    EXPECT_EQ(answers[i].result.tokens, alone.tokens) << i;
+    EXPECT_EQ(std::ssize(answers[i].result.sampled), alone.tokens) << i;
+  }
+  EXPECT_EQ(answers[0].result.reason, FinishReason::kStop);
+  EXPECT_EQ(answers[0].text, all.substr(0, all.find(stop)));
+}
+
 TEST_F(GenerateTest, RefusesWhatItCannotDo) {
   EXPECT_THROW(Continue({.max_tokens = 0}), Error);
   EXPECT_THROW(Continue({.stop = {""}}), Error);

@@ -1,56 +1,72 @@
-// What attention keeps of the tokens that a sequence has seen, in float32: keys
-// and values of each head, or the latent vectors that they are made of.
+// What attention keeps of the tokens that a sequence has seen: keys and values
+// of each head, or the latent vectors that they are made of.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
-#include "base/matrix.h"
-#include "families/family.h"
+#include "model/cache_pool.h"
+#include "model/tile_attention.h"
 
 namespace mobe {
 
-// Holds up to context() tokens. All of it is allocated at once and never
-// copied: the kernel hands out a page when it is first written, so the memory
-// in use follows length(), and a cache that grew would have to move everything
-// each time, because each head's positions lie together.
+// Holds up to context() tokens, in pages that it takes from a pool as they are
+// needed. A copy shares the pages; which of them a sequence writes to, it
+// copies first.
 class KvCache {
  public:
-  // Fails with kUserInput when `context` is not in [1, config.max_positions].
-  KvCache(const ModelConfig& config, int64_t context);
+  // With a pool of its own, or one of several sequences of this config. Fails
+  // with kUserInput when `context` is not in [1, config.max_positions].
+  KvCache(const ModelConfig& config, int64_t context,
+          const CacheFormat& format = kExactCache);
+  KvCache(const ModelConfig& config, int64_t context,
+          std::shared_ptr<CachePool> pool);
 
   int64_t length() const { return length_; }
   int64_t context() const { return context_; }
+  const CacheLayout& layout() const { return pool_->layout(); }
 
   // Fails with kUserInput, telling the limit, when `tokens` more don't fit.
   void CheckRoom(int64_t tokens) const;
-  // Counts `tokens` more as seen, once every layer has written them.
+  // Pages that `tokens` more take from the pool.
+  int64_t PagesFor(int64_t tokens) const;
+  // Has pages that nobody else sees for `tokens` more, so that they can be
+  // stored. Fails as CachePool::Take does.
+  void Reserve(int64_t tokens);
+  // Counts `tokens` more as seen, once every layer has stored them.
   void Append(int64_t tokens) { length_ += tokens; }
   // Forgets all tokens from `length` on.
-  void Truncate(int64_t length) { length_ = length; }
+  void Truncate(int64_t length);
 
-  // Of grouped-query attention: [context, head_dim] of one layer and head.
-  float* Keys(int64_t layer, int64_t kv_head) {
-    return Head(2 * layer, kv_head);
+  // Another sequence that begins with the first `tokens` of these.
+  KvCache Fork(int64_t tokens) const;
+  // The tokens [index * kPageTokens, (index + 1) * kPageTokens), all of which
+  // are seen; and the same, to go on with after whole pages.
+  const CachePage& page(int64_t index) const {
+    return pages_[static_cast<size_t>(index)];
   }
-  float* Values(int64_t layer, int64_t kv_head) {
-    return Head(2 * layer + 1, kv_head);
-  }
-  // Of latent attention: [context, kv_rank + rope.dim] of one layer; a token's
-  // latent vector, normed, and behind it the rotated key of all heads.
-  float* Latents(int64_t layer) { return Head(layer, 0); }
+  void AppendPage(CachePage page);
+
+  // Parts of a layer, CacheLayout::parts.
+  static int64_t Keys(int64_t kv_head) { return 2 * kv_head; }
+  static int64_t Values(int64_t kv_head) { return 2 * kv_head + 1; }
+  static constexpr int64_t kLatents = 0;
+  static constexpr int64_t kRotatedKeys = 1;
+
+  // Keeps x [width] as a part of the token at `position`, which is reserved.
+  // Threads may store different tokens or parts.
+  void Store(int64_t layer, int64_t part, int64_t position, const float* x);
+  // A part as stored, of all tokens of a page, and as floats [width,
+  // kPageTokens], for one that lies by columns.
+  StoredTile Tile(int64_t layer, int64_t part, int64_t page) const;
+  void LoadTile(int64_t layer, int64_t part, int64_t page, float* to) const;
 
  private:
-  float* Head(int64_t part, int64_t head) {
-    return parts_[static_cast<size_t>(part)].data() + head * context_ * width_;
-  }
-
   int64_t context_;
-  int64_t width_;  // numbers of one token in one head, or of one latent vector
+  std::shared_ptr<CachePool> pool_;
   int64_t length_ = 0;
-  // Keys and values of each layer in turn, [kv_heads, context, head_dim], or
-  // each layer's latent vectors.
-  std::vector<Buffer<float>> parts_;
+  std::vector<CachePage> pages_;
 };
 
 }  // namespace mobe

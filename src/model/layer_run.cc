@@ -17,14 +17,12 @@ ModelConfig OfOneLayer(ModelConfig config) {
 
 LayerRun::LayerRun(const OpenedModel& model, int64_t context)
     : model_(model),
-      config_(model.config),
-      layer_config_(OfOneLayer(model.config)),
-      cache_(layer_config_, context),
-      rope_(config_.rope) {}
+      cache_(OfOneLayer(model.config), context),
+      steps_(model.config, Precision::kFloat32) {}
 
 void LayerRun::Embed(std::span<const int32_t> ids, float* states) const {
   const TensorView& embedding = model_.At(Role::kEmbedding);
-  const int64_t hidden = config_.hidden_size;
+  const int64_t hidden = model_.config.hidden_size;
   for (const int32_t id : ids) {
     LoadFloats(embedding, id * hidden, hidden, states);
     states += hidden;
@@ -34,30 +32,19 @@ void LayerRun::Embed(std::span<const int32_t> ids, float* states) const {
 
 void LayerRun::AddAttention(const LayerWeights& weights, float* states,
                             int64_t tokens) {
-  const AttentionWeights& w = weights.attention;
   cache_.Truncate(0);
   for (int64_t begin = 0; begin < tokens; begin += kChunk) {
-    const int64_t count = std::min(kChunk, tokens - begin);
-    const int64_t size = count * config_.hidden_size;
-    float* state = states + begin * config_.hidden_size;
-    normed_.Resize(size);
-    attended_.Resize(size);
-    rope_.Prepare(cache_.length(), count);
-    RmsNorm(w.norm, config_.rms_norm_eps, state, count, normed_.data());
-    Attend(layer_config_, w, rope_, Precision::kFloat32, 0, normed_.data(),
-           count, &cache_, &attention_, attended_.data());
-    cache_.Append(count);
-    for (int64_t i = 0; i < size; ++i) state[i] += attended_[i];
+    const SequenceRows rows{0, std::min(kChunk, tokens - begin), &cache_};
+    steps_.Begin({&rows, 1});
+    steps_.AddAttention(weights.attention, 0,
+                        states + begin * model_.config.hidden_size);
+    steps_.Finish();
   }
 }
 
 void LayerRun::AddMlp(const LayerWeights& weights, int64_t layer, float* states,
                       int64_t tokens) {
-  normed_.Resize(tokens * config_.hidden_size);
-  RmsNorm(weights.mlp_norm, config_.rms_norm_eps, states, tokens,
-          normed_.data());
-  RunMlp(config_, weights, Precision::kFloat32, layer, normed_.data(), tokens,
-         nullptr, &mlp_, states);
+  steps_.AddMlp(weights, layer, tokens, nullptr, states);
 }
 
 void LayerRun::Evict(int64_t layer) const {

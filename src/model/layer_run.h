@@ -7,10 +7,7 @@
 #include <span>
 
 #include "mobe/open_model.h"
-#include "model/attention.h"
-#include "model/experts.h"
-#include "model/norm.h"
-#include "model/rope.h"
+#include "model/layer_steps.h"
 #include "model/weights.h"
 
 namespace mobe {
@@ -36,21 +33,16 @@ class LayerRun {
               int64_t tokens);
   // Of the last AddMlp: its normed input [tokens, hidden], and what lies
   // between its steps.
-  const Buffer<float>& normed() const { return normed_; }
-  const MlpScratch& mlp() const { return mlp_; }
+  const Buffer<float>& normed() const { return steps_.normed(); }
+  const MlpScratch& mlp() const { return steps_.mlp(); }
 
   // Lets go of a layer's pages.
   void Evict(int64_t layer) const;
 
  private:
   const OpenedModel& model_;
-  const ModelConfig& config_;
-  const ModelConfig layer_config_;  // of a model with one layer
-  KvCache cache_;                   // of the layer that runs
-  RopeTable rope_;
-  Buffer<float> normed_, attended_;
-  AttentionScratch attention_;
-  MlpScratch mlp_;
+  KvCache cache_;  // of the layer that runs
+  LayerSteps steps_;
 };
 
 // Checks ids and context. Fails with kUserInput, naming the model's folder.

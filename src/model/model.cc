@@ -5,20 +5,11 @@
 #include <utility>
 
 #include "base/file.h"
-#include "base/parallel.h"
 #include "kernels/expand.h"
-#include "model/attention.h"
-#include "model/experts.h"
-#include "model/norm.h"
-#include "model/rope.h"
-#include "model/token_grain.h"
+#include "model/layer_steps.h"
 
 namespace mobe {
 namespace {
-
-// Tokens that pass through all layers together. Bounds the scratch memory of a
-// long prompt; large enough that each of 128 experts still sees dozens.
-constexpr int64_t kPromptChunk = 1024;
 
 void AddStopIds(const ConfigReader& config, std::set<int32_t>* ids) {
   constexpr const char* kKey = "eos_token_id";
@@ -42,32 +33,41 @@ std::vector<int32_t> ReadStopIds(const Checkpoint& checkpoint) {
   return {ids.begin(), ids.end()};
 }
 
-// y = RmsNorm(x) of many tokens.
-void Norm(const std::vector<float>& weight, float eps, const float* x,
-          int64_t tokens, float* y) {
-  const auto hidden = static_cast<int64_t>(weight.size());
-  ParallelRanges(tokens, kTokenGrain, [&](int64_t begin, int64_t end) {
-    RmsNorm(weight, eps, x + begin * hidden, end - begin, y + begin * hidden);
-  });
-}
-
 }  // namespace
 
 struct Model::Scratch {
-  RopeTable rope;
-  Buffer<float> x;       // [tokens, hidden]: the residual stream
-  Buffer<float> normed;  // the same shape, and the next too
-  Buffer<float> attended;
-  AttentionScratch attention;
-  MlpScratch mlp;
+  LayerSteps steps;
+  Buffer<float> x;  // [tokens, hidden]: the residual stream
+};
+
+// What passes through the layers together.
+struct Model::Pass {
+  std::vector<int32_t> tokens;
+  std::vector<SequenceRows> sequences;
+  std::vector<int64_t> wanted;  // tokens whose logits are, ascending
+
+  int64_t size() const { return std::ssize(tokens); }
+  // Adds the part's tokens [begin, end).
+  void Add(const BatchPart& part, int64_t begin, int64_t end) {
+    const int64_t of_part = std::ssize(part.tokens);
+    sequences.push_back({size(), end - begin, part.cache});
+    for (int64_t t = begin; t < end; ++t) {
+      if (part.logits == LogitsFor::kAll ||
+          (part.logits == LogitsFor::kLast && t == of_part - 1)) {
+        wanted.push_back(size());
+      }
+      tokens.push_back(part.tokens[static_cast<size_t>(t)]);
+    }
+  }
 };
 
 Model::Model(OpenedModel opened, const LoadOptions& options)
     : opened_(std::make_unique<OpenedModel>(std::move(opened))),
       weights_(LoadWeights(*opened_, options)),
       precision_(options.precision),
+      cache_format_(options.cache),
       stop_ids_(ReadStopIds(opened_->checkpoint)),
-      scratch_(new Scratch{RopeTable(config().rope), {}, {}, {}, {}, {}}) {}
+      scratch_(new Scratch{LayerSteps(config(), options.precision), {}}) {}
 
 Model::Model(Model&&) noexcept = default;
 Model::~Model() = default;
@@ -77,61 +77,74 @@ Model Model::Load(const std::filesystem::path& folder,
   return {OpenModel(folder), options};
 }
 
-void Model::RunLayers(std::span<const int32_t> tokens, KvCache* cache,
-                      const MoeObserver& observe) const {
+void Model::RunPass(const Pass& pass, const MoeObserver& observe,
+                    float* logits) const {
   const ModelConfig& c = config();
-  Scratch& s = *scratch_;
-  const auto count = static_cast<int64_t>(tokens.size());
-  const int64_t size = count * c.hidden_size;
-  s.x.Resize(size);
-  s.normed.Resize(size);
-  s.attended.Resize(size);
-  for (int64_t t = 0; t < count; ++t) {
-    const WeightView row =
-        weights_.embedding.Rows(tokens[static_cast<size_t>(t)], 1);
-    ExpandWeights(row, s.x.data() + t * row.cols);
+  LayerSteps& steps = scratch_->steps;
+  const int64_t wanted = std::ssize(pass.wanted);
+  scratch_->x.Resize(pass.size() * c.hidden_size);
+  float* x = scratch_->x.data();
+  for (int64_t t = 0; t < pass.size(); ++t) {
+    ExpandWeights(
+        weights_.embedding.Rows(pass.tokens[static_cast<size_t>(t)], 1),
+        x + t * c.hidden_size);
   }
-  s.rope.Prepare(cache->length(), count);
+  steps.Begin(pass.sequences);
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
-    Norm(w.attention.norm, c.rms_norm_eps, s.x.data(), count, s.normed.data());
-    Attend(c, w.attention, s.rope, precision_, layer, s.normed.data(), count,
-           cache, &s.attention, s.attended.data());
-    for (int64_t i = 0; i < size; ++i) s.x[i] += s.attended[i];
-    Norm(w.mlp_norm, c.rms_norm_eps, s.x.data(), count, s.normed.data());
-    RunMlp(c, w, precision_, layer, s.normed.data(), count, observe, &s.mlp,
-           s.x.data());
+    steps.AddAttention(w.attention, layer, x);
+    int64_t tokens = pass.size();
+    if (layer == c.num_layers - 1) {
+      // The others have left their keys and values, and are done.
+      tokens = 0;
+      for (const int64_t t : pass.wanted) {
+        if (t != tokens) {
+          std::copy_n(x + t * c.hidden_size, c.hidden_size,
+                      x + tokens * c.hidden_size);
+        }
+        ++tokens;
+      }
+    }
+    if (tokens > 0) steps.AddMlp(w, layer, tokens, observe, x);
   }
-  cache->Append(count);
+  steps.Finish();
+  if (wanted == 0) return;
+  NormTokens(weights_.final_norm, c.rms_norm_eps, x, wanted, x);
+  Linear(weights_.output, x, wanted, precision_, logits);
 }
 
-void Model::Forward(std::span<const int32_t> tokens, KvCache* cache,
-                    LogitsFor which, float* logits,
-                    const MoeObserver& observe) const {
-  const ModelConfig& c = config();
-  const auto count = static_cast<int64_t>(tokens.size());
-  if (count == 0)
+void Model::CheckTokens(std::span<const int32_t> tokens) const {
+  if (tokens.empty())
     Fail(ErrorKind::kUserInput, "no tokens to run: the text is empty");
   for (const int32_t token : tokens) {
-    if (token >= 0 && token < c.vocab_size) continue;
+    if (token >= 0 && token < config().vocab_size) continue;
     Fail(ErrorKind::kUserInput,
          "token id {} is not in the model's vocabulary of {} tokens", token,
-         c.vocab_size);
+         config().vocab_size);
   }
-  cache->CheckRoom(count);
-  for (int64_t begin = 0; begin < count; begin += kPromptChunk) {
-    const int64_t chunk = std::min(kPromptChunk, count - begin);
-    RunLayers(
-        tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(chunk)),
-        cache, observe);
-    const bool all = which == LogitsFor::kAll;
-    if (!all && begin + chunk < count) continue;
-    const int64_t first = all ? 0 : chunk - 1;
-    float* x = scratch_->x.data() + first * c.hidden_size;
-    Norm(weights_.final_norm, c.rms_norm_eps, x, chunk - first, x);
-    Linear(weights_.output, x, chunk - first, precision_,
-           logits + (all ? begin * c.vocab_size : 0));
+}
+
+void Model::Forward(std::span<const BatchPart> batch, float* logits,
+                    const MoeObserver& observe) const {
+  for (const BatchPart& part : batch) {
+    CheckTokens(part.tokens);
+    part.cache->CheckRoom(std::ssize(part.tokens));
   }
+  Pass pass;
+  const auto run = [&] {
+    RunPass(pass, observe, logits);
+    logits += std::ssize(pass.wanted) * config().vocab_size;
+    pass = {};
+  };
+  for (const BatchPart& part : batch) {
+    const int64_t count = std::ssize(part.tokens);
+    for (int64_t begin = 0, end = 0; begin < count; begin = end) {
+      end = std::min(count, begin + kPassTokens - pass.size());
+      pass.Add(part, begin, end);
+      if (pass.size() == kPassTokens) run();
+    }
+  }
+  if (pass.size() > 0) run();
 }
 
 }  // namespace mobe

@@ -7,17 +7,11 @@
 #include <span>
 #include <vector>
 
-#include "model/kv_cache.h"
+#include "model/batch.h"
 #include "model/router.h"
 #include "model/weights.h"
 
 namespace mobe {
-
-// Which tokens' logits are wanted.
-enum class LogitsFor {
-  kAll,   // [tokens, vocab]
-  kLast,  // [1, vocab]
-};
 
 class Model {
  public:
@@ -37,24 +31,55 @@ class Model {
   // config.json, ascending.
   const std::vector<int32_t>& stop_ids() const { return stop_ids_; }
 
-  // Runs the tokens of one sequence behind those in the cache and appends them.
-  // Writes the logits of token t + 1 given tokens [0, t]. Fails with kUserInput
-  // when there is no token, an id is not in [0, vocab) or the context is
-  // exceeded; the cache is then as before. The scratch memory is the model's:
-  // one call at a time.
+  // For a sequence of up to `context` tokens, in the format of LoadOptions.
+  // Fails as KvCache does.
+  KvCache NewCache(int64_t context) const {
+    return {config(), context, cache_format_};
+  }
+
+  // Fails with kUserInput when there is no token, or an id is not in [0,
+  // vocab).
+  void CheckTokens(std::span<const int32_t> tokens) const;
+
+  // Tokens of any sequences that pass through the layers together, and what a
+  // larger batch is cut into: bounds scratch memory, and large enough that each
+  // of 128 experts still sees dozens.
+  static constexpr int64_t kPassTokens = 1024;
+
+  // Runs the tokens of several sequences and appends them to their caches.
+  // Writes the logits [wanted, vocab] of the parts in turn: those of token t +
+  // 1 given tokens [0, t] of the sequence. Fails as CheckTokens
+  // does, and with kUserInput when a context is exceeded; all caches are then
+  // as before.
+  //
+  // A sequence's logits are those that it would get alone, up to rounding: a
+  // product sums in another order for many tokens than for few, and in bfloat16
+  // rounds its inputs for more than eight.
+  //
+  // `observe` sees of the last layer only tokens whose logits are wanted, as
+  // only they go on from its attention. The scratch memory is the model's: one
+  // call at a time.
+  void Forward(std::span<const BatchPart> batch, float* logits,
+               const MoeObserver& observe = nullptr) const;
+  // A batch of one.
   void Forward(std::span<const int32_t> tokens, KvCache* cache, LogitsFor which,
-               float* logits, const MoeObserver& observe = nullptr) const;
+               float* logits, const MoeObserver& observe = nullptr) const {
+    const BatchPart part{tokens, cache, which};
+    Forward({&part, 1}, logits, observe);
+  }
 
  private:
   struct Scratch;
+  struct Pass;
   Model(OpenedModel opened, const LoadOptions& options);
 
-  void RunLayers(std::span<const int32_t> tokens, KvCache* cache,
-                 const MoeObserver& observe) const;
+  void RunPass(const Pass& pass, const MoeObserver& observe,
+               float* logits) const;
 
   std::unique_ptr<OpenedModel> opened_;
   Weights weights_;
   Precision precision_;
+  CacheFormat cache_format_;
   std::vector<int32_t> stop_ids_;
   std::unique_ptr<Scratch> scratch_;
 };

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <map>
 #include <string>
 
@@ -157,6 +158,83 @@ TEST_P(ModelTest, TokenByTokenEqualsOnePrefill) {
   EXPECT_LT(LargestDifference(stepwise, at_once), 1e-4f);
 }
 
+// Tokens of a sequence in a batch.
+struct PartCase {
+  int64_t before;  // tokens in the cache
+  int64_t tokens;
+  LogitsFor logits;
+};
+
+// Logits of sequences in one batch, and of each alone.
+struct BatchLogits {
+  std::vector<float> together, alone;
+};
+
+BatchLogits RunBatch(const Model& model, std::vector<int32_t> tokens,
+                     std::span<const PartCase> cases) {
+  const int64_t vocab = model.config().vocab_size;
+  std::deque<std::vector<int32_t>> sequences;
+  std::deque<KvCache> caches;
+  std::vector<BatchPart> batch;
+  BatchLogits result;
+  for (const PartCase& c : cases) {
+    std::ranges::rotate(tokens, tokens.begin() + 5);
+    const int64_t end = c.before + c.tokens;
+    const std::span<const int32_t> sequence =
+        sequences.emplace_back(tokens.begin(), tokens.begin() + end);
+    KvCache* cache = &caches.emplace_back(model.config(), end);
+    const auto before = sequence.first(static_cast<size_t>(c.before));
+    const auto part = sequence.subspan(static_cast<size_t>(c.before));
+    if (!before.empty()) {
+      model.Forward(before, cache, LogitsFor::kNone, nullptr);
+    }
+    batch.push_back({part, cache, c.logits});
+    std::vector<float> all(part.size() * static_cast<size_t>(vocab));
+    model.Forward(part, cache, LogitsFor::kAll, all.data());
+    cache->Truncate(c.before);
+    const int64_t wanted = c.logits == LogitsFor::kAll    ? c.tokens
+                           : c.logits == LogitsFor::kLast ? 1
+                                                          : 0;
+    result.alone.insert(result.alone.end(), all.end() - wanted * vocab,
+                        all.end());
+  }
+  result.together.resize(result.alone.size());
+  model.Forward(batch, result.together.data());
+  for (size_t i = 0; i < caches.size(); ++i) {
+    EXPECT_EQ(caches[i].length(), std::ssize(sequences[i]));
+  }
+  return result;
+}
+
+// Each sequence is as it would be alone. The largest difference of logits is of
+// the largest logit, 1 to 14 in these models: they are of products that sum in
+// another order for many tokens than for few.
+TEST_P(ModelTest, ABatchIsItsSequences) {
+  const PartCase cases[] = {
+      {10, 1, LogitsFor::kLast}, {0, 11, LogitsFor::kAll},
+      {5, 9, LogitsFor::kNone},  {0, 1, LogitsFor::kAll},
+      {17, 7, LogitsFor::kLast}, {3, 1, LogitsFor::kNone}};
+  const auto [together, alone] =
+      RunBatch(Load(Precision::kFloat32), ids(), cases);
+  const std::vector<float> zero(alone.size());
+  EXPECT_LT(LargestDifference(together, alone),
+            1e-5f * LargestDifference(alone, zero));
+}
+
+// Up to eight tokens, whose products are of vectors, there is no difference.
+TEST_P(ModelTest, ASmallBatchIsItsSequencesToTheBit) {
+  const PartCase cases[] = {{10, 1, LogitsFor::kLast},
+                            {0, 3, LogitsFor::kAll},
+                            {5, 1, LogitsFor::kNone},
+                            {0, 1, LogitsFor::kAll},
+                            {17, 2, LogitsFor::kLast}};
+  for (const Precision precision :
+       {Precision::kFloat32, Precision::kBFloat16}) {
+    const auto [together, alone] = RunBatch(Load(precision), ids(), cases);
+    EXPECT_EQ(together, alone);
+  }
+}
+
 TEST_P(ModelTest, EveryKernelSetAgrees) {
   const std::string best = Kernels().name;
   const std::vector<float> golden = Golden<float>(name(), "logits");
@@ -205,6 +283,43 @@ TEST(LongPromptTest, ChunksAndModesAgree) {
                 last, {at_once.end() - static_cast<int64_t>(last.size()),
                        at_once.end()}),
             1e-3f);
+}
+
+// A batch of more tokens than pass through the layers together: a sequence is
+// cut where a pass ends.
+TEST(LongPromptTest, LargeBatchesAreCut) {
+  const Model model = Model::Load(TestModel("qwen3_mobe"), {});
+  std::vector<std::vector<int32_t>> prompts;
+  std::vector<KvCache> caches;
+  for (const int64_t count : {700, 1, 900, 600}) {
+    std::vector<int32_t>& prompt = prompts.emplace_back();
+    for (int32_t t = 0; t < count; ++t) {
+      prompt.push_back((t * 131 + static_cast<int32_t>(count)) % 512);
+    }
+    caches.emplace_back(model.config(), count);
+  }
+  std::vector<BatchPart> batch;
+  std::vector<float> expected;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    batch.push_back({prompts[i], &caches[i], LogitsFor::kLast});
+    const std::vector<float> alone =
+        RunModel(model, prompts[i], std::ssize(prompts[i]));
+    expected.insert(expected.end(), alone.end() - 512, alone.end());
+  }
+  std::vector<float> logits(expected.size());
+  model.Forward(batch, logits.data());
+  EXPECT_LT(LargestDifference(logits, expected), 1e-4f);
+}
+
+TEST(ModelErrorTest, OneBadSequenceLeavesAllAsTheyWere) {
+  const Model model = Model::Load(TestModel("qwen3_moe"), {});
+  KvCache good(model.config(), 4);
+  KvCache full(model.config(), 1);
+  const int32_t tokens[] = {1, 2};
+  const BatchPart batch[] = {{tokens, &good, LogitsFor::kNone},
+                             {tokens, &full, LogitsFor::kNone}};
+  EXPECT_THROW(model.Forward(batch, nullptr), Error);
+  EXPECT_EQ(good.length(), 0);
 }
 
 TEST(ModelErrorTest, RefusesWhatItCannotRun) {

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "kernels/kernels.h"
+
 namespace mobe {
 namespace {
 
@@ -44,10 +46,10 @@ RopeTable::RopeTable(const Rope& rope)
   if (rope.factor != 1) Interpolate(rope, &frequencies_);
 }
 
-void RopeTable::Prepare(int64_t first, int64_t count) {
+void RopeTable::Prepare(std::span<const int64_t> positions) {
   cosines_.clear();
   sines_.clear();
-  for (int64_t position = first; position < first + count; ++position) {
+  for (const int64_t position : positions) {
     for (const float frequency : frequencies_) {
       const float angle = static_cast<float>(position) * frequency;
       cosines_.push_back(std::cos(angle) * amplitude_);
@@ -57,18 +59,18 @@ void RopeTable::Prepare(int64_t first, int64_t count) {
 }
 
 void RopeTable::Rotate(int64_t row, float* x) const {
-  const size_t pairs = frequencies_.size();
-  const float* cosines = cosines_.data() + static_cast<size_t>(row) * pairs;
-  const float* sines = sines_.data() + static_cast<size_t>(row) * pairs;
-  const size_t step = interleaved_ ? 2 : 1;
-  const size_t apart = interleaved_ ? 1 : pairs;
-  for (size_t i = 0; i < pairs; ++i) {
-    float& first = x[i * step];
-    float& second = x[i * step + apart];
-    const float a = first;
-    const float b = second;
-    first = a * cosines[i] - b * sines[i];
-    second = b * cosines[i] + a * sines[i];
+  const auto pairs = static_cast<int64_t>(frequencies_.size());
+  const float* cosines = cosines_.data() + row * pairs;
+  const float* sines = sines_.data() + row * pairs;
+  if (!interleaved_) {
+    Kernels().rotate(cosines, sines, pairs, x, x + pairs);
+    return;
+  }
+  for (int64_t i = 0; i < pairs; ++i) {
+    const float a = x[2 * i];
+    const float b = x[2 * i + 1];
+    x[2 * i] = a * cosines[i] - b * sines[i];
+    x[2 * i + 1] = b * cosines[i] + a * sines[i];
   }
 }
 

@@ -2,14 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "families/family.h"
 
 namespace mobe {
 
-// Cosines and sines of the angles position * theta^(-2 i / dim), for
-// consecutive positions. Su et al. 2021, arXiv 2104.09864.
+// Cosines and sines of the angles position * theta^(-2 i / dim). Su et al.
+// 2021, arXiv 2104.09864.
 //
 // Yarn (Peng et al. 2023, arXiv 2309.00071, section 3.2) divides the
 // frequencies of slow pairs by `factor`: wholly those that make fewer than
@@ -22,10 +23,10 @@ class RopeTable {
   // frequency may differ from theirs in the last bit or two.
   explicit RopeTable(const Rope& rope);
 
-  // Prepares rows for positions [first, first + count).
-  void Prepare(int64_t first, int64_t count);
+  // Prepares a row for each position.
+  void Prepare(std::span<const int64_t> positions);
 
-  // Rotates the `dim` numbers at `x` to position first + row, in place. Pairs
+  // Rotates the `dim` numbers at `x` to positions[row], in place. Pairs
   // are (x[i], x[i + dim / 2]), as in Qwen and Llama, or (x[2i], x[2i + 1]), as
   // in DeepSeek, if `interleaved`.
   void Rotate(int64_t row, float* x) const;
@@ -34,7 +35,7 @@ class RopeTable {
   bool interleaved_;
   float amplitude_;
   std::vector<float> frequencies_;      // [dim / 2]
-  std::vector<float> cosines_, sines_;  // [count, dim / 2]
+  std::vector<float> cosines_, sines_;  // [positions, dim / 2]
 };
 
 }  // namespace mobe

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdint>
+#include <vector>
 
 namespace mobe {
 namespace {
@@ -16,7 +18,7 @@ Rope RopeOf(int64_t dim, double theta) {
 
 TEST(RopeTest, RotatesPairsOfHalves) {
   RopeTable rope(RopeOf(4, 100));
-  rope.Prepare(5, 3);
+  rope.Prepare(std::vector<int64_t>{5, 3, 7});
   float head[] = {1, 2, 3, 4};
   rope.Rotate(2, head);  // position 7; angles 7 and 0.7
   EXPECT_NEAR(head[0], std::cos(7.0) - 3 * std::sin(7.0), 1e-6);
@@ -30,7 +32,7 @@ TEST(RopeTest, RotatesNeighbours) {
   config.interleaved = true;
   config.amplitude = 2;
   RopeTable rope(config);
-  rope.Prepare(5, 3);
+  rope.Prepare(std::vector<int64_t>{5, 3, 7});
   float head[] = {1, 2, 3, 4};
   rope.Rotate(2, head);  // position 7; angles 7 and 0.7
   EXPECT_NEAR(head[0], 2 * (std::cos(7.0) - 2 * std::sin(7.0)), 1e-6);
@@ -42,7 +44,7 @@ TEST(RopeTest, RotatesNeighbours) {
 // The angle by which position 1 turns pair i, of a head of unit vectors.
 float AngleOf(const Rope& config, int64_t i) {
   RopeTable rope(config);
-  rope.Prepare(1, 1);
+  rope.Prepare(std::vector<int64_t>{1});
   std::vector<float> head(static_cast<size_t>(config.dim));
   head[static_cast<size_t>(i)] = 1;
   rope.Rotate(0, head.data());

@@ -15,6 +15,7 @@
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
 #include "mobe/open_model.h"
+#include "model/cache_format.h"
 #include "model/mix_batch.h"
 
 namespace mobe {
@@ -31,6 +32,8 @@ struct LoadOptions {
   // float32 nothing is rounded.
   Precision precision = Precision::kFloat32;
   ExpertMode experts = ExpertMode::kAuto;
+  // Of what attention keeps of texts.
+  CacheFormat cache = kExactCache;
 };
 
 // What a model does not have is empty.

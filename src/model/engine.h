@@ -1,0 +1,114 @@
+// Continues many texts together: continuous batching (Orca: Yu et al., OSDI
+// 2022) with prompts computed in chunks beside the others' tokens
+// (Sarathi-Serve: Agrawal et al. 2024, arXiv 2403.02310).
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/error.h"
+#include "model/log_probs.h"
+#include "model/model.h"
+#include "model/sampler.h"
+#include "model/sequence.h"
+
+namespace mobe {
+
+struct EngineOptions {
+  // Texts that run together. The others wait, and begin in the order in which
+  // they came.
+  int64_t sequences = 16;
+  // Bound of the contexts of those that run, together, and so of their caches'
+  // memory; of the context of one, too.
+  int64_t cache_tokens = 65536;
+  // Tokens of a step: one of each text that is past its prompt, and what is
+  // left for prompts. At least `sequences`, so that something is. More is
+  // faster, and lets the others wait longer for their next token.
+  int64_t step_tokens = 512;
+};
+
+struct EngineRequest {
+  std::vector<int32_t> prompt;
+  int64_t max_tokens = 128;            // at least 1
+  std::vector<int32_t> stop_ids = {};  // end the text
+  SamplerOptions sampler = {};         // of this text alone
+  int64_t log_probs = 0;  // of this many of the likeliest tokens; 0: none
+  // Where the text is kept: the caller's, and this text's alone until it has
+  // ended. What the prompt has in common with it is not computed again. Null:
+  // the engine makes one.
+  Sequence* sequence = nullptr;
+};
+
+enum class FinishReason {
+  kStop,         // an end-of-text token or a stop string
+  kLength,       // max_tokens, or the end of the context
+  kInterrupted,  // from outside
+};
+
+// "stop", "length", "interrupted"
+const char* FinishReasonName(FinishReason reason);
+
+// A text's next token, or the error that ended it.
+struct EngineEvent {
+  int64_t id = 0;
+  int32_t token = -1;
+  LogProbs log_probs = {};                  // when they are wanted
+  std::optional<FinishReason> finish = {};  // the token was the last
+  std::optional<Error> error = {};
+};
+
+// What a text becomes depends neither on the others nor on when it came, as far
+// as Model::Forward's logits don't: they differ by rounding, so two tokens that
+// are equally likely but for that may be exchanged.
+class Engine {
+ public:
+  // The model must outlive the engine. Fails with kUserInput for options out of
+  // their range.
+  Engine(const Model& model, const EngineOptions& options);
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Takes a text in and returns its id; ids ascend. Where the context does not
+  // hold prompt and max_tokens, the text ends with it. Fails with kUserInput
+  // for a prompt that is empty, exceeds the context or has an id out of the
+  // vocabulary, and for options out of their range; the others go on.
+  int64_t Add(EngineRequest request);
+
+  // One forward pass: computes the next token of each text that runs and, of
+  // prompts, as much as step_tokens leaves room for. Returns the tokens. An
+  // error of one text ends that one; of the rest, Step fails as Forward does.
+  std::vector<EngineEvent> Step();
+
+  // Ends a text without an event. False: it had ended.
+  bool Cancel(int64_t id);
+
+  bool idle() const { return running_.empty() && waiting_.empty(); }
+
+ private:
+  struct Text {
+    int64_t id;
+    EngineRequest request;
+    Sampler sampler;
+    int64_t context;
+    std::unique_ptr<Sequence> owned;
+    Sequence* sequence;  // null while it waits without one
+    bool over = false;
+  };
+
+  void CheckRequest(const EngineRequest& request, int64_t limit) const;
+  void Admit(std::vector<EngineEvent>* events);
+  EngineEvent Sample(std::span<const float> logits, Text* text) const;
+
+  const Model& model_;
+  const EngineOptions options_;
+  int64_t next_id_ = 0;
+  int64_t used_tokens_ = 0;  // contexts of those that run
+  std::deque<Text> waiting_;
+  std::deque<Text> running_;  // in the order in which they came
+  Buffer<float> logits_;
+};
+
+}  // namespace mobe

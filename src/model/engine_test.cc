@@ -1,0 +1,287 @@
+#include "model/engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+
+#include "base/parallel.h"
+#include "model/test_models.h"
+
+namespace mobe {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+using Texts = std::map<int64_t, std::vector<int32_t>>;  // by id
+
+std::vector<int32_t> PromptOf(int64_t tokens, int32_t first) {
+  std::vector<int32_t> prompt;
+  for (int32_t t = 0; t < tokens; ++t) {
+    prompt.push_back((first + t * 131) % 512);
+  }
+  return prompt;
+}
+
+// Steps until all have ended. None may fail.
+Texts RunAll(Engine* engine) {
+  Texts texts;
+  while (!engine->idle()) {
+    for (const EngineEvent& event : engine->Step()) {
+      EXPECT_FALSE(event.error) << event.error->what();
+      texts[event.id].push_back(event.token);
+    }
+  }
+  return texts;
+}
+
+std::vector<int32_t> Alone(const Model& model, const EngineRequest& request) {
+  Engine engine(model, {.sequences = 1, .step_tokens = 1024});
+  engine.Add(request);
+  return RunAll(&engine)[0];
+}
+
+// Prompts shorter and longer than what a step takes, some that begin alike.
+std::vector<EngineRequest> Requests() {
+  std::vector<EngineRequest> requests;
+  int32_t first = 7;
+  for (const int64_t tokens : {1, 24, 3, 50, 11, 2, 40, 8, 17, 1, 5, 29}) {
+    EngineRequest request{.prompt = PromptOf(tokens, first % 40),
+                          .max_tokens = 4 + first % 9};
+    // Every third one is sampled, by its own seed.
+    if (first % 3 == 0) {
+      request.sampler = {
+          .temperature = 1.0, .top_k = 3, .seed = static_cast<uint64_t>(first)};
+    }
+    requests.push_back(request);
+    first += 11;
+  }
+  return requests;
+}
+
+const char* const kFamilies[] = {"qwen3_moe",          "qwen3_mobe",
+                                 "deepseek_v2",        "deepseek_v3_fp8",
+                                 "deepseek_v3_mobe",   "kimi_k2_mobe",
+                                 "bailing_moe_biased", "bailing_moe_mobe"};
+
+class EngineTest
+    : public testing::TestWithParam<std::tuple<const char*, ExpertMode, int>> {
+ protected:
+  void SetUp() override { SetThreads(std::get<2>(GetParam())); }
+  void TearDown() override { SetThreads(0); }
+  Model Load() const {
+    return Model::Load(TestModel(std::get<0>(GetParam())),
+                       {Precision::kFloat32, std::get<1>(GetParam())});
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    AllFamilies, EngineTest,
+    testing::Combine(testing::ValuesIn(kFamilies),
+                     testing::Values(ExpertMode::kBuilt, ExpertMode::kFused),
+                     testing::Values(1, 2)),
+    [](const auto& param) {
+      return fmt::format(
+          "{}_{}_{}", std::get<0>(param.param),
+          std::get<1>(param.param) == ExpertMode::kBuilt ? "built" : "fused",
+          std::get<2>(param.param));
+    });
+
+TEST_P(EngineTest, TextsAreThoseOfEachAlone) {
+  const Model model = Load();
+  std::vector<EngineRequest> requests = Requests();
+  std::vector<std::vector<int32_t>> alone;
+  for (const EngineRequest& request : requests) {
+    alone.push_back(Alone(model, request));
+    EXPECT_EQ(std::ssize(alone.back()), request.max_tokens);
+  }
+  // All at once; few at a time, in reverse order; and one more with each step.
+  for (const EngineOptions& options :
+       {EngineOptions{}, EngineOptions{.sequences = 3, .step_tokens = 7}}) {
+    Engine engine(model, options);
+    for (const EngineRequest& request : requests) engine.Add(request);
+    const Texts texts = RunAll(&engine);
+    for (size_t i = 0; i < alone.size(); ++i) {
+      EXPECT_EQ(texts.at(static_cast<int64_t>(i)), alone[i]) << i;
+    }
+    std::ranges::reverse(requests);
+    std::ranges::reverse(alone);
+  }
+  Engine engine(model, {.step_tokens = 16});
+  Texts texts;
+  for (const EngineRequest& request : requests) {
+    engine.Add(request);
+    for (const EngineEvent& event : engine.Step()) {
+      texts[event.id].push_back(event.token);
+    }
+  }
+  for (const auto& [id, rest] : RunAll(&engine)) {
+    texts[id].insert(texts[id].end(), rest.begin(), rest.end());
+  }
+  for (size_t i = 0; i < alone.size(); ++i) {
+    EXPECT_EQ(texts.at(static_cast<int64_t>(i)), alone[i]) << i;
+  }
+}
+
+// Of one model, what the engine does about its texts.
+class EngineRulesTest : public testing::Test {
+ protected:
+  std::vector<int32_t> Ids(const std::vector<EngineEvent>& events) const {
+    std::vector<int32_t> ids;
+    for (const EngineEvent& event : events) {
+      ids.push_back(static_cast<int32_t>(event.id));
+    }
+    return ids;
+  }
+  std::string Refusal(Engine* engine, const EngineRequest& request) const {
+    try {
+      engine->Add(request);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kUserInput);
+      return error.what();
+    }
+    return "";
+  }
+  const Model model_ = Model::Load(TestModel("qwen3_mobe"), {});
+};
+
+TEST_F(EngineRulesTest, ALongPromptDoesNotHoldTheOthersUp) {
+  Engine engine(model_, {.sequences = 3, .step_tokens = 8});
+  engine.Add({.prompt = PromptOf(3, 1), .max_tokens = 20});
+  engine.Add({.prompt = PromptOf(2, 2), .max_tokens = 20});
+  EXPECT_THAT(Ids(engine.Step()), ElementsAre(0, 1));
+  engine.Add({.prompt = PromptOf(20, 3), .max_tokens = 2});
+  // 6 tokens of the prompt a step, beside one of each of the others.
+  for (int step = 0; step < 3; ++step) {
+    EXPECT_THAT(Ids(engine.Step()), ElementsAre(0, 1));
+  }
+  EXPECT_THAT(Ids(engine.Step()), ElementsAre(0, 1, 2));
+}
+
+TEST_F(EngineRulesTest, WhatIsBeyondTheBoundsWaitsInOrder) {
+  Engine engine(model_, {.sequences = 2, .cache_tokens = 20});
+  // Contexts of 10, 12, 4 and 3: the last token is not computed from.
+  engine.Add({.prompt = PromptOf(8, 1), .max_tokens = 3});
+  engine.Add({.prompt = PromptOf(11, 2), .max_tokens = 2});
+  engine.Add({.prompt = PromptOf(3, 3), .max_tokens = 2});
+  engine.Add({.prompt = PromptOf(2, 4), .max_tokens = 2});
+  // The second one does not fit beside the first, and the third, which does,
+  // doesn't overtake it.
+  EXPECT_THAT(Ids(engine.Step()), ElementsAre(0));
+  EXPECT_THAT(Ids(engine.Step()), ElementsAre(0));
+  EXPECT_THAT(Ids(engine.Step()), ElementsAre(0));
+  EXPECT_THAT(Ids(engine.Step()), ElementsAre(1, 2));
+  EXPECT_THAT(Ids(engine.Step()), ElementsAre(1, 2));
+  EXPECT_THAT(Ids(engine.Step()), ElementsAre(3));
+  EXPECT_THAT(Ids(engine.Step()), ElementsAre(3));
+  EXPECT_TRUE(engine.idle());
+  EXPECT_THAT(engine.Step(), IsEmpty());
+}
+
+TEST_F(EngineRulesTest, CancelledTextsMakeRoomAndLeaveTheOthersAlone) {
+  const EngineRequest first{.prompt = PromptOf(8, 1), .max_tokens = 12};
+  const EngineRequest second{.prompt = PromptOf(30, 2), .max_tokens = 12};
+  const EngineRequest third{.prompt = PromptOf(5, 3), .max_tokens = 12};
+  Engine engine(model_, {.sequences = 2, .step_tokens = 8});
+  engine.Add(first);
+  engine.Add(second);
+  engine.Add(third);
+  engine.Add(first);
+  EXPECT_THAT(Ids(engine.Step()), ElementsAre(0));
+  EXPECT_TRUE(engine.Cancel(1));  // within its prompt
+  EXPECT_TRUE(engine.Cancel(3));  // waiting
+  EXPECT_FALSE(engine.Cancel(3));
+  EXPECT_FALSE(engine.Cancel(9));
+  const Texts rest = RunAll(&engine);
+  std::vector<int32_t> of_first = Alone(model_, first);
+  of_first.erase(of_first.begin());  // came with the first step
+  EXPECT_EQ(rest, (Texts{{0, of_first}, {2, Alone(model_, third)}}));
+}
+
+TEST_F(EngineRulesTest, RefusalsLeaveTheOthersAlone) {
+  Engine engine(model_, {.sequences = 2, .cache_tokens = 10});
+  const EngineRequest good{.prompt = PromptOf(8, 1), .max_tokens = 3};
+  engine.Add(good);
+  EXPECT_THAT(Refusal(&engine, {.prompt = {}}), HasSubstr("no tokens"));
+  EXPECT_THAT(Refusal(&engine, {.prompt = {5, 512}}), HasSubstr("512"));
+  EXPECT_THAT(Refusal(&engine, {.prompt = PromptOf(11, 1)}),
+              HasSubstr("11 tokens, but the context is limited to 10"));
+  EXPECT_THAT(Refusal(&engine, {.prompt = {5}, .max_tokens = 0}),
+              HasSubstr("max tokens is 0"));
+  EXPECT_THAT(Refusal(&engine, {.prompt = {5}, .sampler = {.top_p = 2}}),
+              HasSubstr("top-p"));
+  EXPECT_THAT(Refusal(&engine, {.prompt = {5}, .log_probs = -1}),
+              HasSubstr("-1"));
+  EXPECT_EQ(RunAll(&engine), (Texts{{0, Alone(model_, good)}}));
+
+  EXPECT_THROW(Engine(model_, {.sequences = 0}), Error);
+  EXPECT_THROW(Engine(model_, {.sequences = 9, .step_tokens = 8}), Error);
+}
+
+TEST_F(EngineRulesTest, TinyContextsEndTheirTexts) {
+  Engine engine(model_, {.cache_tokens = 1, .step_tokens = 16});
+  engine.Add({.prompt = {5}, .max_tokens = 9});
+  const std::vector<EngineEvent> events = engine.Step();
+  ASSERT_EQ(events.size(), 1U);
+  EXPECT_EQ(events[0].finish, FinishReason::kLength);
+  EXPECT_TRUE(engine.idle());
+}
+
+TEST_F(EngineRulesTest, StopsAtItsOwnStopIds) {
+  const EngineRequest request{.prompt = PromptOf(8, 1), .max_tokens = 12};
+  const std::vector<int32_t> all = Alone(model_, request);
+  EngineRequest stopped = request;
+  stopped.stop_ids = {511, all[4]};
+  const auto end = std::ranges::find(all, all[4]) + 1;
+  Engine engine(model_, {});
+  engine.Add(stopped);
+  engine.Add(request);
+  EXPECT_EQ(RunAll(&engine), (Texts{{0, {all.begin(), end}}, {1, all}}));
+}
+
+TEST_F(EngineRulesTest, GoesOnFromAKeptSequence) {
+  const EngineRequest request{.prompt = PromptOf(20, 1), .max_tokens = 5};
+  Sequence sequence{KvCache(model_.config(), 40)};
+  EngineRequest kept = request;
+  kept.sequence = &sequence;
+  Engine engine(model_, {});
+  engine.Add(kept);
+  const std::vector<int32_t> text = RunAll(&engine)[0];
+  EXPECT_EQ(text, Alone(model_, request));
+  EXPECT_EQ(sequence.cache.length(), 24);
+  kept.prompt.insert(kept.prompt.end(), text.begin(), text.end());
+  kept.prompt[22] = (kept.prompt[22] + 1) % 512;
+  EngineRequest anew = kept;
+  anew.sequence = nullptr;
+  engine.Add(kept);
+  EXPECT_EQ(sequence.cache.length(), 22);
+  EXPECT_EQ(RunAll(&engine)[1], Alone(model_, anew));
+}
+
+TEST_F(EngineRulesTest, LogProbabilitiesAreTheModels) {
+  Engine engine(model_, {});
+  // Whatever the sampler makes of them.
+  engine.Add({.prompt = PromptOf(8, 1),
+              .sampler = {.temperature = 3.0, .top_k = 2, .seed = 4},
+              .log_probs = 3});
+  engine.Add({.prompt = PromptOf(8, 1)});
+  const std::vector<EngineEvent> events = engine.Step();
+  ASSERT_EQ(events.size(), 2U);
+  const std::vector<float> logits = RunModel(model_, PromptOf(8, 1), 8);
+  const LogProbs expected =
+      LogProbsOf({logits.end() - 512, logits.end()}, events[0].token, 3);
+  const LogProbs& found = events[0].log_probs;
+  EXPECT_NEAR(found.log_prob, expected.log_prob, 1e-5);
+  ASSERT_EQ(found.top.size(), 3U);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(found.top[i].token, expected.top[i].token);
+    EXPECT_NEAR(found.top[i].log_prob, expected.top[i].log_prob, 1e-5);
+  }
+  EXPECT_THAT(events[1].log_probs.top, IsEmpty());
+}
+
+}  // namespace
+}  // namespace mobe
