@@ -27,7 +27,7 @@ struct GenerateArguments {
   std::string prompt;
   std::string prompt_file;
   std::string prompts_file;
-  LoadOptions load;
+  LoadOptions load = {.cache = kTextCache};
   GenerateOptions generate;
 };
 

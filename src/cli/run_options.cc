@@ -30,13 +30,17 @@ std::span<const Choice<CacheFormat>> Caches() {
   return caches;
 }
 
-// An option whose values are names; the first is the default.
+// An option whose values are names; the default is what *value is.
 template <class T>
 void AddChoice(CLI::App* command, const char* option,
                std::type_identity_t<std::span<const Choice<T>>> choices,
                T* value, const char* help) {
   std::vector<std::string> names;
-  for (const Choice<T>& choice : choices) names.push_back(choice.name);
+  std::string default_name;
+  for (const Choice<T>& choice : choices) {
+    names.push_back(choice.name);
+    if (choice.value == *value) default_name = choice.name;
+  }
   command
       ->add_option_function<std::string>(
           option,
@@ -47,7 +51,7 @@ void AddChoice(CLI::App* command, const char* option,
           },
           help)
       ->check(CLI::IsMember(names))
-      ->default_str(names.front());
+      ->default_str(default_name);
 }
 
 }  // namespace

@@ -6,8 +6,8 @@
 
 namespace mobe {
 
-// Adds --dtype, --experts and --cache. Filled before the command's callback
-// runs.
+// Adds --dtype, --experts and --cache; defaults are what *options has. Filled
+// before the command's callback runs.
 void AddRunOptions(CLI::App* command, LoadOptions* options);
 
 }  // namespace mobe
