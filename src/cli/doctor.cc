@@ -54,8 +54,11 @@ void PrintMachine(const Machine& m) {
         memory.whose);
   Print("reading       {:.1f} GB/s\n", m.peaks.bytes_per_second / 1e9);
   for (const ProductPeak& peak : m.peaks.products) {
-    Print("products      {:.0f} GFLOP/s in {}\n",
-          peak.operations_per_second / 1e9, peak.name);
+    const double rate = peak.operations_per_second;
+    Print("products      {} in {}\n",
+          rate > 0 ? fmt::format("{:.0f} GFLOP/s", rate / 1e9)
+                   : "not on this CPU",
+          peak.name);
   }
   Print("oneDNN        {}{}\n", m.products.name,
         m.products.limited_by.empty()

@@ -9,8 +9,9 @@ namespace mobe {
 
 // Of one arithmetic.
 struct ProductPeak {
-  const char* name;              // "float32", "bfloat16": as --dtype
-  double operations_per_second;  // a multiplication and an addition are two
+  const char* name;  // "float32", "bfloat16": as --dtype
+  // A multiplication and an addition are two. 0: there are none of this kind.
+  double operations_per_second;
 };
 
 struct Peaks {
