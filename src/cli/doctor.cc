@@ -69,7 +69,7 @@ void PrintMachine(const Machine& m) {
           kernel.chosen ? "chosen" : "not chosen: " + kernel.why_not);
   }
   for (const Instructions& set : m.instructions) {
-    Print("instructions  {:<13} {:<36} {}\n", set.name, set.use,
+    Print("instructions  {:<13} {:<38} {}\n", set.name, set.use,
           set.available ? "yes"
                         : fmt::format("no: this CPU lacks {}",
                                       fmt::join(set.missing, " ")));
