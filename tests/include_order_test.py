@@ -26,12 +26,14 @@ LAYERS = {
     "jinja": ["base"],
     "text": ["jinja"],
     "families": ["io"],
+    "machine": ["kernels"],
     "mobe": ["families", "fit"],
     "compress": ["mobe"],
     "model": ["mobe", "text"],
     "eval": ["compress", "model"],
     "serve": ["model"],
-    "cli": ["eval", "serve"],
+    "speed": ["machine", "model"],
+    "cli": ["eval", "serve", "speed"],
 }
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.MULTILINE)

@@ -18,11 +18,13 @@ void AddLogits(CLI::App& app, CommonOptions* common);
 void AddPerplexity(CLI::App& app, CommonOptions* common);
 void AddCompare(CLI::App& app, CommonOptions* common);
 void AddReport(CLI::App& app, CommonOptions* common);
+void AddBench(CLI::App& app, CommonOptions* common);
+void AddDoctor(CLI::App& app, CommonOptions* common);
 
 inline constexpr AddCommand kCommands[] = {
     AddCompress,    AddMerge,   AddCalibrate, AddQuantize, AddVerify,
     AddReconstruct, AddInspect, AddGenerate,  AddChat,     AddLogits,
-    AddPerplexity,  AddCompare, AddReport,
+    AddPerplexity,  AddCompare, AddReport,    AddBench,    AddDoctor,
 };
 
 }  // namespace mobe

@@ -1,9 +1,14 @@
 #include "cli/run_options.h"
 
+#include <fmt/ranges.h>
+
 #include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
+
+#include "cli/expect.h"
+#include "speed/bench_case.h"
 
 namespace mobe {
 namespace {
@@ -54,7 +59,47 @@ void AddChoice(CLI::App* command, const char* option,
       ->default_str(default_name);
 }
 
+// The same for a list of them.
+template <class T, size_t n>
+void AddChoices(CLI::App* command, const char* option,
+                const Choice<T> (&choices)[n], std::vector<T>* values,
+                const std::string& help) {
+  std::vector<std::string> names;
+  for (const Choice<T>& choice : choices) names.push_back(choice.name);
+  const auto parse = [option, names](const std::string& text) {
+    return ParseNames(option, text, names);
+  };
+  ExpectForm(command
+                 ->add_option_function<std::string>(
+                     option,
+                     [&choices, values, parse](const std::string& text) {
+                       values->clear();
+                       for (const size_t i : parse(text)) {
+                         values->push_back(choices[i].value);
+                       }
+                     },
+                     fmt::format("{}: {}", help, fmt::join(names, ", ")))
+                 ->default_str(names.front()),
+             parse);
+}
+
 }  // namespace
+
+std::vector<LoadOptions> RunOptionLists::All() const {
+  std::vector<LoadOptions> all;
+  for (const Precision precision : precisions) {
+    for (const ExpertMode mode : experts) {
+      all.push_back({precision, mode, kTextCache});
+    }
+  }
+  return all;
+}
+
+void AddRunOptionLists(CLI::App* command, RunOptionLists* lists) {
+  AddChoices(command, "--dtype", kPrecisions, &lists->precisions,
+             "arithmetic of products with many tokens");
+  AddChoices(command, "--experts", kModes, &lists->experts, "factored experts");
+}
 
 void AddRunOptions(CLI::App* command, LoadOptions* options) {
   AddChoice(command, "--dtype", kPrecisions, &options->precision,

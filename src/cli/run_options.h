@@ -1,6 +1,8 @@
 // Options of every command that runs a model.
 #pragma once
 
+#include <vector>
+
 #include "cli/command.h"
 #include "model/weights.h"
 
@@ -9,5 +11,14 @@ namespace mobe {
 // Adds --dtype, --experts and --cache; defaults are what *options has. Filled
 // before the command's callback runs.
 void AddRunOptions(CLI::App* command, LoadOptions* options);
+
+// The same with lists of values, for a command that tries all of them.
+struct RunOptionLists {
+  std::vector<Precision> precisions = {Precision::kFloat32};
+  std::vector<ExpertMode> experts = {ExpertMode::kAuto};
+
+  std::vector<LoadOptions> All() const;  // combinations
+};
+void AddRunOptionLists(CLI::App* command, RunOptionLists* lists);
 
 }  // namespace mobe

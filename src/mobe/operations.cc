@@ -1,6 +1,7 @@
 #include "mobe/operations.h"
 
 #include <algorithm>
+#include <functional>
 #include <vector>
 
 namespace mobe {
@@ -29,8 +30,12 @@ double ChanceOfAny(int64_t experts, int64_t users, int64_t picks) {
   return 1 - none;
 }
 
-double CountFused(const OpenedModel& model, const FactorShape& shape) {
-  const ModelConfig& config = model.config;
+// Users of the bases of one group, as CountUsers.
+using UsersFn =
+    std::function<std::vector<int64_t>(const FactorShape&, const ExpertGroup&)>;
+
+double CountFused(const ModelConfig& config, const FactorShape& shape,
+                  const UsersFn& users_of) {
   const auto picks = static_cast<double>(config.experts_per_token);
   const auto experts = static_cast<double>(config.num_experts);
   const auto rows = static_cast<double>(config.expert_size);
@@ -39,8 +44,7 @@ double CountFused(const OpenedModel& model, const FactorShape& shape) {
   double mixed = 0;  // alphas of the chosen experts
   double used = 0;   // bases
   for (const ExpertGroup& group : GroupsOf(config, shape)) {
-    for (const int64_t users :
-         CountUsers(model.At(shape.kind->alpha, shape.layer, group.index))) {
+    for (const int64_t users : users_of(shape, group)) {
       mixed += picks * static_cast<double>(users) / experts;
       used += ChanceOfAny(config.num_experts, users, config.experts_per_token);
     }
@@ -49,10 +53,8 @@ double CountFused(const OpenedModel& model, const FactorShape& shape) {
          used * rank * static_cast<double>(shape.basis_rank) * cols;
 }
 
-}  // namespace
-
-Operations CountOperations(const OpenedModel& model) {
-  const ModelConfig& config = model.config;
+Operations Count(const ModelConfig& config, const MobeFormat* mobe,
+                 const UsersFn& users_of) {
   const double plain = static_cast<double>(config.experts_per_token) *
                        static_cast<double>(config.expert_size) *
                        static_cast<double>(config.hidden_size);
@@ -60,12 +62,32 @@ Operations CountOperations(const OpenedModel& model) {
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     if (!config.IsMoeLayer(layer)) continue;
     for (const MatrixKind& kind : kMatrixKinds) {
-      const FactorShape* shape = model.Factored(layer, kind);
+      const FactorShape* shape =
+          mobe == nullptr ? nullptr : mobe->Find(layer, kind);
       operations.built += plain;
-      operations.fused += shape == nullptr ? plain : CountFused(model, *shape);
+      operations.fused +=
+          shape == nullptr ? plain : CountFused(config, *shape, users_of);
     }
   }
   return operations;
+}
+
+}  // namespace
+
+Operations CountOperations(const OpenedModel& model) {
+  return Count(model.config, model.mobe ? &*model.mobe : nullptr,
+               [&](const FactorShape& shape, const ExpertGroup& group) {
+                 return CountUsers(
+                     model.At(shape.kind->alpha, shape.layer, group.index));
+               });
+}
+
+Operations CountOperations(const ModelConfig& config, const MobeFormat* mobe) {
+  return Count(
+      config, mobe, [](const FactorShape& shape, const ExpertGroup& group) {
+        return std::vector<int64_t>(
+            static_cast<size_t>(shape.num_bases / shape.groups), group.count);
+      });
 }
 
 }  // namespace mobe

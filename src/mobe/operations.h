@@ -21,5 +21,7 @@ struct Operations {
 
 // Reads alpha.
 Operations CountOperations(const OpenedModel& model);
+// Without the weights: no alpha is zero. `mobe` is null for a plain model.
+Operations CountOperations(const ModelConfig& config, const MobeFormat* mobe);
 
 }  // namespace mobe

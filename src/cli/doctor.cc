@@ -1,0 +1,209 @@
+// mobe doctor [MODEL]
+#include <fmt/ranges.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/limits.h"
+#include "base/parallel.h"
+#include "base/progress.h"
+#include "cli/commands.h"
+#include "machine/cpu.h"
+#include "machine/disk_read.h"
+#include "machine/peaks.h"
+#include "speed/expert_needs.h"
+#include "speed/outline.h"
+
+namespace mobe {
+namespace {
+
+constexpr double kPeakSeconds = 1;
+constexpr double kDiskSeconds = 1;
+
+struct Machine {
+  Cpu cpu;
+  std::vector<Instructions> instructions;
+  std::vector<KernelChoice> kernels;
+  ProductInstructions products;
+  Limits limits;
+  Peaks peaks;
+};
+
+Machine ExamineMachine() {
+  Machine machine;
+  machine.cpu = ReadCpu();
+  machine.instructions = ListInstructions(machine.cpu);
+  machine.kernels = ListKernels(machine.cpu);
+  machine.products = ReadProductInstructions();
+  machine.limits = ReadLimits();
+  machine.peaks = MeasurePeaks(kPeakSeconds);
+  return machine;
+}
+
+std::string Bytes(int64_t bytes) {
+  return FormatBytes(static_cast<double>(bytes));
+}
+
+void PrintMachine(const Machine& m) {
+  const MemoryBound memory = m.limits.Memory();
+  Print("CPU           {}\n", m.cpu.name.empty() ? "unknown" : m.cpu.name);
+  Print("threads       {} ({:.1f} processors may be used)\n", Threads(),
+        m.limits.cpus);
+  Print("memory        {} available (limit: {})\n", Bytes(memory.bytes),
+        memory.whose);
+  Print("reading       {:.1f} GB/s\n", m.peaks.bytes_per_second / 1e9);
+  for (const ProductPeak& peak : m.peaks.products) {
+    const double rate = peak.operations_per_second;
+    Print("products      {} in {}\n",
+          rate > 0 ? fmt::format("{:.0f} GFLOP/s", rate / 1e9)
+                   : "not on this CPU",
+          peak.name);
+  }
+  Print("oneDNN        {}{}\n", m.products.name,
+        m.products.limited_by.empty()
+            ? ""
+            : fmt::format(" (limited by {})", m.products.limited_by));
+  for (const KernelChoice& kernel : m.kernels) {
+    Print("kernels       {:<10} {}\n", kernel.name,
+          kernel.chosen ? "chosen" : "not chosen: " + kernel.why_not);
+  }
+  for (const Instructions& set : m.instructions) {
+    Print("instructions  {:<13} {:<38} {}\n", set.name, set.use,
+          set.available ? "yes"
+                        : fmt::format("no: this CPU lacks {}",
+                                      fmt::join(set.missing, " ")));
+  }
+}
+
+Json MachineJson(const Machine& m) {
+  const MemoryBound memory = m.limits.Memory();
+  Json json = {{"cpu", m.cpu.name},
+               {"threads", Threads()},
+               {"processors", m.limits.cpus},
+               {"memory", {{"bytes", memory.bytes}, {"limit", memory.whose}}},
+               {"bytes_per_second", m.peaks.bytes_per_second},
+               {"onednn",
+                {{"instructions", m.products.name},
+                 {"limited_by", m.products.limited_by}}},
+               {"kernels", Json::array()},
+               {"instructions", Json::array()}};
+  for (const ProductPeak& peak : m.peaks.products) {
+    json["operations_per_second"][peak.name] = peak.operations_per_second;
+  }
+  for (const KernelChoice& kernel : m.kernels) {
+    json["kernels"].push_back({{"name", kernel.name},
+                               {"available", kernel.available},
+                               {"chosen", kernel.chosen},
+                               {"why_not", kernel.why_not}});
+  }
+  for (const Instructions& set : m.instructions) {
+    json["instructions"].push_back({{"name", set.name},
+                                    {"use", set.use},
+                                    {"available", set.available},
+                                    {"missing", set.missing}});
+  }
+  return json;
+}
+
+struct Diagnosis {
+  Outline outline;
+  std::vector<ExpertNeed> needs;
+  DiskRead disk;  // no bytes: the weights are not here
+};
+
+Diagnosis ExamineModel(const std::string& folder) {
+  Diagnosis d;
+  d.outline = ReadOutline(folder);
+  d.needs = ListExpertNeeds(d.outline);
+  if (!d.outline.shards.empty()) {
+    d.disk = MeasureReading(d.outline.shards, kDiskSeconds);
+  }
+  return d;
+}
+
+bool Fits(const ExpertNeed& need, const Machine& machine) {
+  return need.memory_bytes <= machine.limits.Memory().bytes;
+}
+
+void PrintModel(const std::string& folder, const Diagnosis& d,
+                const Machine& machine) {
+  Print("\n{}: {}, {} of weights{}\n", OneLine(folder),
+        d.outline.family->model_type, Bytes(d.outline.bytes()),
+        d.outline.shards.empty() ? ", which are not here: by config.json" : "");
+  if (d.outline.mobe) Print("{}\n", SummarizeFormat(*d.outline.mobe));
+  if (d.disk.bytes > 0) {
+    Print("disk          {:.2f} GB/s ({}{}{})\n", d.disk.BytesPerSecond() / 1e9,
+          d.disk.direct ? "direct" : "through the page cache",
+          d.disk.note.empty() ? "" : "; ", d.disk.note);
+  }
+  Print("{:<15} {:>11} {:>5} {:>11} {:>15} {:>16}\n", "experts", "memory",
+        "fits", "a token", "tok/s (reading)", "tok/s (products)");
+  for (const ExpertNeed& need : d.needs) {
+    const DecodeBound bound = BoundDecode(need, machine.peaks);
+    Print("{:<15} {:>11} {:>5} {:>11} {:>15.1f} {:>16.1f}\n", need.mode,
+          Bytes(need.memory_bytes), Fits(need, machine) ? "yes" : "no",
+          Bytes(need.token_bytes), bound.by_reading, bound.by_arithmetic);
+  }
+  Print(
+      "tokens a second are upper bounds of decoding one sequence: the lower of "
+      "both counts\n");
+}
+
+Json ModelJson(const std::string& folder, const Diagnosis& d,
+               const Machine& machine) {
+  Json json = {{"folder", folder},
+               {"family", d.outline.family->model_type},
+               {"bytes", d.outline.bytes()},
+               {"weights_here", !d.outline.shards.empty()},
+               {"mobe", nullptr},
+               {"disk", nullptr},
+               {"experts", Json::array()}};
+  if (d.outline.mobe) json["mobe"] = DescribeFormat(*d.outline.mobe);
+  if (d.disk.bytes > 0) {
+    json["disk"] = {{"bytes_per_second", d.disk.BytesPerSecond()},
+                    {"bytes", d.disk.bytes},
+                    {"direct", d.disk.direct},
+                    {"note", d.disk.note}};
+  }
+  for (const ExpertNeed& need : d.needs) {
+    const DecodeBound bound = BoundDecode(need, machine.peaks);
+    json["experts"].push_back(
+        {{"mode", need.mode},
+         {"memory_bytes", need.memory_bytes},
+         {"fits", Fits(need, machine)},
+         {"bytes_per_token", need.token_bytes},
+         {"operations_per_token", need.token_operations},
+         {"tokens_per_second_by_reading", bound.by_reading},
+         {"tokens_per_second_by_products", bound.by_arithmetic},
+         {"tokens_per_second", bound.both()}});
+  }
+  return json;
+}
+
+void Run(const std::string& folder, const CommonOptions& common) {
+  std::optional<Diagnosis> diagnosis;
+  if (!folder.empty()) diagnosis = ExamineModel(folder);
+  const Machine machine = ExamineMachine();
+  if (common.json) {
+    Json json = {{"machine", MachineJson(machine)}, {"model", nullptr}};
+    if (diagnosis) json["model"] = ModelJson(folder, *diagnosis, machine);
+    return PrintJson(json);
+  }
+  PrintMachine(machine);
+  if (diagnosis) PrintModel(folder, *diagnosis, machine);
+}
+
+}  // namespace
+
+void AddDoctor(CLI::App& app, CommonOptions* common) {
+  CLI::App* command = app.add_subcommand(
+      "doctor", "tell what this machine can do, and how it would run a model");
+  auto folder = std::make_shared<std::string>();
+  command->add_option("model", *folder,
+                      "model folder; config.json alone is enough");
+  AddCommonOptions(command, common, JsonOutput::kYes);
+  command->callback([folder, common] { Run(*folder, *common); });
+}
+
+}  // namespace mobe

@@ -1,0 +1,143 @@
+#include "speed/bench_model.h"
+
+#include <atomic>
+#include <random>
+#include <span>
+
+#include "base/parallel.h"
+#include "base/progress.h"
+
+namespace mobe {
+namespace {
+
+using Bytes = std::span<const std::byte>;
+
+Bytes BytesOf(const WeightView& w) {
+  return {static_cast<const std::byte*>(w.codes),
+          static_cast<size_t>(w.codes == nullptr ? 0 : w.bytes())};
+}
+Bytes BytesOf(const BasesView& b) {
+  const int64_t size = b.num_bases * b.rank * b.cols * DTypeSize(b.dtype);
+  return {static_cast<const std::byte*>(b.data),
+          static_cast<size_t>(b.data == nullptr ? 0 : size)};
+}
+
+// What is read of the checkpoint's files, or was built; vectors were read at
+// load.
+std::vector<Bytes> ListMatrices(const Weights& weights) {
+  std::vector<Bytes> all = {BytesOf(weights.embedding),
+                            BytesOf(weights.output)};
+  const auto add = [&all](const MlpWeights& mlp) {
+    for (const WeightView* w : {&mlp.gate, &mlp.up, &mlp.down}) {
+      all.push_back(BytesOf(*w));
+    }
+  };
+  for (const LayerWeights& layer : weights.layers) {
+    for (const WeightView* w : layer.attention.Matrices()) {
+      all.push_back(BytesOf(*w));
+    }
+    if (layer.dense) add(*layer.dense);
+    for (const MlpWeights& expert : layer.experts) add(expert);
+    if (!layer.factored) continue;
+    for (const KindMembers& members : kKindMembers) {
+      for (const SharedBases& shared : (*layer.factored).*members.shared) {
+        for (const BasesView* b :
+             {&shared.bases.whole, &shared.bases.left, &shared.bases.right}) {
+          all.push_back(BytesOf(*b));
+        }
+      }
+    }
+  }
+  return all;
+}
+
+std::vector<int32_t> RandomIds(int64_t count, int64_t vocab) {
+  std::mt19937_64 random(1);
+  std::vector<int32_t> ids(static_cast<size_t>(count));
+  for (int32_t& id : ids) {
+    // Not uniform_int_distribution: its numbers are the library's own affair.
+    id = static_cast<int32_t>(random() % static_cast<uint64_t>(vocab));
+  }
+  return ids;
+}
+
+}  // namespace
+
+BenchModel::BenchModel(const std::filesystem::path& folder,
+                       const LoadOptions& options, int64_t context,
+                       int64_t batch)
+    : model_(Model::Load(folder, options)),
+      ids_(RandomIds(context, config().vocab_size)),
+      logits_(static_cast<size_t>(config().vocab_size)) {
+  for (int64_t i = 0; i < batch; ++i) {
+    filled_.push_back(model_.NewCache(context));
+  }
+}
+
+bool BenchModel::IsFused() const {
+  for (const LayerWeights& layer : model_.weights().layers) {
+    if (layer.factored) return true;
+  }
+  return false;
+}
+
+int64_t BenchModel::WeightBytes() const {
+  return DecodeBytes(model_.weights(), config());
+}
+
+int64_t BenchModel::CacheBytes() const {
+  return filled_.front().layout().page_bytes / kPageTokens;
+}
+
+void BenchModel::TouchWeights() const {
+  constexpr int64_t kGrain = int64_t{4} << 20;
+  std::atomic<unsigned> kept{0};  // or the compiler would read nothing
+  for (const Bytes bytes : ListMatrices(model_.weights())) {
+    ParallelRanges(static_cast<int64_t>(bytes.size()), kGrain,
+                   [&](int64_t begin, int64_t end) {
+                     constexpr int64_t kLine = 64;  // of a cache
+                     unsigned sum = 0;
+                     for (int64_t i = begin; i < end; i += kLine) {
+                       sum +=
+                           static_cast<unsigned>(bytes[static_cast<size_t>(i)]);
+                     }
+                     kept.fetch_add(sum, std::memory_order_relaxed);
+                   });
+  }
+}
+
+void BenchModel::Fill(int64_t depth) {
+  if (depth == 0) return;
+  for (KvCache& cache : filled_) {
+    cache.Truncate(0);
+    model_.Forward(std::span(ids_).first(static_cast<size_t>(depth)), &cache,
+                   LogitsFor::kLast, logits_.data());
+  }
+}
+
+double BenchModel::Run(const BenchCase& test) {
+  std::vector<KvCache> caches;
+  for (int64_t i = 0; i < test.batch; ++i) {
+    caches.push_back(filled_[static_cast<size_t>(i)].Fork(test.depth));
+  }
+  std::vector<float> logits(
+      static_cast<size_t>(test.batch * config().vocab_size));
+  std::vector<BatchPart> batch;
+  const auto step = [&](int64_t place, int64_t count) {
+    const auto ids = std::span(ids_).subspan(static_cast<size_t>(place),
+                                             static_cast<size_t>(count));
+    batch.clear();
+    for (KvCache& cache : caches) {
+      batch.push_back({ids, &cache, LogitsFor::kLast});
+    }
+    model_.Forward(batch, logits.data());
+  };
+  const double start = MonotonicSeconds();
+  int64_t place = test.depth;
+  if (test.text.prompt > 0) step(place, test.text.prompt);
+  place += test.text.prompt;
+  for (int64_t i = 0; i < test.text.generate; ++i) step(place + i, 1);
+  return MonotonicSeconds() - start;
+}
+
+}  // namespace mobe

@@ -1,0 +1,43 @@
+// A model to be timed. The one file of this folder that knows how a model is
+// run: by Model and KvCache.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+#include "model/model.h"
+#include "speed/bench_case.h"
+
+namespace mobe {
+
+class BenchModel {
+ public:
+  // For up to `batch` sequences of up to `context` tokens. Fails as Model::Load
+  // and KvCache. Needs no tokenizer: token ids are random, the same each time.
+  BenchModel(const std::filesystem::path& folder, const LoadOptions& options,
+             int64_t context, int64_t batch);
+
+  const ModelConfig& config() const { return model_.config(); }
+  // Whether any experts run from their factors.
+  bool IsFused() const;
+  // Bytes that a token of one sequence reads: of weights, and for each token
+  // before it of the cache.
+  int64_t WeightBytes() const;
+  int64_t CacheBytes() const;
+
+  // Reads every weight once, so that none comes from the disk later.
+  void TouchWeights() const;
+  // Fills the caches with `depth` tokens, to begin cases behind them.
+  void Fill(int64_t depth);
+  // Runs the case, the sequences of a batch together, and gives its seconds.
+  double Run(const BenchCase& test);
+
+ private:
+  Model model_;
+  std::vector<KvCache> filled_;  // of each sequence of a batch
+  std::vector<int32_t> ids_;     // [context]
+  std::vector<float> logits_;    // [vocab]
+};
+
+}  // namespace mobe

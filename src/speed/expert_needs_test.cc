@@ -1,0 +1,139 @@
+#include "speed/expert_needs.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+
+#include "model/test_models.h"
+#include "speed/forward_operations.h"
+
+namespace mobe {
+namespace {
+
+using testing::ElementsAre;
+using testing::Key;
+
+std::map<std::string, ExpertNeed> NeedsOf(const std::filesystem::path& folder) {
+  std::map<std::string, ExpertNeed> needs;
+  for (const ExpertNeed& need : ListExpertNeeds(ReadOutline(folder))) {
+    needs[need.mode] = need;
+  }
+  return needs;
+}
+
+// As a model that runs counts them.
+int64_t BytesOfRun(const std::string& name, LoadOptions options) {
+  const Model model = Model::Load(TestModel(name), options);
+  return DecodeBytes(model.weights(), model.config());
+}
+
+TEST(ExpertNeedsTest, BytesOfATokenAreThoseOfTheModelThatRuns) {
+  for (const char* name : {"qwen3_moe", "bailing_moe", "deepseek_v2",
+                           "deepseek_v3", "deepseek_v3_fp8", "kimi_k2"}) {
+    auto needs = NeedsOf(TestModel(name));
+    ASSERT_THAT(needs, ElementsAre(Key("plain"))) << name;
+    EXPECT_EQ(needs["plain"].token_bytes, BytesOfRun(name, {})) << name;
+  }
+  for (const char* name :
+       {"qwen3_mobe", "bailing_moe_mobe", "deepseek_v3_mobe", "kimi_k2_mobe"}) {
+    auto needs = NeedsOf(TestModel(name));
+    ASSERT_THAT(needs, ElementsAre(Key("built bfloat16"), Key("built float32"),
+                                   Key("fused")))
+        << name;
+    using enum Precision;
+    EXPECT_EQ(needs["built float32"].token_bytes,
+              BytesOfRun(name, {kFloat32, ExpertMode::kBuilt}))
+        << name;
+    EXPECT_EQ(needs["built bfloat16"].token_bytes,
+              BytesOfRun(name, {kBFloat16, ExpertMode::kBuilt}))
+        << name;
+    EXPECT_EQ(needs["fused"].token_bytes,
+              BytesOfRun(name, {kFloat32, ExpertMode::kFused}))
+        << name;
+  }
+}
+
+TEST(ExpertNeedsTest, BuiltInTheDtypeOfTheOriginalTakesItsMemory) {
+  auto plain = NeedsOf(TestModel("qwen3_moe"));
+  auto factored = NeedsOf(TestModel("qwen3_mobe"));
+  EXPECT_EQ(factored["built bfloat16"].memory_bytes,
+            plain["plain"].memory_bytes);
+  // Two layers' gate and up of 16 experts.
+  EXPECT_EQ(factored["built float32"].memory_bytes -
+                factored["built bfloat16"].memory_bytes,
+            2 * 2 * 16 * 32 * 64 * 2);
+  // Two layers' gate and up, A [32, 32] of 16 experts and 4 bases [32, 64] in
+  // bfloat16, alpha in float32, in their place.
+  EXPECT_EQ(
+      factored["built bfloat16"].memory_bytes - factored["fused"].memory_bytes,
+      2 * 2 *
+          (2 * 16 * 32 * 64 -
+           (2 * 16 * 32 * 32 + 2 * 4 * 32 * 64 + 4 * 16 * 4)));
+  EXPECT_EQ(factored["built float32"].token_operations,
+            plain["plain"].token_operations);
+  // 4 chosen experts: A, N and 4 alphas each, in place of W.
+  EXPECT_NEAR(
+      factored["fused"].token_operations - plain["plain"].token_operations,
+      2 * 2 * 2 * 4 * (32 * (32 + 64) + 4 * 32 * 64 - 32 * 64), 1e-6);
+}
+
+TEST(ExpertNeedsTest, TheSameWithoutTheWeights) {
+  for (const char* name : {"qwen3_moe", "qwen3_mobe", "bailing_moe_mobe",
+                           "deepseek_v2", "deepseek_v3", "kimi_k2_mobe"}) {
+    const TemporaryFolder folder;
+    std::filesystem::copy(TestModel(name) / "config.json", folder.path());
+    const Outline with = ReadOutline(TestModel(name));
+    Json index;
+    for (const SizedTensor& tensor : with.tensors) {
+      index["weight_map"][tensor.spec.name] =
+          "model-00001-of-00001.safetensors";
+    }
+    WriteText(folder.path() / "model.safetensors.index.json", index.dump());
+    const Outline without = ReadOutline(folder.path());
+    EXPECT_FALSE(with.shards.empty()) << name;
+    EXPECT_TRUE(without.shards.empty()) << name;
+    EXPECT_EQ(without.bytes(), with.bytes()) << name;
+    EXPECT_NEAR(without.operations.fused, with.operations.fused, 1e-6) << name;
+  }
+}
+
+TEST(ExpertNeedsTest, TheLowerBoundCounts) {
+  ExpertNeed need;
+  need.token_bytes = 2'000'000;
+  need.token_operations = 3e6;
+  Peaks peaks = {20e9, {{"float32", 300e9}, {"bfloat16", 1e12}}};
+  DecodeBound bound = BoundDecode(need, peaks);
+  EXPECT_EQ(bound.by_reading, 10'000);
+  EXPECT_EQ(bound.by_arithmetic, 100'000);
+  EXPECT_EQ(bound.both(), 10'000);
+  need.token_operations = 1e8;
+  bound = BoundDecode(need, peaks);
+  EXPECT_EQ(bound.both(), 3'000);
+  EXPECT_THROW(peaks.Product("int4"), Error);
+}
+
+TEST(OutlineTest, RefusesWhatItCannotList) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "config.json";
+  ExpectError(ErrorKind::kMissing, "config.json",
+              [&] { ReadOutline(folder.path()); });
+  Json config = ParseJson(ReadSmallFile(TestModel("qwen3_moe") / "config.json"),
+                          "config.json");
+  config["num_hidden_layers"] = 1 << 20;
+  WriteText(path, config.dump());
+  ExpectError(ErrorKind::kUnsupported, "more than any model has",
+              [&] { ReadOutline(folder.path()); });
+  config["num_hidden_layers"] = 3;
+  config["torch_dtype"] = "int8";
+  WriteText(path, config.dump());
+  ExpectError(ErrorKind::kCorruptFile, "expected bfloat16, float16 or float32",
+              [&] { ReadOutline(folder.path()); });
+  WriteText(path, "[1]");
+  ExpectError(ErrorKind::kCorruptFile, "expected an object",
+              [&] { ReadOutline(folder.path()); });
+}
+
+}  // namespace
+}  // namespace mobe
