@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
@@ -16,6 +17,13 @@
 namespace mobe {
 namespace {
 
+// Several threads may meet a fault at once: the first tells it and ends the
+// process, the others wait for that.
+void WaitUnlessFirst() {
+  static std::atomic_flag told = ATOMIC_FLAG_INIT;
+  while (told.test_and_set()) ::pause();
+}
+
 void OnNullPointer(int signal, siginfo_t* info, void* /*context*/) {
   constexpr uintptr_t kPage = 4096;
   if (reinterpret_cast<uintptr_t>(info->si_addr) >= kPage ||
@@ -23,6 +31,7 @@ void OnNullPointer(int signal, siginfo_t* info, void* /*context*/) {
     ::signal(signal, SIG_DFL);
     return;
   }
+  WaitUnlessFirst();
   PrintError({"out of memory: no room for the code of a matrix product"});
   ::_exit(1);
 }
@@ -34,6 +43,7 @@ void OnBusError(int signal, siginfo_t* info, void* /*context*/) {
     ::signal(signal, SIG_DFL);  // and the same access again
     return;
   }
+  WaitUnlessFirst();
   PrintError({"missing: ", file,
               ": was cut short, or can't be read from its disk, while it was "
               "used; get it again and run the same command"});
