@@ -52,9 +52,10 @@ class Model {
   // does, and with kUserInput when a context is exceeded; all caches are then
   // as before.
   //
-  // A sequence's logits are those that it would get alone, up to rounding: a
-  // product sums in another order for many tokens than for few, and in bfloat16
-  // rounds its inputs for more than eight.
+  // A sequence's logits are those that it would get alone: to the bit where no
+  // product has more than eight tokens (of one expert, if the experts are
+  // fused; 64 in float32 for what is stored), and else up to rounding, since
+  // the product then sums in another order or, in bfloat16, rounds its inputs.
   //
   // `observe` sees of the last layer only tokens whose logits are wanted, as
   // only they go on from its attention. The scratch memory is the model's: one

@@ -61,3 +61,36 @@ def test_ends_at_the_tokens_that_any_file_names(mobe, models, tmp_path):
             (folder / other).write_text(json.dumps({**plain[other], **more}))
         ours = mobe(*run, "--json")
         assert (ours["tokens"], ours["finish_reason"]) == (at + 1, "stop"), name
+
+
+def test_many_prompts_give_the_texts_of_each(mobe, models, tmp_path):
+    folder = models / "mini-qwen3-moe"
+    prompts = [PROMPT, "The castle was", "Two\nlines", "The", "A horse"]
+    file = tmp_path / "prompts.txt"
+    lines = [json.dumps(p) if "\n" in p else p for p in prompts]
+    file.write_text("\r\n".join(lines) + "\n\n")
+    options = ["--max-tokens", 12, "--temperature", 0]
+    run = ["generate", folder, "--prompts-file", file, *options]
+    ours = mobe(*run, "--logprobs", 2, "--json")
+    alone = [mobe("generate", folder, "--prompt", p, *options, "--json") for p in prompts]
+    assert [a["text"] for a in ours["answers"]] == [a["text"] for a in alone]
+    assert ours["tokens"] == sum(a["tokens"] for a in alone)
+    for answer in ours["answers"]:
+        for token in answer["logprobs"]:  # greedy: the likeliest
+            assert token["logprob"] == token["top_logprobs"][0]["logprob"]
+            assert token["id"] == token["top_logprobs"][0]["id"]
+            assert len(token["top_logprobs"]) == 2
+    text = mobe(*run, "--quiet")
+    assert [json.loads(line) for line in text.splitlines()] == [a["text"] for a in alone]
+
+
+def test_a_bad_prompt_is_its_own_error(mobe, models, tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text('The castle\n""\nThe sea\n')
+    run = ["generate", models / "mini-qwen3-moe", "--prompts-file", file]
+    assert "prompt 2: no tokens" in mobe(*run, "--max-tokens", 2, code=1)
+    file.write_text("\n \n")
+    assert "no prompts" in mobe(*run, code=1)
+    file.write_text('The castle\n"open\n')
+    assert "line 2" in mobe(*run, code=1)
+    assert "--logprobs needs --json" in mobe(*run, "--logprobs", 1, code=1)
