@@ -43,7 +43,8 @@ bench: setup ## Run the benchmarks
 tsan: setup ## Run the unit tests under ThreadSanitizer
 	cmake --preset tsan
 	cmake --build --preset tsan -j$(JOBS) --target unit_tests
-	ctest --test-dir build/tsan --output-on-failure -j$(JOBS)
+	TSAN_OPTIONS=suppressions=$(CURDIR)/scripts/tsan.supp \
+	  ctest --test-dir build/tsan --output-on-failure -j$(JOBS)
 
 fuzz: setup ## Run each fuzz target for FUZZ_SECONDS (60)
 	scripts/fuzz.sh
