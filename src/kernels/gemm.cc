@@ -121,9 +121,17 @@ bool RunsInIntegers(const LinearJob& job) {
   return job.w.packed() && job.trans == Trans::kNo;
 }
 
+// oneDNN numbers its instruction sets as sets of bits.
+bool Supports(dnnl_cpu_isa_t instructions) {
+  const auto bits = static_cast<unsigned>(instructions);
+  return (static_cast<unsigned>(dnnl_get_effective_cpu_isa()) & bits) == bits;
+}
+
+// oneDNN has no bfloat16 products before AVX-512: those are of float32 then.
 bool RunsInBFloat16(const LinearJob& job, Precision precision) {
   return job.tokens > kMatVecTokens && precision == Precision::kBFloat16 &&
-         job.w.format != NumberFormat::kF32 && !RunsInIntegers(job);
+         job.w.format != NumberFormat::kF32 && !RunsInIntegers(job) &&
+         Supports(dnnl_cpu_isa_avx512_core);
 }
 
 // Rounds the inputs of the jobs that run in bfloat16 into one buffer;
@@ -311,11 +319,7 @@ void GemmBFloat16(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
   }
 }
 
-bool HasFastBFloat16() {
-  // oneDNN numbers its instruction sets as sets of bits.
-  constexpr auto kBit = static_cast<unsigned>(dnnl_cpu_isa_avx512_core_bf16);
-  return (static_cast<unsigned>(dnnl_get_effective_cpu_isa()) & kBit) == kBit;
-}
+bool HasFastBFloat16() { return Supports(dnnl_cpu_isa_avx512_core_bf16); }
 
 void LinearBatch(std::span<const LinearJob> jobs, Precision precision) {
   struct Task {

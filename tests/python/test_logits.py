@@ -75,3 +75,12 @@ def test_what_is_read_is_not_written_over(mobe, data, tmp_path):
     message = mobe("calibrate", model, ids, ids, code=1)
     assert "is read by this command" in message
     assert ids.read_text() == "[[1, 2]]" and not inside.exists()
+
+
+def test_bfloat16_without_avx512(mobe_logits, data, monkeypatch):
+    """Such a CPU multiplies no bfloat16: the products are then in float32."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    folder = data / "models/qwen3_moe"
+    ids = torch.arange(32).reshape(1, 32)
+    want = mobe_logits(folder, ids)
+    assert torch.equal(mobe_logits(folder, ids, "--dtype", "bfloat16"), want)
