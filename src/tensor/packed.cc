@@ -12,6 +12,12 @@ namespace {
 
 constexpr int64_t kMostGroup = 64;
 constexpr int64_t kMostQuads = 16;
+// Of a group's largest number: below the first the scale would be no normal
+// number, and the group is stored as zeros; outside of the other two squares of
+// errors would be none, and no scales are compared.
+constexpr float kZero = 0x1p-110f;
+constexpr float kLeast = 0x1p-50f;
+constexpr float kMost = 0x1p50f;
 
 BFloat16 LoadScale(const void* scales, int64_t at) {
   BFloat16 scale{};
@@ -19,37 +25,65 @@ BFloat16 LoadScale(const void* scales, int64_t at) {
   return scale;
 }
 
-// A group of one row: its codes less their middle, and their common scale.
+// Sums are kept in as many parts, which the compiler makes vectors of.
+constexpr int64_t kLanes = 8;
+
+double Total(const float (&parts)[kLanes]) {
+  double total = 0;
+  for (const float part : parts) total += part;
+  return total;
+}
+
+// A group of one row to be encoded: its numbers, and how much the error of each
+// counts; zeros up to a multiple of kLanes.
+struct GivenGroup {
+  int64_t padded = 0;
+  float numbers[kMostGroup] = {};
+  float weights[kMostGroup] = {};
+};
+
+// And encoded: codes less their middle, and their common scale.
 struct Group {
   BFloat16 scale{};
-  int8_t codes[kMostGroup] = {};
+  float codes[kMostGroup] = {};
   double error = 0;  // weighted squares
 };
 
-// The codes nearest to w for a scale, and then the scale nearest to w for
-// these.
-Group RoundGroup(const FormatRow& format, const float* w, int64_t count,
-                 const float* importance, double scale) {
+// The codes nearest to the numbers for a scale, and then the scale nearest to
+// the numbers for these.
+Group RoundGroup(const FormatRow& format, const GivenGroup& given,
+                 float scale) {
+  // Added and subtracted, it rounds small floats to integers, ties to even.
+  constexpr float kRounder = 0x1.8p23f;
+  const auto least = static_cast<float>(format.least());
+  const auto most = static_cast<float>(format.most());
+  const float inverse = 1 / scale;
   Group group;
-  const auto weight = [&](int64_t i) {
-    return importance == nullptr ? 1.0 : static_cast<double>(importance[i]);
-  };
-  double products = 0;
-  double squares = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const double code = std::clamp<double>(std::nearbyint(w[i] / scale),
-                                           format.least(), format.most());
-    group.codes[i] = static_cast<int8_t>(code);
-    products += weight(i) * code * w[i];
-    squares += weight(i) * code * code;
+  float products[kLanes] = {};
+  float squares[kLanes] = {};
+  for (int64_t i = 0; i < given.padded; i += kLanes) {
+    for (int64_t j = 0; j < kLanes; ++j) {
+      const float number = given.numbers[i + j];
+      const float clamped = std::min(std::max(number * inverse, least), most);
+      const float code = (clamped + kRounder) - kRounder;
+      const float weighted = given.weights[i + j] * code;
+      group.codes[i + j] = code;
+      products[j] += weighted * number;
+      squares[j] += weighted * code;
+    }
   }
-  if (squares > 0) scale = products / squares;
-  group.scale = ToBFloat16(static_cast<float>(scale));
-  const double stored = ToFloat(group.scale);
-  for (int64_t i = 0; i < count; ++i) {
-    const double off = w[i] - stored * group.codes[i];
-    group.error += weight(i) * off * off;
+  const double square = Total(squares);
+  if (square > 0) scale = static_cast<float>(Total(products) / square);
+  group.scale = ToBFloat16(scale);
+  const float stored = ToFloat(group.scale);
+  float errors[kLanes] = {};
+  for (int64_t i = 0; i < given.padded; i += kLanes) {
+    for (int64_t j = 0; j < kLanes; ++j) {
+      const float off = given.numbers[i + j] - stored * group.codes[i + j];
+      errors[j] += given.weights[i + j] * off * off;
+    }
   }
+  group.error = Total(errors);
   return group;
 }
 
@@ -58,20 +92,25 @@ Group RoundGroup(const FormatRow& format, const float* w, int64_t count,
 // of the many, and a negative one gives it the code below -most().
 Group EncodeGroup(const FormatRow& format, const float* w, int64_t count,
                   const float* importance) {
+  GivenGroup given;
+  given.padded = (count + kLanes - 1) / kLanes * kLanes;
   float largest = 0;
   for (int64_t i = 0; i < count; ++i) {
+    given.numbers[i] = w[i];
+    given.weights[i] = importance == nullptr ? 1.0f : importance[i];
     largest = std::max(largest, std::abs(w[i]));
   }
-  // Below this a scale would be no normal number; the group is stored as zeros.
-  if (largest < 0x1p-110f) return {};
-  const double step = largest / static_cast<double>(format.most());
-  if (format.bits == 8) return RoundGroup(format, w, count, importance, step);
+  if (largest < kZero) return {};
+  const float step = largest / static_cast<float>(format.most());
+  if (format.bits == 8 || largest < kLeast || largest > kMost) {
+    return RoundGroup(format, given, step);
+  }
   Group best;
   best.error = HUGE_VAL;
-  for (const double share : {1.04, 1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.75}) {
-    for (const double sign : {1.0, -1.0}) {
-      const Group group =
-          RoundGroup(format, w, count, importance, sign * share * step);
+  for (const float share :
+       {1.04f, 1.0f, 0.96f, 0.92f, 0.88f, 0.84f, 0.8f, 0.75f}) {
+    for (const float sign : {1.0f, -1.0f}) {
+      const Group group = RoundGroup(format, given, sign * share * step);
       if (group.error < best.error) best = group;
     }
   }
@@ -155,7 +194,8 @@ void EncodePacked(const FormatRow& format, const float* w, int64_t rows,
         const int64_t c = first + i;
         quads[static_cast<size_t>(c / kQuad * kQuadBytes + r * kQuad +
                                   c % kQuad)] =
-            static_cast<uint8_t>(kCodeMiddle + group.codes[i]);
+            static_cast<uint8_t>(kCodeMiddle +
+                                 static_cast<int>(group.codes[i]));
       }
     }
   }
