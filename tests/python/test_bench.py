@@ -50,14 +50,14 @@ def test_json(mobe, tiny):
 
 
 def test_bytes_of_a_token(mobe, tiny, factored):
-    """Weights, and keys and values of the tokens before, in float32."""
+    """Weights, and keys and values of the tokens before, in bfloat16."""
 
     def bytes_of(folder, *options):
         report = mobe("bench", folder, "-p", 0, "-r", 1, *options, "--json")
         return [row["bytes_per_token"] for row in report["results"]]
 
     one, four, deep, deep_four = bytes_of(tiny, "-n", "1,4", "--depth", "0,100")
-    token = 3 * 2 * 2 * 32 * 4  # 3 layers, 2 heads of 32
+    token = 3 * 2 * 2 * 32 * 2  # 3 layers, 2 heads of 32
     assert four - one == 1.5 * token  # 1 + 2 + 3 + 4 tokens in 4 steps
     assert deep - one == deep_four - four == 100 * token
     built, fused = bytes_of(
