@@ -10,28 +10,20 @@
 namespace mobe {
 namespace {
 
-struct DotRow {
-  DotKernels kernels;
-  const char* needs;
-  bool supported;
-};
-
-// Best first.
-std::vector<DotRow> DotRows() {
-  std::vector<DotRow> rows;
+// Those that this CPU can run, best first.
+std::vector<DotKernels> ListDots() {
+  std::vector<DotKernels> sets;
 #if defined(__x86_64__)
-  rows.push_back({{"avx512vnni", MultiplyAvx512Vnni},
-                  "avx512f avx512bw avx512vnni",
-                  __builtin_cpu_supports("avx512f") &&
-                      __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512vnni")});
-  rows.push_back(
-      {{"avx2", MultiplyAvx2},
-       "avx2 fma",
-       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")});
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vnni")) {
+    sets.push_back({"avx512vnni", MultiplyAvx512Vnni});
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    sets.push_back({"avx2", MultiplyAvx2});
+  }
 #endif
-  rows.push_back({{"scalar", MultiplyScalar}, "", true});
-  return rows;
+  sets.push_back({"scalar", MultiplyScalar});
+  return sets;
 }
 
 }  // namespace
@@ -79,21 +71,7 @@ const uint8_t* BlockCodes(const WeightView& w, const PackedSizes& sizes,
 }
 
 const std::vector<DotKernels>& SupportedDots() {
-  static const std::vector<DotKernels> sets = [] {
-    std::vector<DotKernels> all;
-    for (const DotRow& row : DotRows()) {
-      if (row.supported) all.push_back(row.kernels);
-    }
-    return all;
-  }();
-  return sets;
-}
-
-std::vector<DotSet> AllDots() {
-  std::vector<DotSet> sets;
-  for (const DotRow& row : DotRows()) {
-    sets.push_back({row.kernels.name, row.needs, row.supported});
-  }
+  static const std::vector<DotKernels> sets = ListDots();
   return sets;
 }
 

@@ -55,12 +55,5 @@ struct DotKernels {
 const DotKernels& Dots();
 // Those that this CPU can run, best first, "scalar" last.
 const std::vector<DotKernels>& SupportedDots();
-// Every set there is, and whether this CPU runs it.
-struct DotSet {
-  const char* name;
-  const char* needs;  // "avx512f avx512bw avx512vnni"
-  bool supported;
-};
-std::vector<DotSet> AllDots();
 
 }  // namespace mobe

@@ -127,11 +127,10 @@ bool Supports(dnnl_cpu_isa_t instructions) {
   return (static_cast<unsigned>(dnnl_get_effective_cpu_isa()) & bits) == bits;
 }
 
-// oneDNN has no bfloat16 products before AVX-512: those are of float32 then.
 bool RunsInBFloat16(const LinearJob& job, Precision precision) {
   return job.tokens > kMatVecTokens && precision == Precision::kBFloat16 &&
          job.w.format != NumberFormat::kF32 && !RunsInIntegers(job) &&
-         Supports(dnnl_cpu_isa_avx512_core);
+         HasBFloat16();
 }
 
 // Rounds the inputs of the jobs that run in bfloat16 into one buffer;
@@ -318,6 +317,8 @@ void GemmBFloat16(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
     FailDnnl("matmul", e.status);
   }
 }
+
+bool HasBFloat16() { return Supports(dnnl_cpu_isa_avx512_core); }
 
 bool HasFastBFloat16() { return Supports(dnnl_cpu_isa_avx512_core_bf16); }
 

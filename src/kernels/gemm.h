@@ -47,6 +47,9 @@ void GemmBFloat16(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
                   const BFloat16* a, int64_t lda, const BFloat16* b,
                   int64_t ldb, float* c, int64_t ldc);
 
+// Has oneDNN products of bfloat16 on this CPU (from AVX-512 on)? Without them
+// GemmBFloat16 fails, and LinearBatch multiplies in float32.
+bool HasBFloat16();
 // Does the CPU multiply bfloat16 faster than float32 (AVX-512 BF16 or AMX)?
 bool HasFastBFloat16();
 
