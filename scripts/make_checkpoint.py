@@ -27,7 +27,7 @@ POOL = 1 << 25  # random numbers to take slices from
 ITEM_BYTES = {"F32": 4, "BF16": 2, "F8_E4M3": 1}
 # Standard deviation of a matrix's products with a vector of variance 1; 1 for the
 # others. Larger for sums that a softmax is taken of, which should prefer some.
-GAINS = {"router": 2.0, "output": 3.0}
+GAINS = {"router": 2.0, "output": 3.0, "bases": 50.0, "alpha": 1.0}
 IN_FP8 = ("matrix", "expert")  # the others of an FP8 checkpoint are bfloat16
 
 
@@ -96,7 +96,7 @@ class Weights:
     def right_of(self, tensor):
         """The same for all experts of a layer and kind."""
         if tensor.role != "expert":
-            return self.numbers.take(RANK, tensor.shape[1])
+            return self.numbers.take(RANK, tensor.shape[-1])
         layer, _, rest = tensor.name.partition(".experts.")
         key = layer, rest.partition(".")[2]
         if key not in self.shared:
@@ -113,7 +113,9 @@ class Weights:
         else:
             gain = GAINS.get(tensor.role, 1.0)
             right = self.right_of(tensor)
-            for chunk in matrix_chunks(self.numbers, tensor.shape, gain, right):
+            # Bases lie one below the other.
+            shape = (math.prod(tensor.shape[:-1]), tensor.shape[-1])
+            for chunk in matrix_chunks(self.numbers, shape, gain, right):
                 if self.fp8 and tensor.role in IN_FP8:
                     values, scales = to_fp8(chunk)
                     yield tensor.name, as_bytes(values)
@@ -220,12 +222,22 @@ def main():
     parser.add_argument(
         "--divide-widths", type=int, default=1, help="for tests: no true shapes, then"
     )
+    parser.add_argument(
+        "--bases", type=int, help="factor gate and up of the experts: the native format"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shard-gb", type=float, default=5)
     a = parser.parse_args()
     try:
         config = make_config(
-            a.model, a.layers, a.experts, a.dense_layers, a.mtp, a.fp8, a.divide_widths
+            a.model,
+            a.layers,
+            a.experts,
+            a.dense_layers,
+            a.mtp,
+            a.fp8,
+            a.divide_widths,
+            a.bases,
         )
         write_checkpoint(a.out, config, a.seed, int(a.shard_gb * 1e9))
     except ValueError as error:

@@ -302,8 +302,19 @@ def mixture(config, name):
     yield Tensor(f"{name}.gate.weight", (experts, hidden), "router")
     if config.get("topk_method") == "noaux_tc":
         yield Tensor(f"{name}.gate.e_score_correction_bias", (experts,), "bias")
+    # The native MoBE format: gate and up are A, and share bases.
+    bases = config.get("num_B")
+    for kind in ("gate", "up") if bases else ():
+        yield Tensor(f"{name}.B_{kind}", (bases, size, hidden), "bases")
+        yield Tensor(f"{name}.W_{kind}", (experts, bases), "alpha")
     for expert in range(experts):
-        yield from mlp(f"{name}.experts.{expert}", hidden, size, "expert")
+        expert_name = f"{name}.experts.{expert}"
+        if not bases:
+            yield from mlp(expert_name, hidden, size, "expert")
+            continue
+        yield Tensor(f"{expert_name}.gate_proj.weight", (size, size), "factor")
+        yield Tensor(f"{expert_name}.up_proj.weight", (size, size), "factor")
+        yield Tensor(f"{expert_name}.down_proj.weight", (hidden, size), "expert")
     shared = config[family.shared_experts] if family.shared_experts else 0
     if shared > 0:
         yield from mlp(f"{name}.shared_experts", hidden, shared * size)
@@ -361,16 +372,25 @@ WIDTHS = (
 
 
 def make_config(
-    model, layers=None, experts=None, dense_layers=None, mtp=False, fp8=None, divisor=1
+    model,
+    layers=None,
+    experts=None,
+    dense_layers=None,
+    mtp=False,
+    fp8=None,
+    divisor=1,
+    bases=None,
 ):
     """The config.json of a published model with fewer layers or experts; what is None
     stays as published. `dense_layers` is how many layers begin without experts.
-    `divisor` makes the widths smaller, for tests. Fails with ValueError."""
+    `divisor` makes the widths smaller, for tests. With `bases`, gate and up of the
+    experts are factored. Fails with ValueError."""
     for name, value, least in (
         ("layers", layers, 1),
         ("experts", experts, 1),
         ("dense layers", dense_layers, 0),
         ("divisor of widths", divisor, 1),
+        ("bases", bases, 1),
     ):
         if value is not None and value < least:
             raise ValueError(f"{name} {value}: expected {least} or more")
@@ -409,4 +429,6 @@ def make_config(
     for token in ("bos_token_id", "eos_token_id", "pad_token_id"):
         if token in config:
             config[token] %= config["vocab_size"]
+    if bases is not None:
+        config |= {"num_B": bases, "activation": "silu"}
     return config

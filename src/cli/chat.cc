@@ -30,7 +30,7 @@ struct ChatArguments {
   std::string template_arguments;
   bool prompt_only = false;
   int64_t context = 8192;
-  LoadOptions load = {.cache = kTextCache};
+  LoadOptions load = {.cache = kTextCache, .built = kTextBuilt};
   GenerateOptions generate = {.max_tokens = 4096};
 };
 
@@ -70,6 +70,12 @@ ChatOptions ReadChatOptions(const ChatArguments& options) {
   return chat;
 }
 
+Model LoadModel(const ChatArguments& options) {
+  LoadOptions load = options.load;
+  load.cache_tokens = options.context;
+  return Model::Load(options.model, load);
+}
+
 int64_t ContextOf(const Model& model, const ChatArguments& options) {
   return std::min(options.context, model.config().max_positions);
 }
@@ -101,8 +107,9 @@ void AnswerFile(const ChatArguments& options, const CommonOptions& common) {
     common.json ? PrintJson({{"prompt", prompt}}) : PrintAnswer(prompt);
     return;
   }
-  const Model model = Model::Load(options.model, options.load);
   const Tokenizer tokenizer = Tokenizer::Load(options.model);
+  const Model model = LoadModel(options);
+  PrintMemory(model, common);
   GenerateSession session(model, tokenizer, ContextOf(model, options));
   std::string text;
   const GenerateResult result = session.Generate(
@@ -124,16 +131,17 @@ constexpr const char* kHelp =
 
 class Conversation {
  public:
-  Conversation(const ChatArguments& options, bool quiet)
+  Conversation(const ChatArguments& options, const CommonOptions& common)
       : options_(options),
         chat_(ReadChatOptions(options)),
         template_(LoadTemplate(options, chat_)),
         tokenizer_(Tokenizer::Load(options.model)),
-        model_(Model::Load(options.model, options.load)),
+        model_(LoadModel(options)),
         session_(model_, tokenizer_, ContextOf(model_, options)),
         typed_(::isatty(STDIN_FILENO) == 1),
-        notes_(typed_ && !quiet) {
+        notes_(typed_ && !common.quiet) {
     SetSystem(options.system, &messages_);
+    PrintMemory(model_, common);
   }
 
   void Run() {
@@ -269,7 +277,7 @@ void Run(const ChatArguments& options, const CommonOptions& common) {
   if (common.json) {
     Fail(ErrorKind::kUserInput, "--json needs --messages FILE");
   }
-  Conversation(options, common.quiet).Run();
+  Conversation(options, common).Run();
 }
 
 }  // namespace

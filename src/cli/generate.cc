@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <string>
@@ -27,7 +28,7 @@ struct GenerateArguments {
   std::string prompt;
   std::string prompt_file;
   std::string prompts_file;
-  LoadOptions load = {.cache = kTextCache};
+  LoadOptions load = {.cache = kTextCache, .built = kTextBuilt};
   GenerateOptions generate;
 };
 
@@ -68,26 +69,36 @@ Json AnswerJson(const Tokenizer& tokenizer, const GenerateOptions& options,
   return json;
 }
 
+// Memory is planned for so many tokens.
+Model LoadModel(const GenerateArguments& options, int64_t cache_tokens,
+                const CommonOptions& common) {
+  LoadOptions load = options.load;
+  load.cache_tokens = cache_tokens;
+  Model model = Model::Load(options.model, load);
+  PrintMemory(model, common);
+  return model;
+}
+
 void RunOne(const GenerateArguments& options, const CommonOptions& common) {
-  const Model model = Model::Load(options.model, options.load);
   const Tokenizer tokenizer = Tokenizer::Load(options.model);
   const std::string prompt = options.prompt_file.empty()
                                  ? options.prompt
                                  : ReadTextFile(options.prompt_file);
+  const std::vector<int32_t> ids = Encode(tokenizer, prompt);
+  const Model model =
+      LoadModel(options, std::ssize(ids) + options.generate.max_tokens, common);
   std::string text;
-  const GenerateResult result =
-      Generate(model, tokenizer, Encode(tokenizer, prompt), options.generate,
-               [&](std::string_view piece) {
-                 text += piece;
-                 if (!common.json) PrintAnswer(piece);
-               });
+  const GenerateResult result = Generate(
+      model, tokenizer, ids, options.generate, [&](std::string_view piece) {
+        text += piece;
+        if (!common.json) PrintAnswer(piece);
+      });
   const double prefill_rate = PerSecond(
       static_cast<double>(result.prompt_tokens), result.prefill_seconds);
   const double decode_rate =
       PerSecond(static_cast<double>(result.tokens - 1), result.decode_seconds);
   const double gigabytes =
-      static_cast<double>(DecodeBytes(model.weights(), model.config())) *
-      decode_rate / 1e9;
+      static_cast<double>(model.DecodeBytes()) * decode_rate / 1e9;
   if (common.json) {
     Json json = AnswerJson(tokenizer, options.generate, text, result);
     json["decode_gigabytes_per_second"] = gigabytes;
@@ -127,14 +138,29 @@ std::vector<std::string> ReadPrompts(const std::string& file) {
   return prompts;
 }
 
+// Of the longest contexts that can be there at a time.
+int64_t TokensTogether(const std::vector<std::vector<int32_t>>& prompts,
+                       int64_t max_tokens) {
+  std::vector<int64_t> lengths;
+  for (const auto& prompt : prompts) lengths.push_back(std::ssize(prompt));
+  std::ranges::sort(lengths, std::greater());
+  const EngineOptions engine;
+  int64_t tokens = 0;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    if (std::cmp_less(i, engine.sequences)) tokens += lengths[i] + max_tokens;
+  }
+  return std::min(tokens, engine.cache_tokens);
+}
+
 void RunAll(const GenerateArguments& options, const CommonOptions& common) {
   const std::vector<std::string> prompts = ReadPrompts(options.prompts_file);
-  const Model model = Model::Load(options.model, options.load);
   const Tokenizer tokenizer = Tokenizer::Load(options.model);
   std::vector<std::vector<int32_t>> ids;
   for (const std::string& prompt : prompts) {
     ids.push_back(Encode(tokenizer, prompt));
   }
+  const Model model = LoadModel(
+      options, TokensTogether(ids, options.generate.max_tokens), common);
   Json answers = Json::array();
   int64_t tokens = 0;
   size_t number = 0;

@@ -34,8 +34,11 @@ void Run(const LogitsArguments& options, const CommonOptions& common) {
          "{}: sequences of {} and of {} tokens, expected one length",
          options.ids, length, sequence.size());
   }
-  const Model model = Model::Load(options.model, options.load);
   const auto tokens = static_cast<int64_t>(length);
+  LoadOptions load = options.load;
+  load.cache_tokens = tokens;
+  const Model model = Model::Load(options.model, load);
+  PrintMemory(model, common);
   KvCache cache = model.NewCache(tokens);
   std::vector<int64_t> shape = {tokens, model.config().vocab_size};
   Buffer<float> logits(shape[0] * shape[1]);

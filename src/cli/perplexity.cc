@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/eval_options.h"
 #include "cli/progress_bar.h"
+#include "cli/run_options.h"
 
 namespace mobe {
 namespace {
@@ -22,6 +23,7 @@ void Run(const PerplexityArguments& options, const CommonOptions& common) {
   const EvalText text =
       ReadEvalText(options.model, options.eval.file, options.eval.max_tokens);
   const Model model = Model::Load(options.model, options.eval.load);
+  PrintMemory(model, common);
   PerplexityReport report;
   EvalOptions eval;
   {

@@ -2,11 +2,15 @@
 
 #include <fmt/ranges.h>
 
+#include <charconv>
+#include <optional>
 #include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
 
+#include "base/error.h"
+#include "base/progress.h"
 #include "cli/expect.h"
 #include "speed/bench_case.h"
 
@@ -22,7 +26,25 @@ constexpr Choice<Precision> kPrecisions[] = {
     {"float32", Precision::kFloat32}, {"bfloat16", Precision::kBFloat16}};
 constexpr Choice<ExpertMode> kModes[] = {{"auto", ExpertMode::kAuto},
                                          {"built", ExpertMode::kBuilt},
-                                         {"fused", ExpertMode::kFused}};
+                                         {"fused", ExpertMode::kFused},
+                                         {"cached", ExpertMode::kCached},
+                                         {"streamed", ExpertMode::kStreamed}};
+
+// What experts can be built in (ExpertBuilder).
+std::span<const Choice<std::optional<NumberFormat>>> BuiltFormats() {
+  static const auto formats = [] {
+    std::vector<Choice<std::optional<NumberFormat>>> choices = {
+        {"stored", std::nullopt}};
+    for (const FormatRow& row : Formats()) {
+      if (row.packed() || row.format == NumberFormat::kF32 ||
+          row.format == NumberFormat::kBF16) {
+        choices.push_back({row.name, row.format});
+      }
+    }
+    return choices;
+  }();
+  return formats;
+}
 
 std::span<const Choice<CacheFormat>> Caches() {
   static const auto caches = [] {
@@ -83,13 +105,58 @@ void AddChoices(CLI::App* command, const char* option,
              parse);
 }
 
+// "12GB", "800 MB", "1.5GiB", or bytes.
+int64_t ParseMemory(const std::string& text) {
+  struct Unit {
+    const char* name;
+    double bytes;
+  };
+  constexpr Unit kUnits[] = {{"", 1},        {"kB", 1e3},      {"MB", 1e6},
+                             {"GB", 1e9},    {"TB", 1e12},     {"K", 1024},
+                             {"M", 1 << 20}, {"G", 1 << 30},   {"T", 0x1p40},
+                             {"KiB", 1024},  {"MiB", 1 << 20}, {"GiB", 1 << 30},
+                             {"TiB", 0x1p40}};
+  double number = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, number);
+  std::string_view unit(rest, static_cast<size_t>(end - rest));
+  while (unit.starts_with(' ')) unit.remove_prefix(1);
+  for (const Unit& row : kUnits) {
+    const double bytes = number * row.bytes;
+    if (error == std::errc() && unit == row.name && bytes >= 1 &&
+        bytes < 0x1p62) {
+      return static_cast<int64_t>(bytes);
+    }
+  }
+  Fail(ErrorKind::kUserInput,
+       "--memory {}: expected a size as 12GB, 800MB or 1.5GiB", text);
+}
+
+// --built-format and --memory.
+void AddMemoryOptions(CLI::App* command, LoadOptions* options) {
+  AddChoice<std::optional<NumberFormat>>(
+      command, "--built-format", BuiltFormats(), &options->built,
+      "numbers of experts that are built; stored: those of the factors");
+  const auto parse = [options](const std::string& text) {
+    options->memory = ParseMemory(text);
+  };
+  ExpectForm(
+      command->add_option_function<std::string>(
+          "--memory", parse,
+          "memory that the program may take, as 12GB or 800MB (default: "
+          "what there is); experts that don't fit are read from the disk"),
+      [](const std::string& text) { ParseMemory(text); });
+}
+
 }  // namespace
 
 std::vector<LoadOptions> RunOptionLists::All() const {
   std::vector<LoadOptions> all;
   for (const Precision precision : precisions) {
     for (const ExpertMode mode : experts) {
-      all.push_back({precision, mode, kTextCache});
+      LoadOptions& options = all.emplace_back(rest);
+      options.precision = precision;
+      options.experts = mode;
     }
   }
   return all;
@@ -98,17 +165,34 @@ std::vector<LoadOptions> RunOptionLists::All() const {
 void AddRunOptionLists(CLI::App* command, RunOptionLists* lists) {
   AddChoices(command, "--dtype", kPrecisions, &lists->precisions,
              "arithmetic of products with many tokens");
-  AddChoices(command, "--experts", kModes, &lists->experts, "factored experts");
+  AddChoices(command, "--experts", kModes, &lists->experts, "experts");
+  AddMemoryOptions(command, &lists->rest);
 }
 
 void AddRunOptions(CLI::App* command, LoadOptions* options) {
   AddChoice(command, "--dtype", kPrecisions, &options->precision,
             "arithmetic of products with many tokens");
   AddChoice(command, "--experts", kModes, &options->experts,
-            "factored experts: built at load (as large as the original), fused "
-            "(never built: small, slower), or what memory allows");
+            "factored experts: built (as large as the original), fused (never "
+            "built: small, slower), cached (the most used built); any experts: "
+            "streamed from the disk; or what memory allows");
+  AddMemoryOptions(command, options);
   AddChoice(command, "--cache", Caches(), &options->cache,
             "numbers that attention keeps of a text");
+}
+
+void PrintMemory(const Model& model, const CommonOptions& common) {
+  const MemoryPlan& plan = model.plan();
+  const bool streams = model.experts().store != nullptr;
+  if (common.quiet || (!plan.is_hard && !streams)) return;
+  PrintNote(fmt::format("memory: at most {} ({})",
+                        FormatBytes(static_cast<double>(plan.limit)),
+                        plan.whose));
+  for (const MemoryPlan::Line& line : plan.lines) {
+    PrintNote(fmt::format("  {:>9}  {}",
+                          FormatBytes(static_cast<double>(line.bytes)),
+                          line.what));
+  }
 }
 
 }  // namespace mobe

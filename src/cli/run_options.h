@@ -4,21 +4,25 @@
 #include <vector>
 
 #include "cli/command.h"
-#include "model/weights.h"
+#include "model/model.h"
 
 namespace mobe {
 
-// Adds --dtype, --experts and --cache; defaults are what *options has. Filled
-// before the command's callback runs.
+// Adds --dtype, --experts, --built-format, --memory and --cache; defaults are
+// what *options has. Filled before the command's callback runs.
 void AddRunOptions(CLI::App* command, LoadOptions* options);
 
 // The same with lists of values, for a command that tries all of them.
 struct RunOptionLists {
   std::vector<Precision> precisions = {Precision::kFloat32};
   std::vector<ExpertMode> experts = {ExpertMode::kAuto};
+  LoadOptions rest = {.cache = kTextCache, .built = kTextBuilt};
 
   std::vector<LoadOptions> All() const;  // combinations
 };
 void AddRunOptionLists(CLI::App* command, RunOptionLists* lists);
+
+// Says on stderr how memory is used, unless it is enough for everything.
+void PrintMemory(const Model& model, const CommonOptions& common);
 
 }  // namespace mobe

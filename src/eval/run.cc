@@ -85,11 +85,10 @@ std::vector<Span> SpansOf(const Window& window, int64_t rows) {
 // How many windows of `context` tokens run side by side: as many as a forward
 // pass takes whole and whose logits, all of them, are `rows` at most. Of each
 // there are then as many spans, and one of them has the logits.
-int64_t WindowsTogether(const Protocol& protocol, int64_t context,
-                        int64_t rows) {
+int64_t WindowsTogether(const Protocol& protocol, int64_t context, int64_t rows,
+                        int64_t pass_tokens) {
   const int64_t used = context - (protocol.second_half ? context / 2 : 0);
-  return std::max<int64_t>(1,
-                           std::min(rows / used, Model::kPassTokens / context));
+  return std::max<int64_t>(1, std::min(rows / used, pass_tokens / context));
 }
 
 }  // namespace
@@ -109,8 +108,13 @@ EvalRun RunWindows(std::span<const Model* const> models, const EvalText& text,
   const int64_t vocab = models.front()->config().vocab_size;
   const int64_t row_bytes = vocab * static_cast<int64_t>(sizeof(float));
   const int64_t rows = std::max<int64_t>(options.logits_bytes / row_bytes, 1);
-  const int64_t together = std::min(
-      WindowsTogether(options.protocol, context, rows), std::ssize(windows));
+  int64_t pass_tokens = models.front()->pass_tokens();
+  for (const Model* model : models) {
+    pass_tokens = std::min(pass_tokens, model->pass_tokens());
+  }
+  const int64_t together =
+      std::min(WindowsTogether(options.protocol, context, rows, pass_tokens),
+               std::ssize(windows));
   std::vector<std::vector<KvCache>> caches;  // of each model and window
   std::vector<Buffer<float>> logits;         // of each model
   for (const Model* model : models) {

@@ -168,7 +168,7 @@ TEST(VariantsDecodeBytesTest, CountsFactors) {
   const auto bytes = [&](const char* name) {
     const Model model =
         Model::Load(folder / name, {Precision::kFloat32, ExpertMode::kFused});
-    return DecodeBytes(model.weights(), model.config());
+    return model.DecodeBytes();
   };
   const int64_t two = 4 * (2 * 32 * 32 + 64 * 32) + 2 * 4 * 32 * 64;
   const int64_t all = 4 * 3 * 32 * 20 + 3 * 4 * 5 * (20 + 64);

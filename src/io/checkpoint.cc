@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <utility>
 
@@ -290,6 +291,33 @@ const SafetensorsFile& Checkpoint::ShardOf(const TensorView& tensor) const {
 
 std::string Checkpoint::FileOf(const TensorView& tensor) const {
   return ShardOf(tensor).file().path().string();
+}
+
+void Checkpoint::Evict(std::span<const std::byte> data) const {
+  const auto place = Locate(data.data());
+  if (place) shards_[static_cast<size_t>(place->shard)].file().Evict(data);
+}
+
+std::vector<fs::path> Checkpoint::shard_paths() const {
+  std::vector<fs::path> paths;
+  for (const SafetensorsFile& shard : shards_) {
+    paths.push_back(shard.file().path());
+  }
+  return paths;
+}
+
+std::optional<Checkpoint::Place> Checkpoint::Locate(const void* data) const {
+  const auto* byte = static_cast<const std::byte*>(data);
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    const std::span<const std::byte> bytes = shards_[i].file().bytes();
+    const std::less<const std::byte*> before;
+    if (before(byte, bytes.data()) ||
+        !before(byte, bytes.data() + bytes.size())) {
+      continue;
+    }
+    return Place{static_cast<int64_t>(i), byte - bytes.data()};
+  }
+  return std::nullopt;
 }
 
 void Checkpoint::Evict(const TensorView& tensor) const {

@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -52,8 +53,18 @@ class Checkpoint {
   void LinkPacked(const std::string& name, const std::vector<int64_t>& shape);
   // The file that holds a tensor of tensors(), for messages.
   std::string FileOf(const TensorView& tensor) const;
+  // The files with the weights, and where in them mapped data lies: nothing for
+  // memory that is no part of them.
+  std::vector<std::filesystem::path> shard_paths() const;
+  struct Place {
+    int64_t shard = 0;  // in shard_paths()
+    int64_t offset = 0;
+  };
+  std::optional<Place> Locate(const void* data) const;
   // Lets the tensor's pages go from memory.
   void Evict(const TensorView& tensor) const;
+  // And those of mapped data; other memory stays.
+  void Evict(std::span<const std::byte> data) const;
 
   // Total bytes of all tensors.
   int64_t bytes() const;

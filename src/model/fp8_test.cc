@@ -56,8 +56,7 @@ TEST_P(Fp8RunTest, DecodeReadsOneByteAWeight) {
   const Model values = Model::Load(values_, {});
   // Head in bfloat16 and routers in float32 are the same in both.
   const int64_t same = 2 * 64 * 512 + 2 * 4 * 16 * 64;
-  EXPECT_EQ(4 * (DecodeBytes(fp8.weights(), fp8.config()) - same),
-            DecodeBytes(values.weights(), values.config()) - same);
+  EXPECT_EQ(4 * (fp8.DecodeBytes() - same), values.DecodeBytes() - same);
 }
 
 }  // namespace

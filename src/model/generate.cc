@@ -89,10 +89,12 @@ GenerateResult GenerateSession::Generate(std::span<const int32_t> prompt,
                                          const GenerateOptions& options,
                                          const ShowFn& show,
                                          const StopFn& stop) {
-  Engine engine(*model_, {.sequences = 1,
-                          .cache_tokens = context(),
-                          .step_tokens = stop == nullptr ? Model::kPassTokens
-                                                         : kPromptPart});
+  Engine engine(
+      *model_, {.sequences = 1,
+                .cache_tokens = context(),
+                .step_tokens = stop == nullptr ? model_->pass_tokens()
+                                               : std::min(model_->pass_tokens(),
+                                                          kPromptPart)});
   TextOf text(*tokenizer_, options, std::ssize(prompt), show);
   EngineRequest request = RequestOf(*model_, *tokenizer_, prompt, options);
   request.sequence = &sequence_;
@@ -128,10 +130,12 @@ void GenerateAll(const Model& model, const Tokenizer& tokenizer,
                  std::span<const std::vector<int32_t>> prompts,
                  const GenerateOptions& options,
                  const std::function<void(const Answer&)>& done) {
-  EngineOptions bounds{.step_tokens = Model::kPassTokens};
+  EngineOptions bounds{.step_tokens = model.pass_tokens()};
   // Each prompt has the context that it would have alone.
   bounds.cache_tokens =
-      std::max(bounds.cache_tokens, model.config().max_positions);
+      model.plan().is_hard
+          ? model.plan().cache_tokens
+          : std::max(bounds.cache_tokens, model.config().max_positions);
   Engine engine(model, bounds);
   struct Slot {
     Answer answer;

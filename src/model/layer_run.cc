@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "io/fp8.h"
+#include "model/stored_experts.h"
 
 namespace mobe {
 namespace {
@@ -44,7 +45,9 @@ void LayerRun::AddAttention(const LayerWeights& weights, float* states,
 
 void LayerRun::AddMlp(const LayerWeights& weights, int64_t layer, float* states,
                       int64_t tokens) {
-  steps_.AddMlp(weights, layer, tokens, nullptr, states);
+  StoredExperts experts(weights, Precision::kFloat32);
+  steps_.AddMlp({&weights, weights.experts.empty() ? nullptr : &experts}, {},
+                layer, tokens, nullptr, states);
 }
 
 void LayerRun::Evict(int64_t layer) const {

@@ -38,12 +38,14 @@ void LayerSteps::Finish() {
   for (const SequenceRows& rows : sequences_) rows.cache->Append(rows.count);
 }
 
-void LayerSteps::AddMlp(const LayerWeights& weights, int64_t layer,
-                        int64_t tokens, const MoeObserver& observe, float* x) {
+void LayerSteps::AddMlp(const RunnableLayer& layer, const RunnableLayer& next,
+                        int64_t index, int64_t tokens,
+                        const MoeObserver& observe, float* x) {
   normed_.Resize(tokens * config_.hidden_size);
-  NormTokens(weights.mlp_norm, config_.rms_norm_eps, x, tokens, normed_.data());
-  RunMlp(config_, weights, precision_, layer, normed_.data(), tokens, observe,
-         &mlp_, x);
+  NormTokens(layer.weights->mlp_norm, config_.rms_norm_eps, x, tokens,
+             normed_.data());
+  RunMlp(config_, layer, next, precision_, index, normed_.data(), tokens,
+         observe, &mlp_, x);
 }
 
 void NormTokens(std::span<const float> weight, float eps, const float* x,

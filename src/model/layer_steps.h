@@ -29,10 +29,11 @@ class LayerSteps {
   // After the caches' last layer: they count the tokens as seen.
   void Finish();
 
-  // x [tokens, hidden] += the feed-forward part, of any tokens. `observe` may
-  // be empty.
-  void AddMlp(const LayerWeights& weights, int64_t layer, int64_t tokens,
-              const MoeObserver& observe, float* x);
+  // x [tokens, hidden] += the feed-forward part, of any tokens. `next` and
+  // `observe` as of RunMlp; both may be empty.
+  void AddMlp(const RunnableLayer& layer, const RunnableLayer& next,
+              int64_t index, int64_t tokens, const MoeObserver& observe,
+              float* x);
 
   // Of the last AddMlp: its normed input [tokens, hidden], and what lies
   // between its steps.

@@ -63,7 +63,9 @@ struct Model::Pass {
 
 Model::Model(OpenedModel opened, const LoadOptions& options)
     : opened_(std::make_unique<OpenedModel>(std::move(opened))),
-      weights_(LoadWeights(*opened_, options)),
+      weights_(LoadWeights(*opened_)),
+      plan_(PlanMemory(*opened_, weights_, options)),
+      experts_(MakeExperts(*opened_, weights_, options, plan_)),
       precision_(options.precision),
       cache_format_(options.cache),
       stop_ids_(ReadStopIds(opened_->checkpoint)),
@@ -75,6 +77,28 @@ Model::~Model() = default;
 Model Model::Load(const std::filesystem::path& folder,
                   const LoadOptions& options) {
   return {OpenModel(folder), options};
+}
+
+// Past the last layer there is nothing.
+RunnableLayer Model::LayerAt(int64_t layer) const {
+  if (layer == config().num_layers) return {};
+  const auto i = static_cast<size_t>(layer);
+  return {&weights_.layers[i], experts_.layers[i].get()};
+}
+
+int64_t Model::DecodeBytes() const {
+  int64_t bytes = weights_.output.bytes();
+  for (size_t i = 0; i < weights_.layers.size(); ++i) {
+    const LayerWeights& layer = weights_.layers[i];
+    for (const WeightView* matrix : layer.attention.Matrices()) {
+      bytes += matrix->bytes();
+    }
+    if (layer.dense) bytes += layer.dense->bytes();
+    bytes += static_cast<int64_t>(layer.router.size() * sizeof(float));
+    const auto& experts = experts_.layers[i];
+    if (experts) bytes += experts->TokenBytes(config().experts_per_token);
+  }
+  return bytes;
 }
 
 void Model::RunPass(const Pass& pass, const MoeObserver& observe,
@@ -105,9 +129,18 @@ void Model::RunPass(const Pass& pass, const MoeObserver& observe,
         ++tokens;
       }
     }
-    if (tokens > 0) steps.AddMlp(w, layer, tokens, observe, x);
+    if (tokens > 0) {
+      steps.AddMlp(LayerAt(layer), LayerAt(layer + 1), layer, tokens, observe,
+                   x);
+    }
   }
   steps.Finish();
+  // Of the embedding every text reads other rows.
+  if (plan_.evicts && !c.tie_embeddings) {
+    for (const Plane& plane : PlanesOf(weights_.embedding)) {
+      opened_->checkpoint.Evict(plane);
+    }
+  }
   if (wanted == 0) return;
   NormTokens(weights_.final_norm, c.rms_norm_eps, x, wanted, x);
   Linear(weights_.output, x, wanted, precision_, logits);
@@ -139,9 +172,9 @@ void Model::Forward(std::span<const BatchPart> batch, float* logits,
   for (const BatchPart& part : batch) {
     const int64_t count = std::ssize(part.tokens);
     for (int64_t begin = 0, end = 0; begin < count; begin = end) {
-      end = std::min(count, begin + kPassTokens - pass.size());
+      end = std::min(count, begin + plan_.pass_tokens - pass.size());
       pass.Add(part, begin, end);
-      if (pass.size() == kPassTokens) run();
+      if (pass.size() == plan_.pass_tokens) run();
     }
   }
   if (pass.size() > 0) run();

@@ -8,6 +8,9 @@
 #include <vector>
 
 #include "model/batch.h"
+#include "model/expert_modes.h"
+#include "model/experts.h"
+#include "model/load_options.h"
 #include "model/router.h"
 #include "model/weights.h"
 
@@ -15,7 +18,7 @@ namespace mobe {
 
 class Model {
  public:
-  // Fails as OpenModel and LoadWeights do.
+  // Fails as OpenModel and PlanMemory do.
   static Model Load(const std::filesystem::path& folder,
                     const LoadOptions& options);
   Model(Model&&) noexcept;
@@ -23,6 +26,12 @@ class Model {
 
   const ModelConfig& config() const { return opened_->config; }
   const Weights& weights() const { return weights_; }
+  // How memory is used, and who runs each layer's experts.
+  const MemoryPlan& plan() const { return plan_; }
+  const ModelExperts& experts() const { return experts_; }
+  // Bytes of distinct weights that a step of one token reads: all but the
+  // embedding, with experts_per_token experts in each layer and the bases once.
+  int64_t DecodeBytes() const;
   // The checkpoint's folder, for what lies beside the weights.
   const std::filesystem::path& folder() const {
     return opened_->checkpoint.folder();
@@ -42,9 +51,9 @@ class Model {
   void CheckTokens(std::span<const int32_t> tokens) const;
 
   // Tokens of any sequences that pass through the layers together, and what a
-  // larger batch is cut into: bounds scratch memory, and large enough that each
-  // of 128 experts still sees dozens.
-  static constexpr int64_t kPassTokens = 1024;
+  // larger batch is cut into: bounds scratch memory. 1024, where memory allows,
+  // so that each of 128 experts still sees dozens.
+  int64_t pass_tokens() const { return plan_.pass_tokens; }
 
   // Runs the tokens of several sequences and appends them to their caches.
   // Writes the logits [wanted, vocab] of the parts in turn: those of token t +
@@ -74,11 +83,14 @@ class Model {
   struct Pass;
   Model(OpenedModel opened, const LoadOptions& options);
 
+  RunnableLayer LayerAt(int64_t layer) const;
   void RunPass(const Pass& pass, const MoeObserver& observe,
                float* logits) const;
 
   std::unique_ptr<OpenedModel> opened_;
   Weights weights_;
+  MemoryPlan plan_;
+  ModelExperts experts_;
   Precision precision_;
   CacheFormat cache_format_;
   std::vector<int32_t> stop_ids_;

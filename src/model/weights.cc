@@ -8,7 +8,7 @@
 #include "base/parallel.h"
 #include "io/fp8.h"
 #include "kernels/expand.h"
-#include "model/build_experts.h"
+#include "tensor/packed.h"
 
 namespace mobe {
 namespace {
@@ -249,13 +249,14 @@ int64_t CopiedBytes(const OpenedModel& model) {
   return elements * DTypeSize(DType::kF32);
 }
 
-int64_t BytesOf(const MlpWeights& mlp) {
-  return mlp.gate.bytes() + mlp.up.bytes() + mlp.down.bytes();
+Plane PlaneOf(const BasesView& b) {
+  const int64_t size = b.num_bases * b.rank * b.cols * DTypeSize(b.dtype);
+  return {static_cast<const std::byte*>(b.data), static_cast<size_t>(size)};
 }
 
 }  // namespace
 
-Weights LoadWeights(const OpenedModel& model, const LoadOptions& options) {
+Weights LoadWeights(const OpenedModel& model) {
   CheckMemory(CopiedBytes(model), "what can't be used in place");
   Weights weights;
   Loader load(model, &weights);
@@ -263,7 +264,6 @@ Weights LoadWeights(const OpenedModel& model, const LoadOptions& options) {
   for (int64_t layer = 0; layer < model.config.num_layers; ++layer) {
     weights.layers.push_back(LoadLayer(model, layer, &load));
   }
-  BuildExperts(options, &weights);
   return weights;
 }
 
@@ -281,24 +281,52 @@ Weights LoadHead(const OpenedModel& model) {
   return weights;
 }
 
-int64_t DecodeBytes(const Weights& weights, const ModelConfig& config) {
-  int64_t bytes = weights.output.bytes();
-  for (const LayerWeights& layer : weights.layers) {
-    for (const WeightView* matrix : layer.attention.Matrices()) {
-      bytes += matrix->bytes();
-    }
-    if (layer.dense) bytes += BytesOf(*layer.dense);
-    if (layer.experts.empty()) continue;
-    bytes += static_cast<int64_t>(layer.router.size() * sizeof(float));
-    bytes += BytesOf(layer.experts.front()) * config.experts_per_token;
-    if (!layer.factored) continue;
-    for (const KindMembers& members : kKindMembers) {
-      for (const SharedBases& group : (*layer.factored).*members.shared) {
-        bytes += group.bases.bytes();
-      }
+int64_t FactoredWeights::bytes() const {
+  int64_t bytes = 0;
+  for (const KindMembers& members : kKindMembers) {
+    for (const SharedBases& group : this->*members.shared) {
+      bytes += group.bases.bytes();
     }
   }
   return bytes;
+}
+
+std::vector<Plane> PlanesOf(const WeightView& w) {
+  if (w.codes == nullptr) return {};
+  const auto plane = [](const void* data, int64_t bytes) {
+    return Plane{static_cast<const std::byte*>(data),
+                 static_cast<size_t>(bytes)};
+  };
+  const FormatRow& format = RowOf(w.format);
+  if (!format.packed()) {
+    std::vector<Plane> planes = {
+        plane(w.Row<std::byte>(0), w.rows * w.cols * DTypeSize(format.codes))};
+    if (w.scales != nullptr) {
+      const int64_t blocks = (w.rows + w.block_rows - 1) / w.block_rows;
+      planes.push_back(plane(w.scales, blocks * w.scale_stride * 4));
+    }
+    return planes;
+  }
+  const PackedSizes sizes = PackedSizesOf(format, w.cols);
+  return {plane(w.codes, RowBlocks(w.rows) * sizes.code_bytes),
+          plane(w.scales, RowBlocks(w.rows) * sizes.scale_bytes())};
+}
+
+void AddPlanes(const MlpWeights& mlp, std::vector<Plane>* planes) {
+  for (const WeightView* w : {&mlp.gate, &mlp.up, &mlp.down}) {
+    for (const Plane& plane : PlanesOf(*w)) planes->push_back(plane);
+  }
+}
+
+void AddPlanes(const FactoredWeights& factored, std::vector<Plane>* planes) {
+  for (const KindMembers& members : kKindMembers) {
+    for (const SharedBases& shared : factored.*members.shared) {
+      for (const BasesView* bases :
+           {&shared.bases.whole, &shared.bases.left, &shared.bases.right}) {
+        if (bases->data != nullptr) planes->push_back(PlaneOf(*bases));
+      }
+    }
+  }
 }
 
 }  // namespace mobe

@@ -9,32 +9,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/matrix.h"
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
 #include "mobe/open_model.h"
-#include "model/cache_format.h"
 #include "model/mix_batch.h"
 
 namespace mobe {
-
-// What becomes of factored experts, W = A f(sum alpha B).
-enum class ExpertMode {
-  kAuto,   // kBuilt when that fits in half of the available memory, else kFused
-  kBuilt,  // every W is computed at load: fastest, as large as the plain model
-  kFused,  // W never exists: f(sum alpha B) is mixed anew for each token batch
-};
-
-struct LoadOptions {
-  // Of products with many tokens. Built experts are stored in it too: in
-  // float32 nothing is rounded.
-  Precision precision = Precision::kFloat32;
-  ExpertMode experts = ExpertMode::kAuto;
-  // Of what attention keeps of texts.
-  CacheFormat cache = kExactCache;
-};
 
 // What a model does not have is empty.
 struct AttentionWeights {
@@ -64,6 +48,8 @@ struct AttentionWeights {
 // factored matrix is the expert's A, [expert_size, rank].
 struct MlpWeights {
   WeightView gate, up, down;
+
+  int64_t bytes() const { return gate.bytes() + up.bytes() + down.bytes(); }
 };
 
 // What the experts of a layer, or of a group of them, share of one factored
@@ -78,6 +64,8 @@ struct FactoredWeights {
   // One for each group of experts, which are as many in each. None: that matrix
   // is plain. What down's factors make is its transpose.
   std::vector<SharedBases> gate, up, down;
+
+  int64_t bytes() const;  // of the bases
 };
 
 // Where the matrices of a kind are.
@@ -112,9 +100,8 @@ struct Weights {
   std::vector<Buffer<std::byte>> owned;
 };
 
-// The model must outlive the weights. Fails with kOutOfMemory when kBuilt is
-// asked for and can't be had.
-Weights LoadWeights(const OpenedModel& model, const LoadOptions& options);
+// The model must outlive the weights.
+Weights LoadWeights(const OpenedModel& model);
 
 // One layer alone, as `layers[0]`, for running a model a layer at a time.
 // Embedding, output and final norm are left out, factored experts as they are.
@@ -122,8 +109,10 @@ Weights LoadOneLayer(const OpenedModel& model, int64_t layer);
 // Embedding, output and final norm alone, without layers.
 Weights LoadHead(const OpenedModel& model);
 
-// Bytes of distinct weights that a step of one token reads: all but the
-// embedding, with experts_per_token experts in each layer and the bases once.
-int64_t DecodeBytes(const Weights& weights, const ModelConfig& config);
+// The memory of a matrix: its numbers, and their scales, if it has any.
+using Plane = std::span<const std::byte>;
+std::vector<Plane> PlanesOf(const WeightView& w);
+void AddPlanes(const MlpWeights& mlp, std::vector<Plane>* planes);
+void AddPlanes(const FactoredWeights& factored, std::vector<Plane>* planes);
 
 }  // namespace mobe

@@ -77,7 +77,7 @@ TEST_P(WeightsTest, RunWhateverTheirForm) {
 TEST(DecodeBytesTest, CountsWhatOneTokenReads) {
   const auto bytes = [](const char* name, LoadOptions options) {
     const Model model = Model::Load(TestModel(name), options);
-    return DecodeBytes(model.weights(), model.config());
+    return model.DecodeBytes();
   };
   // hidden 64, 4 + 2 + 2 heads of 32 and back, vocabulary 512, dense 160,
   // 4 experts of 32, 16 rows of router in float32.
@@ -89,7 +89,8 @@ TEST(DecodeBytesTest, CountsWhatOneTokenReads) {
   EXPECT_EQ(
       bytes("qwen3_mobe", {Precision::kFloat32, ExpertMode::kFused}),
       rest + 2 * (router + 4 * (matrix + 2 * 2 * 32 * 32) + 2 * 4 * matrix));
-  EXPECT_EQ(bytes("qwen3_mobe", {Precision::kBFloat16, ExpertMode::kBuilt}),
+  EXPECT_EQ(bytes("qwen3_mobe", {.experts = ExpertMode::kBuilt,
+                                 .built = NumberFormat::kBF16}),
             bytes("qwen3_moe", {}));
 }
 

@@ -94,7 +94,6 @@ std::vector<BenchResult> RunBench(const std::filesystem::path& folder,
   const std::vector<BenchCase> cases = ListCases(options.lists);
   const int64_t batch = std::ranges::max(options.lists.batches);
   const int64_t depth = std::ranges::max(options.lists.depths);
-  const bool factored = OpenModel(folder).mobe.has_value();
   std::vector<BenchModel> models;
   for (const LoadOptions& load : options.loads) {
     progress({0, "loading"});
@@ -118,12 +117,9 @@ std::vector<BenchResult> RunBench(const std::filesystem::path& folder,
         if (!peaks.contains(test.threads)) {
           peaks[test.threads] = MeasurePeaks(kPeakSeconds);
         }
-        const char* experts = !factored         ? "plain"
-                              : model.IsFused() ? "fused"
-                                                : "built";
         results.push_back({test,
                            Threads(),
-                           experts,
+                           model.Experts(),
                            PrecisionName(options.loads[test.load].precision),
                            {},
                            MeanTokenBytes(model, test),

@@ -9,7 +9,7 @@
 
 #include "base/progress.h"
 #include "machine/peaks.h"
-#include "model/weights.h"
+#include "model/load_options.h"
 #include "speed/bench_case.h"
 
 namespace mobe {
@@ -17,7 +17,7 @@ namespace mobe {
 struct BenchResult {
   BenchCase test;
   int threads = 0;              // that ran
-  std::string experts;          // "plain", "built", "fused"
+  std::string experts;          // "plain", "built", ... as ModesOf
   const char* dtype = "";       // of the products with many tokens
   std::vector<double> seconds;  // of each round
   // Of a token on average. Bytes, weights and cache together, are those of

@@ -10,43 +10,23 @@
 namespace mobe {
 namespace {
 
-using Bytes = std::span<const std::byte>;
-
-Bytes BytesOf(const WeightView& w) {
-  return {static_cast<const std::byte*>(w.codes),
-          static_cast<size_t>(w.codes == nullptr ? 0 : w.bytes())};
-}
-Bytes BytesOf(const BasesView& b) {
-  const int64_t size = b.num_bases * b.rank * b.cols * DTypeSize(b.dtype);
-  return {static_cast<const std::byte*>(b.data),
-          static_cast<size_t>(b.data == nullptr ? 0 : size)};
-}
-
-// What is read of the checkpoint's files, or was built; vectors were read at
-// load.
-std::vector<Bytes> ListMatrices(const Weights& weights) {
-  std::vector<Bytes> all = {BytesOf(weights.embedding),
-                            BytesOf(weights.output)};
-  const auto add = [&all](const MlpWeights& mlp) {
-    for (const WeightView* w : {&mlp.gate, &mlp.up, &mlp.down}) {
-      all.push_back(BytesOf(*w));
-    }
+// What is read of the checkpoint's files and stays, or was built; vectors were
+// read at load.
+std::vector<Plane> ListMatrices(const Model& model) {
+  const Weights& weights = model.weights();
+  std::vector<Plane> all;
+  const auto add = [&all](const WeightView& w) {
+    for (const Plane& plane : PlanesOf(w)) all.push_back(plane);
   };
+  add(weights.embedding);
+  add(weights.output);
   for (const LayerWeights& layer : weights.layers) {
-    for (const WeightView* w : layer.attention.Matrices()) {
-      all.push_back(BytesOf(*w));
-    }
-    if (layer.dense) add(*layer.dense);
-    for (const MlpWeights& expert : layer.experts) add(expert);
-    if (!layer.factored) continue;
-    for (const KindMembers& members : kKindMembers) {
-      for (const SharedBases& shared : (*layer.factored).*members.shared) {
-        for (const BasesView* b :
-             {&shared.bases.whole, &shared.bases.left, &shared.bases.right}) {
-          all.push_back(BytesOf(*b));
-        }
-      }
-    }
+    for (const WeightView* w : layer.attention.Matrices()) add(*w);
+    if (layer.dense) AddPlanes(*layer.dense, &all);
+  }
+  for (const auto& experts : model.experts().layers) {
+    if (experts == nullptr) continue;
+    for (const Plane& plane : experts->Matrices()) all.push_back(plane);
   }
   return all;
 }
@@ -61,12 +41,17 @@ std::vector<int32_t> RandomIds(int64_t count, int64_t vocab) {
   return ids;
 }
 
+LoadOptions WithCache(LoadOptions options, int64_t tokens) {
+  options.cache_tokens = tokens;
+  return options;
+}
+
 }  // namespace
 
 BenchModel::BenchModel(const std::filesystem::path& folder,
                        const LoadOptions& options, int64_t context,
                        int64_t batch)
-    : model_(Model::Load(folder, options)),
+    : model_(Model::Load(folder, WithCache(options, context * batch))),
       ids_(RandomIds(context, config().vocab_size)),
       logits_(static_cast<size_t>(config().vocab_size)) {
   for (int64_t i = 0; i < batch; ++i) {
@@ -74,16 +59,7 @@ BenchModel::BenchModel(const std::filesystem::path& folder,
   }
 }
 
-bool BenchModel::IsFused() const {
-  for (const LayerWeights& layer : model_.weights().layers) {
-    if (layer.factored) return true;
-  }
-  return false;
-}
-
-int64_t BenchModel::WeightBytes() const {
-  return DecodeBytes(model_.weights(), config());
-}
+int64_t BenchModel::WeightBytes() const { return model_.DecodeBytes(); }
 
 int64_t BenchModel::CacheBytes() const {
   return filled_.front().layout().page_bytes / kPageTokens;
@@ -92,7 +68,7 @@ int64_t BenchModel::CacheBytes() const {
 void BenchModel::TouchWeights() const {
   constexpr int64_t kGrain = int64_t{4} << 20;
   std::atomic<unsigned> kept{0};  // or the compiler would read nothing
-  for (const Bytes bytes : ListMatrices(model_.weights())) {
+  for (const Plane& bytes : ListMatrices(model_)) {
     ParallelRanges(static_cast<int64_t>(bytes.size()), kGrain,
                    [&](int64_t begin, int64_t end) {
                      constexpr int64_t kLine = 64;  // of a cache

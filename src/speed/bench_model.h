@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <vector>
 
 #include "model/model.h"
@@ -19,8 +20,8 @@ class BenchModel {
              int64_t context, int64_t batch);
 
   const ModelConfig& config() const { return model_.config(); }
-  // Whether any experts run from their factors.
-  bool IsFused() const;
+  // How experts run, as ModesOf has it.
+  std::string Experts() const { return ModesOf(model_.experts()); }
   // Bytes that a token of one sequence reads: of weights, and for each token
   // before it of the cache.
   int64_t WeightBytes() const;

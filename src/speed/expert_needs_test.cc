@@ -26,7 +26,7 @@ std::map<std::string, ExpertNeed> NeedsOf(const std::filesystem::path& folder) {
 // As a model that runs counts them.
 int64_t BytesOfRun(const std::string& name, LoadOptions options) {
   const Model model = Model::Load(TestModel(name), options);
-  return DecodeBytes(model.weights(), model.config());
+  return model.DecodeBytes();
 }
 
 TEST(ExpertNeedsTest, BytesOfATokenAreThoseOfTheModelThatRuns) {
@@ -47,7 +47,8 @@ TEST(ExpertNeedsTest, BytesOfATokenAreThoseOfTheModelThatRuns) {
               BytesOfRun(name, {kFloat32, ExpertMode::kBuilt}))
         << name;
     EXPECT_EQ(needs["built bfloat16"].token_bytes,
-              BytesOfRun(name, {kBFloat16, ExpertMode::kBuilt}))
+              BytesOfRun(name, {.experts = ExpertMode::kBuilt,
+                                .built = NumberFormat::kBF16}))
         << name;
     EXPECT_EQ(needs["fused"].token_bytes,
               BytesOfRun(name, {kFloat32, ExpertMode::kFused}))

@@ -1,0 +1,137 @@
+#include "model/expert_math.h"
+
+#include <algorithm>
+
+#include "base/parallel.h"
+#include "model/token_grain.h"
+
+namespace mobe {
+namespace {
+
+using ActiveExperts = std::span<const ActiveExpert>;
+
+// mix(bases, f, jobs) for every group, a job for each of its experts, for x and
+// u with so many values for each pair.
+template <class Mix>
+void MixGroups(const std::vector<SharedBases>& groups, Activation f,
+               int64_t num_experts, ActiveExperts experts, const Mix& mix,
+               const float* x, int64_t x_size, float* u, int64_t u_size,
+               MlpScratch* s) {
+  const int64_t in_group = num_experts / std::ssize(groups);
+  size_t next = 0;
+  for (int64_t g = 0; g < std::ssize(groups); ++g) {
+    const SharedBases& shared = groups[static_cast<size_t>(g)];
+    const int64_t first = g * in_group;
+    const int64_t num_bases = shared.bases.whole.num_bases;
+    s->mix_jobs.clear();
+    for (; next < experts.size() && experts[next].index < first + in_group;
+         ++next) {
+      const ActiveExpert& e = experts[next];
+      s->mix_jobs.push_back(
+          {shared.alpha.data() + (e.index - first) * num_bases,
+           x + e.begin * x_size, e.count, u + e.begin * u_size});
+    }
+    if (!s->mix_jobs.empty()) mix(shared.bases, f, s->mix_jobs);
+  }
+}
+
+// s->gate = silu(gate) * up, from the inputs of gate and up.
+void RunGateAndUp(ActiveExperts experts, Precision precision,
+                  const float* gate_x, const float* up_x, MlpScratch* s) {
+  const int64_t size = experts.front().weights.gate.rows;
+  s->gate.Resize(s->pairs() * size);
+  s->up.Resize(s->pairs() * size);
+  s->linear_jobs.clear();
+  for (const ActiveExpert& e : experts) {
+    const auto& [gate, up, down] = e.weights;
+    s->linear_jobs.push_back({gate, gate_x + e.begin * gate.cols, e.count,
+                              s->gate.data() + e.begin * size});
+    s->linear_jobs.push_back(
+        {up, up_x + e.begin * up.cols, e.count, s->up.data() + e.begin * size});
+  }
+  LinearBatch(s->linear_jobs, precision);
+  // Pairs of these experts that lie side by side.
+  for (size_t i = 0, last = 0; i < experts.size(); i = last) {
+    int64_t end = experts[i].begin;
+    for (; last < experts.size() && experts[last].begin == end; ++last) {
+      end += experts[last].count;
+    }
+    const int64_t first = experts[i].begin;
+    ParallelRanges(end - first, kTokenGrain, [&](int64_t from, int64_t to) {
+      float* gate = s->gate.data() + (first + from) * size;
+      Kernels().swiglu(gate, s->up.data() + (first + from) * size,
+                       (to - from) * size, gate);
+    });
+  }
+}
+
+// s->down = down(s->gate).
+void RunDown(ActiveExperts experts, Precision precision, MlpScratch* s) {
+  s->down.Resize(s->pairs() * experts.front().weights.down.rows);
+  s->linear_jobs.clear();
+  for (const ActiveExpert& e : experts) {
+    const WeightView& down = e.weights.down;
+    s->linear_jobs.push_back({down, s->gate.data() + e.begin * down.cols,
+                              e.count, s->down.data() + e.begin * down.rows});
+  }
+  LinearBatch(s->linear_jobs, precision);
+}
+
+// The same of a factored down: N^T (A^T h).
+void RunFactoredDown(const FactoredWeights& factored, int64_t num_experts,
+                     ActiveExperts experts, Precision precision,
+                     MlpScratch* s) {
+  const BasesView& bases = factored.down.front().bases.whole;
+  s->down_rank.Resize(s->pairs() * bases.rank);
+  s->down.Resize(s->pairs() * bases.cols);
+  s->linear_jobs.clear();
+  for (const ActiveExpert& e : experts) {
+    const WeightView& a = e.weights.down;
+    s->linear_jobs.push_back({a, s->gate.data() + e.begin * a.rows, e.count,
+                              s->down_rank.data() + e.begin * a.cols,
+                              Trans::kYes});
+  }
+  LinearBatch(s->linear_jobs, precision);
+  MixGroups(factored.down, factored.activation, num_experts, experts,
+            MixBatchTransposed, s->down_rank.data(), bases.rank, s->down.data(),
+            bases.cols, s);
+}
+
+}  // namespace
+
+void RunPlainExperts(ActiveExperts experts, const float* x, Precision precision,
+                     MlpScratch* s) {
+  if (experts.empty()) return;
+  RunGateAndUp(experts, precision, x, x, s);
+  RunDown(experts, precision, s);
+}
+
+void MixInputs(const FactoredWeights& factored, int64_t num_experts,
+               ActiveExperts experts, const float* x, MlpScratch* s) {
+  const auto mix = [&](const std::vector<SharedBases>& groups,
+                       Buffer<float>* mixed) {
+    if (groups.empty()) return;
+    const BasesView& bases = groups.front().bases.whole;
+    mixed->Resize(s->pairs() * bases.rank);
+    MixGroups(groups, factored.activation, num_experts, experts, MixBatch, x,
+              bases.cols, mixed->data(), bases.rank, s);
+  };
+  mix(factored.gate, &s->mixed_gate);
+  mix(factored.up, &s->mixed_up);
+}
+
+void RunFactoredExperts(const FactoredWeights& factored, int64_t num_experts,
+                        ActiveExperts experts, const float* x,
+                        Precision precision, MlpScratch* s) {
+  if (experts.empty()) return;
+  RunGateAndUp(experts, precision,
+               factored.gate.empty() ? x : s->mixed_gate.data(),
+               factored.up.empty() ? x : s->mixed_up.data(), s);
+  if (factored.down.empty()) {
+    RunDown(experts, precision, s);
+  } else {
+    RunFactoredDown(factored, num_experts, experts, precision, s);
+  }
+}
+
+}  // namespace mobe

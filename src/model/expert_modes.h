@@ -1,0 +1,29 @@
+// Makes the executors of a model.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/expert_executor.h"
+#include "model/expert_store.h"
+#include "model/memory_plan.h"
+
+namespace mobe {
+
+struct ModelExperts {
+  // Of each layer; null where it has no experts.
+  std::vector<std::unique_ptr<ExpertExecutor>> layers;
+  // Null when none are streamed.
+  std::unique_ptr<ExpertStore> store;
+};
+
+// The model and the weights must outlive the experts.
+ModelExperts MakeExperts(const OpenedModel& model, const Weights& weights,
+                         const LoadOptions& options, const MemoryPlan& plan);
+
+// "fused", or of several ways "built 12, fused 36": layers. "dense" without
+// experts.
+std::string ModesOf(const ModelExperts& experts);
+
+}  // namespace mobe

@@ -1,0 +1,335 @@
+#include "model/memory_plan.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+#include "base/limits.h"
+#include "base/memory.h"
+#include "base/parallel.h"
+#include "base/progress.h"
+#include "model/cache_pool.h"
+#include "model/expert_builder.h"
+#include "model/expert_store.h"
+
+namespace mobe {
+namespace {
+
+constexpr int64_t kMost = int64_t{1} << 62;
+
+// Of the program, beside what is counted: code that has not run yet, what
+// oneDNN generates, and for each thread a stack, tiles and rounded inputs.
+// Measured: 27 to 41 MB with two threads.
+constexpr int64_t kProgramBytes = int64_t{40} << 20;
+constexpr int64_t kThreadBytes = int64_t{6} << 20;
+
+constexpr int64_t kMostPassTokens = 1024;
+constexpr int64_t kLeastPassTokens = 16;
+
+// What tokens that pass together need between the steps (expert_math.h,
+// attention.h), as float32.
+int64_t ScratchBytes(const ModelConfig& c, int64_t tokens) {
+  const int64_t expert =
+      2 * c.hidden_size + 2 * c.expert_size + 2 * c.expert_size;
+  const int64_t attention = c.num_heads * (2 * c.head_dim + c.value_dim) +
+                            2 * c.num_kv_heads * (c.head_dim + c.value_dim) +
+                            2 * c.latent.kv_rank;
+  const int64_t token = 4 * c.hidden_size + attention + 2 * c.num_experts +
+                        c.experts_per_token * expert +
+                        3 * std::max(c.dense_size, c.shared_size);
+  // A part of it is there in 16 or 8 bits, too.
+  return tokens * token * 4 * 3 / 2;
+}
+
+int64_t MappedBytes(const Checkpoint& checkpoint,
+                    const std::vector<Plane>& planes) {
+  int64_t bytes = 0;
+  for (const Plane& plane : planes) {
+    if (checkpoint.Locate(plane.data())) {
+      bytes += static_cast<int64_t>(plane.size());
+    }
+  }
+  return bytes;
+}
+
+// What a layer's experts take, by what they run as.
+struct LayerNeed {
+  int64_t bases = 0;
+  int64_t stored = 0;        // the experts, as they are stored
+  int64_t built = 0;         // what is computed
+  int64_t not_factored = 0;  // and what is not, beside it
+};
+
+struct Needs {
+  int64_t always = 0;  // attention, head, what runs for every token
+  int64_t cache = 0;
+  int64_t program = 0;
+  std::vector<LayerNeed> layers;
+  LayerNeed all;
+  int64_t place = 0;  // of one expert that is read
+};
+
+Needs NeedsOf(const OpenedModel& model, const Weights& weights,
+              const LoadOptions& options) {
+  const Checkpoint& checkpoint = model.checkpoint;
+  Needs needs;
+  std::vector<Plane> always = PlanesOf(weights.output);
+  for (const LayerWeights& layer : weights.layers) {
+    for (const WeightView* w : layer.attention.Matrices()) {
+      for (const Plane& plane : PlanesOf(*w)) always.push_back(plane);
+    }
+    if (layer.dense) AddPlanes(*layer.dense, &always);
+    LayerNeed& need = needs.layers.emplace_back();
+    std::vector<Plane> experts;
+    for (const MlpWeights& expert : layer.experts) {
+      AddPlanes(expert, &experts);
+    }
+    need.stored = MappedBytes(checkpoint, experts);
+    if (layer.factored) {
+      std::vector<Plane> bases;
+      AddPlanes(*layer.factored, &bases);
+      need.bases = MappedBytes(checkpoint, bases);
+      const int64_t count = std::ssize(layer.experts);
+      need.built = count * BuiltExpertBytes(layer, options.built);
+      for (const KindMembers& members : kKindMembers) {
+        if (!((*layer.factored).*members.shared).empty()) continue;
+        need.not_factored +=
+            count * (layer.experts.front().*members.matrix).bytes();
+      }
+    }
+    needs.all.bases += need.bases;
+    needs.all.stored += need.stored;
+    needs.all.built += need.built;
+    needs.all.not_factored += need.not_factored;
+  }
+  needs.always = MappedBytes(checkpoint, always);
+  const CacheLayout cache(model.config, options.cache);
+  const int64_t tokens =
+      std::min(options.cache_tokens, model.config.max_positions);
+  needs.cache = (tokens + kPageTokens - 1) / kPageTokens * cache.page_bytes;
+  needs.program = kProgramBytes + Threads() * kThreadBytes;
+  needs.place = ExpertStore::PlaceBytes(model, weights);
+  return needs;
+}
+
+std::string Size(int64_t bytes) {
+  return FormatBytes(static_cast<double>(bytes));
+}
+
+class Planner {
+ public:
+  Planner(const OpenedModel& model, const Weights& weights,
+          const LoadOptions& options)
+      : model_(model),
+        options_(options),
+        needs_(NeedsOf(model, weights, options)),
+        is_factored_(needs_.all.built > 0) {
+    plan_.modes.resize(weights.layers.size(), ExpertMode::kFused);
+    plan_.cache_tokens = options.cache_tokens;
+    FindLimit();
+    plan_.evicts = plan_.is_hard;
+    ChoosePassTokens();
+    rest_ = room_ - needs_.always - needs_.cache - needs_.program -
+            ScratchBytes(model.config, plan_.pass_tokens);
+  }
+
+  MemoryPlan Plan() {
+    switch (options_.experts) {
+      case ExpertMode::kAuto:
+        PlanAuto();
+        break;
+      case ExpertMode::kBuilt:
+        Require(BuiltBytes(), "built experts need");
+        if (is_factored_) Build();
+        break;
+      case ExpertMode::kFused:
+        if (plan_.is_hard) Require(StoredBytes(), "the model needs");
+        break;
+      case ExpertMode::kCached:
+        PlanCached();
+        break;
+      case ExpertMode::kStreamed:
+        Require(StreamedBytes(), "streamed experts need");
+        Stream();
+        break;
+    }
+    AddLines();
+    return std::move(plan_);
+  }
+
+ private:
+  int64_t StoredBytes() const { return needs_.all.bases + needs_.all.stored; }
+  // While a layer is built, its factors are there, too; then they are let go.
+  int64_t BuiltBytes() const {
+    if (!is_factored_) return StoredBytes();
+    int64_t most = 0;
+    for (const LayerNeed& layer : needs_.layers) {
+      most = std::max(most, layer.bases + layer.stored);
+    }
+    return needs_.all.built + needs_.all.not_factored + most;
+  }
+  int64_t StreamedBytes() const {
+    return needs_.all.bases + ExpertStore::kLeastPlaces * needs_.place;
+  }
+
+  void FindLimit() {
+    const MemoryBound bound = ReadLimits().Memory();
+    const int64_t used = ResidentBytes().all;
+    room_ = bound.bytes;
+    plan_.whose = bound.whose;
+    if (options_.memory > 0 && options_.memory - used < room_) {
+      room_ = options_.memory - used;
+      plan_.whose = "--memory";
+    } else if (options_.memory == 0) {
+      // Others take and give back memory meanwhile.
+      room_ -= room_ / 16;
+    }
+    plan_.is_hard = options_.memory > 0;
+    plan_.limit = room_ + used;
+  }
+
+  void ChoosePassTokens() {
+    int64_t tokens = kMostPassTokens;
+    while (tokens > kLeastPassTokens &&
+           ScratchBytes(model_.config, tokens) > room_ / 8) {
+      tokens /= 2;
+    }
+    plan_.pass_tokens = tokens;
+  }
+
+  void Require(int64_t bytes, const char* what) const {
+    if (bytes <= rest_) return;
+    Fail(ErrorKind::kOutOfMemory,
+         "{}: {} about {} of memory, the limit is {} ({}); {}",
+         model_.checkpoint.folder().string(), what,
+         Size(plan_.limit - rest_ + bytes), Size(plan_.limit), plan_.whose,
+         options_.experts == ExpertMode::kStreamed ||
+                 options_.experts == ExpertMode::kAuto
+             ? "raise it, or quantise the model"
+             : "raise it, or run with --experts auto");
+  }
+
+  void PlanAuto() {
+    if (is_factored_ && BuiltBytes() <= rest_) return Build();
+    if (StoredBytes() <= rest_) {
+      if (is_factored_) BuildSome();
+      return;
+    }
+    if (StreamedBytes() <= rest_) return Stream();
+    // What is mapped, the kernel can let go and read again: slow, but within
+    // any limit that is not the user's own.
+    if (plan_.is_hard) Require(StreamedBytes(), "the model needs at least");
+  }
+
+  void Build() {
+    for (size_t i = 0; i < plan_.modes.size(); ++i) {
+      if (needs_.layers[i].built > 0) plan_.modes[i] = ExpertMode::kBuilt;
+    }
+  }
+
+  // As many of the first layers as there is room for, beside the others'
+  // factors.
+  void BuildSome() {
+    int64_t rest = rest_ - StoredBytes();
+    for (size_t i = 0; i < plan_.modes.size(); ++i) {
+      const LayerNeed& need = needs_.layers[i];
+      if (need.built == 0) continue;
+      if (need.built > rest) break;
+      rest -= need.built + need.not_factored - need.bases - need.stored;
+      plan_.modes[i] = ExpertMode::kBuilt;
+    }
+  }
+
+  void PlanCached() {
+    Require(StoredBytes(), "cached experts need");
+    if (!is_factored_) return;
+    int64_t layers = 0;
+    for (size_t i = 0; i < plan_.modes.size(); ++i) {
+      if (needs_.layers[i].built == 0) continue;
+      plan_.modes[i] = ExpertMode::kCached;
+      ++layers;
+    }
+    plan_.expert_bytes = (rest_ - StoredBytes()) / layers;
+  }
+
+  void Stream() {
+    plan_.evicts = true;
+    for (size_t i = 0; i < plan_.modes.size(); ++i) {
+      if (needs_.layers[i].stored > 0) plan_.modes[i] = ExpertMode::kStreamed;
+    }
+    plan_.expert_bytes = rest_ - needs_.all.bases;
+  }
+
+  void AddLines() {
+    const auto add = [&](std::string what, int64_t bytes) {
+      if (bytes > 0) plan_.lines.push_back({std::move(what), bytes});
+    };
+    add("attention, head and what runs for every token", needs_.always);
+    LayerNeed fused, built;
+    int64_t bases = 0;
+    std::array<int64_t, 5> layers{};
+    for (size_t i = 0; i < plan_.modes.size(); ++i) {
+      const LayerNeed& need = needs_.layers[i];
+      if (need.stored == 0 && need.built == 0) continue;
+      ++layers[static_cast<size_t>(plan_.modes[i])];
+      if (plan_.modes[i] == ExpertMode::kBuilt) {
+        built.built += need.built + need.not_factored;
+      } else {
+        bases += need.bases;
+        fused.stored += need.stored;
+      }
+    }
+    const auto count = [&](ExpertMode mode) {
+      return layers[static_cast<size_t>(mode)];
+    };
+    add("bases", bases);
+    if (count(ExpertMode::kFused) > 0) {
+      add(fmt::format("experts as stored, {} layers",
+                      count(ExpertMode::kFused)),
+          fused.stored);
+    }
+    if (count(ExpertMode::kCached) > 0) {
+      add(fmt::format("experts as stored, {} layers",
+                      count(ExpertMode::kCached)),
+          fused.stored);
+      add("the most used of them built",
+          count(ExpertMode::kCached) * plan_.expert_bytes);
+    }
+    if (count(ExpertMode::kBuilt) > 0) {
+      add(fmt::format("experts built, {} layers", count(ExpertMode::kBuilt)),
+          built.built);
+    }
+    if (count(ExpertMode::kStreamed) > 0) {
+      const int64_t all =
+          count(ExpertMode::kStreamed) * model_.config.num_experts;
+      const int64_t places =
+          std::clamp(plan_.expert_bytes / std::max<int64_t>(needs_.place, 1),
+                     ExpertStore::kLeastPlaces, all);
+      add(fmt::format("experts streamed, {} of {} in memory", places, all),
+          places * needs_.place);
+    }
+    add("keys and values", needs_.cache);
+    add(fmt::format("passes of {} tokens", plan_.pass_tokens),
+        ScratchBytes(model_.config, plan_.pass_tokens));
+    add("the program", needs_.program + plan_.limit - room_);
+  }
+
+  const OpenedModel& model_;
+  const LoadOptions& options_;
+  const Needs needs_;
+  const bool is_factored_;
+  MemoryPlan plan_;
+  int64_t room_ = kMost;  // bytes that may still be taken
+  int64_t rest_ = 0;      // of it, for experts and bases
+};
+
+}  // namespace
+
+MemoryPlan PlanMemory(const OpenedModel& model, const Weights& weights,
+                      const LoadOptions& options) {
+  return Planner(model, weights, options).Plan();
+}
+
+}  // namespace mobe
