@@ -137,17 +137,20 @@ void PrintModel(const std::string& folder, const Diagnosis& d,
           d.disk.direct ? "direct" : "through the page cache",
           d.disk.note.empty() ? "" : "; ", d.disk.note);
   }
-  Print("{:<15} {:>11} {:>5} {:>11} {:>15} {:>16}\n", "experts", "memory",
-        "fits", "a token", "tok/s (reading)", "tok/s (products)");
+  Print("{:<15} {:>11} {:>5} {:>11} {:>15} {:>16} {:>12}\n", "experts",
+        "memory", "fits", "a token", "tok/s (reading)", "tok/s (products)",
+        "tok/s (disk)");
   for (const ExpertNeed& need : d.needs) {
-    const DecodeBound bound = BoundDecode(need, machine.peaks);
-    Print("{:<15} {:>11} {:>5} {:>11} {:>15.1f} {:>16.1f}\n", need.mode,
+    const DecodeBound bound =
+        BoundDecode(need, machine.peaks, d.disk.BytesPerSecond());
+    Print("{:<15} {:>11} {:>5} {:>11} {:>15.1f} {:>16.1f} {:>12}\n", need.mode,
           Bytes(need.memory_bytes), Fits(need, machine) ? "yes" : "no",
-          Bytes(need.token_bytes), bound.by_reading, bound.by_arithmetic);
+          Bytes(need.token_bytes), bound.by_reading, bound.by_arithmetic,
+          bound.by_disk ? fmt::format("{:.1f}", *bound.by_disk) : "");
   }
   Print(
-      "tokens a second are upper bounds of decoding one sequence: the lower of "
-      "both counts\n");
+      "tokens a second are upper bounds of decoding one sequence: the lowest "
+      "counts; by the disk, when it finds no expert in memory\n");
 }
 
 Json ModelJson(const std::string& folder, const Diagnosis& d,
@@ -167,16 +170,20 @@ Json ModelJson(const std::string& folder, const Diagnosis& d,
                     {"note", d.disk.note}};
   }
   for (const ExpertNeed& need : d.needs) {
-    const DecodeBound bound = BoundDecode(need, machine.peaks);
+    const DecodeBound bound =
+        BoundDecode(need, machine.peaks, d.disk.BytesPerSecond());
     json["experts"].push_back(
         {{"mode", need.mode},
          {"memory_bytes", need.memory_bytes},
          {"fits", Fits(need, machine)},
          {"bytes_per_token", need.token_bytes},
+         {"disk_bytes_per_token", need.disk_bytes},
          {"operations_per_token", need.token_operations},
          {"tokens_per_second_by_reading", bound.by_reading},
          {"tokens_per_second_by_products", bound.by_arithmetic},
-         {"tokens_per_second", bound.both()}});
+         {"tokens_per_second_by_disk",
+          bound.by_disk ? Json(*bound.by_disk) : Json(nullptr)},
+         {"tokens_per_second", bound.least()}});
   }
   return json;
 }

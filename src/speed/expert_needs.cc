@@ -1,8 +1,10 @@
 #include "speed/expert_needs.h"
 
 #include <algorithm>
+#include <map>
 
 #include "speed/forward_operations.h"
+#include "tensor/weight_view.h"
 
 namespace mobe {
 namespace {
@@ -49,45 +51,78 @@ ExpertNeed Stored(const Outline& outline) {
   return need;
 }
 
-template <DType dtype>
+template <NumberFormat format>
 ExpertNeed Built(const Outline& outline) {
   ExpertNeed need = NeedOf(outline, false);
   const ModelConfig& config = outline.config;
   const int64_t matrix =
-      config.expert_size * config.hidden_size * DTypeSize(dtype);
+      WeightView{format, nullptr, config.expert_size, config.hidden_size}
+          .bytes();
   const auto kinds = static_cast<int64_t>(outline.mobe->factors.size());
   need.memory_bytes += kinds * config.num_experts * matrix;
   need.token_bytes += kinds * config.experts_per_token * matrix;
   return need;
 }
 
+ExpertNeed Streamed(const Outline& outline) {
+  constexpr int64_t kPlaces = 2;
+  ExpertNeed need = Stored(outline);
+  int64_t most = 0;  // of one expert
+  std::map<int64_t, int64_t> first;  // by layer, the bytes of its first expert
+  for (const SizedTensor& tensor : outline.tensors) {
+    if (tensor.spec.expert < 0) continue;
+    need.memory_bytes -= tensor.bytes;
+    if (tensor.spec.expert == 0) first[tensor.spec.layer] += tensor.bytes;
+  }
+  for (const auto& [layer, bytes] : first) {
+    need.disk_bytes += outline.config.experts_per_token * bytes;
+    most = std::max(most, bytes);
+  }
+  need.memory_bytes += kPlaces * most;
+  return need;
+}
+
 struct Mode {
   const char* name;
-  bool factored;  // of factored models; false: of plain ones
+  bool plain, factored;  // which models run so
   ExpertNeed (*need)(const Outline& outline);
 };
-constexpr Mode kModes[] = {{"plain", false, Stored},
-                           {"built float32", true, Built<DType::kF32>},
-                           {"built bfloat16", true, Built<DType::kBF16>},
-                           {"fused", true, Stored}};
+constexpr Mode kModes[] = {
+    {"plain", true, false, Stored},
+    {"built float32", false, true, Built<NumberFormat::kF32>},
+    {"built bfloat16", false, true, Built<NumberFormat::kBF16>},
+    {"built int8", false, true, Built<NumberFormat::kInt8>},
+    {"fused", false, true, Stored},
+    {"streamed", true, true, Streamed}};
 
 }  // namespace
 
 std::vector<ExpertNeed> ListExpertNeeds(const Outline& outline) {
   std::vector<ExpertNeed> needs;
   for (const Mode& mode : kModes) {
-    if (mode.factored != outline.mobe.has_value()) continue;
+    if (!(outline.mobe ? mode.factored : mode.plain)) continue;
     needs.push_back(mode.need(outline));
     needs.back().mode = mode.name;
   }
   return needs;
 }
 
-double DecodeBound::both() const { return std::min(by_reading, by_arithmetic); }
+double DecodeBound::least() const {
+  const double least = std::min(by_reading, by_arithmetic);
+  return by_disk ? std::min(least, *by_disk) : least;
+}
 
-DecodeBound BoundDecode(const ExpertNeed& need, const Peaks& peaks) {
-  return {peaks.bytes_per_second / static_cast<double>(need.token_bytes),
-          peaks.Product("float32") / need.token_operations};
+DecodeBound BoundDecode(const ExpertNeed& need, const Peaks& peaks,
+                        double disk_bytes_per_second) {
+  DecodeBound bound = {
+      peaks.bytes_per_second / static_cast<double>(need.token_bytes),
+      peaks.Product("float32") / need.token_operations,
+      {}};
+  if (need.disk_bytes > 0 && disk_bytes_per_second > 0) {
+    bound.by_disk =
+        disk_bytes_per_second / static_cast<double>(need.disk_bytes);
+  }
+  return bound;
 }
 
 }  // namespace mobe

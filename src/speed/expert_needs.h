@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "machine/peaks.h"
@@ -13,21 +14,26 @@ namespace mobe {
 struct ExpertNeed {
   const char* mode = "";     // "plain", "built bfloat16", "fused", ...
   int64_t memory_bytes = 0;  // of weights that are read again and again
+  // For a token from the disk, when none of its experts are in memory.
+  int64_t disk_bytes = 0;
   int64_t token_bytes = 0;   // of weights, for a token: as DecodeBytes
   double token_operations = 0;
 };
 
-// A line for each mode that the model can be run in: of a plain model one.
-// Built experts are as large as the original's.
+// A line for each mode that the model can be run in. Experts built in bfloat16
+// are as large as the original's. What is streamed has room for two experts.
 std::vector<ExpertNeed> ListExpertNeeds(const Outline& outline);
 
-// Tokens a second of one sequence in a short context, at most: reading, and
-// arithmetic, which is of float32 with one token at a time.
+// Tokens a second of one sequence in a short context, at most: by reading
+// memory, by arithmetic, which is of float32 with one token at a time, and by the
+// disk, which reads so many bytes a second.
 struct DecodeBound {
   double by_reading = 0;
   double by_arithmetic = 0;
-  double both() const;
+  std::optional<double> by_disk;  // nothing: it reads none, or is not known
+  double least() const;
 };
-DecodeBound BoundDecode(const ExpertNeed& need, const Peaks& peaks);
+DecodeBound BoundDecode(const ExpertNeed& need, const Peaks& peaks,
+                        double disk_bytes_per_second);
 
 }  // namespace mobe

@@ -33,14 +33,15 @@ TEST(ExpertNeedsTest, BytesOfATokenAreThoseOfTheModelThatRuns) {
   for (const char* name : {"qwen3_moe", "bailing_moe", "deepseek_v2",
                            "deepseek_v3", "deepseek_v3_fp8", "kimi_k2"}) {
     auto needs = NeedsOf(TestModel(name));
-    ASSERT_THAT(needs, ElementsAre(Key("plain"))) << name;
+    ASSERT_THAT(needs, ElementsAre(Key("plain"), Key("streamed"))) << name;
     EXPECT_EQ(needs["plain"].token_bytes, BytesOfRun(name, {})) << name;
   }
   for (const char* name :
        {"qwen3_mobe", "bailing_moe_mobe", "deepseek_v3_mobe", "kimi_k2_mobe"}) {
     auto needs = NeedsOf(TestModel(name));
     ASSERT_THAT(needs, ElementsAre(Key("built bfloat16"), Key("built float32"),
-                                   Key("fused")))
+                                   Key("built int8"), Key("fused"),
+                                   Key("streamed")))
         << name;
     using enum Precision;
     EXPECT_EQ(needs["built float32"].token_bytes,
@@ -54,6 +55,17 @@ TEST(ExpertNeedsTest, BytesOfATokenAreThoseOfTheModelThatRuns) {
               BytesOfRun(name, {kFloat32, ExpertMode::kFused}))
         << name;
   }
+}
+
+// Qwen3 tiny: two layers with experts, of which four run: [32, 64] thrice.
+TEST(ExpertNeedsTest, StreamedExpertsAreNotInMemory) {
+  auto needs = NeedsOf(TestModel("qwen3_moe"));
+  const int64_t expert = 3 * 32 * 64 * 2;
+  EXPECT_EQ(needs["plain"].disk_bytes, 0);
+  EXPECT_EQ(needs["streamed"].disk_bytes, 2 * 4 * expert);
+  EXPECT_EQ(needs["streamed"].token_bytes, needs["plain"].token_bytes);
+  EXPECT_EQ(needs["plain"].memory_bytes - needs["streamed"].memory_bytes,
+            (2 * 16 - 2) * expert);
 }
 
 TEST(ExpertNeedsTest, BuiltInTheDtypeOfTheOriginalTakesItsMemory) {
@@ -105,13 +117,19 @@ TEST(ExpertNeedsTest, TheLowerBoundCounts) {
   need.token_bytes = 2'000'000;
   need.token_operations = 3e6;
   Peaks peaks = {20e9, {{"float32", 300e9}, {"bfloat16", 1e12}}};
-  DecodeBound bound = BoundDecode(need, peaks);
+  DecodeBound bound = BoundDecode(need, peaks, 1e9);
   EXPECT_EQ(bound.by_reading, 10'000);
   EXPECT_EQ(bound.by_arithmetic, 100'000);
-  EXPECT_EQ(bound.both(), 10'000);
+  EXPECT_EQ(bound.least(), 10'000);
   need.token_operations = 1e8;
-  bound = BoundDecode(need, peaks);
-  EXPECT_EQ(bound.both(), 3'000);
+  bound = BoundDecode(need, peaks, 1e9);
+  EXPECT_EQ(bound.least(), 3'000);
+  EXPECT_FALSE(bound.by_disk.has_value());
+  need.disk_bytes = 1'000'000;
+  bound = BoundDecode(need, peaks, 1e9);
+  EXPECT_EQ(bound.by_disk, 1'000);
+  EXPECT_EQ(bound.least(), 1'000);
+  EXPECT_FALSE(BoundDecode(need, peaks, 0).by_disk.has_value());
   EXPECT_THROW(peaks.Product("int4"), Error);
 }
 

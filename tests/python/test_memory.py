@@ -1,0 +1,87 @@
+"""Running in a given amount of memory: never above it, and with the same results."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+from make_checkpoint import write_checkpoint  # noqa: E402
+from model_shapes import make_config  # noqa: E402
+
+IDS = [[(7919 * i + 13) % 30000 for i in range(24)]]
+# Of a model's bytes; what the program itself takes is a third of them here.
+SHARES = [0.65, 0.8, 1.0, 1.6, 2.5]
+
+
+@pytest.fixture(scope="module", params=[None, 4], ids=["plain", "factored"])
+def model(request, tmp_path_factory):
+    """Of a quarter of Qwen3-30B's widths, three layers."""
+    folder = tmp_path_factory.mktemp("memory") / "model"
+    config = make_config("Qwen3-30B-A3B", layers=3, divisor=4, bases=request.param)
+    write_checkpoint(folder, config)
+    return folder
+
+
+def run(program, model, tmp_path, *options):
+    """The logits, the peak of resident memory, and what was said."""
+    (tmp_path / "ids.json").write_text(json.dumps(IDS))
+    out = tmp_path / "logits.safetensors"
+    command = ["logits", model, "--ids", tmp_path / "ids.json", "--out", out, "--force"]
+    process = subprocess.Popen(
+        [str(part) for part in (program, *command, *options)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # Not getrusage's number, which is never less than this process has.
+    peak = 0
+    while process.poll() is None:
+        with contextlib.suppress(OSError, StopIteration):
+            with open(f"/proc/{process.pid}/status") as lines:
+                line = next(line for line in lines if line.startswith("VmHWM:"))
+                peak = int(line.split()[1]) * 1024
+        time.sleep(0.002)
+    err = process.stderr.read()
+    assert process.returncode == 0, err
+    assert peak > 0
+    return load_file(out)["logits"], peak, err
+
+
+def test_memory_is_a_limit(mobe_program, model, tmp_path):
+    size = sum(path.stat().st_size for path in model.glob("*.safetensors"))
+    right, _, said = run(mobe_program, model, tmp_path, "--experts", "fused")
+    assert said == ""
+    for share in SHARES:
+        limit = int(size * share)
+        logits, peak, said = run(
+            mobe_program, model, tmp_path,
+            "--memory", limit, "--built-format", "f32",
+        )  # fmt: skip
+        assert peak <= limit, (share, said)
+        assert said.startswith("memory: at most ")
+        assert ("streamed" in said) == (share <= 1), said
+        error = (logits - right).abs().max() / right.abs().max()
+        assert error < 1e-5, (share, said)
+        if "built" not in said:
+            assert error == 0
+
+
+def test_streamed_by_name(mobe_program, model, tmp_path):
+    right, _, _ = run(mobe_program, model, tmp_path, "--experts", "fused")
+    logits, _, said = run(mobe_program, model, tmp_path, "--experts", "streamed")
+    assert "experts streamed, 384 of 384 in memory" in said
+    assert (logits == right).all()
+
+
+def test_too_little_is_refused(mobe, model):
+    for options in (["--memory", "20MB"], ["--memory", "60MB", "--experts", "fused"]):
+        said = mobe("bench", model, "-n", 1, "-p", 0, *options, code=1)
+        assert "needs" in said and "(--memory)" in said, said
+    said = mobe("bench", model, "--memory", "12 apples", code=2)
+    assert "--memory 12 apples: expected a size as 12GB, 800MB or 1.5GiB" in said
