@@ -14,11 +14,11 @@
 #include <memory>
 #include <mutex>
 #include <new>
-#include <system_error>
 #include <thread>
 #include <vector>
 
 #include "base/limits.h"
+#include "base/thread.h"
 
 namespace mobe {
 namespace {
@@ -87,10 +87,9 @@ class Pool {
     workers_.reserve(static_cast<size_t>(threads - 1));
     try {
       for (int t = 1; t < threads; ++t) {
-        MapWithoutCounting(kStackBytes);
-        workers_.emplace_back([this, t] { Work(t); });
+        workers_.push_back(StartThread([this, t] { Work(t); }));
       }
-    } catch (const std::system_error&) {
+    } catch (const Error&) {
     } catch (const std::bad_alloc&) {
     }
   }
@@ -124,7 +123,6 @@ class Pool {
   // Just below the overflow, so that every run goes over it.
   static constexpr Count kFirstRound = UINT32_MAX - 100;
   static constexpr Count kClosed = Count{1} << 31;
-  static constexpr int64_t kStackBytes = int64_t{8} << 20;  // glibc's, usually
 
   void Start() {
     round_.fetch_add(1, std::memory_order_release);

@@ -56,6 +56,8 @@ class CachePool {
   // Pages that Take would still give.
   int64_t free_pages() const { return max_pages_ - memory_->used; }
 
+  int64_t used_pages() const { return memory_->used; }
+
   // A page of any content. Fails with kOutOfMemory when all are in use.
   CachePage Take();
 

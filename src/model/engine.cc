@@ -20,7 +20,9 @@ const char* FinishReasonName(FinishReason reason) {
 }
 
 Engine::Engine(const Model& model, const EngineOptions& options)
-    : model_(model), options_(options) {
+    : model_(model),
+      options_(options),
+      pool_(model.NewPool(options.cache_tokens, options.sequences)) {
   if (options.sequences < 1 || options.cache_tokens < 1 ||
       options.step_tokens < options.sequences) {
     Fail(ErrorKind::kUserInput,
@@ -63,35 +65,47 @@ int64_t Engine::Add(EngineRequest request) {
                               : request.sequence->cache.context();
   if (request.sequence != nullptr) request.sequence->Restart(request.prompt);
   Sequence* sequence = request.sequence;
+  const int64_t cached = sequence == nullptr ? 0 : sequence->cache.length();
   waiting_.push_back({next_id_, std::move(request), std::move(sampler), context,
-                      nullptr, sequence});
+                      nullptr, sequence, cached});
   return next_id_++;
 }
 
 // Not past the first that has to wait: a long text would wait for ever.
-void Engine::Admit(std::vector<EngineEvent>* events) {
+void Engine::Admit() {
   while (!waiting_.empty() && std::ssize(running_) < options_.sequences &&
          used_tokens_ + waiting_.front().context <= options_.cache_tokens) {
     Text text = std::move(waiting_.front());
     waiting_.pop_front();
     if (text.sequence == nullptr) {
-      try {
-        text.owned =
-            std::make_unique<Sequence>(Sequence{model_.NewCache(text.context)});
-      } catch (const Error& error) {
-        events->push_back({.id = text.id, .error = error});
-        continue;
-      }
+      text.owned = std::make_unique<Sequence>(
+          Sequence{KvCache(model_.config(), text.context, pool_)});
       text.sequence = text.owned.get();
-      text.sequence->Restart(text.request.prompt);
+      text.sequence->tokens = text.request.prompt;
+      text.cached = prefixes_.Adopt(text.request.prompt, &text.owned->cache);
     }
     used_tokens_ += text.context;
     running_.push_back(std::move(text));
   }
 }
 
+// Takes pages from texts that have ended, the least recently used first. There
+// are enough: those that run never need more than the pool has.
+void Engine::FindPages(std::span<const BatchPart> batch) {
+  int64_t pages = 0;
+  for (const BatchPart& part : batch) {
+    pages += part.cache->PagesFor(std::ssize(part.tokens));
+  }
+  while (pool_->free_pages() < pages && prefixes_.EvictOne()) {
+  }
+}
+
+void Engine::Remember(const Text& text) {
+  if (text.owned) prefixes_.Insert(text.owned->tokens, text.owned->cache);
+}
+
 EngineEvent Engine::Sample(std::span<const float> logits, Text* text) const {
-  EngineEvent event{.id = text->id};
+  EngineEvent event{.id = text->id, .cached_tokens = text->cached};
   const EngineRequest& request = text->request;
   std::vector<int32_t>& tokens = text->sequence->tokens;
   try {
@@ -115,7 +129,7 @@ EngineEvent Engine::Sample(std::span<const float> logits, Text* text) const {
 
 std::vector<EngineEvent> Engine::Step() {
   std::vector<EngineEvent> events;
-  Admit(&events);
+  Admit();
   std::vector<BatchPart> batch;
   std::vector<Text*> sampled;  // whose logits are computed, in their order
   int64_t room = options_.step_tokens;
@@ -137,17 +151,26 @@ std::vector<EngineEvent> Engine::Step() {
   if (batch.empty()) return events;
   const int64_t vocab = model_.config().vocab_size;
   logits_.Resize(std::ssize(sampled) * vocab);
+  FindPages(batch);
   model_.Forward(batch, logits_.data());
+  // A prompt can be shared as soon as it is computed, a text when it is over.
+  for (const Text* text : sampled) {
+    if (text->sequence->tokens.size() == text->request.prompt.size()) {
+      Remember(*text);
+    }
+  }
 
-  const size_t before = events.size();
-  events.resize(before + sampled.size());
+  events.resize(sampled.size());
   ParallelFor(std::ssize(sampled), [&](int64_t i) {
     const auto k = static_cast<size_t>(i);
-    events[before + k] = Sample(
-        {logits_.data() + i * vocab, static_cast<size_t>(vocab)}, sampled[k]);
+    events[k] = Sample({logits_.data() + i * vocab, static_cast<size_t>(vocab)},
+                       sampled[k]);
   });
-  for (const Text& text : running_)
-    used_tokens_ -= text.over ? text.context : 0;
+  for (const Text& text : running_) {
+    if (!text.over) continue;
+    used_tokens_ -= text.context;
+    Remember(text);
+  }
   std::erase_if(running_, [](const Text& text) { return text.over; });
   return events;
 }
@@ -157,6 +180,7 @@ bool Engine::Cancel(int64_t id) {
   const auto found = std::ranges::find_if(running_, is_it);
   if (found == running_.end()) return std::erase_if(waiting_, is_it) > 0;
   used_tokens_ -= found->context;
+  Remember(*found);
   running_.erase(found);
   return true;
 }

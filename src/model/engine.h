@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "model/log_probs.h"
 #include "model/model.h"
+#include "model/prefix_cache.h"
 #include "model/sampler.h"
 #include "model/sequence.h"
 
@@ -38,7 +39,9 @@ struct EngineRequest {
   int64_t log_probs = 0;  // of this many of the likeliest tokens; 0: none
   // Where the text is kept: the caller's, and this text's alone until it has
   // ended. What the prompt has in common with it is not computed again. Null:
-  // the engine makes one.
+  // the engine makes one, and what the prompt has in common with the beginning
+  // of any text of the engine's, in whole pages that are still there, is
+  // shared.
   Sequence* sequence = nullptr;
 };
 
@@ -55,7 +58,8 @@ const char* FinishReasonName(FinishReason reason);
 struct EngineEvent {
   int64_t id = 0;
   int32_t token = -1;
-  LogProbs log_probs = {};                  // when they are wanted
+  int64_t cached_tokens = 0;  // of the prompt, that were not computed again
+  LogProbs log_probs = {};    // when they are wanted
   std::optional<FinishReason> finish = {};  // the token was the last
   std::optional<Error> error = {};
 };
@@ -85,6 +89,8 @@ class Engine {
   // Ends a text without an event. False: it had ended.
   bool Cancel(int64_t id);
 
+  // Pages of the cache in use, those of texts that have ended included.
+  int64_t pages() const { return pool_->used_pages(); }
   bool idle() const { return running_.empty() && waiting_.empty(); }
 
  private:
@@ -95,15 +101,21 @@ class Engine {
     int64_t context;
     std::unique_ptr<Sequence> owned;
     Sequence* sequence;  // null while it waits without one
+    int64_t cached = 0;  // of its prompt's tokens
     bool over = false;
   };
 
   void CheckRequest(const EngineRequest& request, int64_t limit) const;
-  void Admit(std::vector<EngineEvent>* events);
+  void Admit();
+  void FindPages(std::span<const BatchPart> batch);
+  void Remember(const Text& text);
   EngineEvent Sample(std::span<const float> logits, Text* text) const;
 
   const Model& model_;
   const EngineOptions options_;
+  // Of the texts without a sequence of their own; and what is kept of them.
+  const std::shared_ptr<CachePool> pool_;
+  PrefixCache prefixes_;
   int64_t next_id_ = 0;
   int64_t used_tokens_ = 0;  // contexts of those that run
   std::deque<Text> waiting_;

@@ -283,5 +283,58 @@ TEST_F(EngineRulesTest, LogProbabilitiesAreTheModels) {
   EXPECT_THAT(events[1].log_probs.top, IsEmpty());
 }
 
+// A second text finds what the first has computed, its answer included; the
+// pages of a text that runs are shared, too.
+TEST_F(EngineRulesTest, TextsThatBeginAlikeShare) {
+  const Model model = Model::Load(TestModel("qwen3_moe"), {});
+  const int64_t page = kPageTokens;
+  const EngineRequest first{.prompt = PromptOf(2 * page + 3, 1),
+                            .max_tokens = page};
+  EngineRequest longer = first;
+  const std::vector<int32_t> text = Alone(model, first);
+  longer.prompt.insert(longer.prompt.end(), text.begin(), text.end());
+  const std::vector<int32_t> right = Alone(model, longer);
+
+  Engine engine(model, {});
+  const auto cached = [&](const EngineRequest& request) {
+    const int64_t id = engine.Add(request);
+    for (const EngineEvent& event : engine.Step()) {
+      if (event.id == id) return event.cached_tokens;
+    }
+    return int64_t{-1};
+  };
+  EXPECT_EQ(cached(first), 0);
+  EXPECT_EQ(cached(first), 2 * page);
+  RunAll(&engine);
+  const int64_t id = engine.Add(longer);
+  std::vector<int32_t> found;
+  while (!engine.idle()) {
+    for (const EngineEvent& event : engine.Step()) {
+      EXPECT_EQ(event.id, id);
+      // The last token of the text was not computed, nor is a part of a page.
+      EXPECT_EQ(event.cached_tokens, (3 * page + 2) / page * page);
+      found.push_back(event.token);
+    }
+  }
+  EXPECT_EQ(found, right);
+  EXPECT_EQ(cached({.prompt = PromptOf(2 * page + 3, 2)}), 0);
+}
+
+// Texts that have ended make room for others.
+TEST_F(EngineRulesTest, MemoryIsBounded) {
+  const Model model = Model::Load(TestModel("qwen3_moe"), {});
+  const int64_t tokens = 4 * kPageTokens;
+  Engine engine(model, {.sequences = 2, .cache_tokens = tokens});
+  for (int32_t i = 0; i < 20; ++i) {
+    const EngineRequest request{.prompt = PromptOf(tokens / 2 - 4, i),
+                                .max_tokens = 5};
+    engine.Add(request);
+    if (i % 3 == 0) continue;
+    RunAll(&engine);
+  }
+  EXPECT_LE(engine.pages(), 4 + 2);
+  EXPECT_GE(engine.pages(), 4);
+}
+
 }  // namespace
 }  // namespace mobe

@@ -39,10 +39,9 @@ class TextOf {
     result_.prompt_tokens = prompt_tokens;
   }
 
-  void SetCached(int64_t tokens) { result_.cached_tokens = tokens; }
-
   // Whether the text goes on.
   bool Take(const EngineEvent& event) {
+    result_.cached_tokens = event.cached_tokens;
     if (++result_.tokens == 1) {
       result_.prefill_seconds = MonotonicSeconds() - start_;
     }
@@ -99,7 +98,6 @@ GenerateResult GenerateSession::Generate(std::span<const int32_t> prompt,
   EngineRequest request = RequestOf(*model_, *tokenizer_, prompt, options);
   request.sequence = &sequence_;
   engine.Add(std::move(request));
-  text.SetCached(sequence_.cache.length());
   for (bool goes_on = true; goes_on;) {
     if (stop != nullptr && stop()) {
       text.Interrupt();

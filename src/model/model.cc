@@ -146,6 +146,13 @@ void Model::RunPass(const Pass& pass, const MoeObserver& observe,
   Linear(weights_.output, x, wanted, precision_, logits);
 }
 
+std::shared_ptr<CachePool> Model::NewPool(int64_t tokens,
+                                          int64_t sequences) const {
+  return std::make_shared<CachePool>(
+      config(), cache_format_,
+      (tokens + kPageTokens - 1) / kPageTokens + sequences);
+}
+
 void Model::CheckTokens(std::span<const int32_t> tokens) const {
   if (tokens.empty())
     Fail(ErrorKind::kUserInput, "no tokens to run: the text is empty");

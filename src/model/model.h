@@ -46,6 +46,10 @@ class Model {
     return {config(), context, cache_format_};
   }
 
+  // Memory for caches of several sequences, of so many tokens in all and a
+  // page's more for each sequence.
+  std::shared_ptr<CachePool> NewPool(int64_t tokens, int64_t sequences) const;
+
   // Fails with kUserInput when there is no token, or an id is not in [0,
   // vocab).
   void CheckTokens(std::span<const int32_t> tokens) const;

@@ -67,7 +67,7 @@ ExpertNeed Built(const Outline& outline) {
 ExpertNeed Streamed(const Outline& outline) {
   constexpr int64_t kPlaces = 2;
   ExpertNeed need = Stored(outline);
-  int64_t most = 0;  // of one expert
+  int64_t most = 0;                  // of one expert
   std::map<int64_t, int64_t> first;  // by layer, the bytes of its first expert
   for (const SizedTensor& tensor : outline.tensors) {
     if (tensor.spec.expert < 0) continue;

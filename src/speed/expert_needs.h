@@ -16,7 +16,7 @@ struct ExpertNeed {
   int64_t memory_bytes = 0;  // of weights that are read again and again
   // For a token from the disk, when none of its experts are in memory.
   int64_t disk_bytes = 0;
-  int64_t token_bytes = 0;   // of weights, for a token: as DecodeBytes
+  int64_t token_bytes = 0;  // of weights, for a token: as DecodeBytes
   double token_operations = 0;
 };
 
@@ -25,8 +25,8 @@ struct ExpertNeed {
 std::vector<ExpertNeed> ListExpertNeeds(const Outline& outline);
 
 // Tokens a second of one sequence in a short context, at most: by reading
-// memory, by arithmetic, which is of float32 with one token at a time, and by the
-// disk, which reads so many bytes a second.
+// memory, by arithmetic, which is of float32 with one token at a time, and by
+// the disk, which reads so many bytes a second.
 struct DecodeBound {
   double by_reading = 0;
   double by_arithmetic = 0;

@@ -39,9 +39,9 @@ TEST(ExpertNeedsTest, BytesOfATokenAreThoseOfTheModelThatRuns) {
   for (const char* name :
        {"qwen3_mobe", "bailing_moe_mobe", "deepseek_v3_mobe", "kimi_k2_mobe"}) {
     auto needs = NeedsOf(TestModel(name));
-    ASSERT_THAT(needs, ElementsAre(Key("built bfloat16"), Key("built float32"),
-                                   Key("built int8"), Key("fused"),
-                                   Key("streamed")))
+    ASSERT_THAT(needs,
+                ElementsAre(Key("built bfloat16"), Key("built float32"),
+                            Key("built int8"), Key("fused"), Key("streamed")))
         << name;
     using enum Precision;
     EXPECT_EQ(needs["built float32"].token_bytes,
