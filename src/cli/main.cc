@@ -1,5 +1,5 @@
 // mobe: compress, verify, reconstruct, run and measure MoE models with MoBE.
-#include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <csignal>
 #include <cstdio>
@@ -18,19 +18,24 @@
 #include "cli/commands.h"
 #include "cli/process.h"
 #include "cli/stop_signals.h"
+#include "kernels/dot.h"
 #include "kernels/kernels.h"
 
 namespace mobe {
 namespace {
 
+template <class Set>
+std::string NamesOf(const std::vector<Set>& sets) {
+  std::vector<const char*> names;
+  for (const Set& set : sets) names.push_back(set.name);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
 std::string VersionText() {
-  std::string text =
-      fmt::format("mobe {}\nkernels: {}", MOBE_VERSION, Kernels().name);
-  for (const KernelSet& set : SupportedKernels()) {
-    text += &set == &SupportedKernels().front() ? " (of " : ", ";
-    text += set.name;
-  }
-  return text + ")";
+  return fmt::format(
+      "mobe {}\nkernels: {} (of {})\ninteger kernels: {} (of {})", MOBE_VERSION,
+      Kernels().name, NamesOf(SupportedKernels()), Dots().name,
+      NamesOf(SupportedDots()));
 }
 
 int Run(int argc, char** argv) {

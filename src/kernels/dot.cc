@@ -1,29 +1,63 @@
 #include "kernels/dot.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <string_view>
 
+#include "base/error.h"
 #include "kernels/dot_internal.h"
 #include "kernels/kernels.h"
 
 namespace mobe {
 namespace {
 
+#if defined(__x86_64__)
+// g++ 12 knows no name of it to ask for. CPUID leaf 7, subleaf 1: EAX bit 4.
+bool HasAvxVnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0;
+}
+#endif
+
 // Those that this CPU can run, best first.
 std::vector<DotKernels> ListDots() {
   std::vector<DotKernels> sets;
 #if defined(__x86_64__)
+  if (HasAmx()) sets.push_back({"amx", MultiplyAmx});
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vnni")) {
     sets.push_back({"avx512vnni", MultiplyAvx512Vnni});
   }
+  if (HasAvxVnni()) sets.push_back({"avxvnni", MultiplyAvxVnni});
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     sets.push_back({"avx2", MultiplyAvx2});
   }
 #endif
   sets.push_back({"scalar", MultiplyScalar});
   return sets;
+}
+
+const DotKernels& InitialDots() {
+  const std::vector<DotKernels>& sets = SupportedDots();
+  const char* name = std::getenv("MOBE_INT_KERNELS");
+  if (name == nullptr || *name == '\0') return sets.front();
+  std::vector<std::string_view> names;
+  for (const DotKernels& set : sets) {
+    if (std::string_view(name) == set.name) return set;
+    names.emplace_back(set.name);
+  }
+  Fail(ErrorKind::kUserInput,
+       "environment variable MOBE_INT_KERNELS: there is no set \"{}\" of "
+       "integer kernels on this CPU; use one of {}",
+       name, fmt::join(names, ", "));
 }
 
 }  // namespace
@@ -76,8 +110,9 @@ const std::vector<DotKernels>& SupportedDots() {
 }
 
 const DotKernels& Dots() {
+  static const DotKernels& forced = InitialDots();
   const bool scalar = std::string_view(Kernels().name) == "scalar";
-  return scalar ? SupportedDots().back() : SupportedDots().front();
+  return scalar ? SupportedDots().back() : forced;
 }
 
 }  // namespace mobe

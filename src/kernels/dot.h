@@ -12,7 +12,8 @@
 //
 // The sets are written in intrinsics, a file each, with target attributes:
 // Highway 1.0 has no such instructions. `scalar` is the specification. Which
-// one runs follows the set of kernels.h; MOBE_KERNELS=scalar forces both.
+// one runs is the best that the CPU has; MOBE_INT_KERNELS=name chooses another,
+// and MOBE_KERNELS=scalar the scalar set of both.
 #pragma once
 
 #include <cstdint>

@@ -12,9 +12,15 @@ void MultiplyScalar(const WeightView& w, const RoundedInputs& x, int64_t first,
 #if defined(__x86_64__)
 void MultiplyAvx2(const WeightView& w, const RoundedInputs& x, int64_t first,
                   int64_t tokens, float* y, int64_t y_stride);
+void MultiplyAvxVnni(const WeightView& w, const RoundedInputs& x, int64_t first,
+                     int64_t tokens, float* y, int64_t y_stride);
 void MultiplyAvx512Vnni(const WeightView& w, const RoundedInputs& x,
                         int64_t first, int64_t tokens, float* y,
                         int64_t y_stride);
+void MultiplyAmx(const WeightView& w, const RoundedInputs& x, int64_t first,
+                 int64_t tokens, float* y, int64_t y_stride);
+// Whether the CPU has AMX, and the kernel gives it to this process.
+bool HasAmx();
 #endif
 
 // Blocks of 16 rows that a view touches: of block b, the lanes [begin, end) are

@@ -152,12 +152,12 @@ TEST(DotTest, EverySetGivesTheSameBits) {
   const DotKernels& scalar = SupportedDots().back();
   for (const FormatRow* format : PackedFormats()) {
     for (const int64_t rows : {1, 16, 30, 130}) {
-      for (const int64_t cols : {1, 4, 33, 64, 96, 300}) {
+      for (const int64_t cols : {1, 4, 33, 64, 96, 256, 300}) {
         const Packed w(*format, rows, cols);
-        constexpr int64_t kMost = 15;
+        constexpr int64_t kMost = 37;
         const Floats x = Random(kMost * cols);
         const RoundedInputs inputs = Rounded(*format, x, cols, kMost);
-        for (const int64_t tokens : {1, 2, 6, 15}) {
+        for (const int64_t tokens : {1, 2, 6, 15, 16, 37}) {
           for (const int64_t row :
                {int64_t{0}, std::min<int64_t>(rows - 1, 3)}) {
             const WeightView view = w.view.Rows(row, rows - row);
