@@ -30,7 +30,7 @@ struct ChatArguments {
   std::string template_arguments;
   bool prompt_only = false;
   int64_t context = 8192;
-  LoadOptions load = {.cache = kTextCache, .built = kTextBuilt};
+  LoadOptions load = kTextOptions;
   GenerateOptions generate = {.max_tokens = 4096};
 };
 

@@ -28,7 +28,7 @@ struct GenerateArguments {
   std::string prompt;
   std::string prompt_file;
   std::string prompts_file;
-  LoadOptions load = {.cache = kTextCache, .built = kTextBuilt};
+  LoadOptions load = kTextOptions;
   GenerateOptions generate;
 };
 
@@ -99,9 +99,14 @@ void RunOne(const GenerateArguments& options, const CommonOptions& common) {
       PerSecond(static_cast<double>(result.tokens - 1), result.decode_seconds);
   const double gigabytes =
       static_cast<double>(model.DecodeBytes()) * decode_rate / 1e9;
+  const ExpertStatistics experts = StatisticsOf(model.experts());
   if (common.json) {
     Json json = AnswerJson(tokenizer, options.generate, text, result);
     json["decode_gigabytes_per_second"] = gigabytes;
+    json["experts"] = {{"mode", ModesOf(model.experts())},
+                       {"found", experts.found},
+                       {"missed", experts.missed},
+                       {"disk_bytes", experts.disk_bytes}};
     PrintJson(json);
     return;
   }
@@ -112,6 +117,11 @@ void RunOne(const GenerateArguments& options, const CommonOptions& common) {
       "({:.2f} GB/s of weights)",
       result.prompt_tokens, prefill_rate, result.tokens, decode_rate,
       gigabytes));
+  if (experts.found + experts.missed == 0) return;
+  PrintNote(fmt::format(
+      "experts {}: {:.0f}% of uses found them, {} read from the disk",
+      ModesOf(model.experts()), 100 * experts.share_found(),
+      FormatBytes(static_cast<double>(experts.disk_bytes))));
 }
 
 // A prompt a line, as it is or as a JSON string, so that it may hold line

@@ -22,8 +22,10 @@ struct Choice {
   const char* name;
   T value;
 };
-constexpr Choice<Precision> kPrecisions[] = {
-    {"float32", Precision::kFloat32}, {"bfloat16", Precision::kBFloat16}};
+constexpr Choice<std::optional<Precision>> kPrecisions[] = {
+    {"auto", std::nullopt},
+    {"float32", Precision::kFloat32},
+    {"bfloat16", Precision::kBFloat16}};
 constexpr Choice<ExpertMode> kModes[] = {{"auto", ExpertMode::kAuto},
                                          {"built", ExpertMode::kBuilt},
                                          {"fused", ExpertMode::kFused},
@@ -152,7 +154,7 @@ void AddMemoryOptions(CLI::App* command, LoadOptions* options) {
 
 std::vector<LoadOptions> RunOptionLists::All() const {
   std::vector<LoadOptions> all;
-  for (const Precision precision : precisions) {
+  for (const std::optional<Precision> precision : precisions) {
     for (const ExpertMode mode : experts) {
       LoadOptions& options = all.emplace_back(rest);
       options.precision = precision;
@@ -170,8 +172,10 @@ void AddRunOptionLists(CLI::App* command, RunOptionLists* lists) {
 }
 
 void AddRunOptions(CLI::App* command, LoadOptions* options) {
-  AddChoice(command, "--dtype", kPrecisions, &options->precision,
-            "arithmetic of products with many tokens");
+  AddChoice<std::optional<Precision>>(
+      command, "--dtype", kPrecisions, &options->precision,
+      "arithmetic of products with many tokens; auto: what is measured to be "
+      "faster");
   AddChoice(command, "--experts", kModes, &options->experts,
             "factored experts: built (as large as the original), fused (never "
             "built: small, slower), cached (the most used built); any experts: "

@@ -14,9 +14,9 @@ void AddRunOptions(CLI::App* command, LoadOptions* options);
 
 // The same with lists of values, for a command that tries all of them.
 struct RunOptionLists {
-  std::vector<Precision> precisions = {Precision::kFloat32};
+  std::vector<std::optional<Precision>> precisions = {std::nullopt};
   std::vector<ExpertMode> experts = {ExpertMode::kAuto};
-  LoadOptions rest = {.cache = kTextCache, .built = kTextBuilt};
+  LoadOptions rest = kTextOptions;
 
   std::vector<LoadOptions> All() const;  // combinations
 };

@@ -53,6 +53,11 @@ bool HasBFloat16();
 // Does the CPU multiply bfloat16 faster than float32 (AVX-512 BF16 or AMX)?
 bool HasFastBFloat16();
 
+// The one in which many tokens meet bfloat16 weights faster here, as measured
+// when it is first asked for, in some 20 ms: instructions alone don't tell.
+// kFloat32 where kBFloat16 is not faster by a quarter, for it rounds.
+Precision FasterPrecision();
+
 // A linear layer without bias: y[t, r] = sum_c w[r, c] x[t, c], x [tokens,
 // w.cols] and y [tokens, w.rows] without gaps. With kYes, by the transpose:
 // y[t, c] = sum_r w[r, c] x[t, r].

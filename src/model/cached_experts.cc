@@ -82,6 +82,8 @@ void CachedExperts::Run(MlpScratch* s) {
     RunFactoredExperts(*weights_.factored, all, fused, x, precision_, s);
   }
   RunPlainExperts(built, x, precision_, s);
+  uses_so_far_.found += std::ssize(built);
+  uses_so_far_.missed += std::ssize(fused);
   Count(active);
   BuildOne();
 }

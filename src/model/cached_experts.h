@@ -17,6 +17,7 @@ class CachedExperts : public ExpertExecutor {
 
   const char* mode() const override { return "cached"; }
   void Run(MlpScratch* s) override;
+  Uses uses() const override { return uses_so_far_; }
   std::vector<Plane> Matrices() const override;
   int64_t TokenBytes(int64_t picks) const override;
 
@@ -36,6 +37,7 @@ class CachedExperts : public ExpertExecutor {
   std::vector<Place> places_;
   std::vector<MlpWeights> built_;  // by expert
   std::vector<char> is_built_;
+  Uses uses_so_far_;
   std::vector<float> uses_;  // tokens, those long ago counting less
 };
 

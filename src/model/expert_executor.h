@@ -21,6 +21,11 @@
 
 namespace mobe {
 
+struct Uses {
+  int64_t found = 0;
+  int64_t missed = 0;
+};
+
 class ExpertExecutor {
  public:
   ExpertExecutor() = default;
@@ -41,6 +46,10 @@ class ExpertExecutor {
     (void)experts;
     (void)urgency;
   }
+
+  // Uses of an expert so far that was built, and that was not, where that
+  // counts.
+  virtual Uses uses() const { return {}; }
 
   // Memory that stays, with matrices that Run reads.
   virtual std::vector<Plane> Matrices() const = 0;

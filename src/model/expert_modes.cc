@@ -17,7 +17,8 @@ struct Request {
   const OpenedModel& model;
   const LayerWeights& weights;
   int64_t layer;
-  const LoadOptions& options;
+  std::optional<NumberFormat> built;
+  Precision precision;
   const MemoryPlan& plan;
   ExpertStore* store;
 };
@@ -33,22 +34,21 @@ constexpr Row kRows[] = {
     {ExpertMode::kAuto, "auto", nullptr},
     {ExpertMode::kBuilt, "built",
      [](const Request& r) -> Executor {
-       return std::make_unique<BuiltExperts>(
-           r.weights, r.options.built, r.options.precision, r.model.checkpoint);
+       return std::make_unique<BuiltExperts>(r.weights, r.built, r.precision,
+                                             r.model.checkpoint);
      }},
     {ExpertMode::kFused, "fused",
      [](const Request& r) -> Executor {
-       return std::make_unique<StoredExperts>(r.weights, r.options.precision);
+       return std::make_unique<StoredExperts>(r.weights, r.precision);
      }},
     {ExpertMode::kCached, "cached",
      [](const Request& r) -> Executor {
-       return std::make_unique<CachedExperts>(r.weights, r.options.built,
-                                              r.options.precision,
+       return std::make_unique<CachedExperts>(r.weights, r.built, r.precision,
                                               r.plan.expert_bytes);
      }},
     {ExpertMode::kStreamed, "streamed", [](const Request& r) -> Executor {
-       return std::make_unique<StreamedExperts>(r.weights, r.layer,
-                                                r.options.precision, r.store);
+       return std::make_unique<StreamedExperts>(r.weights, r.layer, r.precision,
+                                                r.store);
      }}};
 
 }  // namespace
@@ -58,7 +58,8 @@ const char* ExpertModeName(ExpertMode mode) {
 }
 
 ModelExperts MakeExperts(const OpenedModel& model, const Weights& weights,
-                         const LoadOptions& options, const MemoryPlan& plan) {
+                         const LoadOptions& options, Precision precision,
+                         const MemoryPlan& plan) {
   ModelExperts experts;
   if (std::ranges::count(plan.modes, ExpertMode::kStreamed) > 0) {
     experts.store =
@@ -67,11 +68,32 @@ ModelExperts MakeExperts(const OpenedModel& model, const Weights& weights,
   for (size_t i = 0; i < weights.layers.size(); ++i) {
     Executor& executor = experts.layers.emplace_back();
     if (weights.layers[i].experts.empty()) continue;
-    executor = std::ranges::find(kRows, plan.modes[i], &Row::mode)
-                   ->make({model, weights.layers[i], static_cast<int64_t>(i),
-                           options, plan, experts.store.get()});
+    executor =
+        std::ranges::find(kRows, plan.modes[i], &Row::mode)
+            ->make({model, weights.layers[i], static_cast<int64_t>(i),
+                    options.built, precision, plan, experts.store.get()});
   }
   return experts;
+}
+
+double ExpertStatistics::share_found() const {
+  const int64_t all = found + missed;
+  return all == 0 ? 1 : static_cast<double>(found) / static_cast<double>(all);
+}
+
+ExpertStatistics StatisticsOf(const ModelExperts& experts) {
+  ExpertStatistics sum;
+  for (const Executor& executor : experts.layers) {
+    if (executor == nullptr) continue;
+    sum.found += executor->uses().found;
+    sum.missed += executor->uses().missed;
+  }
+  if (experts.store != nullptr) {
+    sum.found += experts.store->statistics().found;
+    sum.missed += experts.store->statistics().waited;
+    sum.disk_bytes = experts.store->statistics().bytes;
+  }
+  return sum;
 }
 
 std::string ModesOf(const ModelExperts& experts) {

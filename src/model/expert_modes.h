@@ -20,7 +20,17 @@ struct ModelExperts {
 
 // The model and the weights must outlive the experts.
 ModelExperts MakeExperts(const OpenedModel& model, const Weights& weights,
-                         const LoadOptions& options, const MemoryPlan& plan);
+                         const LoadOptions& options, Precision precision,
+                         const MemoryPlan& plan);
+
+// What the experts have cost so far: of cached and streamed ones.
+struct ExpertStatistics {
+  int64_t found = 0;           // uses of an expert that was built, or in memory
+  int64_t missed = 0;          // and that was not
+  int64_t disk_bytes = 0;      // read for these, and for guesses
+  double share_found() const;  // 1 when there were no uses
+};
+ExpertStatistics StatisticsOf(const ModelExperts& experts);
 
 // "fused", or of several ways "built 12, fused 36": layers. "dense" without
 // experts.

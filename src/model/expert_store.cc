@@ -173,6 +173,7 @@ void ExpertStore::Expect(int64_t layer, std::span<const int64_t> experts,
       }
       reader_.Start(parts, urgency, &room->read);
       ++statistics_.read;
+      if (!is_later) ++statistics_.waited;
     } else if (urgency == Urgency::kNow) {
       if (!place->held) ++statistics_.found;
       if (place->reading) reader_.Hurry(&place->read);

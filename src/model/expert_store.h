@@ -36,9 +36,10 @@ MlpWeights Placed(const Checkpoint& checkpoint, const ExpertRecord& record,
 class ExpertStore {
  public:
   struct Statistics {
-    int64_t found = 0;  // asked for and there, or on the way
-    int64_t read = 0;   // and not
-    int64_t bytes = 0;  // that were read
+    int64_t found = 0;   // needed, and there or on the way
+    int64_t waited = 0;  // needed, and not
+    int64_t read = 0;    // those, and what was guessed
+    int64_t bytes = 0;   // of them
   };
 
   // Holds as many experts as `bytes` have room for, at least kLeastPlaces. The

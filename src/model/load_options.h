@@ -26,8 +26,8 @@ inline constexpr NumberFormat kExactBuilt = NumberFormat::kF32;
 inline constexpr std::optional<NumberFormat> kTextBuilt = std::nullopt;
 
 struct LoadOptions {
-  // Of products with many tokens.
-  Precision precision = Precision::kFloat32;
+  // Of products with many tokens; nothing: the faster (FasterPrecision).
+  std::optional<Precision> precision = Precision::kFloat32;
   ExpertMode experts = ExpertMode::kAuto;
   // Of what attention keeps of texts.
   CacheFormat cache = kExactCache;
@@ -39,5 +39,9 @@ struct LoadOptions {
   // planned.
   int64_t cache_tokens = 4096;
 };
+
+// Of commands that write text: fast, where those that measure are exact.
+inline const LoadOptions kTextOptions = {
+    .precision = std::nullopt, .cache = kTextCache, .built = kTextBuilt};
 
 }  // namespace mobe

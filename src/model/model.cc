@@ -65,11 +65,11 @@ Model::Model(OpenedModel opened, const LoadOptions& options)
     : opened_(std::make_unique<OpenedModel>(std::move(opened))),
       weights_(LoadWeights(*opened_)),
       plan_(PlanMemory(*opened_, weights_, options)),
-      experts_(MakeExperts(*opened_, weights_, options, plan_)),
-      precision_(options.precision),
+      precision_(options.precision ? *options.precision : FasterPrecision()),
+      experts_(MakeExperts(*opened_, weights_, options, precision_, plan_)),
       cache_format_(options.cache),
       stop_ids_(ReadStopIds(opened_->checkpoint)),
-      scratch_(new Scratch{LayerSteps(config(), options.precision), {}}) {}
+      scratch_(new Scratch{LayerSteps(config(), precision_), {}}) {}
 
 Model::Model(Model&&) noexcept = default;
 Model::~Model() = default;

@@ -26,6 +26,8 @@ class Model {
 
   const ModelConfig& config() const { return opened_->config; }
   const Weights& weights() const { return weights_; }
+  // Of products with many tokens.
+  Precision precision() const { return precision_; }
   // How memory is used, and who runs each layer's experts.
   const MemoryPlan& plan() const { return plan_; }
   const ModelExperts& experts() const { return experts_; }
@@ -94,8 +96,8 @@ class Model {
   std::unique_ptr<OpenedModel> opened_;
   Weights weights_;
   MemoryPlan plan_;
-  ModelExperts experts_;
   Precision precision_;
+  ModelExperts experts_;
   CacheFormat cache_format_;
   std::vector<int32_t> stop_ids_;
   std::unique_ptr<Scratch> scratch_;

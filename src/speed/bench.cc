@@ -120,10 +120,11 @@ std::vector<BenchResult> RunBench(const std::filesystem::path& folder,
         results.push_back({test,
                            Threads(),
                            model.Experts(),
-                           PrecisionName(options.loads[test.load].precision),
+                           PrecisionName(model.precision()),
                            {},
                            MeanTokenBytes(model, test),
                            MeanTokenOperations(model.config(), test),
+                           {},
                            peaks[test.threads]});
         continue;
       }
@@ -132,7 +133,11 @@ std::vector<BenchResult> RunBench(const std::filesystem::path& folder,
           static_cast<double>(i);
       progress({done / runs,
                 fmt::format("round {} {}", round + 1, test.text.Name())});
+      const ExpertStatistics before = model.Statistics();
       results[i].seconds.push_back(model.Run(test));
+      const ExpertStatistics after = model.Statistics();
+      results[i].uses.found += after.found - before.found;
+      results[i].uses.missed += after.missed - before.missed;
     }
   }
   return results;

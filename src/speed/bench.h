@@ -9,7 +9,7 @@
 
 #include "base/progress.h"
 #include "machine/peaks.h"
-#include "model/load_options.h"
+#include "model/expert_modes.h"
 #include "speed/bench_case.h"
 
 namespace mobe {
@@ -24,6 +24,7 @@ struct BenchResult {
   // decoding: 0 for a case with a prompt.
   double token_bytes = 0;
   double token_operations = 0;  // ForwardOperations
+  ExpertStatistics uses;        // of all rounds
   Peaks peaks;  // of these threads, measured before the first round
 
   double tokens() const {

@@ -20,6 +20,8 @@ class BenchModel {
              int64_t context, int64_t batch);
 
   const ModelConfig& config() const { return model_.config(); }
+  ExpertStatistics Statistics() const { return StatisticsOf(model_.experts()); }
+  Precision precision() const { return model_.precision(); }
   // How experts run, as ModesOf has it.
   std::string Experts() const { return ModesOf(model_.experts()); }
   // Bytes that a token of one sequence reads: of weights, and for each token

@@ -31,6 +31,8 @@ constexpr BenchColumn kBenchColumns[] = {
     {"dtype", "dtype", [](const BenchResult& r) -> Json { return r.dtype; }},
     {"experts", "experts",
      [](const BenchResult& r) -> Json { return r.experts; }},
+    {"experts_found", "found",
+     [](const BenchResult& r) -> Json { return r.uses.share_found(); }, 1, 2},
     {"tokens_per_second", "tok/s",
      [](const BenchResult& r) -> Json { return r.rate(); }, 1, 2},
     {"deviation", "+-",

@@ -95,25 +95,25 @@ TEST(BenchTableTest, Forms) {
   prompt.token_bytes = 0;
   const std::vector<BenchResult> results = {Decoding(), prompt};
   EXPECT_EQ(BenchMarkdown(results),
-            "| test  | depth | batch | threads | dtype    | experts |  tok/s | "
-            "    +- "
+            "| test  | depth | batch | threads | dtype    | experts | found | "
+            " tok/s |     +- "
             "| MB/token |  GB/s | of reading | GFLOP/s | of products |\n"
-            "| ----- | ----: | ----: | ------: | -------- | ------- | -----: | "
-            "-----: "
+            "| ----- | ----: | ----: | ------: | -------- | ------- | ----: | "
+            "-----: | -----: "
             "| -------: | ----: | ---------: | ------: | ----------: |\n"
-            "| tg100 |  4096 |     2 |       2 | bfloat16 | fused   |  66.67 | "
-            " 28.87 "
+            "| tg100 |  4096 |     2 |       2 | bfloat16 | fused   |  1.00 | "
+            " 66.67 |  28.87 "
             "|    150.0 | 10.00 |       0.25 |   400.0 |        0.50 |\n"
-            "| pp512 |     0 |     2 |       2 | bfloat16 | plain   | 341.33 | "
-            "147.80 "
+            "| pp512 |     0 |     2 |       2 | bfloat16 | plain   |  1.00 | "
+            "341.33 | 147.80 "
             "|          |       |            |  2048.0 |        2.56 |\n");
   const std::string csv = BenchCsv(results);
-  EXPECT_EQ(
-      csv.substr(0, csv.find('\n')),
-      "test,depth,batch,threads,dtype,experts,tokens_per_second,deviation,"
-      "bytes_per_token,bytes_per_second,share_of_reading,"
-      "operations_per_second,share_of_products");
-  EXPECT_NE(csv.find("\npp512,0,2,2,bfloat16,plain,341."), csv.npos) << csv;
+  EXPECT_EQ(csv.substr(0, csv.find('\n')),
+            "test,depth,batch,threads,dtype,experts,experts_found,"
+            "tokens_per_second,deviation,"
+            "bytes_per_token,bytes_per_second,share_of_reading,"
+            "operations_per_second,share_of_products");
+  EXPECT_NE(csv.find("\npp512,0,2,2,bfloat16,plain,1.0,341."), csv.npos) << csv;
   EXPECT_NE(csv.find(",,,,2048"), csv.npos) << csv;
   const Json json = BenchJson(results);
   EXPECT_EQ(json[0]["bytes_per_token"], 150e6);
