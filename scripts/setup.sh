@@ -22,6 +22,8 @@ case "${1-build}" in
       # Network namespaces, the machines of tests/cluster_netns_test.sh.
       iproute2
       libgtest-dev libgmock-dev libbenchmark-dev
+      # tests/neon_test.sh.
+      g++-aarch64-linux-gnu qemu-user
       # make fuzz: libFuzzer is clang's. omp.h for clang-tidy, too.
       clang libclang-rt-dev libomp-dev
       python3 python3-venv

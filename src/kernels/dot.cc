@@ -2,6 +2,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 #include <fmt/ranges.h>
@@ -40,6 +42,15 @@ std::vector<DotKernels> ListDots() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     sets.push_back({"avx2", MultiplyAvx2});
   }
+#elif defined(__aarch64__)
+  // Bits of the kernel's asm/hwcap.h.
+  constexpr unsigned long kDotProducts = 1ul << 20;  // of AT_HWCAP
+  constexpr unsigned long kI8mm = 1ul << 13;         // of AT_HWCAP2
+  const bool has_dot = (::getauxval(AT_HWCAP) & kDotProducts) != 0;
+  if (has_dot && (::getauxval(AT_HWCAP2) & kI8mm) != 0) {
+    sets.push_back({"neoni8mm", MultiplyNeonI8mm});
+  }
+  if (has_dot) sets.push_back({"neondot", MultiplyNeonDot});
 #endif
   sets.push_back({"scalar", MultiplyScalar});
   return sets;

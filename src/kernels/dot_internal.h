@@ -21,6 +21,12 @@ void MultiplyAmx(const WeightView& w, const RoundedInputs& x, int64_t first,
                  int64_t tokens, float* y, int64_t y_stride);
 // Whether the CPU has AMX, and the kernel gives it to this process.
 bool HasAmx();
+#elif defined(__aarch64__)
+void MultiplyNeonDot(const WeightView& w, const RoundedInputs& x, int64_t first,
+                     int64_t tokens, float* y, int64_t y_stride);
+void MultiplyNeonI8mm(const WeightView& w, const RoundedInputs& x,
+                      int64_t first, int64_t tokens, float* y,
+                      int64_t y_stride);
 #endif
 
 // Blocks of 16 rows that a view touches: of block b, the lanes [begin, end) are

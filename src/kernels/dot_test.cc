@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -145,6 +146,13 @@ TEST(DotTest, ScalarIsTheSumOfProducts) {
       }
     }
   }
+}
+
+// Fails where MOBE_INT_KERNELS asks for one that is not there.
+TEST(DotTest, OneOfTheSetsIsInUse) {
+  EXPECT_GT(std::ranges::count(SupportedDots(), std::string(Dots().name),
+                               &DotKernels::name),
+            0);
 }
 
 // Of every set, any rows and tokens: the bits of the specification.

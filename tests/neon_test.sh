@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# The integer kernels of ARM processors, compiled for one and run by qemu: the tests
+# of kernels/dot.h, which hold every set against the scalar one. Skips where the
+# compiler or qemu is missing (scripts/setup.sh develop installs them).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+compiler=aarch64-linux-gnu-g++
+for program in "$compiler" qemu-aarch64; do
+  command -v "$program" >/dev/null || { echo "neon: skipped, no $program"; exit 0; }
+done
+gtest=/usr/src/googletest
+out=build/neon
+mkdir -p "$out"
+# Headers of fmt and GoogleTest are the same for every processor.
+# -psabi: a note on an old ABI.
+"$compiler" -std=c++20 -Wall -Wextra -Werror -Wno-psabi \
+  -DFMT_HEADER_ONLY -ffp-contract=off \
+  -Isrc -isystem "$gtest/googletest" -isystem "$gtest/googlemock" \
+  -idirafter /usr/include \
+  -o "$out/neon_test" \
+  tests/neon/stand_ins.cc src/kernels/dot_test.cc src/kernels/dot*.cc \
+  src/kernels/kernels.cc src/kernels/kernels_scalar.cc \
+  src/tensor/{format,int4,int8,packed}.cc src/base/dtype.cc \
+  "$gtest"/googletest/src/gtest-all.cc "$gtest"/googlemock/src/gmock-all.cc \
+  "$gtest"/googletest/src/gtest_main.cc
+
+# With i8mm, and with dot products alone.
+for pair in max:neoni8mm cortex-a76:neondot; do
+  echo "neon: qemu's ${pair%:*}, ${pair#*:}"
+  MOBE_INT_KERNELS=${pair#*:} qemu-aarch64 -L /usr/aarch64-linux-gnu \
+    -cpu "${pair%:*}" "$out/neon_test" --gtest_brief=1
+done
