@@ -20,6 +20,8 @@
 #include "base/matrix.h"
 #include "base/progress.h"
 #include "kernels/kernels.h"
+#include "kernels/packed_mix.h"
+#include "model/mix_batch.h"
 
 namespace mobe {
 namespace {
@@ -145,6 +147,70 @@ void MixMatVec(benchmark::State& state, const KernelSet& set, Mix m) {
     benchmark::ClobberMemory();
   }
   Report(state, bytes.size(), 2 * (m.size() + m.rank * m.cols * m.tokens));
+}
+
+// Random bases in 8 bits.
+struct Packed {
+  explicit Packed(const Mix& m)
+      : view{nullptr, nullptr, m.num_bases, m.rank, m.cols} {
+    codes.Resize(m.rank * view.row_bytes());
+    scales.Resize(m.rank * view.row_scale_bytes());
+    const auto values = RandomFloats(m.size());
+    for (int64_t r = 0; r < m.rank; ++r) {
+      EncodeBasesRow(view, values.data() + r * m.num_bases * m.cols,
+                     codes.data() + r * view.row_bytes(),
+                     scales.data() + r * view.row_scale_bytes());
+    }
+    view.codes = codes.data();
+    view.scales = scales.data();
+  }
+  PackedBases view;
+  Buffer<std::byte> codes, scales;
+};
+
+// Some experts, each of a few tokens.
+struct Experts {
+  Experts(const Mix& m, int64_t experts)
+      : alpha(RandomFloats(experts * m.num_bases)),
+        x(RandomFloats(experts * m.tokens * m.cols)),
+        u(experts * m.tokens * m.rank) {
+    for (int64_t e = 0; e < experts; ++e) {
+      jobs.push_back({alpha.data() + e * m.num_bases,
+                      x.data() + e * m.tokens * m.cols, m.tokens,
+                      u.data() + e * m.tokens * m.rank});
+    }
+  }
+  Buffer<float> alpha, x, u;
+  std::vector<MixJob> jobs;
+};
+
+// GFLOP/s counts the multiply-adds of mixes and products as if they were of
+// float32.
+void PackedMixOf(benchmark::State& state, const PackedMixSet& set, Mix m,
+                 int64_t experts) {
+  const Packed packed(m);
+  Experts e(m, experts);
+  for (auto _ : state) {
+    MultiplyPackedMix(set, packed.view, Activation::kSilu, e.jobs, 0, m.rank);
+    benchmark::ClobberMemory();
+  }
+  Report(state, packed.view.bytes(),
+         2 * experts * (m.size() + m.rank * m.cols * m.tokens));
+}
+
+// Gate and up of a layer, run fused by all threads: the bases come from memory,
+// each layer of a model having its own.
+void MixLayers(benchmark::State& state, const StoredBases& bases, Mix m,
+               int64_t experts) {
+  Experts e(m, experts);
+  for (auto _ : state) {
+    for (int kind = 0; kind < 2; ++kind) {
+      MixBatch(bases, Activation::kSilu, e.jobs);
+    }
+    benchmark::ClobberMemory();
+  }
+  Report(state, 2 * bases.bytes(),
+         4 * experts * (m.size() + m.rank * m.cols * m.tokens));
 }
 
 // A triangle of `n` solved for `count` right-hand sides. Its diagonal is 1 and
@@ -299,6 +365,42 @@ void RegisterSet(const KernelSet& set) {
   }
 }
 
+void RegisterPackedMixes() {
+  for (const PackedMixSet& set : SupportedPackedMixes()) {
+    for (const Mix m :
+         {Mix{DType::kU8, 32, 768, 2048, 1}, Mix{DType::kU8, 128, 256, 2048, 1},
+          Mix{DType::kU8, 4, 768, 2048, 1},
+          Mix{DType::kU8, 32, 768, 2048, 8}}) {
+      for (const int64_t experts : {1, 8}) {
+        Register(fmt::format("packed_mix/{}/{}x{}x{}x{}/{}", set.name,
+                             m.num_bases, m.rank, m.cols, m.tokens, experts),
+                 [&set, m, experts](benchmark::State& s) {
+                   PackedMixOf(s, set, m, experts);
+                 });
+      }
+    }
+  }
+}
+
+// Of the width of Qwen3-30B, 8 experts of a token.
+void RegisterMixLayers() {
+  for (const int64_t tokens : {1, 8, 64}) {
+    const Mix m = {DType::kBF16, 32, 768, 2048, tokens};
+    const auto register_one = [&](const char* name, auto make) {
+      Register(fmt::format("mix_layer/{}/32x768x2048x{}/8", name, tokens),
+               [m, make](benchmark::State& s) { make(s, m); });
+    };
+    register_one("bf16", [](benchmark::State& s, const Mix& mix) {
+      const auto bytes = RandomWeights(DType::kBF16, mix.size());
+      MixLayers(s, StoredBases(mix.View(bytes)), mix, 8);
+    });
+    register_one("int8", [](benchmark::State& s, const Mix& mix) {
+      const Packed packed(mix);
+      MixLayers(s, StoredBases(packed.view), mix, 8);
+    });
+  }
+}
+
 }  // namespace
 }  // namespace mobe
 
@@ -309,5 +411,7 @@ int main(int argc, char** argv) {
   for (const mobe::KernelSet& set : mobe::SupportedKernels()) {
     mobe::RegisterSet(set);
   }
+  mobe::RegisterPackedMixes();
+  mobe::RegisterMixLayers();
   benchmark::RunSpecifiedBenchmarks();
 }

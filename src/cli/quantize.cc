@@ -88,7 +88,7 @@ void AddQuantize(CLI::App& app, CommonOptions* common) {
   command
       ->add_option("--parts", options->parts,
                    "parts to quantise; default: all, embedding and head in 8 "
-                   "bits")
+                   "bits. Bases have no form of fewer than 8")
       ->delimiter(',')
       ->check(CLI::IsMember(PartNames()));
   AddShardSize(command, &options->shard_gigabytes);

@@ -14,27 +14,29 @@
 #include "mobe/packed_model.h"
 #include "mobe/tensors.h"
 #include "tensor/packed.h"
+#include "tensor/packed_bases.h"
+#include "tensor/planes.h"
 
 namespace mobe {
 namespace {
 
-// Blocks of 16 rows that are encoded together and then written: a bound on
+// Pieces of a tensor that are encoded together and then written: a bound on
 // memory, and enough for every thread.
-constexpr int64_t kBlocks = 64;
+constexpr int64_t kPieces = 64;
 
 // The format that a tensor is to have; null when it stays as it is.
 const FormatRow* FormatFor(const TensorSpec& spec,
                            const QuantizeOptions& options) {
   const QuantPart* part = QuantPartOf(spec);
   if (part == nullptr) return nullptr;
-  if (!options.parts.empty()) {
-    const bool wanted = std::ranges::count(options.parts, part) > 0;
-    return wanted ? options.format : nullptr;
-  }
+  const bool all = options.parts.empty();
+  if (!all && std::ranges::count(options.parts, part) == 0) return nullptr;
+  const FormatRow* int8 = &RowOf(NumberFormat::kInt8);
   const bool is_end =
       spec.role == Role::kEmbedding || spec.role == Role::kOutput;
-  if (is_end && options.format->bits < 8) return &RowOf(NumberFormat::kInt8);
-  return options.format;
+  if (all && is_end && options.format->bits < 8) return int8;
+  if (PlaneShapesOf(*options.format, spec.shape)) return options.format;
+  return PlaneShapesOf(*int8, spec.shape) ? int8 : nullptr;
 }
 
 // Squares of what was lost and of what was there.
@@ -43,7 +45,59 @@ struct Loss {
   double square = 0;
 };
 
-// Encodes matrices one after the other and remembers the scales of the last,
+// What a tensor is encoded in: 16 rows of a matrix, or a row of all bases.
+struct Pieces {
+  int64_t count;
+  int64_t code_bytes, scale_bytes;  // of one
+  void (*encode)(const TensorView& tensor, const FormatRow& format,
+                 int64_t piece, std::byte* codes, std::byte* scales,
+                 Buffer<float>* given, Buffer<float>* stored);
+};
+
+void EncodeRows(const TensorView& tensor, const FormatRow& format,
+                int64_t piece, std::byte* codes, std::byte* scales,
+                Buffer<float>* given, Buffer<float>* stored) {
+  const int64_t cols = tensor.shape[1];
+  const int64_t row = piece * kPackedRows;
+  const int64_t rows = std::min(kPackedRows, tensor.shape[0] - row);
+  given->Resize(rows * cols);
+  stored->Resize(rows * cols);
+  LoadFloats(tensor, row * cols, rows * cols, given->data());
+  EncodePacked(format, given->data(), rows, cols, nullptr, codes, scales);
+  DecodePacked({format.format, codes, rows, cols, scales}, 0, cols,
+               stored->data());
+}
+
+void EncodeBases(const TensorView& tensor, const FormatRow& /*format*/,
+                 int64_t piece, std::byte* codes, std::byte* scales,
+                 Buffer<float>* given, Buffer<float>* stored) {
+  const int64_t m = tensor.shape[0];
+  const int64_t cols = tensor.shape[2];
+  const PackedBases row{codes, scales, m, 1, cols};
+  given->Resize(m * cols);
+  stored->Resize(m * cols);
+  for (int64_t i = 0; i < m; ++i) {
+    LoadFloats(tensor, (i * tensor.shape[1] + piece) * cols, cols,
+               given->data() + i * cols);
+  }
+  EncodeBasesRow(row, given->data(), codes, scales);
+  for (int64_t i = 0; i < m; ++i) {
+    DecodeBases(row, i, 0, 0, cols, stored->data() + i * cols);
+  }
+}
+
+Pieces PiecesOf(const TensorView& tensor, const FormatRow& format) {
+  if (tensor.shape.size() == 2) {
+    const PackedSizes sizes = PackedSizesOf(format, tensor.shape[1]);
+    return {RowBlocks(tensor.shape[0]), sizes.code_bytes, sizes.scale_bytes(),
+            EncodeRows};
+  }
+  const PackedBases bases{nullptr, nullptr, tensor.shape[0], tensor.shape[1],
+                          tensor.shape[2]};
+  return {bases.rank, bases.row_bytes(), bases.row_scale_bytes(), EncodeBases};
+}
+
+// Encodes tensors one after the other and remembers the scales of the last,
 // which are written behind its codes.
 class Encoder {
  public:
@@ -53,24 +107,21 @@ class Encoder {
   Loss Encode(const TensorView& tensor, const FormatRow& format,
               const ByteSink& sink) {
     CheckFinite(model_, tensor);
-    const int64_t rows = tensor.shape[0];
-    const int64_t cols = tensor.shape[1];
-    const PackedSizes sizes = PackedSizesOf(format, cols);
+    const Pieces pieces = PiecesOf(tensor, format);
     scales_of_ = &tensor;
-    scales_.Resize(RowBlocks(rows) * sizes.scale_bytes());
-    codes_.Resize(kBlocks * sizes.code_bytes);
-    std::vector<Loss> losses(static_cast<size_t>(RowBlocks(rows)));
-    for (int64_t first = 0; first < RowBlocks(rows); first += kBlocks) {
-      const int64_t count = std::min(kBlocks, RowBlocks(rows) - first);
+    scales_.Resize(pieces.count * pieces.scale_bytes);
+    codes_.Resize(kPieces * pieces.code_bytes);
+    std::vector<Loss> losses(static_cast<size_t>(pieces.count));
+    for (int64_t first = 0; first < pieces.count; first += kPieces) {
+      const int64_t count = std::min(kPieces, pieces.count - first);
       ParallelFor(count, [&](int64_t i) {
-        const int64_t row = (first + i) * kPackedRows;
         losses[static_cast<size_t>(first + i)] =
-            EncodeBlock(tensor, format, row, std::min(kPackedRows, rows - row),
-                        codes_.data() + i * sizes.code_bytes,
-                        scales_.data() + (first + i) * sizes.scale_bytes());
+            EncodePiece(tensor, format, pieces, first + i,
+                        codes_.data() + i * pieces.code_bytes,
+                        scales_.data() + (first + i) * pieces.scale_bytes);
       });
       if (sink) {
-        sink({codes_.data(), static_cast<size_t>(count * sizes.code_bytes)});
+        sink({codes_.data(), static_cast<size_t>(count * pieces.code_bytes)});
       }
     }
     Loss total;
@@ -89,20 +140,14 @@ class Encoder {
   }
 
  private:
-  static Loss EncodeBlock(const TensorView& tensor, const FormatRow& format,
-                          int64_t row, int64_t rows, std::byte* codes,
+  static Loss EncodePiece(const TensorView& tensor, const FormatRow& format,
+                          const Pieces& pieces, int64_t piece, std::byte* codes,
                           std::byte* scales) {
     thread_local Buffer<float> given;
     thread_local Buffer<float> stored;
-    const int64_t cols = tensor.shape[1];
-    given.Resize(rows * cols);
-    stored.Resize(rows * cols);
-    LoadFloats(tensor, row * cols, rows * cols, given.data());
-    EncodePacked(format, given.data(), rows, cols, nullptr, codes, scales);
-    DecodePacked({format.format, codes, rows, cols, scales}, 0, cols,
-                 stored.data());
+    pieces.encode(tensor, format, piece, codes, scales, &given, &stored);
     Loss loss;
-    for (int64_t i = 0; i < rows * cols; ++i) {
+    for (int64_t i = 0; i < given.size(); ++i) {
       const double value = given[i];
       loss.error += (value - stored[i]) * (value - stored[i]);
       loss.square += value * value;
@@ -171,14 +216,12 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& model,
   const auto add_packed = [&](const std::string& name, const TensorView& tensor,
                               const FormatRow& format, bool encode) {
     const FormatRow* encoder = encode ? &format : nullptr;
-    const int64_t rows = tensor.shape[0];
-    const int64_t cols = tensor.shape[1];
+    PlaneShapes shapes = *PlaneShapesOf(format, tensor.shape);
     formats.insert(format.name);
-    add({PackedName(name, format), format.codes,
-         CodesShape(format, rows, cols)},
+    add({PackedName(name, format), format.codes, std::move(shapes.codes)},
         {&tensor, encoder, false});
     add({PackedScalesName(name, format), DType::kBF16,
-         ScalesShape(format, rows, cols)},
+         std::move(shapes.scales)},
         {encode ? &tensor : tensor.scales, encoder, true});
   };
   for (const TensorSpec& spec : model.tensors) {

@@ -127,11 +127,10 @@ TEST(QuantizeTest, GoesOn) {
 }
 
 // A plane that is missing or has another shape names itself.
-TEST(QuantizeTest, DamagedPlanes) {
+void CheckDamagedPlanes(const char* model, const std::string& codes) {
   const TempFolder out;
-  RunQuantize(Fixture("models") / "qwen3_moe", out.path(), "int8");
+  RunQuantize(Fixture("models") / model, out.path(), "int8");
   const SafetensorsFile file(out.path() / "model.safetensors");
-  const std::string codes = "model.layers.1.mlp.experts.2.up_proj.weight.int8";
   const auto write = [&](const std::filesystem::path& folder, auto change) {
     std::vector<TensorDecl> decls;
     for (const TensorView& tensor : file.tensors()) {
@@ -152,11 +151,17 @@ TEST(QuantizeTest, DamagedPlanes) {
               [&] { OpenModel(without.path()); });
   const TempFolder other;
   write(other.path(), [&](TensorDecl* decl) {
-    if (decl->name == codes) decl->shape = {decl->shape[1], decl->shape[0]};
+    if (decl->name == codes) std::swap(decl->shape[0], decl->shape[1]);
     return true;
   });
   ExpectError(ErrorKind::kCorruptFile, codes + "\" is U8 of shape",
               [&] { OpenModel(other.path()); });
+}
+
+TEST(QuantizeTest, DamagedPlanes) {
+  CheckDamagedPlanes("qwen3_moe",
+                     "model.layers.1.mlp.experts.2.up_proj.weight.int8");
+  CheckDamagedPlanes("qwen3_mobe", "model.layers.1.mlp.B_up.int8");
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "io/fp8.h"
 #include "io/hub.h"
-#include "tensor/packed.h"
+#include "tensor/planes.h"
 
 namespace mobe {
 namespace {
@@ -221,7 +221,8 @@ void Checkpoint::Split(const TensorView& whole, std::vector<TensorView> parts) {
 void Checkpoint::LinkPacked(const std::string& name,
                             const std::vector<int64_t>& shape) {
   for (const FormatRow& format : Formats()) {
-    if (!format.packed() || shape.size() != 2) continue;
+    const auto planes = PlaneShapesOf(format, shape);
+    if (!planes) continue;
     const TensorView* codes = Find(PackedName(name, format));
     if (codes == nullptr) continue;
     const std::string scales_name = PackedScalesName(name, format);
@@ -232,8 +233,8 @@ void Checkpoint::LinkPacked(const std::string& name,
            "are not",
            FileOf(*codes), Excerpt(codes->name), Excerpt(scales_name));
     }
-    CheckPlane(*codes, format.codes, CodesShape(format, shape[0], shape[1]));
-    CheckPlane(*scales, DType::kBF16, ScalesShape(format, shape[0], shape[1]));
+    CheckPlane(*codes, format.codes, planes->codes);
+    CheckPlane(*scales, DType::kBF16, planes->scales);
     TensorView view = *codes;
     view.name = name;
     view.shape = shape;

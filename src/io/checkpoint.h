@@ -46,10 +46,10 @@ class Checkpoint {
   const std::string* IndexFault(const std::string& name) const;
   // Puts parts of a tensor, in the order of their data, in its place.
   void Split(const TensorView& whole, std::vector<TensorView> parts);
-  // Where the planes of a packed matrix are there in place of a tensor (see
-  // PackedName), a view of them under the tensor's name takes the place of the
-  // codes; otherwise nothing changes. Fails with kCorruptFile where the planes
-  // don't fit the shape, or are there twice.
+  // Where the planes of packed numbers are there in place of a tensor (see
+  // PackedName and tensor/planes.h), a view of them under the tensor's name
+  // takes the place of the codes; otherwise nothing changes. Fails with
+  // kCorruptFile where the planes don't fit the shape, or are there twice.
   void LinkPacked(const std::string& name, const std::vector<int64_t>& shape);
   // The file that holds a tensor of tensors(), for messages.
   std::string FileOf(const TensorView& tensor) const;
@@ -90,7 +90,7 @@ class Checkpoint {
   std::unordered_map<std::string_view, const TensorView*> by_name_;
 };
 
-// The names of the planes of a packed matrix (tensor/packed.h): of its codes,
+// The names of the planes of a packed tensor (tensor/planes.h): of its codes,
 // "NAME.int4", and of their scales.
 std::string PackedName(const std::string& name, const FormatRow& format);
 std::string PackedScalesName(const std::string& name, const FormatRow& format);

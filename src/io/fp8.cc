@@ -6,7 +6,7 @@
 #include <set>
 
 #include "base/error.h"
-#include "tensor/packed.h"
+#include "tensor/planes.h"
 
 namespace mobe {
 namespace {
@@ -16,23 +16,6 @@ constexpr char kPlainModules[] = "modules_to_not_convert";
 
 int64_t Blocks(int64_t size, int64_t block) {
   return size / block + (size % block == 0 ? 0 : 1);
-}
-
-void LoadPacked(const TensorView& tensor, int64_t first, int64_t count,
-                float* out) {
-  const int64_t cols = tensor.shape[1];
-  WeightView view{tensor.packed->format, tensor.data.data(), tensor.shape[0],
-                  cols, tensor.scales->data.data()};
-  while (count > 0) {
-    const int64_t col = first % cols;
-    // Whole rows together, as they are interleaved.
-    const int64_t rows = col == 0 ? std::max<int64_t>(count / cols, 1) : 1;
-    const int64_t run = std::min(count, cols - col);
-    DecodePacked(view.Rows(first / cols, rows), col, run, out);
-    first += rows * run;
-    count -= rows * run;
-    out += rows * run;
-  }
 }
 
 }  // namespace
@@ -98,7 +81,10 @@ std::string CheckScales(const TensorDecl& matrix, const TensorDecl& scales,
 
 void LoadFloats(const TensorView& tensor, int64_t first, int64_t count,
                 float* out) {
-  if (tensor.packed != nullptr) return LoadPacked(tensor, first, count, out);
+  if (tensor.packed != nullptr) {
+    return DecodePlanes(*tensor.packed, tensor.shape, tensor.data.data(),
+                        tensor.scales->data.data(), first, count, out);
+  }
   const auto* data = tensor.data.data() + first * DTypeSize(tensor.dtype);
   LoadAsFloats(tensor.dtype, data, count, out);
   if (tensor.scales == nullptr) return;

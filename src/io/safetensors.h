@@ -60,8 +60,8 @@ struct TensorView : TensorDecl {
   const TensorView* scales = nullptr;
   BlockSize block = {};
   const TensorView* scaled = nullptr;
-  // Of a packed matrix (Checkpoint::LinkPacked): the format of its data. Name
-  // and shape are then the matrix's, and data and dtype those of the codes.
+  // Of a packed tensor (Checkpoint::LinkPacked): the format of its data. Name
+  // and shape are then the tensor's, and data and dtype those of the codes.
   const FormatRow* packed = nullptr;
 
   // How its numbers are read; F32 for what is no matrix of weights.

@@ -25,12 +25,19 @@ std::vector<int64_t> MoeLayers(const ModelConfig& config) {
 }
 
 // The bases of a layer and kind for all experts (group -1) or for a group, in
-// any form; null when there are none.
+// any form, be their planes linked already or not (Checkpoint::LinkPacked);
+// null when there are none.
 const TensorView* FindBases(const Checkpoint& checkpoint, int64_t layer,
                             const MatrixKind& kind, int64_t group) {
   for (const auto name : {BasesName, LeftName, RightName}) {
     const TensorView* tensor = checkpoint.Find(name(layer, kind, group));
     if (tensor != nullptr) return tensor;
+  }
+  for (const FormatRow& format : Formats()) {
+    if (!format.has_bases) continue;
+    const TensorView* codes =
+        checkpoint.Find(PackedName(BasesName(layer, kind, group), format));
+    if (codes != nullptr) return codes;
   }
   return nullptr;
 }

@@ -34,8 +34,9 @@ double ChanceOfAny(int64_t experts, int64_t users, int64_t picks) {
 using UsersFn =
     std::function<std::vector<int64_t>(const FactorShape&, const ExpertGroup&)>;
 
-double CountFused(const ModelConfig& config, const FactorShape& shape,
-                  const UsersFn& users_of) {
+// Adds one kind of a layer.
+void CountFused(const ModelConfig& config, const FactorShape& shape,
+                const UsersFn& users_of, Operations* operations) {
   const auto picks = static_cast<double>(config.experts_per_token);
   const auto experts = static_cast<double>(config.num_experts);
   const auto rows = static_cast<double>(config.expert_size);
@@ -49,8 +50,11 @@ double CountFused(const ModelConfig& config, const FactorShape& shape,
       used += ChanceOfAny(config.num_experts, users, config.experts_per_token);
     }
   }
-  return picks * rank * (rows + cols) + mixed * rank * cols +
-         used * rank * static_cast<double>(shape.basis_rank) * cols;
+  const double mixes = mixed * rank * cols;
+  operations->mixes += mixes;
+  operations->fused +=
+      picks * rank * (rows + cols) + mixes +
+      used * rank * static_cast<double>(shape.basis_rank) * cols;
 }
 
 Operations Count(const ModelConfig& config, const MobeFormat* mobe,
@@ -65,8 +69,11 @@ Operations Count(const ModelConfig& config, const MobeFormat* mobe,
       const FactorShape* shape =
           mobe == nullptr ? nullptr : mobe->Find(layer, kind);
       operations.built += plain;
-      operations.fused +=
-          shape == nullptr ? plain : CountFused(config, *shape, users_of);
+      if (shape == nullptr) {
+        operations.fused += plain;
+      } else {
+        CountFused(config, *shape, users_of, &operations);
+      }
     }
   }
   return operations;

@@ -17,6 +17,8 @@ struct Operations {
   // zero; and rank * basis_rank * cols for each low-rank basis that any of the
   // chosen experts uses. Experts are taken as chosen alike often.
   double fused = 0;
+  // The part of fused that mixes N.
+  double mixes = 0;
 };
 
 // Reads alpha.

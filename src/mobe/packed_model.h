@@ -1,10 +1,14 @@
-// A model some of whose matrices are packed (tensor/packed.h): what config.json
-// says of it. Which they are, and how, their tensors' names tell:
+// A model some of whose matrices are packed (tensor/packed.h), or its bases
+// (tensor/packed_bases.h): what config.json says of it. Which they are, and
+// how, their tensors' names tell:
 //
 //   model.layers.3.self_attn.q_proj.weight.int4          U8, the codes
 //   model.layers.3.self_attn.q_proj.weight.int4.scales   BF16
+//   model.layers.3.mlp.B_gate.int8                       U8
+//   model.layers.3.mlp.B_gate.int8.scales                BF16
 //
-// in place of model.layers.3.self_attn.q_proj.weight. config.json has the key
+// in place of model.layers.3.self_attn.q_proj.weight and
+// model.layers.3.mlp.B_gate. config.json has the key
 //
 //   "mobe": {"version": 3, "packed": ["int4", "int8"], ...}
 //
@@ -21,7 +25,7 @@
 
 namespace mobe {
 
-// Whether any of the model's matrices is packed.
+// Whether any of the model's tensors is packed.
 bool HasPacked(const OpenedModel& model);
 // config.json of the model when those formats are in use; with none, as it is.
 Json PackedConfig(const OpenedModel& model,

@@ -7,6 +7,7 @@ namespace {
 
 constexpr Role kExperts[] = {Role::kExpertGate, Role::kExpertUp};
 constexpr Role kDown[] = {Role::kExpertDown};
+constexpr Role kBases[] = {Role::kGateBases, Role::kUpBases, Role::kDownBases};
 constexpr Role kDense[] = {Role::kSharedGate, Role::kSharedUp,
                            Role::kSharedDown, Role::kDenseGate,
                            Role::kDenseUp,    Role::kDenseDown};
@@ -21,6 +22,7 @@ constexpr QuantPart kQuantParts[] = {
     {"a", "gate and up of the experts, or what is left of them beside bases",
      kExperts},
     {"down", "down of the experts", kDown},
+    {"bases", "bases that experts share, where they are stored whole", kBases},
     {"dense", "shared experts, and layers without experts", kDense},
     {"attention", "all matrices of attention", kAttention},
     {"embedding", "the embedding, and the head where it is the same",
@@ -39,7 +41,7 @@ const QuantPart* QuantPartFromName(std::string_view name) {
 }
 
 const QuantPart* QuantPartOf(const TensorSpec& spec) {
-  if (spec.shape.size() != 2) return nullptr;
+  if (spec.shape.size() < 2) return nullptr;
   const auto found =
       std::ranges::find_if(kQuantParts, [&](const QuantPart& part) {
         return std::ranges::count(part.roles, spec.role) > 0;

@@ -1,6 +1,7 @@
 // The parts of a model whose matrices may be stored in few bits, as users name
 // them. What is in no part stays as it is: routers, norms and alphas are small,
-// and a router's rounding would change which experts run.
+// and a router's rounding would change which experts run; low-rank bases are
+// small, too, and are multiplied out before anything else.
 #pragma once
 
 #include <span>

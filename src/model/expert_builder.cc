@@ -39,25 +39,23 @@ BuiltSizes SizesOf(const FormatRow& format, int64_t rows, int64_t cols) {
 // Rows and columns of W. `a` is that of any of the experts.
 std::pair<int64_t, int64_t> ShapeOf(const MatrixKind& kind, const WeightView& a,
                                     const SharedBases& shared) {
-  const int64_t cols = shared.bases.whole.cols;
+  const int64_t cols = shared.bases.cols;
   return kind.transposed ? std::pair{cols, a.rows} : std::pair{a.rows, cols};
 }
 
 // w = A N or its transpose, with N = f(sum alpha B).
-void Multiply(const WeightView& a, const BasesView& bases, const float* alpha,
+void Multiply(const WeightView& a, const StoredBases& bases, const float* alpha,
               Activation f, bool transposed, float* w) {
-  thread_local Buffer<float> mixed;
   thread_local Buffer<float> a_float;
-  mixed.Resize(bases.rank * bases.cols);
-  Kernels().basis_mix(bases, alpha, 0, mixed.size(), f, mixed.data());
+  const float* mixed = MixExpert(bases, alpha, f);
   a_float.Resize(a.rows * a.cols);
   ExpandWeights(a, a_float.data());
   if (transposed) {
-    Gemm(Trans::kYes, Trans::kYes, bases.cols, a.rows, a.cols, mixed.data(),
+    Gemm(Trans::kYes, Trans::kYes, bases.cols, a.rows, a.cols, mixed,
          bases.cols, a_float.data(), a.cols, 0.0f, w, a.rows);
   } else {
     Gemm(Trans::kNo, Trans::kNo, a.rows, bases.cols, a.cols, a_float.data(),
-         a.cols, mixed.data(), bases.cols, 0.0f, w, bases.cols);
+         a.cols, mixed, bases.cols, 0.0f, w, bases.cols);
   }
 }
 
@@ -88,12 +86,13 @@ ExpertBuilder::ExpertBuilder(const LayerWeights& weights,
     Kind& kind = kinds_.emplace_back(Kind{&members, {}, rows, cols, at});
     at += SizesOf(BuiltFormat(format, a), rows, cols).whole();
     for (const SharedBases& shared : groups) {
-      BasesView& bases = kind.bases.emplace_back(shared.bases.whole);
-      if (!shared.bases.AreProducts()) continue;
+      StoredBases& bases = kind.bases.emplace_back(shared.bases);
+      if (!bases.AreProducts()) continue;
       Buffer<float>& product =
           products_.emplace_back(bases.num_bases * bases.rank * bases.cols);
-      ExpandBases(shared.bases, product.data());
-      bases.data = product.data();
+      ExpandBases(bases, product.data());
+      bases = StoredBases(BasesView{DType::kF32, product.data(),
+                                    bases.num_bases, bases.rank, bases.cols});
     }
   }
 }
@@ -103,7 +102,7 @@ WeightView ExpertBuilder::BuildMatrix(const Kind& kind, int64_t expert,
   const auto& groups = (*weights_.factored).*kind.members->shared;
   const int64_t in_group = std::ssize(weights_.experts) / std::ssize(groups);
   const auto group = static_cast<size_t>(expert / in_group);
-  const BasesView& bases = kind.bases[group];
+  const StoredBases& bases = kind.bases[group];
   const WeightView& a =
       weights_.experts[static_cast<size_t>(expert)].*kind.members->matrix;
   thread_local Buffer<float> built;

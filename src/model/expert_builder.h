@@ -31,9 +31,9 @@ class ExpertBuilder {
  private:
   struct Kind {
     const KindMembers* members;
-    std::vector<BasesView> bases;  // of each group, whole
-    int64_t rows, cols;            // of W
-    int64_t at;                    // in an expert's memory
+    std::vector<StoredBases> bases;  // of each group, no products
+    int64_t rows, cols;              // of W
+    int64_t at;                      // in an expert's memory
   };
 
   WeightView BuildMatrix(const Kind& kind, int64_t expert,

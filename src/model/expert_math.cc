@@ -22,7 +22,7 @@ void MixGroups(const std::vector<SharedBases>& groups, Activation f,
   for (int64_t g = 0; g < std::ssize(groups); ++g) {
     const SharedBases& shared = groups[static_cast<size_t>(g)];
     const int64_t first = g * in_group;
-    const int64_t num_bases = shared.bases.whole.num_bases;
+    const int64_t num_bases = shared.bases.num_bases;
     s->mix_jobs.clear();
     for (; next < experts.size() && experts[next].index < first + in_group;
          ++next) {
@@ -81,7 +81,7 @@ void RunDown(ActiveExperts experts, Precision precision, MlpScratch* s) {
 void RunFactoredDown(const FactoredWeights& factored, int64_t num_experts,
                      ActiveExperts experts, Precision precision,
                      MlpScratch* s) {
-  const BasesView& bases = factored.down.front().bases.whole;
+  const StoredBases& bases = factored.down.front().bases;
   s->down_rank.Resize(s->pairs() * bases.rank);
   s->down.Resize(s->pairs() * bases.cols);
   s->linear_jobs.clear();
@@ -111,7 +111,7 @@ void MixInputs(const FactoredWeights& factored, int64_t num_experts,
   const auto mix = [&](const std::vector<SharedBases>& groups,
                        Buffer<float>* mixed) {
     if (groups.empty()) return;
-    const BasesView& bases = groups.front().bases.whole;
+    const StoredBases& bases = groups.front().bases;
     mixed->Resize(s->pairs() * bases.rank);
     MixGroups(groups, factored.activation, num_experts, experts, MixBatch, x,
               bases.cols, mixed->data(), bases.rank, s);

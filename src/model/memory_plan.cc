@@ -263,8 +263,12 @@ class Planner {
   }
 
   void AddLines() {
-    const auto add = [&](std::string what, int64_t bytes) {
-      if (bytes > 0) plan_.lines.push_back({std::move(what), bytes});
+    const auto add = [&](const std::string& what, int64_t bytes) {
+      if (bytes <= 0) return;
+      // Not a row that is moved in: there g++ 12 takes short texts for long.
+      MemoryPlan::Line& line = plan_.lines.emplace_back();
+      line.what = what;
+      line.bytes = bytes;
     };
     add("attention, head and what runs for every token", needs_.always);
     LayerNeed fused, built;

@@ -1,6 +1,7 @@
 #include "model/mix_batch.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "base/parallel.h"
 #include "kernels/gemm.h"
@@ -8,25 +9,32 @@
 namespace mobe {
 namespace {
 
-// Up to this many tokens mix_mat_vec wins, which stores nothing; for more, the
-// mix is stored and a matrix product has it.
+// Up to this many tokens products that store no mix win; for more, the mix is
+// stored and a matrix product has it.
 constexpr int64_t kMatVecTokens = 8;
 // Rows of N that one task stores for such a product.
 constexpr int64_t kMixRows = 64;
 // Columns of N that one task takes of a transposed product: bases are read in
 // runs of that length. 128 took 1.5 times as long.
 constexpr int64_t kMixCols = 256;
+static_assert(kMixCols % kBasesGroup == 0);
 // Of all bases together, what should stay in a core's second-level cache.
 constexpr int64_t kCacheBytes = 512 << 10;
 // Of all products of low-rank bases together, what a task stores: more than
 // fits the cache, for V is read anew for each task.
 constexpr int64_t kProductBytes = 4 << 20;
 
-// Rows [row, row + rows) and columns [col, col + cols) of every basis.
-struct Tile {
-  BasesView bases;
+// Rows [row, row + rows) and columns [col, col + cols) of every basis, or of N.
+struct TileRange {
   int64_t row, rows;
   int64_t col, cols;
+};
+
+// Of bases, in the form that jobs are mixed from.
+template <class Bases>
+struct Tile {
+  Bases bases;
+  TileRange range;
 };
 
 // A matrix of floats whose rows are `stride` apart.
@@ -36,144 +44,170 @@ struct FloatView {
 };
 
 // A tile of matrix i as floats: in place, or in `buffer`.
-FloatView AsFloats(const BasesView& from, int64_t i, int64_t row, int64_t rows,
-                   int64_t col, int64_t cols, Buffer<float>* buffer) {
-  const int64_t first = (i * from.rank + row) * from.cols + col;
+FloatView AsFloats(const BasesView& from, int64_t i, const TileRange& range,
+                   Buffer<float>* buffer) {
+  const int64_t first = (i * from.rank + range.row) * from.cols + range.col;
   if (from.dtype == DType::kF32) {
     return {static_cast<const float*>(from.data) + first, from.cols};
   }
   const auto* stored = static_cast<const BFloat16*>(from.data) + first;
-  buffer->Resize(rows * cols);
-  if (cols == from.cols) {
-    Kernels().from_bfloat16(stored, rows * cols, buffer->data());
-    return {buffer->data(), cols};
+  buffer->Resize(range.rows * range.cols);
+  if (range.cols == from.cols) {
+    Kernels().from_bfloat16(stored, range.rows * range.cols, buffer->data());
+    return {buffer->data(), range.cols};
   }
-  for (int64_t r = 0; r < rows; ++r) {
-    Kernels().from_bfloat16(stored + r * from.cols, cols,
-                            buffer->data() + r * cols);
+  for (int64_t r = 0; r < range.rows; ++r) {
+    Kernels().from_bfloat16(stored + r * from.cols, range.cols,
+                            buffer->data() + r * range.cols);
   }
-  return {buffer->data(), cols};
+  return {buffer->data(), range.cols};
 }
 
 // product [rows, cols] = the tile of basis i.
-void MultiplyTile(const StoredBases& stored, int64_t i, const Tile& tile,
-                  float* product) {
+void MultiplyOut(const BasesProducts& bases, int64_t i, const TileRange& range,
+                 float* product) {
   thread_local Buffer<float> left_floats;
   thread_local Buffer<float> right_floats;
-  const int64_t k = stored.left.cols;
+  const int64_t k = bases.left.cols;
   const FloatView left =
-      AsFloats(stored.left, i, tile.row, tile.rows, 0, k, &left_floats);
+      AsFloats(bases.left, i, {range.row, range.rows, 0, k}, &left_floats);
   const FloatView right =
-      AsFloats(stored.right, i, 0, k, tile.col, tile.cols, &right_floats);
-  Gemm(Trans::kNo, Trans::kNo, tile.rows, tile.cols, k, left.data, left.stride,
-       right.data, right.stride, 0.0f, product, tile.cols);
+      AsFloats(bases.right, i, {0, k, range.col, range.cols}, &right_floats);
+  Gemm(Trans::kNo, Trans::kNo, range.rows, range.cols, k, left.data,
+       left.stride, right.data, right.stride, 0.0f, product, range.cols);
 }
 
-// A tile to mix from: low-rank bases are multiplied out, those that any job
-// uses. Valid until this thread's next call.
-Tile Prepare(const StoredBases& stored, Tile tile,
-             std::span<const MixJob> jobs) {
-  tile.bases = stored.whole;
-  if (!stored.AreProducts()) return tile;
+// ---------------------------------------------------------------------------
+// What each form does for itself: a tile to mix from, valid until this thread's
+// next call; the rows of a tile; N of it, [rows, cols], valid as long; and the
+// products of jobs of few tokens, for a tile of whole rows.
+
+Tile<BasesView> Prepare(const BasesView& whole, const TileRange& range,
+                        std::span<const MixJob> /*jobs*/) {
+  return {whole, range};
+}
+
+// Multiplied out, those that any job uses.
+Tile<BasesView> Prepare(const BasesProducts& bases, const TileRange& range,
+                        std::span<const MixJob> jobs) {
   thread_local Buffer<float> products;
-  const int64_t m = stored.whole.num_bases;
-  const int64_t size = tile.rows * tile.cols;
+  const int64_t m = bases.left.num_bases;
+  const int64_t size = range.rows * range.cols;
   products.Resize(m * size);
   for (int64_t i = 0; i < m; ++i) {
     const bool used = std::ranges::any_of(
         jobs, [&](const MixJob& job) { return job.alpha[i] != 0; });
-    if (used) MultiplyTile(stored, i, tile, products.data() + i * size);
+    if (used) MultiplyOut(bases, i, range, products.data() + i * size);
   }
-  return {{DType::kF32, products.data(), m, tile.rows, tile.cols},
-          0,
-          tile.rows,
-          0,
-          tile.cols};
+  return {{DType::kF32, products.data(), m, range.rows, range.cols},
+          {0, range.rows, 0, range.cols}};
 }
 
-// f(sum alpha B) [rows, cols] of a prepared tile. Valid until this thread's
-// next call.
-const float* Mix(const Tile& tile, const float* alpha, Activation f) {
+Tile<PackedBases> Prepare(const PackedBases& packed, const TileRange& range,
+                          std::span<const MixJob> /*jobs*/) {
+  return {packed, range};
+}
+
+int64_t RowsPerTile(const BasesView& whole, int64_t cols) {
+  const int64_t row_bytes = whole.num_bases * cols * DTypeSize(whole.dtype);
+  return std::clamp<int64_t>(kCacheBytes / row_bytes, 1, kMixRows);
+}
+
+int64_t RowsPerTile(const BasesProducts& bases, int64_t cols) {
+  const int64_t row_bytes =
+      bases.left.num_bases * cols * DTypeSize(DType::kF32);
+  return std::clamp<int64_t>(kProductBytes / row_bytes, 4, kMixRows);
+}
+
+int64_t RowsPerTile(const PackedBases& packed, int64_t cols) {
+  const int64_t row_bytes = packed.quads() * kQuad * cols;
+  return std::clamp<int64_t>(kCacheBytes / row_bytes, 1, kMixRows);
+}
+
+const float* Mix(const Tile<BasesView>& tile, const float* alpha,
+                 Activation f) {
+  const auto& [bases, range] = tile;
   thread_local Buffer<float> mixed;
-  mixed.Resize(tile.rows * tile.cols);
-  const int64_t stride = tile.bases.cols;
-  if (tile.cols == stride) {
-    Kernels().basis_mix(tile.bases, alpha, tile.row * stride, mixed.size(), f,
+  mixed.Resize(range.rows * range.cols);
+  if (range.cols == bases.cols) {
+    Kernels().basis_mix(bases, alpha, range.row * bases.cols, mixed.size(), f,
                         mixed.data());
     return mixed.data();
   }
-  for (int64_t r = 0; r < tile.rows; ++r) {
-    Kernels().basis_mix(tile.bases, alpha, (tile.row + r) * stride + tile.col,
-                        tile.cols, f, mixed.data() + r * tile.cols);
+  for (int64_t r = 0; r < range.rows; ++r) {
+    Kernels().basis_mix(bases, alpha, (range.row + r) * bases.cols + range.col,
+                        range.cols, f, mixed.data() + r * range.cols);
   }
   return mixed.data();
 }
 
-// Rows of N in a tile of `cols` columns.
-int64_t RowsPerTile(const StoredBases& bases, int64_t cols) {
-  const int64_t row_elements = bases.whole.num_bases * cols;
-  if (bases.AreProducts()) {
-    const int64_t row_bytes =
-        row_elements * static_cast<int64_t>(sizeof(float));
-    return std::clamp<int64_t>(kProductBytes / row_bytes, 4, kMixRows);
-  }
-  return std::clamp<int64_t>(
-      kCacheBytes / (row_elements * DTypeSize(bases.whole.dtype)), 1, kMixRows);
+const float* Mix(const Tile<PackedBases>& tile, const float* alpha,
+                 Activation f) {
+  const auto& [bases, range] = tile;
+  thread_local Buffer<float> mixed;
+  mixed.Resize(range.rows * range.cols);
+  StorePackedMix(PackedMix(), bases, alpha, f, range.row, range.rows, range.col,
+                 range.cols, mixed.data());
+  return mixed.data();
 }
 
-int64_t RowsPerTask(const StoredBases& bases, std::span<const MixJob> jobs) {
-  if (!bases.AreProducts()) {
-    for (const MixJob& job : jobs) {
-      if (job.tokens > kMatVecTokens) return kMixRows;
-    }
+void MultiplyFew(const Tile<BasesView>& tile, Activation f,
+                 std::span<const MixJob> jobs, int64_t first, int64_t rank) {
+  const auto& [bases, range] = tile;
+  for (const MixJob& job : jobs) {
+    Kernels().mix_mat_vec(bases, job.alpha, range.row, range.rows, f, job.x,
+                          bases.cols, job.tokens, job.u + first, rank);
   }
-  return RowsPerTile(bases, bases.whole.cols);
 }
 
-}  // namespace
-
-int64_t StoredBases::bytes() const {
-  int64_t bytes = 0;
-  for (const BasesView* part : {&whole, &left, &right}) {
-    if (part->data == nullptr) continue;
-    bytes += part->num_bases * part->rank * part->cols * DTypeSize(part->dtype);
-  }
-  return bytes;
+void MultiplyFew(const Tile<PackedBases>& tile, Activation f,
+                 std::span<const MixJob> jobs, int64_t /*first*/,
+                 int64_t /*rank*/) {
+  MultiplyPackedMix(PackedMix(), tile.bases, f, jobs, tile.range.row,
+                    tile.range.rows);
 }
 
-void MixBatch(const StoredBases& bases, Activation f,
-              std::span<const MixJob> jobs) {
-  const int64_t rank = bases.whole.rank;
-  const int64_t cols = bases.whole.cols;
-  const int64_t rows = RowsPerTask(bases, jobs);
+// ---------------------------------------------------------------------------
+
+template <class Form>
+int64_t RowsPerTask(const Form& form, int64_t cols, bool any_many) {
+  constexpr bool kAreProducts = std::is_same_v<Form, BasesProducts>;
+  return any_many && !kAreProducts ? kMixRows : RowsPerTile(form, cols);
+}
+
+template <class Form>
+void MixRows(const Form& form, int64_t rank, int64_t cols, Activation f,
+             std::span<const MixJob> jobs) {
+  // Those of many tokens last.
+  std::vector<MixJob> sorted(jobs.begin(), jobs.end());
+  const auto many_begin =
+      std::ranges::stable_partition(sorted, [](const MixJob& job) {
+        return job.tokens <= kMatVecTokens;
+      }).begin();
+  const std::span<const MixJob> few(sorted.begin(), many_begin);
+  const std::span<const MixJob> many(many_begin, sorted.end());
+  const int64_t rows = RowsPerTask(form, cols, !many.empty());
   ParallelRanges(rank, rows, [&](int64_t begin, int64_t end) {
-    const Tile tile =
-        Prepare(bases, {bases.whole, begin, end - begin, 0, cols}, jobs);
-    for (const MixJob& job : jobs) {
-      if (job.tokens > kMatVecTokens) {
-        Gemm(Trans::kNo, Trans::kYes, job.tokens, tile.rows, tile.cols, job.x,
-             cols, Mix(tile, job.alpha, f), cols, 0.0f, job.u + begin, rank);
-      } else {
-        Kernels().mix_mat_vec(tile.bases, job.alpha, tile.row, tile.rows, f,
-                              job.x, cols, job.tokens, job.u + begin, rank);
-      }
+    const auto tile = Prepare(form, {begin, end - begin, 0, cols}, jobs);
+    if (!few.empty()) MultiplyFew(tile, f, few, begin, rank);
+    for (const MixJob& job : many) {
+      Gemm(Trans::kNo, Trans::kYes, job.tokens, end - begin, cols, job.x, cols,
+           Mix(tile, job.alpha, f), cols, 0.0f, job.u + begin, rank);
     }
   });
 }
 
-void MixBatchTransposed(const StoredBases& bases, Activation f,
-                        std::span<const MixJob> jobs) {
-  const int64_t rank = bases.whole.rank;
-  const int64_t cols = bases.whole.cols;
+template <class Form>
+void MixColumns(const Form& form, int64_t rank, int64_t cols, Activation f,
+                std::span<const MixJob> jobs) {
   ParallelRanges(cols, kMixCols, [&](int64_t begin, int64_t end) {
     const int64_t width = end - begin;
-    const int64_t rows = RowsPerTile(bases, width);
+    const int64_t rows = RowsPerTile(form, width);
     for (int64_t row = 0; row < rank; row += rows) {
-      const Tile tile = Prepare(
-          bases, {bases.whole, row, std::min(rows, rank - row), begin, width},
-          jobs);
+      const int64_t count = std::min(rows, rank - row);
+      const auto tile = Prepare(form, {row, count, begin, width}, jobs);
       for (const MixJob& job : jobs) {
-        Gemm(Trans::kNo, Trans::kNo, job.tokens, width, tile.rows, job.x + row,
+        Gemm(Trans::kNo, Trans::kNo, job.tokens, width, count, job.x + row,
              rank, Mix(tile, job.alpha, f), width, row == 0 ? 0.0f : 1.0f,
              job.u + begin, cols);
       }
@@ -181,12 +215,41 @@ void MixBatchTransposed(const StoredBases& bases, Activation f,
   });
 }
 
+}  // namespace
+
+void MixBatch(const StoredBases& bases, Activation f,
+              std::span<const MixJob> jobs) {
+  std::visit(
+      [&](const auto& form) { MixRows(form, bases.rank, bases.cols, f, jobs); },
+      bases.form);
+}
+
+void MixBatchTransposed(const StoredBases& bases, Activation f,
+                        std::span<const MixJob> jobs) {
+  std::visit(
+      [&](const auto& form) {
+        MixColumns(form, bases.rank, bases.cols, f, jobs);
+      },
+      bases.form);
+}
+
+const float* MixExpert(const StoredBases& bases, const float* alpha,
+                       Activation f) {
+  const MixJob job{.alpha = alpha};
+  const TileRange all = {0, bases.rank, 0, bases.cols};
+  return std::visit(
+      [&](const auto& form) {
+        return Mix(Prepare(form, all, {&job, 1}), alpha, f);
+      },
+      bases.form);
+}
+
 void ExpandBases(const StoredBases& bases, float* product) {
-  const int64_t rank = bases.whole.rank;
-  const int64_t cols = bases.whole.cols;
-  ParallelFor(bases.whole.num_bases, [&](int64_t i) {
-    MultiplyTile(bases, i, {bases.whole, 0, rank, 0, cols},
-                 product + i * rank * cols);
+  const auto& products = std::get<BasesProducts>(bases.form);
+  const int64_t size = bases.rank * bases.cols;
+  ParallelFor(bases.num_bases, [&](int64_t i) {
+    MultiplyOut(products, i, {0, bases.rank, 0, bases.cols},
+                product + i * size);
   });
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <deque>
 #include <limits>
 #include <random>
 #include <vector>
@@ -39,55 +40,142 @@ constexpr int64_t kCols = 300;
 constexpr int64_t kBasisRank = 6;
 constexpr int64_t kTokens[] = {2, 11};  // below and above a matrix product's
 
-// Bases in either form, with what they are in double.
+// Bases in any form, with what they are in double.
 class Bases {
  public:
-  Bases(DType dtype, bool products)
-      : whole_(dtype, kBases * kRank * kCols, 1),
-        left_(dtype, kBases * kRank * kBasisRank, 2),
-        right_(dtype, kBases * kBasisRank * kCols, 3) {
-    view.whole = {dtype, products ? nullptr : whole_.bytes.data(), kBases,
-                  kRank, kCols};
-    if (products) {
-      view.left = {dtype, left_.bytes.data(), kBases, kRank, kBasisRank};
-      view.right = {dtype, right_.bytes.data(), kBases, kBasisRank, kCols};
+  explicit Bases(DType dtype)
+      : values_(kBases * kRank * kCols), whole_(dtype, Size(), 1) {
+    std::copy(whole_.values.begin(), whole_.values.end(), values_.begin());
+    view = StoredBases(
+        BasesView{dtype, whole_.bytes.data(), kBases, kRank, kCols});
+  }
+  Bases(DType dtype, int64_t k)
+      : values_(kBases * kRank * kCols),
+        left_(dtype, kBases * kRank * k, 2),
+        right_(dtype, kBases * k * kCols, 3) {
+    for (int64_t at = 0; at < Size(); ++at) {
+      const int64_t i = at / (kRank * kCols);
+      for (int64_t j = 0; j < k; ++j) {
+        values_[at] += double{left_.values[at / kCols * k + j]} *
+                       right_.values[(i * k + j) * kCols + at % kCols];
+      }
     }
+    view = StoredBases(
+        BasesProducts{{dtype, left_.bytes.data(), kBases, kRank, k},
+                      {dtype, right_.bytes.data(), kBases, k, kCols}});
+  }
+  // In 8 bits.
+  Bases() : values_(kBases * kRank * kCols) {
+    const std::vector<float> given = Random(Size(), 1);
+    PackedBases packed{nullptr, nullptr, kBases, kRank, kCols};
+    codes_.resize(static_cast<size_t>(kRank * packed.row_bytes()));
+    scales_.resize(static_cast<size_t>(kRank * packed.row_scale_bytes()));
+    packed.codes = codes_.data();
+    packed.scales = scales_.data();
+    std::vector<float> rows(static_cast<size_t>(kBases * kCols));
+    for (int64_t r = 0; r < kRank; ++r) {
+      for (int64_t i = 0; i < kBases; ++i) {
+        std::copy_n(given.begin() + (i * kRank + r) * kCols, kCols,
+                    rows.begin() + i * kCols);
+      }
+      EncodeBasesRow(packed, rows.data(),
+                     codes_.data() + r * packed.row_bytes(),
+                     scales_.data() + r * packed.row_scale_bytes());
+      for (int64_t i = 0; i < kBases; ++i) {
+        DecodeBases(packed, i, r, 0, kCols, rows.data());
+        std::copy_n(rows.begin(), kCols,
+                    values_.begin() + (i * kRank + r) * kCols);
+      }
+    }
+    view = StoredBases(packed);
   }
 
+  static int64_t Size() { return kBases * kRank * kCols; }
   double At(int64_t i, int64_t row, int64_t col) const {
-    if (!view.AreProducts()) {
-      return whole_.values[(i * kRank + row) * kCols + col];
-    }
-    double sum = 0;
-    for (int64_t k = 0; k < kBasisRank; ++k) {
-      sum += double{left_.values[(i * kRank + row) * kBasisRank + k]} *
-             right_.values[(i * kBasisRank + k) * kCols + col];
-    }
-    return sum;
+    return values_[(i * kRank + row) * kCols + col];
   }
 
   StoredBases view;
 
  private:
-  Stored whole_, left_, right_;
+  std::vector<double> values_;
+  Stored whole_{DType::kF32, 0, 0};
+  Stored left_{DType::kF32, 0, 0}, right_{DType::kF32, 0, 0};
+  std::vector<std::byte> codes_, scales_;
 };
 
-class MixBatchTest
-    : public testing::TestWithParam<std::tuple<DType, bool, bool>> {};
+struct Form {
+  const char* name;
+  Bases (*make)();
+  double error;  // of u, in which some 300 products of 0.5 at most are added
+};
+constexpr Form kForms[] = {
+    {"F32", [] { return Bases(DType::kF32); }, 1e-4},
+    {"BF16", [] { return Bases(DType::kBF16); }, 1e-4},
+    {"F32_products", [] { return Bases(DType::kF32, kBasisRank); }, 1e-4},
+    {"BF16_products", [] { return Bases(DType::kBF16, kBasisRank); }, 1e-4},
+    // Each of five alphas is off by at most 2^-15 of the largest.
+    {"int8", [] { return Bases(); }, 1e-3}};
 
-INSTANTIATE_TEST_SUITE_P(
-    Forms, MixBatchTest,
-    testing::Combine(testing::Values(DType::kF32, DType::kBF16),
-                     testing::Bool(), testing::Bool()),
-    [](const auto& form) {
-      return std::string(DTypeName(std::get<0>(form.param))) +
-             (std::get<1>(form.param) ? "_products" : "") +
-             (std::get<2>(form.param) ? "_transposed" : "");
-    });
+class MixBatchTest : public testing::TestWithParam<std::tuple<Form, bool>> {};
+
+INSTANTIATE_TEST_SUITE_P(Forms, MixBatchTest,
+                         testing::Combine(testing::ValuesIn(kForms),
+                                          testing::Bool()),
+                         [](const auto& form) {
+                           return std::string(std::get<0>(form.param).name) +
+                                  (std::get<1>(form.param) ? "_transposed"
+                                                           : "");
+                         });
+
+// The same with NaN in bases 1, 3 and 4.
+class Spoiled {
+ public:
+  explicit Spoiled(const StoredBases& bases) {
+    view = StoredBases(
+        std::visit([&](const auto& form) { return Spoil(form); }, bases.form));
+  }
+  StoredBases view;
+
+ private:
+  StoredBases Spoil(const BasesView& whole) {
+    return StoredBases(SpoilView(whole));
+  }
+  StoredBases Spoil(const BasesProducts& products) {
+    return StoredBases(
+        BasesProducts{SpoilView(products.left), SpoilView(products.right)});
+  }
+  StoredBases Spoil(PackedBases packed) {
+    const auto* scales = static_cast<const std::byte*>(packed.scales);
+    std::vector<std::byte>& copy = copies_.emplace_back(
+        scales, scales + packed.rank * packed.row_scale_bytes());
+    for (size_t at = 0; at < copy.size(); at += 2 * kBases) {
+      for (const size_t i : {1, 3, 4}) {
+        copy[at + 2 * i] = copy[at + 2 * i + 1] = std::byte{0xff};
+      }
+    }
+    packed.scales = copy.data();
+    return StoredBases(packed);
+  }
+  BasesView SpoilView(const BasesView& view_of) {
+    const int64_t bytes =
+        view_of.rank * view_of.cols * DTypeSize(view_of.dtype);
+    const auto* data = static_cast<const std::byte*>(view_of.data);
+    std::vector<std::byte>& copy =
+        copies_.emplace_back(data, data + kBases * bytes);
+    for (const int64_t i : {1, 3, 4}) {
+      std::fill_n(copy.begin() + i * bytes, bytes, std::byte{0xff});
+    }
+    return {view_of.dtype, copy.data(), view_of.num_bases, view_of.rank,
+            view_of.cols};
+  }
+
+  std::deque<std::vector<std::byte>> copies_;
+};
 
 TEST_P(MixBatchTest, IsTheMixAndTheProduct) {
-  const auto [dtype, products, transposed] = GetParam();
-  const Bases bases(dtype, products);
+  const auto& [form, transposed] = GetParam();
+  const Bases bases = form.make();
   const int64_t inputs = transposed ? kRank : kCols;
   const int64_t outputs = transposed ? kCols : kRank;
   std::vector<float> alpha = Random(2 * kBases, 4);
@@ -120,7 +208,7 @@ TEST_P(MixBatchTest, IsTheMixAndTheProduct) {
           sum += (transposed ? n[k * kCols + o] : n[o * kCols + k]) *
                  x[e][t * inputs + k];
         }
-        ASSERT_NEAR(u[e][t * outputs + o], sum, 1e-4) << e << " " << t;
+        ASSERT_NEAR(u[e][t * outputs + o], sum, form.error) << e << " " << t;
       }
     }
   }
@@ -128,7 +216,8 @@ TEST_P(MixBatchTest, IsTheMixAndTheProduct) {
 
 // A basis without weight is not read: what is in it does not matter.
 TEST_P(MixBatchTest, SkipsBasesOfZeroAlpha) {
-  const auto [dtype, products, transposed] = GetParam();
+  const auto& [form, is_transposed] = GetParam();
+  const bool transposed = is_transposed;
   const int64_t inputs = transposed ? kRank : kCols;
   const int64_t outputs = transposed ? kCols : kRank;
   const float alpha[kBases] = {0.5f, 0, -1.5f, 0, 0};
@@ -140,33 +229,15 @@ TEST_P(MixBatchTest, SkipsBasesOfZeroAlpha) {
                                                  {&job, 1});
     return u;
   };
-  const Bases bases(dtype, products);
-  // The same with NaN in bases 1, 3 and 4.
-  const auto spoil = [&](const BasesView& view, std::vector<std::byte>* copy) {
-    const int64_t bytes = view.rank * view.cols * DTypeSize(view.dtype);
-    const auto* data = static_cast<const std::byte*>(view.data);
-    copy->assign(data, data + kBases * bytes);
-    for (const int64_t i : {1, 3, 4}) {
-      std::fill_n(copy->begin() + i * bytes, bytes, std::byte{0xff});
-    }
-    return BasesView{view.dtype, copy->data(), view.num_bases, view.rank,
-                     view.cols};
-  };
-  std::vector<std::byte> copies[2];
-  StoredBases spoiled = bases.view;
-  if (products) {
-    spoiled.left = spoil(bases.view.left, &copies[0]);
-    spoiled.right = spoil(bases.view.right, &copies[1]);
-  } else {
-    spoiled.whole = spoil(bases.view.whole, &copies[0]);
-  }
+  const Bases bases = form.make();
+  const Spoiled spoiled(bases.view);
   for (const int64_t tokens : kTokens) {
-    EXPECT_EQ(run(spoiled, tokens), run(bases.view, tokens));
+    EXPECT_EQ(run(spoiled.view, tokens), run(bases.view, tokens));
   }
 }
 
 TEST(ExpandBasesTest, MultipliesOut) {
-  const Bases bases(DType::kBF16, true);
+  const Bases bases(DType::kBF16, kBasisRank);
   std::vector<float> product(kBases * kRank * kCols);
   ExpandBases(bases.view, product.data());
   for (int64_t j = 0; j < kBases * kRank * kCols; j += 7) {
@@ -176,9 +247,27 @@ TEST(ExpandBasesTest, MultipliesOut) {
   }
 }
 
+TEST(MixExpertTest, IsTheMix) {
+  const std::vector<float> alpha = Random(kBases, 4);
+  for (const Form& form : kForms) {
+    const Bases bases = form.make();
+    const float* n = MixExpert(bases.view, alpha.data(), Activation::kIdentity);
+    for (int64_t at = 0; at < kRank * kCols; ++at) {
+      double mix = 0;
+      for (int64_t i = 0; i < kBases; ++i) {
+        mix += alpha[i] * bases.At(i, at / kCols, at % kCols);
+      }
+      ASSERT_NEAR(n[at], mix, form.error) << form.name;
+    }
+  }
+}
+
 TEST(StoredBasesTest, Bytes) {
-  EXPECT_EQ(Bases(DType::kF32, false).view.bytes(), 4 * 5 * 70 * 300);
-  EXPECT_EQ(Bases(DType::kBF16, true).view.bytes(), 2 * 5 * 6 * (70 + 300));
+  EXPECT_EQ(Bases(DType::kF32).view.bytes(), 4 * 5 * 70 * 300);
+  EXPECT_EQ(Bases(DType::kBF16, kBasisRank).view.bytes(),
+            2 * 5 * 6 * (70 + 300));
+  // 19 blocks of two quads at 16 columns, two groups of five scales.
+  EXPECT_EQ(Bases().view.bytes(), 70 * (19 * 2 * 64 + 2 * 5 * 2));
 }
 
 }  // namespace

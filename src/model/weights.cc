@@ -58,16 +58,13 @@ class Loader {
     for (const ExpertGroup& group : GroupsOf(model_.config, shape)) {
       SharedBases& shared = groups.emplace_back();
       const auto bases = [&](Role role) {
-        return Bases(role, shape.layer, group.index);
+        return Bases(model_.At(role, shape.layer, group.index));
       };
-      if (shape.basis_rank == 0) {
-        shared.bases.whole = bases(shape.kind->bases);
-      } else {
-        shared.bases.left = bases(shape.kind->left);
-        shared.bases.right = bases(shape.kind->right);
-        shared.bases.whole = {DType::kF32, nullptr, shared.bases.left.num_bases,
-                              shape.rank, shared.bases.right.cols};
-      }
+      shared.bases = shape.basis_rank == 0
+                         ? WholeBases(model_.At(shape.kind->bases, shape.layer,
+                                                group.index))
+                         : StoredBases(BasesProducts{bases(shape.kind->left),
+                                                     bases(shape.kind->right)});
       shared.alpha = Vector(shape.kind->alpha, shape.layer, group.index);
     }
     return groups;
@@ -75,13 +72,19 @@ class Loader {
 
  private:
   // Kernels mix bases of float32 and bfloat16; float32 holds every other.
-  BasesView Bases(Role role, int64_t layer, int64_t group) {
-    const TensorView& tensor = model_.At(role, layer, group);
+  BasesView Bases(const TensorView& tensor) {
     const bool mixes =
         tensor.dtype == DType::kF32 || tensor.dtype == DType::kBF16;
     return {mixes ? tensor.dtype : DType::kF32,
             mixes ? Data(tensor) : CopyAsFloat32(tensor), tensor.shape[0],
             tensor.shape[1], tensor.shape[2]};
+  }
+
+  StoredBases WholeBases(const TensorView& tensor) {
+    if (tensor.packed == nullptr) return StoredBases(Bases(tensor));
+    return StoredBases(PackedBases{tensor.data.data(),
+                                   tensor.scales->data.data(), tensor.shape[0],
+                                   tensor.shape[1], tensor.shape[2]});
   }
 
   // The mapped bytes where kernels can read them in place. The format promises
@@ -239,19 +242,14 @@ int64_t CopiedBytes(const OpenedModel& model) {
     if (c.IsMoeLayer(layer)) elements += c.num_experts * c.hidden_size;
   }
   for (const TensorView* tensor : model.checkpoint.tensors()) {
-    const bool copied_bases = tensor->shape.size() == 3 &&
-                              tensor->dtype != DType::kF32 &&
-                              tensor->dtype != DType::kBF16;
+    const bool copied_bases =
+        tensor->shape.size() == 3 && tensor->packed == nullptr &&
+        tensor->dtype != DType::kF32 && tensor->dtype != DType::kBF16;
     if (copied_bases || tensor->shape.size() < 2) {
       elements += tensor->elements();
     }
   }
   return elements * DTypeSize(DType::kF32);
-}
-
-Plane PlaneOf(const BasesView& b) {
-  const int64_t size = b.num_bases * b.rank * b.cols * DTypeSize(b.dtype);
-  return {static_cast<const std::byte*>(b.data), static_cast<size_t>(size)};
 }
 
 }  // namespace
@@ -321,9 +319,8 @@ void AddPlanes(const MlpWeights& mlp, std::vector<Plane>* planes) {
 void AddPlanes(const FactoredWeights& factored, std::vector<Plane>* planes) {
   for (const KindMembers& members : kKindMembers) {
     for (const SharedBases& shared : factored.*members.shared) {
-      for (const BasesView* bases :
-           {&shared.bases.whole, &shared.bases.left, &shared.bases.right}) {
-        if (bases->data != nullptr) planes->push_back(PlaneOf(*bases));
+      for (const Plane& plane : shared.bases.Planes()) {
+        planes->push_back(plane);
       }
     }
   }

@@ -109,8 +109,7 @@ Weights LoadOneLayer(const OpenedModel& model, int64_t layer);
 // Embedding, output and final norm alone, without layers.
 Weights LoadHead(const OpenedModel& model);
 
-// The memory of a matrix: its numbers, and their scales, if it has any.
-using Plane = std::span<const std::byte>;
+// The memory of matrices: numbers, and their scales, if they have any.
 std::vector<Plane> PlanesOf(const WeightView& w);
 void AddPlanes(const MlpWeights& mlp, std::vector<Plane>* planes);
 void AddPlanes(const FactoredWeights& factored, std::vector<Plane>* planes);

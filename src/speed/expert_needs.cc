@@ -44,10 +44,29 @@ ExpertNeed NeedOf(const Outline& outline, bool with_factors) {
   return need;
 }
 
+// The share of the bases that are packed.
+double PackedBasesShare(const Outline& outline) {
+  int64_t packed = 0;
+  int64_t all = 0;
+  for (const SizedTensor& tensor : outline.tensors) {
+    const MatrixKind* kind = KindOf(tensor.spec.role);
+    if (kind == nullptr || tensor.spec.role != kind->bases) continue;
+    const auto& shape = tensor.spec.shape;
+    const int64_t size = shape[0] * shape[1] * shape[2];
+    all += size;
+    packed += tensor.is_packed ? size : 0;
+  }
+  return all == 0 ? 0 : static_cast<double>(packed) / static_cast<double>(all);
+}
+
+// Integer products are four times as many in an instruction as those of
+// float32, and a mix takes two of them (kernels/packed_mix.h): half of the time
+// at best.
 ExpertNeed Stored(const Outline& outline) {
   ExpertNeed need = NeedOf(outline, true);
-  need.token_operations +=
-      2 * (outline.operations.fused - outline.operations.built);
+  const Operations& operations = outline.operations;
+  const double saved = PackedBasesShare(outline) * operations.mixes / 2;
+  need.token_operations += 2 * (operations.fused - saved - operations.built);
   return need;
 }
 

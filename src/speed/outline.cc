@@ -76,7 +76,8 @@ Outline OutlineOf(const OpenedModel& model, std::vector<fs::path> shards) {
                                   tensor.scales->data.size());
     };
     outline.tensors.push_back(
-        {spec, tensor.packed ? packed() : BytesOf(spec, tensor.dtype)});
+        {spec, tensor.packed ? packed() : BytesOf(spec, tensor.dtype),
+         tensor.packed != nullptr});
   }
   return outline;
 }

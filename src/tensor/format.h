@@ -10,7 +10,8 @@
 //         BF16, and F8 (E4M3) with a scale for each block of rows and columns.
 // packed  Integer codes and their scales in two planes, interleaved by 16 rows
 // as
-//         the products of integers read them (tensor/packed.h): int8, int4.
+//         the products of integers read them (tensor/packed.h): int8, int4;
+//         bases have a layout of their own (tensor/packed_bases.h).
 #pragma once
 
 #include <cstdint>
@@ -38,6 +39,8 @@ struct FormatRow {
   // byte each, whose middle is kCodeMiddle.
   void (*pack)(const uint8_t* codes, uint8_t* packed) = nullptr;
   void (*unpack)(const uint8_t* packed, uint8_t* codes) = nullptr;
+  // Whether bases have it, too (tensor/packed_bases.h).
+  bool has_bases = false;
 
   bool packed() const { return group > 0; }
   // Codes stand for least() to most(). Of 8 bits the lowest code is left out:

@@ -14,6 +14,7 @@ void CopyQuad(const uint8_t* from, uint8_t* to) {
 }  // namespace
 
 const FormatRow kInt8Format = {
-    NumberFormat::kInt8, "int8", 8, DType::kU8, 64, 1, CopyQuad, CopyQuad};
+    NumberFormat::kInt8, "int8", 8, DType::kU8, 64, 1, CopyQuad, CopyQuad,
+    /*has_bases=*/true};
 
 }  // namespace mobe
