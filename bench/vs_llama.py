@@ -9,9 +9,14 @@ those of the rounds.
 
 mobe runs the original in bfloat16 and each --form: a folder and options of `mobe
 bench`, as "OUT --experts fused".
+
+With --cap 0.6 --of BF16 each process gets a control group whose memory is that share of
+the model's bytes, and begins with nothing of the files in memory: llama.cpp then maps
+what does not fit, mobe streams it. Decoding alone is timed. Needs root.
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -207,15 +212,42 @@ class LlamaModel:
 
 
 def run_llama(path, threads, prompt, generate):
-    """In this process. {"prefill", "decode"}: tokens a second."""
+    """In this process. {"prefill", "decode"}: tokens a second; without a prompt the
+    second alone."""
     model = LlamaModel(path, threads, prompt + generate)
-    model.rate(prompt, prompt)
+    rates = {}
+    if prompt:
+        model.rate(prompt, prompt)
+        rates["prefill"] = model.rate(prompt, prompt)
     model.rate(2, 1)
-    return {"prefill": model.rate(prompt, prompt), "decode": model.rate(generate, 1)}
+    return rates | {"decode": model.rate(generate, 1)}
 
 
-def output_of(command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+@contextlib.contextmanager
+def memory_group(limit):
+    """Options of subprocess.run for a process in a control group with so much memory, or
+    none without a limit. The page cache is empty at the start."""
+    if limit is None:
+        yield {}
+        return
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+    root = Path("/sys/fs/cgroup")
+    first_version = (root / "memory").is_dir()
+    group = (root / "memory" if first_version else root) / f"vs_llama_{os.getpid()}"
+    group.mkdir()
+    name = "memory.limit_in_bytes" if first_version else "memory.max"
+    try:
+        (group / name).write_text(str(limit))
+        yield {"preexec_fn": lambda: (group / "cgroup.procs").write_text("0")}
+    finally:
+        group.rmdir()
+
+
+def output_of(command, limit):
+    with memory_group(limit) as options:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, text=True, check=False, **options
+        )
     if done.returncode != 0:
         sys.exit(f"vs_llama: exit code {done.returncode} of {shlex.join(command)}")
     return json.loads(done.stdout)
@@ -224,15 +256,15 @@ def output_of(command):
 def time_llama(path, a):
     sizes = ["--threads", a.threads, "--prompt", a.prompt, "--generate", a.generate]
     command = [sys.executable, __file__, "--run", path, *sizes]
-    return output_of([str(part) for part in command])
+    return output_of([str(part) for part in command], a.limit)
 
 
 def time_mobe(form, a):
     sizes = ["--threads", a.threads, "-p", a.prompt, "-n", a.generate]
     command = [PROGRAM, "bench", *shlex.split(form), *sizes, "-r", 1]
-    report = output_of([str(part) for part in (*command, "--json", "--quiet")])
-    prefill, decode = (row["tokens_per_second"] for row in report["results"])
-    return {"prefill": prefill, "decode": decode}
+    command = [str(part) for part in (*command, "--json", "--quiet")]
+    rates = [row["tokens_per_second"] for row in output_of(command, a.limit)["results"]]
+    return dict(zip(("prefill", "decode") if a.prompt else ("decode",), rates, strict=True))
 
 
 def print_table(title, columns, rows):
@@ -243,7 +275,7 @@ def print_table(title, columns, rows):
 
 
 def print_results(results, models, forms):
-    kinds = ("decode", "prefill")
+    kinds = [k for k in ("decode", "prefill") if k in next(iter(results.values()))[0]]
 
     def cells(name):
         for kind in kinds:
@@ -268,15 +300,25 @@ def main():
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--generate", type=int, default=64)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--cap", type=float, help="share of memory; see above")
+    parser.add_argument("--of", choices=("BF16", *QUANTISED), default="BF16")
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)  # one GGUF, once
     a = parser.parse_args()
     llama_cpp.llama_log_set(drop, None)
     if a.run:
         print(json.dumps(run_llama(a.run, a.threads, a.prompt, a.generate)))
         return
-    models = {f"llama.cpp {name}": path for name, path in make_models(a.threads).items()}
+    files = make_models(a.threads)
+    a.limit = None
+    if a.cap:
+        a.prompt = 0
+        a.limit = int(a.cap * files[a.of].stat().st_size)
+        files = {a.of: files[a.of]}
+    models = {f"llama.cpp {name}": path for name, path in files.items()}
     forms = {f"mobe {form}": form for form in a.form}
-    forms = {"mobe bfloat16": f"{shlex.quote(str(ORIGINAL))} --dtype bfloat16"} | forms
+    if a.of == "BF16":
+        original = f"{shlex.quote(str(ORIGINAL))} --dtype bfloat16"
+        forms = {"mobe bfloat16": original} | forms
     results = {name: [] for name in (*models, *forms)}
     for number in range(a.rounds):
         print(f"round {number + 1} of {a.rounds}", file=sys.stderr)

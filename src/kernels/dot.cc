@@ -33,14 +33,14 @@ bool HasAvxVnni() {
 std::vector<DotKernels> ListDots() {
   std::vector<DotKernels> sets;
 #if defined(__x86_64__)
-  if (HasAmx()) sets.push_back({"amx", MultiplyAmx});
+  if (HasAmx()) sets.push_back({"amx", "avx512vnni", MultiplyAmx});
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vnni")) {
-    sets.push_back({"avx512vnni", MultiplyAvx512Vnni});
+    sets.push_back({"avx512vnni", "avx512vnni", MultiplyAvx512Vnni});
   }
-  if (HasAvxVnni()) sets.push_back({"avxvnni", MultiplyAvxVnni});
+  if (HasAvxVnni()) sets.push_back({"avxvnni", "avx2", MultiplyAvxVnni});
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    sets.push_back({"avx2", MultiplyAvx2});
+    sets.push_back({"avx2", "avx2", MultiplyAvx2});
   }
 #elif defined(__aarch64__)
   // Bits of the kernel's asm/hwcap.h.
@@ -48,11 +48,11 @@ std::vector<DotKernels> ListDots() {
   constexpr unsigned long kI8mm = 1ul << 13;         // of AT_HWCAP2
   const bool has_dot = (::getauxval(AT_HWCAP) & kDotProducts) != 0;
   if (has_dot && (::getauxval(AT_HWCAP2) & kI8mm) != 0) {
-    sets.push_back({"neoni8mm", MultiplyNeonI8mm});
+    sets.push_back({"neoni8mm", "scalar", MultiplyNeonI8mm});
   }
-  if (has_dot) sets.push_back({"neondot", MultiplyNeonDot});
+  if (has_dot) sets.push_back({"neondot", "scalar", MultiplyNeonDot});
 #endif
-  sets.push_back({"scalar", MultiplyScalar});
+  sets.push_back({"scalar", "scalar", MultiplyScalar});
   return sets;
 }
 

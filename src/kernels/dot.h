@@ -46,6 +46,7 @@ void RoundToInt8(const FormatRow& format, const float* x, int64_t cols,
 
 struct DotKernels {
   const char* name;
+  const char* mix;  // the set of packed_mix.h for the same processors
   // y[t, r] for the rows of w and the tokens [first, first + tokens) of x; y
   // points at the first of these, rows y_stride apart.
   void (*multiply)(const WeightView& w, const RoundedInputs& x, int64_t first,

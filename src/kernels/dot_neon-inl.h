@@ -1,5 +1,5 @@
-// Products by vectors of four rows, for the sets that differ in one step: a file
-// that includes this defines MOBE_TARGET, MOBE_INLINE, MOBE_MULTIPLY (the
+// Products by vectors of four rows, for the sets that differ in one step: a
+// file that includes this defines MOBE_TARGET, MOBE_INLINE, MOBE_MULTIPLY (the
 // function's name) and, in an unnamed namespace,
 //
 //   int32x4_t StartQuads(int32_t middle)

@@ -1,5 +1,6 @@
 // NEON with dot products (ARMv8.2: Cortex-A76, Graviton 2, Apple M1 and newer):
-// sdot multiplies signed by signed bytes, so the middle is taken from the codes.
+// sdot multiplies signed by signed bytes, so the middle is taken from the
+// codes.
 #if defined(__aarch64__)
 
 #include <arm_neon.h>

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "kernels/dot.h"
 #include "kernels/packed_mix_internal.h"
 
 namespace mobe {
@@ -128,9 +129,9 @@ const std::vector<PackedMixSet>& SupportedPackedMixes() {
 }
 
 const PackedMixSet& PackedMix() {
-  const bool scalar = std::string_view(Kernels().name) == "scalar";
-  const std::vector<PackedMixSet>& sets = SupportedPackedMixes();
-  return scalar ? sets.back() : sets.front();
+  return *std::ranges::find(
+      SupportedPackedMixes(), std::string_view(Dots().mix),
+      [](const auto& set) { return std::string_view(set.name); });
 }
 
 void MultiplyPackedMix(const PackedMixSet& set, const PackedBases& bases,

@@ -25,6 +25,11 @@ constexpr int64_t kMost = int64_t{1} << 62;
 constexpr int64_t kProgramBytes = int64_t{40} << 20;
 constexpr int64_t kThreadBytes = int64_t{6} << 20;
 
+// Multiplications and additions that building is worth where nobody asks for
+// it: some seconds of two cores. A layer of Qwen3-30B takes 0.6e12, and the
+// whole minutes, in which fused experts have written a hundred tokens.
+constexpr double kMostBuildOperations = 2e12;
+
 constexpr int64_t kMostPassTokens = 1024;
 constexpr int64_t kLeastPassTokens = 16;
 
@@ -68,6 +73,7 @@ struct Needs {
   int64_t program = 0;
   std::vector<LayerNeed> layers;
   LayerNeed all;
+  double build_operations = 0;
   int64_t place = 0;  // of one expert that is read
 };
 
@@ -94,9 +100,17 @@ Needs NeedsOf(const OpenedModel& model, const Weights& weights,
       const int64_t count = std::ssize(layer.experts);
       need.built = count * BuiltExpertBytes(layer, options.built);
       for (const KindMembers& members : kKindMembers) {
-        if (!((*layer.factored).*members.shared).empty()) continue;
-        need.not_factored +=
-            count * (layer.experts.front().*members.matrix).bytes();
+        const WeightView& matrix = layer.experts.front().*members.matrix;
+        const auto& groups = (*layer.factored).*members.shared;
+        if (groups.empty()) {
+          need.not_factored += count * matrix.bytes();
+        } else {
+          needs.build_operations +=
+              2.0 * static_cast<double>(count) *
+              static_cast<double>(matrix.rows) *
+              static_cast<double>(matrix.cols) *
+              static_cast<double>(groups.front().bases.cols);
+        }
       }
     }
     needs.all.bases += need.bases;
@@ -212,9 +226,11 @@ class Planner {
   }
 
   void PlanAuto() {
-    if (is_factored_ && BuiltBytes() <= rest_) return Build();
+    const bool builds =
+        is_factored_ && needs_.build_operations <= kMostBuildOperations;
+    if (builds && BuiltBytes() <= rest_) return Build();
     if (StoredBytes() <= rest_) {
-      if (is_factored_) BuildSome();
+      if (builds) BuildSome();
       return;
     }
     if (StreamedBytes() <= rest_) return Stream();
