@@ -177,9 +177,11 @@ def drop(_level, _text, _data):
 class LlamaModel:
     """By llama.cpp's own functions, as llama-bench calls them."""
 
-    def __init__(self, path, threads, context):
+    def __init__(self, path, threads, context, mapped):
         model_parameters = llama_cpp.llama_model_default_params()
         model_parameters.n_gpu_layers = 0
+        # Else it keeps some formats a second time, in the order of its kernels.
+        model_parameters.use_extra_bufts = not mapped
         model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_parameters)
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = context
@@ -211,10 +213,10 @@ class LlamaModel:
         return count / (time.monotonic() - start)
 
 
-def run_llama(path, threads, prompt, generate):
+def run_llama(path, threads, prompt, generate, mapped):
     """In this process. {"prefill", "decode"}: tokens a second; without a prompt the
     second alone."""
-    model = LlamaModel(path, threads, prompt + generate)
+    model = LlamaModel(path, threads, prompt + generate, mapped)
     rates = {}
     if prompt:
         model.rate(prompt, prompt)
@@ -256,6 +258,8 @@ def output_of(command, limit):
 def time_llama(path, a):
     sizes = ["--threads", a.threads, "--prompt", a.prompt, "--generate", a.generate]
     command = [sys.executable, __file__, "--run", path, *sizes]
+    if a.cap:
+        command += ["--cap", a.cap]
     return output_of([str(part) for part in command], a.limit)
 
 
@@ -306,7 +310,8 @@ def main():
     a = parser.parse_args()
     llama_cpp.llama_log_set(drop, None)
     if a.run:
-        print(json.dumps(run_llama(a.run, a.threads, a.prompt, a.generate)))
+        rates = run_llama(a.run, a.threads, a.prompt, a.generate, bool(a.cap))
+        print(json.dumps(rates))
         return
     files = make_models(a.threads)
     a.limit = None
