@@ -1,50 +1,65 @@
 #!/usr/bin/env bash
 # Every test there is. A failed step does not stop the next ones, so that one
-# run tells all; the last line counts the steps.
+# run tells all; the last lines tell how long each step took, and count them.
 set -euo pipefail
 shopt -s nullglob
 cd "$(dirname "$0")/.."
 
 jobs=$(nproc)
 export MOBE=$PWD/build/release/mobe
-passed=0
-failures=()
+mkdir -p build
+results=$PWD/build/steps  # a line for each step: passed or FAILED, seconds, name
+: >"$results"
 
 step() {
+  local begin=$SECONDS result=passed
   echo "== $*"
-  if "$@"; then
-    passed=$((passed + 1))
-  else
-    failures+=("$*")
-    echo "== FAILED: $*"
-  fi
+  "$@" || result=FAILED
+  echo "== $*: $((SECONDS - begin)) s, $result"
+  printf '%s %4d s  %s\n' "$result" $((SECONDS - begin)) "$*" >>"$results"
+  [[ $result == passed ]]
+}
+
+# What runs the program by one process at a time, and sleeps much.
+one_at_a_time() {
+  step scripts/format.sh --check || true
+  for test in tests/*_test.sh; do step bash "$test" || true; done
+  for test in tests/*_test.py; do step python3 "$test" || true; done
+  step tests/faults/faults.py --sample --seed 1 || true
 }
 
 # A download, while the processors compile.
 scripts/venv.sh &
 venv=$!
 
-# Without these there is nothing to test.
+# Without the program there is nothing to test.
 cmake --preset release
-cmake --build --preset release -j"$jobs" --target mobe unit_tests
+step cmake --build --preset release -j"$jobs" --target mobe unit_tests || exit 1
+step ctest --test-dir build/release --output-on-failure --no-tests=error \
+  -j"$jobs" || true
+
+# Beside it the compilers have the processors that it leaves idle. A process group of
+# its own: whoever interrupts this ends all of it.
+set -m
+one_at_a_time >build/one_at_a_time.log 2>&1 </dev/null &
+others=$!
+set +m
+trap 'kill -- "-$others" 2>/dev/null || true' EXIT
 cmake --preset asan
-cmake --build --preset asan -j"$jobs"
+step cmake --build --preset asan -j"$jobs" || true
+wait "$others"
+trap - EXIT
+cat build/one_at_a_time.log
 
-step scripts/format.sh --check
-for preset in release asan; do
-  step ctest --test-dir "build/$preset" --output-on-failure --no-tests=error \
-    -j"$jobs"
-done
-for test in tests/*_test.sh; do
-  step bash "$test"
-done
-for test in tests/*_test.py; do
-  step python3 "$test"
-done
-step tests/faults/faults.py --sample --seed 1
-step wait "$venv"
-step build/venv/bin/pytest -q -n "$jobs" tests/python
+step ctest --test-dir build/asan --output-on-failure --no-tests=error \
+  -j"$jobs" || true
+step wait "$venv" || true
+# By worksteal each process begins with files of its own, and so makes what the
+# tests of a file share once.
+step build/venv/bin/pytest -q -n "$jobs" --dist worksteal tests/python || true
 
-for failure in "${failures[@]}"; do echo "FAILED: $failure"; done
-echo "steps: $passed passed, ${#failures[@]} failed"
-[[ ${#failures[@]} -eq 0 ]]
+sed -n 's/^passed/      /p; s/^FAILED/FAILED/p' "$results"
+sed -n 's/^FAILED.* s  /FAILED: /p' "$results"
+failed=$(grep -c ^FAILED "$results" || true)
+echo "steps: $(grep -c ^passed "$results" || true) passed, $failed failed"
+[[ $failed -eq 0 ]]

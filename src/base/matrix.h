@@ -27,6 +27,12 @@ inline void Transpose(const float* from, int64_t rows, int64_t cols,
   }
 }
 
+// Bytes rounded up to whole lines of a cache.
+inline int64_t WholeLines(int64_t bytes) {
+  constexpr int64_t kLine = 64;
+  return (bytes + kLine - 1) / kLine * kLine;
+}
+
 // Uninitialised memory aligned to a cache line; moves, does not copy.
 template <class T>
 class Buffer {

@@ -39,7 +39,7 @@ void AddShardSize(CLI::App* command, double* gigabytes) {
 }
 
 void PrintText(std::string_view text) {
-  // main.cc asks the stream at the end whether it took all.
+  // program.cc asks the stream at the end whether it took all.
   const std::string visible = Visible(text, Lines::kMany);
   std::fwrite(visible.data(), 1, visible.size(), stdout);
   std::fflush(stdout);

@@ -1,6 +1,6 @@
 // One subcommand is one file with one function that adds it to the program.
 // Its callback runs after parsing: it calls the library, prints to stdout and
-// throws Error when it fails. main.cc turns that into exit codes: 0 done, 1
+// throws Error when it fails. program.cc turns that into exit codes: 0 done, 1
 // failed, 2 usage.
 #pragma once
 
@@ -57,7 +57,7 @@ void PrintWarning(const std::string& line);
 // "warnings", those printed since the last one.
 void PrintJson(Json object);
 
-// main.cc lists these in a table.
+// commands.h lists these in a table.
 using AddCommand = void (*)(CLI::App& app, CommonOptions* common);
 
 // Thrown by a callback whose answer is "no" after everything was printed, as

@@ -188,7 +188,7 @@ Json ModelJson(const std::string& folder, const Diagnosis& d,
   return json;
 }
 
-void Run(const std::string& folder, const CommonOptions& common) {
+void RunDoctor(const std::string& folder, const CommonOptions& common) {
   std::optional<Diagnosis> diagnosis;
   if (!folder.empty()) diagnosis = ExamineModel(folder);
   const Machine machine = ExamineMachine();
@@ -210,7 +210,7 @@ void AddDoctor(CLI::App& app, CommonOptions* common) {
   command->add_option("model", *folder,
                       "model folder; config.json alone is enough");
   AddCommonOptions(command, common, JsonOutput::kYes);
-  command->callback([folder, common] { Run(*folder, *common); });
+  command->callback([folder, common] { RunDoctor(*folder, *common); });
 }
 
 }  // namespace mobe

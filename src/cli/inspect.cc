@@ -47,7 +47,7 @@ PartFormats FormatsOf(const OpenedModel& model) {
   return formats;
 }
 
-void Run(const std::string& folder, const CommonOptions& common) {
+void RunInspect(const std::string& folder, const CommonOptions& common) {
   const OpenedModel model = OpenModel(folder);
   const std::optional<Recipe> recipe =
       model.mobe ? ReadRecipe(folder) : std::nullopt;
@@ -148,7 +148,7 @@ void AddInspect(CLI::App& app, CommonOptions* common) {
   auto folder = std::make_shared<std::string>();
   command->add_option("model", *folder, "model folder")->required();
   AddCommonOptions(command, common, JsonOutput::kYes);
-  command->callback([=] { Run(*folder, *common); });
+  command->callback([=] { RunInspect(*folder, *common); });
 }
 
 }  // namespace mobe

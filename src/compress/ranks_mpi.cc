@@ -121,7 +121,7 @@ struct Ranks::State {
       // Read before the outbox: what was sent before the stop goes out.
       const bool stopping = stop.load();
       PostOutbox();
-      std::erase_if(sending, [this](Outgoing& message) {
+      std::erase_if(sending, [](Outgoing& message) {
         int done = 0;
         MPI_Test(&message.request, &done, MPI_STATUS_IGNORE);
         return done != 0;

@@ -10,7 +10,7 @@
 #include "compress/verify.h"
 #include "model/test_models.h"
 
-namespace mobe {
+namespace mobe::packed_bases_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -104,4 +104,4 @@ TEST(PackedBasesRunTest, LowRankBasesStay) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::packed_bases_test

@@ -113,33 +113,47 @@ std::vector<double> Cached(const KvCache& cache, int64_t part,
   return values;
 }
 
-// The key and the value of a head, from the cache.
-struct KeyValue {
-  std::vector<double> key, value;
+// The keys and the values of a head, of every token in the cache.
+struct KeysValues {
+  std::vector<std::vector<double>> keys, values;
 };
-KeyValue CachedHead(const RandomLayer& layer, const KvCache& cache,
-                    int64_t head, int64_t position) {
+
+// Of each head of the cache: heads of queries share it, or have it made of the
+// latent vectors.
+std::vector<KeysValues> CachedHeads(const RandomLayer& layer,
+                                    const KvCache& cache) {
   const ModelConfig& c = layer.config;
-  if (!c.IsLatent()) {
-    const int64_t kv_head = head / (c.num_heads / c.num_kv_heads);
-    return {Cached(cache, KvCache::Keys(kv_head), position),
-            Cached(cache, KvCache::Values(kv_head), position)};
+  std::vector<KeysValues> heads(static_cast<size_t>(c.num_kv_heads));
+  for (int64_t k = 0; k < cache.length(); ++k) {
+    if (!c.IsLatent()) {
+      for (int64_t head = 0; head < c.num_kv_heads; ++head) {
+        KeysValues& to = heads[static_cast<size_t>(head)];
+        to.keys.push_back(Cached(cache, KvCache::Keys(head), k));
+        to.values.push_back(Cached(cache, KvCache::Values(head), k));
+      }
+      continue;
+    }
+    const auto latent = Cached(cache, KvCache::kLatents, k);
+    const auto rotated = Cached(cache, KvCache::kRotatedKeys, k);
+    const int64_t up = c.latent.nope + c.value_dim;
+    for (int64_t head = 0; head < c.num_kv_heads; ++head) {
+      std::vector<double> key, value;
+      for (int64_t i = 0; i < up; ++i) {
+        const float* row = layer.weights.latent_up.Row<float>(head * up + i);
+        (i < c.latent.nope ? key : value).push_back(Dot(row, latent));
+      }
+      key.insert(key.end(), rotated.begin(), rotated.end());
+      KeysValues& to = heads[static_cast<size_t>(head)];
+      to.keys.push_back(std::move(key));
+      to.values.push_back(std::move(value));
+    }
   }
-  const auto latent = Cached(cache, KvCache::kLatents, position);
-  const auto rotated = Cached(cache, KvCache::kRotatedKeys, position);
-  const int64_t up = c.latent.nope + c.value_dim;
-  KeyValue result;
-  for (int64_t i = 0; i < up; ++i) {
-    const float* row = layer.weights.latent_up.Row<float>(head * up + i);
-    auto& to = i < c.latent.nope ? result.key : result.value;
-    to.push_back(Dot(row, latent));
-  }
-  result.key.insert(result.key.end(), rotated.begin(), rotated.end());
-  return result;
+  return heads;
 }
 
 // What Attend should make of x, the token at `position`.
-std::vector<double> Expected(const RandomLayer& layer, const KvCache& cache,
+std::vector<double> Expected(const RandomLayer& layer,
+                             const std::vector<KeysValues>& heads,
                              const float* x, int64_t position) {
   const ModelConfig& c = layer.config;
   const AttentionWeights& w = layer.weights;
@@ -166,13 +180,14 @@ std::vector<double> Expected(const RandomLayer& layer, const KvCache& cache,
     rope.Rotate(0, query.data() + c.latent.nope);
     std::vector<double> attended(static_cast<size_t>(c.value_dim), 0.0);
     double sum = 0;
-    for (int64_t k = 0; k <= position; ++k) {
-      const KeyValue cached = CachedHead(layer, cache, head, k);
-      const double weight =
-          std::exp(Dot(query.data(), cached.key) * double{c.attention_scale});
+    const KeysValues& cached =
+        heads[static_cast<size_t>(head / (c.num_heads / c.num_kv_heads))];
+    for (size_t k = 0; k <= static_cast<size_t>(position); ++k) {
+      const double weight = std::exp(Dot(query.data(), cached.keys[k]) *
+                                     double{c.attention_scale});
       sum += weight;
       for (size_t i = 0; i < attended.size(); ++i) {
-        attended[i] += weight * cached.value[i];
+        attended[i] += weight * cached.values[k][i];
       }
     }
     for (const double value : attended) context.push_back(value / sum);
@@ -214,9 +229,10 @@ struct TestSequence {
   void Check(const std::vector<float>& y) const {
     const auto count = static_cast<int64_t>(y.size()) / kHidden;
     const int64_t first = cache.length() - count;
+    const std::vector<KeysValues> heads = CachedHeads(*layer, cache);
     for (const int64_t t : {int64_t{0}, count / 2, count - 1}) {
       const auto want =
-          Expected(*layer, cache, x.data() + (first + t) * kHidden, first + t);
+          Expected(*layer, heads, x.data() + (first + t) * kHidden, first + t);
       double norm = 0;
       double difference = 0;
       for (int64_t i = 0; i < kHidden; ++i) {

@@ -6,15 +6,6 @@
 #include "base/error.h"
 
 namespace mobe {
-namespace {
-
-constexpr int64_t kCacheLine = 64;
-
-int64_t WholeLines(int64_t bytes) {
-  return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
-}
-
-}  // namespace
 
 CacheLayout::CacheLayout(const ModelConfig& config, const CacheFormat& f)
     : format(f) {

@@ -9,12 +9,6 @@
 namespace mobe {
 namespace {
 
-constexpr int64_t kLine = 64;
-
-int64_t WholeLines(int64_t bytes) {
-  return (bytes + kLine - 1) / kLine * kLine;
-}
-
 const FormatRow& BuiltFormat(std::optional<NumberFormat> asked,
                              const WeightView& a) {
   const FormatRow& format = RowOf(asked.value_or(a.format));

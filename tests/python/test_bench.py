@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 
 import pytest
@@ -25,7 +26,9 @@ def factored(data):
 
 
 def test_json(mobe, tiny):
-    report = mobe("bench", tiny, *QUICK, "--mixed", "6+3", "--json")
+    # As --json gives it, which the other tests ask for.
+    printed = mobe("bench", tiny, *QUICK, "--mixed", "6+3", "--output", "json")
+    report = json.loads(printed)
     assert report["model"] == str(tiny) and report["repeat"] == 2
     prompt, text, mixed = report["results"]
     assert [row["test"] for row in report["results"]] == ["pp8", "tg4", "pp6+tg3"]
@@ -47,7 +50,6 @@ def test_json(mobe, tiny):
     products = peaks["operations_per_second"]
     share = prompt["operations_per_second"] / products[prompt["dtype"]]
     assert math.isclose(prompt["share_of_products"], share)
-    assert mobe("bench", tiny, *QUICK, "--output", "json").startswith("{")
 
 
 def test_bytes_of_a_token(mobe, tiny, factored):

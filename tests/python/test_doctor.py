@@ -1,5 +1,6 @@
 """mobe doctor: this machine, and a model on it, with its weights or without."""
 
+import functools
 import json
 import os
 import shutil
@@ -54,16 +55,23 @@ def test_says_who_chose(mobe_program):
     assert "avx512" not in machine["onednn"]["instructions"]
 
 
+@pytest.fixture(scope="module")
+def report_of(mobe, data):
+    """What it says of a model of tests/data. It measures for a second or two, so once
+    of each."""
+    return functools.cache(lambda name: mobe("doctor", data / "models" / name, "--json"))
+
+
 def modes(report):
     return {need["mode"]: need for need in report["model"]["experts"]}
 
 
-def test_model(mobe, data):
-    plain = mobe("doctor", data / "models/qwen3_moe", "--json")
+def test_model(mobe, data, report_of):
+    plain = report_of("qwen3_moe")
     assert plain["model"]["weights_here"] and plain["model"]["mobe"] is None
     assert plain["model"]["disk"]["bytes"] > plain["model"]["bytes"] / 2
     assert set(modes(plain)) == {"plain", "streamed"}
-    factored = mobe("doctor", data / "models/qwen3_mobe", "--json")
+    factored = report_of("qwen3_mobe")
     needs = modes(factored)
     built = {"built float32", "built bfloat16", "built int8"}
     assert set(needs) == built | {"fused", "streamed"}
@@ -87,21 +95,20 @@ def test_model(mobe, data):
 
 
 @pytest.mark.parametrize("name", ["qwen3_moe", "qwen3_mobe", "deepseek_v2"])
-def test_before_the_weights_are_here(mobe, data, tmp_path, name):
+def test_before_the_weights_are_here(mobe, data, report_of, tmp_path, name):
     shutil.copy(data / "models" / name / "config.json", tmp_path)
     alone = mobe("doctor", tmp_path, "--json")
     # As a download begins: the index names files that have not come.
     index = {"weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}
     (tmp_path / INDEX).write_text(json.dumps(index))
     indexed = mobe("doctor", tmp_path, "--json")
-    whole = mobe("doctor", data / "models" / name, "--json")
+    whole = report_of(name)
     for report in (alone, indexed):
         assert not report["model"]["weights_here"] and report["model"]["disk"] is None
         assert report["model"]["bytes"] == whole["model"]["bytes"]
         for mode, need in modes(report).items():
             for key in ("memory_bytes", "bytes_per_token", "operations_per_token"):
                 assert need[key] == modes(whole)[mode][key]
-    assert "which are not here: by config.json" in mobe("doctor", tmp_path)
 
 
 def test_published_model_by_its_config(mobe, tmp_path):
@@ -111,6 +118,7 @@ def test_published_model_by_its_config(mobe, tmp_path):
     need = modes(report)["plain"]
     assert need["memory_bytes"] == pytest.approx(61.1e9, rel=0.01)
     assert need["bytes_per_token"] == pytest.approx(2 * 3.0e9, rel=0.02)
+    assert "which are not here: by config.json" in mobe("doctor", tmp_path)
 
 
 def test_faults(mobe, tmp_path):

@@ -1,0 +1,111 @@
+#include "cli/program.h"
+
+#include <fmt/ranges.h>
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/parallel.h"
+#include "base/stop.h"
+#include "cli/command.h"
+#include "cli/commands.h"
+#include "cli/process.h"
+#include "cli/stop_signals.h"
+#include "kernels/dot.h"
+#include "kernels/kernels.h"
+
+namespace mobe {
+namespace {
+
+template <class Set>
+std::string NamesOf(const std::vector<Set>& sets) {
+  std::vector<const char*> names;
+  for (const Set& set : sets) names.push_back(set.name);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+std::string VersionText() {
+  return fmt::format(
+      "mobe {}\nkernels: {} (of {})\ninteger kernels: {} (of {})", MOBE_VERSION,
+      Kernels().name, NamesOf(SupportedKernels()), Dots().name,
+      NamesOf(SupportedDots()));
+}
+
+int RunCommand(int argc, char** argv) {
+  TakeSignalsAside();
+  FailRatherThanBeKilled();
+  CLI::App app(
+      "MoBE, Mixture-of-Basis-Experts (arXiv 2508.05257): makes large MoE "
+      "language models smaller and runs them.",
+      "mobe");
+  app.set_version_flag("--version", [] { return VersionText(); });
+  app.failure_message(CLI::FailureMessage::help);
+  CommonOptions common;
+  app.parse_complete_callback([&common] { SetThreads(common.threads); });
+  for (const AddCommand add : kCommands) add(app, &common);
+  try {
+    app.parse(argc, argv);
+    // Not require_subcommand: it would hide a mistyped command's own message.
+    if (app.get_subcommands().empty()) {
+      fmt::print("{}", app.help());
+      return 2;
+    }
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    const auto chosen = app.get_subcommands();
+    const std::string command =
+        chosen.empty() ? "" : chosen.front()->get_name() + " ";
+    PrintError({OneLine(e.what()), " (see mobe ", command, "--help)"});
+    return 2;
+  }
+  return 0;
+}
+
+// The exit code; what failed is printed.
+int RunAndTell(int argc, char** argv) {
+  try {
+    const int code = RunCommand(argc, argv);
+    // Also of what was printed before: the error stays with the stream.
+    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+    PrintError({"cannot write to the standard output"});
+  } catch (const Failed&) {
+  } catch (const Stopped& e) {
+    PrintError({e.what()});
+    return 128 + StopSignal();  // as a shell says of who died of a signal
+  } catch (const Error& e) {
+    PrintError({ErrorKindName(e.kind()), ": ", e.what()});
+  } catch (const std::bad_alloc&) {
+    PrintError({"out of memory"});
+  } catch (const std::length_error&) {  // of a container
+    PrintError({"out of memory: more than can be addressed"});
+  } catch (const Json::exception& e) {
+    PrintError({"corrupt file: unexpected JSON: ", OneLine(e.what())});
+  } catch (const std::system_error& e) {  // filesystem_error is one, too
+    PrintError({OneLine(e.what())});
+  } catch (const std::exception& e) {
+    PrintError({"internal error: ", OneLine(e.what())});
+  }
+  return 1;
+}
+
+}  // namespace
+
+int RunProgram(int argc, char** argv) {
+  OpenStandardDescriptors();
+  NameFaults();
+  LoadUnwinder();
+  // Then a file above `ulimit -f` is an error of its write, as a full disk is.
+  std::signal(SIGXFSZ, SIG_IGN);
+  return RunAndTell(argc, argv);
+}
+
+}  // namespace mobe
