@@ -84,8 +84,10 @@ void MixBlocks(const void* codes, int64_t quads, const RoundedAlphas& alphas,
   const auto* block = static_cast<const uint8_t*>(codes);
   for (int64_t b = 0; b < blocks; ++b, block += quads * kQuadBytes) {
     for (int64_t c = 0; c < kBasesBlock; ++c) {
-      int32_t high = 0;
-      int32_t low = alphas.middle;
+      // In 32 bits, as vectors have them, the first would wrap, and the middle
+      // would bring the sum back.
+      int64_t high = 0;
+      int64_t low = alphas.middle;
       for (int64_t u = 0; u < used; ++u) {
         const int64_t q = used_quads[u];
         const uint8_t* code = block + q * kQuadBytes + c * kQuad;
