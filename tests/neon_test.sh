@@ -16,14 +16,13 @@ mkdir -p "$out"
 # -psabi: a note on an old ABI.
 "$compiler" -std=c++20 -Wall -Wextra -Werror -Wno-psabi \
   -DFMT_HEADER_ONLY -ffp-contract=off \
-  -Isrc -isystem "$gtest/googletest" -isystem "$gtest/googlemock" \
+  -Isrc -isystem "$gtest/googletest" \
   -idirafter /usr/include \
   -o "$out/neon_test" \
   tests/neon/stand_ins.cc src/kernels/dot_test.cc src/kernels/dot*.cc \
   src/kernels/kernels.cc src/kernels/kernels_scalar.cc \
   src/tensor/{format,int4,int8,packed}.cc src/base/dtype.cc \
-  "$gtest"/googletest/src/gtest-all.cc "$gtest"/googlemock/src/gmock-all.cc \
-  "$gtest"/googletest/src/gtest_main.cc
+  "$gtest"/googletest/src/gtest-all.cc "$gtest"/googletest/src/gtest_main.cc
 
 # With i8mm, and with dot products alone.
 for pair in max:neoni8mm cortex-a76:neondot; do

@@ -1,6 +1,6 @@
 #include "kernels/dot.h"
 
-#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
