@@ -180,10 +180,10 @@ void MixRows(const Form& form, int64_t rank, int64_t cols, Activation f,
              std::span<const MixJob> jobs) {
   // Those of many tokens last.
   std::vector<MixJob> sorted(jobs.begin(), jobs.end());
-  const auto many_begin =
-      std::ranges::stable_partition(sorted, [](const MixJob& job) {
-        return job.tokens <= kMatVecTokens;
-      }).begin();
+  // Not that of std::ranges: clang 14 can't read its result.
+  const auto many_begin = std::stable_partition(
+      sorted.begin(), sorted.end(),
+      [](const MixJob& job) { return job.tokens <= kMatVecTokens; });
   const std::span<const MixJob> few(sorted.begin(), many_begin);
   const std::span<const MixJob> many(many_begin, sorted.end());
   const int64_t rows = RowsPerTask(form, cols, !many.empty());
