@@ -251,6 +251,24 @@ Panel<BFloat16> BFloat16Panel(const WeightView& w, int64_t first,
   return {rounded.data(), count};
 }
 
+// y[t, c] = sum_r x[t, r] w[r, first + c] for c < count, by sums whose order no
+// other token changes: that of oneDNN's products depends on the tokens where
+// there is AVX2 and no more.
+void MultiplyColumns(const LinearJob& job, int64_t first, int64_t count) {
+  TileView tile;
+  if (job.w.format == NumberFormat::kBF16) {
+    tile = {DType::kBF16, job.w.Row<BFloat16>(0) + first, job.w.cols};
+  } else {
+    const Panel<float> panel = Float32Panel(job.w, first, count);
+    tile = {DType::kF32, panel.data, panel.stride};
+  }
+  for (int64_t t = 0; t < job.tokens; ++t) {
+    std::fill_n(job.y + t * job.outputs() + first, count, 0.0f);
+  }
+  Kernels().add_products(job.tokens, job.inputs(), count, job.x, job.inputs(),
+                         tile, job.y + first, job.outputs());
+}
+
 // The outputs [begin, end) of one job; `rounded` is x in bfloat16, or null.
 void MultiplyOutputs(const LinearJob& job, const BFloat16* rounded,
                      int64_t begin, int64_t end) {
@@ -261,6 +279,10 @@ void MultiplyOutputs(const LinearJob& job, const BFloat16* rounded,
   const int64_t count = by_rows ? w.cols : end - begin;
   if (by_rows && rounded == nullptr && job.tokens <= kFloatMatVecTokens) {
     Kernels().mat_vec(w, job.x, w.cols, job.tokens, job.y + begin, job.w.rows);
+    return;
+  }
+  if (!by_rows && rounded == nullptr && job.tokens <= kMatVecTokens) {
+    MultiplyColumns(job, begin, end - begin);
     return;
   }
   const Trans trans = by_rows ? Trans::kYes : Trans::kNo;

@@ -89,7 +89,7 @@ def steady(text):
 
     def keep(value):
         if isinstance(value, dict):
-            moment = ("second", "memory", "peak", "free")
+            moment = ("second", "memory", "peak", "free", "experts")
             return {
                 k: keep(v) for k, v in value.items() if not any(m in k for m in moment)
             }
