@@ -6,6 +6,14 @@
 #include "base/parallel.h"
 
 namespace mobe {
+namespace {
+
+// Of logits that are held at once: a prompt whose tokens' log-probabilities are
+// wanted is computed in parts that have no more (110 tokens of a vocabulary of
+// 152 thousand).
+constexpr int64_t kLogitBytes = int64_t{64} << 20;
+
+}  // namespace
 
 const char* FinishReasonName(FinishReason reason) {
   switch (reason) {
@@ -32,15 +40,25 @@ Engine::Engine(const Model& model, const EngineOptions& options)
   }
 }
 
-void Engine::CheckRequest(const EngineRequest& request, int64_t limit) const {
-  if (request.max_tokens < 1) {
-    Fail(ErrorKind::kUserInput, "max tokens is {}, expected at least 1",
-         request.max_tokens);
+// Tokens that a text may have, its prompt included.
+int64_t Engine::LimitOf(const EngineRequest& request) const {
+  return std::min(options_.cache_tokens,
+                  request.sequence == nullptr
+                      ? model_.config().max_positions
+                      : request.sequence->cache.context());
+}
+
+void Engine::Check(const EngineRequest& request) const {
+  const int64_t least = request.prompt_log_probs ? 0 : 1;
+  if (request.max_tokens < least) {
+    Fail(ErrorKind::kUserInput, "max tokens is {}, expected at least {}",
+         request.max_tokens, least);
   }
   if (request.log_probs < 0) {
     Fail(ErrorKind::kUserInput, "{} log-probabilities, expected 0 or more",
          request.log_probs);
   }
+  const int64_t limit = LimitOf(request);
   const int64_t tokens = std::ssize(request.prompt);
   if (tokens > limit) {
     Fail(ErrorKind::kUserInput,
@@ -48,22 +66,24 @@ void Engine::CheckRequest(const EngineRequest& request, int64_t limit) const {
          limit);
   }
   model_.CheckTokens(request.prompt);
+  const Sampler sampler(request.sampler);
 }
 
 int64_t Engine::Add(EngineRequest request) {
-  const int64_t limit =
-      std::min(options_.cache_tokens, request.sequence == nullptr
-                                          ? model_.config().max_positions
-                                          : request.sequence->cache.context());
-  CheckRequest(request, limit);
+  Check(request);
+  const int64_t limit = LimitOf(request);
   Sampler sampler(request.sampler);
   const int64_t prompt = std::ssize(request.prompt);
   // The last token sampled needs no place: nothing is computed from it.
   request.max_tokens = std::min(request.max_tokens, limit - prompt + 1);
-  const int64_t context = request.sequence == nullptr
-                              ? prompt + request.max_tokens - 1
-                              : request.sequence->cache.context();
-  if (request.sequence != nullptr) request.sequence->Restart(request.prompt);
+  const int64_t context =
+      request.sequence == nullptr
+          ? prompt + std::max<int64_t>(request.max_tokens, 1) - 1
+          : request.sequence->cache.context();
+  if (request.sequence != nullptr) {
+    request.sequence->Restart(request.prompt);
+    if (request.prompt_log_probs) request.sequence->cache.Truncate(0);
+  }
   Sequence* sequence = request.sequence;
   const int64_t cached = sequence == nullptr ? 0 : sequence->cache.length();
   waiting_.push_back({next_id_, std::move(request), std::move(sampler), context,
@@ -82,7 +102,12 @@ void Engine::Admit() {
           Sequence{KvCache(model_.config(), text.context, pool_)});
       text.sequence = text.owned.get();
       text.sequence->tokens = text.request.prompt;
-      text.cached = prefixes_.Adopt(text.request.prompt, &text.owned->cache);
+      if (!text.request.prompt_log_probs) {
+        text.cached = prefixes_.Adopt(text.request.prompt, &text.owned->cache);
+      }
+    }
+    if (text.request.prompt_log_probs) {
+      text.prompt_log_probs.resize(text.request.prompt.size() - 1);
     }
     used_tokens_ += text.context;
     running_.push_back(std::move(text));
@@ -109,11 +134,14 @@ EngineEvent Engine::Sample(std::span<const float> logits, Text* text) const {
   const EngineRequest& request = text->request;
   std::vector<int32_t>& tokens = text->sequence->tokens;
   try {
-    event.token = text->sampler.Sample(logits, tokens);
-    if (request.log_probs > 0) {
-      event.log_probs = LogProbsOf(logits, event.token, request.log_probs);
+    if (request.max_tokens > 0) {
+      event.token =
+          text->sampler.Sample(logits, tokens, std::ssize(request.prompt));
+      if (request.log_probs > 0) {
+        event.log_probs = LogProbsOf(logits, event.token, request.log_probs);
+      }
+      tokens.push_back(event.token);
     }
-    tokens.push_back(event.token);
     if (std::ranges::count(request.stop_ids, event.token) > 0) {
       event.finish = FinishReason::kStop;
     } else if (std::ssize(tokens) ==
@@ -127,45 +155,73 @@ EngineEvent Engine::Sample(std::span<const float> logits, Text* text) const {
   return event;
 }
 
-std::vector<EngineEvent> Engine::Step() {
-  std::vector<EngineEvent> events;
-  Admit();
-  std::vector<BatchPart> batch;
-  std::vector<Text*> sampled;  // whose logits are computed, in their order
+// One token each comes first, then what is left of the step for prompts.
+Engine::StepPlan Engine::PlanStep() {
+  StepPlan plan;
   int64_t room = options_.step_tokens;
-  // One token each comes first, then what is left of the step for prompts.
+  int64_t rows =
+      kLogitBytes / (model_.config().vocab_size * int64_t{sizeof(float)});
   for (const bool single : {true, false}) {
     for (Text& text : running_) {
       const std::span<const int32_t> tokens = text.sequence->Uncomputed();
       if ((tokens.size() == 1) != single) continue;
-      const int64_t count = std::min(room, std::ssize(tokens));
+      int64_t count = std::min(room, std::ssize(tokens));
       if (count == 0) break;
+      const bool all = text.request.prompt_log_probs && !single;
+      if (all) count = std::min(count, std::max<int64_t>(rows, 1));
       room -= count;
       const bool whole = count == std::ssize(tokens);
-      batch.push_back({tokens.first(static_cast<size_t>(count)),
-                       &text.sequence->cache,
-                       whole ? LogitsFor::kLast : LogitsFor::kNone});
-      if (whole) sampled.push_back(&text);
+      plan.batch.push_back({tokens.first(static_cast<size_t>(count)),
+                            &text.sequence->cache,
+                            all     ? LogitsFor::kAll
+                            : whole ? LogitsFor::kLast
+                                    : LogitsFor::kNone});
+      const int64_t end = text.sequence->cache.length() + count;
+      const int64_t wanted = all ? count : whole ? 1 : 0;
+      for (int64_t i = end - wanted; i < end; ++i) {
+        const bool last = i + 1 == std::ssize(text.sequence->tokens);
+        plan.rows.push_back({&text, i, last ? plan.events++ : -1});
+      }
+      rows -= wanted;
     }
   }
-  if (batch.empty()) return events;
+  return plan;
+}
+
+std::vector<EngineEvent> Engine::Step() {
+  Admit();
+  const StepPlan plan = PlanStep();
+  if (plan.batch.empty()) return {};
   const int64_t vocab = model_.config().vocab_size;
-  logits_.Resize(std::ssize(sampled) * vocab);
-  FindPages(batch);
-  model_.Forward(batch, logits_.data());
+  logits_.Resize(std::ssize(plan.rows) * vocab);
+  FindPages(plan.batch);
+  model_.Forward(plan.batch, logits_.data());
   // A prompt can be shared as soon as it is computed, a text when it is over.
-  for (const Text* text : sampled) {
-    if (text->sequence->tokens.size() == text->request.prompt.size()) {
-      Remember(*text);
+  for (const Row& row : plan.rows) {
+    if (row.position + 1 == std::ssize(row.text->request.prompt)) {
+      Remember(*row.text);
     }
   }
 
-  events.resize(sampled.size());
-  ParallelFor(std::ssize(sampled), [&](int64_t i) {
-    const auto k = static_cast<size_t>(i);
-    events[k] = Sample({logits_.data() + i * vocab, static_cast<size_t>(vocab)},
-                       sampled[k]);
+  std::vector<EngineEvent> events(static_cast<size_t>(plan.events));
+  ParallelFor(std::ssize(plan.rows), [&](int64_t i) {
+    const Row& row = plan.rows[static_cast<size_t>(i)];
+    const std::span<const float> logits(logits_.data() + i * vocab,
+                                        static_cast<size_t>(vocab));
+    if (row.event >= 0) {
+      events[static_cast<size_t>(row.event)] = Sample(logits, row.text);
+      return;
+    }
+    const EngineRequest& request = row.text->request;
+    const auto p = static_cast<size_t>(row.position);
+    row.text->prompt_log_probs[p] =
+        LogProbsOf(logits, request.prompt[p + 1], request.log_probs);
   });
+  for (const Row& row : plan.rows) {
+    if (row.event < 0) continue;
+    events[static_cast<size_t>(row.event)].prompt_log_probs =
+        std::exchange(row.text->prompt_log_probs, {});
+  }
   for (const Text& text : running_) {
     if (!text.over) continue;
     used_tokens_ -= text.context;

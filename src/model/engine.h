@@ -33,10 +33,14 @@ struct EngineOptions {
 
 struct EngineRequest {
   std::vector<int32_t> prompt;
-  int64_t max_tokens = 128;            // at least 1
+  // 0: only the prompt is computed, for its log-probabilities.
+  int64_t max_tokens = 128;
   std::vector<int32_t> stop_ids = {};  // end the text
   SamplerOptions sampler = {};         // of this text alone
   int64_t log_probs = 0;  // of this many of the likeliest tokens; 0: none
+  // Those of the prompt's tokens, too: all of it is computed, none is shared.
+  // Of at least 1 token where log_probs is 0.
+  bool prompt_log_probs = false;
   // Where the text is kept: the caller's, and this text's alone until it has
   // ended. What the prompt has in common with it is not computed again. Null:
   // the engine makes one, and what the prompt has in common with the beginning
@@ -57,9 +61,12 @@ const char* FinishReasonName(FinishReason reason);
 // A text's next token, or the error that ended it.
 struct EngineEvent {
   int64_t id = 0;
-  int32_t token = -1;
+  int32_t token = -1;         // -1: none, max_tokens is 0
   int64_t cached_tokens = 0;  // of the prompt, that were not computed again
   LogProbs log_probs = {};    // when they are wanted
+  // With the first token, when they are wanted: of all prompt tokens but the
+  // first, which nothing predicts.
+  std::vector<LogProbs> prompt_log_probs = {};
   std::optional<FinishReason> finish = {};  // the token was the last
   std::optional<Error> error = {};
 };
@@ -81,6 +88,9 @@ class Engine {
   // vocabulary, and for options out of their range; the others go on.
   int64_t Add(EngineRequest request);
 
+  // Fails where Add does, but for a sequence of the caller's. Any thread's.
+  void Check(const EngineRequest& request) const;
+
   // One forward pass: computes the next token of each text that runs and, of
   // prompts, as much as step_tokens leaves room for. Returns the tokens. An
   // error of one text ends that one; of the rest, Step fails as Forward does.
@@ -92,6 +102,9 @@ class Engine {
   // Pages of the cache in use, those of texts that have ended included.
   int64_t pages() const { return pool_->used_pages(); }
   bool idle() const { return running_.empty() && waiting_.empty(); }
+  // Texts that were added and have not ended; those of them that wait.
+  int64_t texts() const { return std::ssize(running_) + waiting(); }
+  int64_t waiting() const { return std::ssize(waiting_); }
 
  private:
   struct Text {
@@ -102,10 +115,25 @@ class Engine {
     std::unique_ptr<Sequence> owned;
     Sequence* sequence;  // null while it waits without one
     int64_t cached = 0;  // of its prompt's tokens
+    std::vector<LogProbs> prompt_log_probs = {};
     bool over = false;
   };
 
-  void CheckRequest(const EngineRequest& request, int64_t limit) const;
+  // Logits of the token behind `position`: those of a text's last token are
+  // sampled from, and become an event.
+  struct Row {
+    Text* text;
+    int64_t position;
+    int64_t event;  // -1: log-probabilities of a prompt
+  };
+  struct StepPlan {
+    std::vector<BatchPart> batch;
+    std::vector<Row> rows;  // in the order of the logits
+    int64_t events = 0;
+  };
+
+  StepPlan PlanStep();
+  int64_t LimitOf(const EngineRequest& request) const;
   void Admit();
   void FindPages(std::span<const BatchPart> batch);
   void Remember(const Text& text);

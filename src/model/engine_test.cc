@@ -283,6 +283,44 @@ TEST_F(EngineRulesTest, LogProbabilitiesAreTheModels) {
   EXPECT_THAT(events[1].log_probs.top, IsEmpty());
 }
 
+// Of a prompt that is computed in parts, beside another text, and whose
+// beginning is known already.
+TEST_F(EngineRulesTest, LogProbabilitiesOfAPromptAreTheModels) {
+  const std::vector<int32_t> prompt = PromptOf(70, 1);
+  Engine engine(model_, {.sequences = 2, .step_tokens = 16});
+  engine.Add({.prompt = prompt, .max_tokens = 3});
+  RunAll(&engine);
+  engine.Add({.prompt = PromptOf(20, 9), .max_tokens = 12});
+  engine.Add({.prompt = prompt,
+              .max_tokens = 0,
+              .log_probs = 2,
+              .prompt_log_probs = true});
+  std::vector<LogProbs> found;
+  while (!engine.idle()) {
+    for (EngineEvent& event : engine.Step()) {
+      if (event.id != 2) continue;
+      EXPECT_EQ(event.token, -1);
+      EXPECT_EQ(event.finish, FinishReason::kLength);
+      EXPECT_EQ(event.cached_tokens, 0);
+      found = std::move(event.prompt_log_probs);
+    }
+  }
+  ASSERT_EQ(found.size(), prompt.size() - 1);
+  const std::vector<float> logits =
+      RunModel(model_, prompt, std::ssize(prompt));
+  for (size_t i = 0; i < found.size(); ++i) {
+    const LogProbs expected =
+        LogProbsOf(std::span(logits).subspan(i * 512, 512), prompt[i + 1], 2);
+    EXPECT_NEAR(found[i].log_prob, expected.log_prob, 1e-5);
+    ASSERT_EQ(found[i].top.size(), 2U);
+    EXPECT_NEAR(found[i].top[0].log_prob, expected.top[0].log_prob, 1e-5);
+  }
+  // Of a single token there is none, and what follows is as ever.
+  engine.Add({.prompt = {5}, .max_tokens = 2, .prompt_log_probs = true});
+  EXPECT_EQ(RunAll(&engine)[3],
+            Alone(model_, {.prompt = {5}, .max_tokens = 2}));
+}
+
 // A second text finds what the first has computed, its answer included; the
 // pages of a text that runs are shared, too.
 TEST_F(EngineRulesTest, TextsThatBeginAlikeShare) {

@@ -5,8 +5,7 @@
 #include <map>
 
 #include "base/progress.h"
-#include "model/stop_strings.h"
-#include "text/stream_decoder.h"
+#include "model/text_stream.h"
 
 namespace mobe {
 namespace {
@@ -27,15 +26,14 @@ EngineRequest RequestOf(const Model& model, const Tokenizer& tokenizer,
   return request;
 }
 
-// The text of a sequence's events.
+// The text of a sequence's events, with what is told about it.
 class TextOf {
  public:
   TextOf(const Tokenizer& tokenizer, const GenerateOptions& options,
          int64_t prompt_tokens, ShowFn show)
       : keeps_tokens_(options.log_probs > 0),
         show_(std::move(show)),
-        stops_(options.stop),
-        decoder_(tokenizer, /*skip_special=*/true) {
+        stream_(tokenizer, options.stop) {
     result_.prompt_tokens = prompt_tokens;
   }
 
@@ -48,24 +46,18 @@ class TextOf {
     if (keeps_tokens_) {
       result_.sampled.push_back({event.token, event.log_probs});
     }
-    if (event.finish != FinishReason::kStop) {
-      Show(stops_.Push(decoder_.Push(event.token)));
-    }
-    if (event.finish) result_.reason = *event.finish;
-    return !event.finish && !stops_.stopped();
+    Show(stream_.Take(event));
+    return !stream_.over();
   }
 
-  void Interrupt() { result_.reason = FinishReason::kInterrupted; }
-
-  GenerateResult Finish() {
+  // `reason`: of a text that is not over.
+  GenerateResult Finish(FinishReason reason = FinishReason::kLength) {
     if (result_.tokens > 0) {
       result_.decode_seconds =
           MonotonicSeconds() - start_ - result_.prefill_seconds;
     }
-    // The last bytes may complete a stop string; if not, what was held is text.
-    Show(stops_.Push(decoder_.Finish()));
-    if (stops_.stopped()) result_.reason = FinishReason::kStop;
-    Show(stops_.Finish());
+    Show(stream_.Finish(reason));
+    result_.reason = stream_.reason();
     return std::move(result_);
   }
 
@@ -77,8 +69,7 @@ class TextOf {
   const bool keeps_tokens_;
   const ShowFn show_;
   const double start_ = MonotonicSeconds();
-  StopStrings stops_;
-  StreamDecoder decoder_;
+  TextStream stream_;
   GenerateResult result_;
 };
 
@@ -99,10 +90,8 @@ GenerateResult GenerateSession::Generate(std::span<const int32_t> prompt,
   request.sequence = &sequence_;
   engine.Add(std::move(request));
   for (bool goes_on = true; goes_on;) {
-    if (stop != nullptr && stop()) {
-      text.Interrupt();
-      break;
-    }
+    if (stop != nullptr && stop())
+      return text.Finish(FinishReason::kInterrupted);
     for (const EngineEvent& event : engine.Step()) {
       if (event.error) throw Error(*event.error);
       goes_on = text.Take(event);

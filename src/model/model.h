@@ -25,6 +25,7 @@ class Model {
   ~Model();
 
   const ModelConfig& config() const { return opened_->config; }
+  bool is_factored() const { return opened_->mobe.has_value(); }
   const Weights& weights() const { return weights_; }
   // Of products with many tokens.
   Precision precision() const { return precision_; }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <unordered_map>
+#include <utility>
 
 #include "base/error.h"
 
@@ -13,6 +15,8 @@ void CheckRange(const char* name, double value, bool valid,
   if (valid) return;
   Fail(ErrorKind::kUserInput, "{} is {}, expected {}", name, value, expected);
 }
+
+bool IsFinite(const LogitBias& b) { return std::isfinite(b.bias); }
 
 // Likeliest first, the lowest token first among equals.
 bool Before(const Sampler::Candidate& a, const Sampler::Candidate& b) {
@@ -26,6 +30,13 @@ Sampler::Sampler(const SamplerOptions& o) : options_(o), random_(o.seed) {
   CheckRange("repetition penalty", o.repetition_penalty,
              o.repetition_penalty > 0 && std::isfinite(o.repetition_penalty),
              "more than 0");
+  CheckRange("presence penalty", o.presence_penalty,
+             std::isfinite(o.presence_penalty), "a number");
+  CheckRange("frequency penalty", o.frequency_penalty,
+             std::isfinite(o.frequency_penalty), "a number");
+  const auto bad = std::ranges::find_if_not(o.logit_bias, IsFinite);
+  CheckRange("logit bias", bad == o.logit_bias.end() ? 0 : bad->bias,
+             bad == o.logit_bias.end(), "a number");
   CheckRange("temperature", o.temperature,
              o.temperature >= 0 && std::isfinite(o.temperature), "at least 0");
   CheckRange("top-k", static_cast<double>(o.top_k), o.top_k >= 0,
@@ -33,6 +44,14 @@ Sampler::Sampler(const SamplerOptions& o) : options_(o), random_(o.seed) {
   CheckRange("top-p", o.top_p, o.top_p > 0 && o.top_p <= 1,
              "more than 0 and at most 1");
   CheckRange("min-p", o.min_p, o.min_p >= 0 && o.min_p <= 1, "from 0 to 1");
+}
+
+void Sampler::AddBiases() {
+  for (const LogitBias& b : options_.logit_bias) {
+    if (b.token < 0 || std::cmp_greater_equal(b.token, logits_.size()))
+      continue;
+    logits_[static_cast<size_t>(b.token)] += static_cast<float>(b.bias);
+  }
 }
 
 // A token that was seen several times is penalised once.
@@ -45,6 +64,18 @@ void Sampler::Penalise(std::span<const int32_t> seen) {
   for (const int32_t token : tokens) {
     float& logit = logits_[static_cast<size_t>(token)];
     logit = logit > 0 ? logit / penalty : logit * penalty;
+  }
+}
+
+void Sampler::PenaliseSampled(std::span<const int32_t> sampled) {
+  const double presence = options_.presence_penalty;
+  const double frequency = options_.frequency_penalty;
+  if (presence == 0 && frequency == 0) return;
+  std::unordered_map<int32_t, int64_t> counts;
+  for (const int32_t token : sampled) ++counts[token];
+  for (const auto& [token, count] : counts) {
+    logits_[static_cast<size_t>(token)] -=
+        static_cast<float>(presence + frequency * static_cast<double>(count));
   }
 }
 
@@ -93,9 +124,12 @@ void Sampler::Normalise() {
 }
 
 std::span<const Sampler::Candidate> Sampler::Distribution(
-    std::span<const float> logits, std::span<const int32_t> seen) {
+    std::span<const float> logits, std::span<const int32_t> seen,
+    int64_t prompt) {
   logits_.assign(logits.begin(), logits.end());
+  AddBiases();
   Penalise(seen);
+  PenaliseSampled(seen.subspan(static_cast<size_t>(prompt)));
   int32_t best = -1;
   for (size_t i = 0; i < logits_.size(); ++i) {
     if (!std::isfinite(logits_[i])) continue;
@@ -127,8 +161,8 @@ std::span<const Sampler::Candidate> Sampler::Distribution(
 }
 
 int32_t Sampler::Sample(std::span<const float> logits,
-                        std::span<const int32_t> seen) {
-  const auto candidates = Distribution(logits, seen);
+                        std::span<const int32_t> seen, int64_t prompt) {
+  const auto candidates = Distribution(logits, seen, prompt);
   // The 53 upper bits: std::uniform_real_distribution differs between standard
   // libraries.
   double left = static_cast<double>(random_() >> 11) * 0x1p-53;

@@ -99,6 +99,21 @@ TEST(SamplerTest, RepetitionPenaltyIsThatOfTransformers) {
   EXPECT_NEAR(std::log(p.at(1) / p.at(0)), -2 * 1.5 - 2, 1e-6);
 }
 
+TEST(SamplerTest, BiasesAndPenaltiesOfWhatWasSampled) {
+  const std::vector<float> logits = {1, 2, 3, 4};
+  const auto best = [&](SamplerOptions options,
+                        const std::vector<int32_t>& seen, int64_t prompt) {
+    return Sampler(std::move(options)).Sample(logits, seen, prompt);
+  };
+  EXPECT_EQ(best({.logit_bias = {{3, -100}, {0, 1.5}, {9, 5}}}, {}, 0), 2);
+  // Of the prompt's tokens none counts.
+  EXPECT_EQ(best({.presence_penalty = 1.5}, {3, 3}, 2), 3);
+  EXPECT_EQ(best({.presence_penalty = 1.5}, {3, 3}, 1), 2);
+  EXPECT_EQ(best({.frequency_penalty = 0.6}, {3, 3}, 1), 3);
+  EXPECT_EQ(best({.frequency_penalty = 0.6}, {3, 3}, 0), 2);
+  EXPECT_EQ(best({.presence_penalty = -2}, {1, 2, 2}, 1), 2);
+}
+
 TEST(SamplerTest, SeedsAreReproducible) {
   const SamplerOptions options = {.temperature = 1, .seed = 7};
   const SamplerOptions other = {.temperature = 1, .seed = 8};

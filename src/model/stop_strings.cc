@@ -25,18 +25,20 @@ StopStrings::StopStrings(std::vector<std::string> stops)
 }
 
 std::string StopStrings::Push(std::string_view piece) {
-  if (stopped_) return "";
+  if (stopped()) return "";
   held_ += piece;
   size_t first = std::string::npos;
   size_t held_back = 0;
   for (const std::string& stop : stops_) {
-    first = std::min(first, held_.find(stop));
+    if (const size_t at = held_.find(stop); at < first) {
+      first = at;
+      matched_ = stop;
+    }
     held_back = std::max(held_back, OverlapWith(stop, held_));
   }
-  stopped_ = first != std::string::npos;
-  const size_t shown = stopped_ ? first : held_.size() - held_back;
+  const size_t shown = stopped() ? first : held_.size() - held_back;
   std::string text = held_.substr(0, shown);
-  held_.erase(0, stopped_ ? std::string::npos : shown);
+  held_.erase(0, stopped() ? std::string::npos : shown);
   return text;
 }
 

@@ -20,12 +20,14 @@ class StopStrings {
   // The rest, when the text has ended.
   std::string Finish();
 
-  bool stopped() const { return stopped_; }
+  bool stopped() const { return !matched_.empty(); }
+  // The stop string that was found; "": none.
+  const std::string& matched() const { return matched_; }
 
  private:
   std::vector<std::string> stops_;
   std::string held_;
-  bool stopped_ = false;
+  std::string matched_;
 };
 
 }  // namespace mobe

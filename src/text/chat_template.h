@@ -41,12 +41,20 @@ class ChatTemplate {
   std::string Render(const OrderedJson& messages,
                      const ChatOptions& options) const;
 
+  // Whether the template's text holds this, such as the mark before a call of a
+  // tool: then the model was trained to write it.
+  bool Mentions(std::string_view text) const {
+    return source_.find(text) != std::string::npos;
+  }
+
  private:
-  ChatTemplate(std::string_view source, std::string where,
+  ChatTemplate(std::string source, std::string where,
                OrderedJson special_tokens)
-      : template_(source, std::move(where)),
+      : source_(std::move(source)),
+        template_(source_, std::move(where)),
         special_tokens_(std::move(special_tokens)) {}
 
+  std::string source_;
   jinja::Template template_;
   OrderedJson special_tokens_;  // name -> text, such as bos_token
 };
