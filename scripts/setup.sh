@@ -8,6 +8,8 @@ packages=(
   g++ cmake ninja-build ccache pkg-config
   libcli11-dev nlohmann-json3-dev libfmt-dev libicu-dev
   libopenblas-dev liblapacke-dev libdnnl-dev libhwy-dev libssl-dev
+  # mobe serve.
+  libcpp-httplib-dev rapidjson-dev
   # libdnnl-dev only recommends it; its CMake file does not do without.
   ocl-icd-opencl-dev
   # Optional: compress on several machines by mpirun.

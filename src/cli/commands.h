@@ -14,6 +14,7 @@ void AddReconstruct(CLI::App& app, CommonOptions* common);
 void AddInspect(CLI::App& app, CommonOptions* common);
 void AddGenerate(CLI::App& app, CommonOptions* common);
 void AddChat(CLI::App& app, CommonOptions* common);
+void AddServe(CLI::App& app, CommonOptions* common);
 void AddLogits(CLI::App& app, CommonOptions* common);
 void AddPerplexity(CLI::App& app, CommonOptions* common);
 void AddCompare(CLI::App& app, CommonOptions* common);
@@ -23,7 +24,8 @@ void AddDoctor(CLI::App& app, CommonOptions* common);
 
 inline constexpr AddCommand kCommands[] = {
     AddCompress,    AddMerge,   AddCalibrate, AddQuantize, AddVerify,
-    AddReconstruct, AddInspect, AddGenerate,  AddChat,     AddLogits,
+    AddReconstruct, AddInspect, AddGenerate,  AddChat,     AddServe,
+    AddLogits,
     AddPerplexity,  AddCompare, AddReport,    AddBench,    AddDoctor,
 };
 

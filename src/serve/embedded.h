@@ -1,0 +1,11 @@
+// Files of src/serve that are in the program; CMakeLists.txt lists them.
+#pragma once
+
+#include <string_view>
+
+namespace mobe {
+
+// By its name, "openapi.json"; it must be one of them.
+std::string_view EmbeddedFile(std::string_view name);
+
+}  // namespace mobe
