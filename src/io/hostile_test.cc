@@ -2,46 +2,16 @@
 // count of both, are the business of compress/hostile_test.cc.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <malloc.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
-#include <iostream>
 #include <map>
-#include <new>
 
+#include "base/counted_memory.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/testing.h"
 #include "io/safetensors.h"
-
-// Counts what C++ allocates on this thread. The sanitizers bring an operator
-// new of their own, so there the bound goes unchecked.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define MOBE_COUNTS_MEMORY 1
-namespace {
-thread_local size_t t_live = 0;
-thread_local size_t t_peak = 0;
-}  // namespace
-
-// Not inlined: g++ 12 would then see free() for memory of operator new, and
-// warn of a mismatch.
-[[gnu::noinline]] void* operator new(size_t size) {
-  void* memory = std::malloc(size);
-  if (memory == nullptr) throw std::bad_alloc();
-  t_live += ::malloc_usable_size(memory);
-  t_peak = std::max(t_peak, t_live);
-  return memory;
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-  t_live -= ::malloc_usable_size(memory);
-  std::free(memory);
-}
-void operator delete(void* memory, size_t) noexcept {
-  ::operator delete(memory);
-}
-#endif
 
 namespace mobe {
 namespace {
@@ -51,18 +21,18 @@ using ::testing::HasSubstr;
 
 const fs::path kHostile = SourcePath("tests/data/hostile");
 
-// The most memory that `run` holds at any time beyond what there was before.
+// The most memory that `run` holds at any time beyond what there was before; 0
+// where nothing counts it.
 template <class Run>
-size_t PeakBytes([[maybe_unused]] const Run& run) {
-#if MOBE_COUNTS_MEMORY
-  const size_t before = t_live;
-  t_peak = before;
+size_t PeakBytes(const Run& run) {
+  CountedMemory* const memory = ThreadMemory();
+  if (memory == nullptr) {
+    run();
+    return 0;
+  }
+  const size_t before = memory->peak = memory->live;
   run();
-  return t_peak - before;
-#else
-  run();
-  return 0;
-#endif
+  return memory->peak - before;
 }
 
 Json Entries() {
@@ -181,10 +151,6 @@ TEST(HostileTest, MemoryIsInProportionToTheHeader) {
     const size_t peak = PeakBytes(
         [&] { Message([&] { ParseSafetensors(file, "x.safetensors"); }); });
     EXPECT_LE(peak, 12 * file.size());
-#if MOBE_COUNTS_MEMORY
-    std::cout << header.substr(0, 20) << ": " << 1.0 * peak / file.size()
-              << " times the header\n";
-#endif
   }
 }
 
