@@ -33,7 +33,8 @@ std::vector<std::string> ReadKeys(const std::string& file) {
   for (size_t begin = 0, end = 0; begin < text.size(); begin = end + 1) {
     end = std::min(text.find('\n', begin), text.size());
     std::string key = text.substr(begin, end - begin);
-    while (!key.empty() && std::isspace(static_cast<unsigned char>(key.back()))) {
+    while (!key.empty() &&
+           std::isspace(static_cast<unsigned char>(key.back()))) {
       key.pop_back();
     }
     if (key.empty() || key.starts_with('#')) continue;
@@ -64,9 +65,10 @@ void RunServe(ServeArguments options, const CommonOptions& common) {
   if (!options.keys_file.empty()) {
     options.server.keys = ReadKeys(options.keys_file);
   } else if (!IsLoopback(options.server.host)) {
-    PrintWarning(fmt::format("--host {} without --keys: whoever reaches this "
-                             "machine may use the model",
-                             options.server.host));
+    PrintWarning(
+        fmt::format("--host {} without --keys: whoever reaches this "
+                    "machine may use the model",
+                    options.server.host));
   }
   options.server.body_bytes = options.max_body_mb << 20;
   if (options.log) options.server.log = PrintNote;
@@ -80,8 +82,9 @@ void RunServe(ServeArguments options, const CommonOptions& common) {
     // What a script waits for.
     Print("{} serves {}\n", server.address(), options.service.name);
     if (!common.quiet && IsLoopback(options.server.host)) {
-      PrintNote("Ctrl-C ends it when what was asked for is answered, a second "
-                "one at once");
+      PrintNote(
+          "Ctrl-C ends it when what was asked for is answered, a second "
+          "one at once");
     }
   };
   server.Run(options.service, ready, stop);
@@ -108,18 +111,19 @@ void AddServe(CLI::App& app, CommonOptions* common) {
   command->add_option("--keys", options->keys_file,
                       "file of keys, a line each, one of which a request needs "
                       "(default: none is asked for)");
-  command->add_option("--origin", server.origins,
-                      "origin of web pages that may ask, as "
-                      "https://example.org; may be given several times; *: any")
+  command
+      ->add_option("--origin", server.origins,
+                   "origin of web pages that may ask, as "
+                   "https://example.org; may be given several times; *: any")
       ->allow_extra_args(false);
   command->add_option("--name", service.name,
                       "of the model, in answers (default: its folder's)");
   command->add_option("--template", service.chat_template,
                       "file with the chat template, or the name of one of the "
                       "model's");
-  ExpectWhole(add("--sequences", &engine.sequences,
-                  "texts that are computed together"),
-              1, 4096);
+  ExpectWhole(
+      add("--sequences", &engine.sequences, "texts that are computed together"),
+      1, 4096);
   ExpectWhole(add("--cache-tokens", &engine.cache_tokens,
                   "tokens of all their contexts together, and of one at most"),
               1, int64_t{1} << 40);
@@ -133,12 +137,12 @@ void AddServe(CLI::App& app, CommonOptions* common) {
   ExpectWhole(add("--connections", &server.connections,
                   "clients that are connected at a time"),
               1, 1 << 16);
-  ExpectNumber(add("--timeout", &service.seconds,
-                   "seconds that a request may take"),
-               "a number above 0", [](double s) { return s > 0; });
-  ExpectWhole(add("--max-body", &options->max_body_mb,
-                  "MiB of a request at most"),
-              1, 1 << 14);
+  ExpectNumber(
+      add("--timeout", &service.seconds, "seconds that a request may take"),
+      "a number above 0", [](double s) { return s > 0; });
+  ExpectWhole(
+      add("--max-body", &options->max_body_mb, "MiB of a request at most"), 1,
+      1 << 14);
   command->add_flag("--log", options->log,
                     "a line on stderr for each request: path, status, time");
   AddRunOptions(command, &options->service.load);

@@ -252,8 +252,7 @@ ApiReply Chat(Service* service, const ApiRequest& request) {
       std::make_shared<Generation>(service, request.client, std::move(plans));
   auto form =
       std::make_shared<ChatForm>(*service, generation, conversation, options);
-  return AnswerReply(std::move(generation), std::move(form),
-                     options.stream);
+  return AnswerReply(std::move(generation), std::move(form), options.stream);
 }
 
 }  // namespace mobe

@@ -249,8 +249,7 @@ ApiReply Complete(Service* service, const ApiRequest& request) {
       std::make_shared<Generation>(service, request.client, std::move(plans));
   auto form = std::make_shared<CompletionForm>(*service, generation,
                                                std::move(prompts), options);
-  return AnswerReply(std::move(generation), std::move(form),
-                     options.stream);
+  return AnswerReply(std::move(generation), std::move(form), options.stream);
 }
 
 }  // namespace mobe

@@ -33,6 +33,7 @@ Json Flatten(const Json& schemas, const std::string& name) {
     const std::string reference = parent["$ref"];
     const Json other =
         Flatten(schemas, reference.substr(std::string(kSchemas).size() + 1));
+    flat["type"] = other["type"];
     flat["properties"].update(other.value("properties", Json::object()));
     const Json required = other.value("required", Json::array());
     for (const Json& key : required) flat["required"].push_back(key);

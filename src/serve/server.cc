@@ -95,7 +95,14 @@ struct Server::State {
            double seconds) const;
   void AllowOrigin(const Request& request, Response& response) const;
   bool HasKey(const Request& request) const;
+  // Ends all threads of the library's.
+  void End();
 };
+
+void Server::State::End() {
+  http.stop();
+  if (listener.joinable()) listener.join();
+}
 
 // All keys are compared, so that time does not tell which was nearly right.
 bool Server::State::HasKey(const Request& request) const {
@@ -297,10 +304,7 @@ Server::Server(const ServerOptions& options)
   state_->listener = StartThread([state] { state->http.listen_after_bind(); });
 }
 
-Server::~Server() {
-  state_->http.stop();
-  state_->listener.join();
-}
+Server::~Server() { state_->End(); }
 
 std::string Server::address() const {
   const std::string& host = state_->options.host;
@@ -310,7 +314,8 @@ std::string Server::address() const {
 }
 
 void Server::Run(const ServiceOptions& options,
-                 const std::function<void(const Service&)>& ready, const StopFn& stop) {
+                 const std::function<void(const Service&)>& ready,
+                 const StopFn& stop) {
   Service service(options);
   state_->service = &service;
   ready(service);
@@ -321,9 +326,7 @@ void Server::Run(const ServiceOptions& options,
     std::this_thread::sleep_for(kTick);
   }
   // Threads may still look at the service: they end before it does.
-  state_->http.stop();
-  state_->listener.join();
-  state_->listener = std::thread();
+  state_->End();
   state_->service = nullptr;
 }
 

@@ -46,7 +46,8 @@ class Server {
   // Loads the model and answers until `stop` says so; then takes no more
   // requests, and returns when those that were taken are answered. Fails as
   // Service does.
-  void Run(const ServiceOptions& options, const std::function<void(const Service&)>& ready,
+  void Run(const ServiceOptions& options,
+           const std::function<void(const Service&)>& ready,
            const StopFn& stop);
 
  private:
