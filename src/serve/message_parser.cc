@@ -166,6 +166,7 @@ bool MessageParser::AdvanceCall(bool last, Parts* parts) {
                      : end + std::string_view(style_->end).size());
   in_call_ = false;
   if (Call call = style_->read(Trimmed(text))) {
+    space_.clear();
     behind_mark_ = true;
     parts->push_back({MessagePart::Kind::kCall, "", std::move(*call)});
   } else {
@@ -198,14 +199,14 @@ void MessageParser::Advance(bool last, Parts* parts) {
       held_.erase(0, sure);
       return;
     }
-    Emit(std::string_view(held_).substr(0, first), Next::kMark, parts);
+    in_call_ = style_ != nullptr && found == style_->begin;
+    // Before what may be no call nothing is left out yet.
+    Emit(std::string_view(held_).substr(0, first),
+         in_call_ ? Next::kUnknown : Next::kMark, parts);
     held_.erase(0, first + found.size());
+    if (in_call_) continue;
     behind_mark_ = true;
-    if (found == kThink || found == kEndThink) {
-      thinking_ = found == kThink;
-    } else {
-      in_call_ = found == style_->begin;
-    }
+    if (found == kThink || found == kEndThink) thinking_ = found == kThink;
   }
 }
 
