@@ -3,7 +3,7 @@ JOBS := $(shell nproc)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-large faults lint format bench asan tsan \
-        fuzz chroots nightly clean
+        fuzz serve-load chroots nightly clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -49,6 +49,12 @@ tsan: setup ## Run the unit tests under ThreadSanitizer
 fuzz: setup ## Run each fuzz target for FUZZ_SECONDS (60)
 	scripts/fuzz.sh
 
+serve-load: setup ## Many clients and hostile requests against a sanitized server
+	cmake --preset release -DMOBE_ASAN_TESTS=ON
+	cmake --build --preset release -j$(JOBS) --target mobe_asan
+	MOBE=build/release/mobe_asan tests/serve_load.py --clients 64 --seconds 120
+	MOBE=build/release/mobe_asan tests/serve_fuzz.py --seconds 120
+
 asan: setup ## Run all unit tests under ASan and UBSan
 	cmake --preset asan
 	cmake --build --preset asan -j$(JOBS)
@@ -62,6 +68,7 @@ nightly: ## What takes too long for each change: an hour and more
 	$(MAKE) asan
 	$(MAKE) tsan
 	$(MAKE) fuzz FUZZ_SECONDS=600
+	$(MAKE) serve-load
 	$(MAKE) chroots
 	$(MAKE) test-large
 

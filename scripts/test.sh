@@ -26,6 +26,8 @@ one_at_a_time() {
   for test in tests/*_test.sh; do step bash "$test" || true; done
   for test in tests/*_test.py; do step python3 "$test" || true; done
   step tests/faults/faults.py --sample --seed 1 || true
+  step tests/serve_load.py || true
+  step tests/serve_fuzz.py || true
 }
 
 # A download, while the processors compile.

@@ -31,9 +31,9 @@ LAYERS = {
     "compress": ["mobe"],
     "model": ["mobe", "text"],
     "eval": ["compress", "model"],
-    "serve": ["model"],
+    "serve": ["eval"],
     "speed": ["machine", "model"],
-    "cli": ["eval", "serve", "speed"],
+    "cli": ["serve", "speed"],
 }
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.MULTILINE)
@@ -104,7 +104,7 @@ def self_test():
         "base/a.h": ('#include "io/b.h"\n', True),
         "kernels/a.cc": ('  #  include "io/b.h"\n', True),
         "families/a.h": ('#include "mobe/b.h"\n', True),
-        "serve/a.cc": ('#include "eval/b.h"\n', True),
+        "serve/a.cc": ('#include "speed/b.h"\n', True),
         "text/a.cc": ('#include "../model/b.h"\n', True),
         "text/b.cc": ('#include "b.h"\n', True),
         "base/long.cc": ("\n" * (MAX_LINES + 1), True),

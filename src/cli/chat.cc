@@ -312,7 +312,10 @@ void AddChat(CLI::App& app, CommonOptions* common) {
   AddGenerateOptions(command, &options->generate);
   AddRunOptions(command, &options->load);
   AddCommonOptions(command, common, JsonOutput::kYes);
-  command->callback([options, common] { Run(*options, *common); });
+  command->callback([command, options, common] {
+    TakeModelsSampling(*command, options->model, &options->generate);
+    Run(*options, *common);
+  });
 }
 
 }  // namespace mobe

@@ -238,7 +238,10 @@ void AddGenerate(CLI::App& app, CommonOptions* common) {
       0);
   AddRunOptions(command, &options->load);
   AddCommonOptions(command, common, JsonOutput::kYes);
-  command->callback([options, common] { Run(*options, *common); });
+  command->callback([command, options, common] {
+    TakeModelsSampling(*command, options->model, &options->generate);
+    Run(*options, *common);
+  });
 }
 
 }  // namespace mobe

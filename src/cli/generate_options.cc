@@ -1,6 +1,7 @@
 #include "cli/generate_options.h"
 
 #include "cli/expect.h"
+#include "model/generation_config.h"
 
 namespace mobe {
 
@@ -35,6 +36,20 @@ void AddGenerateOptions(CLI::App* command, GenerateOptions* options) {
       ->add_option("--stop", options->stop,
                    "end before this text; may be given several times")
       ->allow_extra_args(false);
+}
+
+void TakeModelsSampling(const CLI::App& command,
+                        const std::filesystem::path& folder,
+                        GenerateOptions* options) {
+  const SamplerOptions models = WithGenerationConfig(folder, {});
+  const auto take = [&](const char* option, auto member) {
+    if (command.count(option) == 0) options->sampler.*member = models.*member;
+  };
+  take("--temperature", &SamplerOptions::temperature);
+  take("--top-k", &SamplerOptions::top_k);
+  take("--top-p", &SamplerOptions::top_p);
+  take("--min-p", &SamplerOptions::min_p);
+  take("--repetition-penalty", &SamplerOptions::repetition_penalty);
 }
 
 Json GenerateJson(const std::string& text, const GenerateResult& result) {

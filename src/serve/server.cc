@@ -17,6 +17,7 @@
 #include "serve/api.h"
 #include "serve/embedded.h"
 #include "serve/routes.h"
+#include "serve/worker_pool.h"
 
 namespace mobe {
 namespace {
@@ -246,10 +247,7 @@ void Server::State::Reply(const Request& request, ApiReply reply, double start,
 Server::Server(const ServerOptions& options)
     : state_(std::make_unique<State>(options)) {
   httplib::Server& http = state_->http;
-  http.new_task_queue = [n = options.connections] {
-    MapWithoutCounting(n * kThreadStackBytes);
-    return new httplib::ThreadPool(static_cast<size_t>(n));
-  };
+  http.new_task_queue = [n = options.connections] { return new WorkerPool(n); };
   // The library's default lets two servers share a port.
   http.set_socket_options([](auto socket) {
     const int yes = 1;

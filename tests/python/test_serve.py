@@ -603,6 +603,20 @@ def test_origins(mobe_program, scripted, server):
         assert asked[0] == 204 and "POST" in asked[1]["Access-Control-Allow-Methods"]
 
 
+def test_the_log_says_nothing_of_texts(mobe_program, scripted, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("0123456789abcdef" * 2)
+    with serving(mobe_program, scripted, "--keys", keys, "--log") as logged:
+        key = {"Authorization": "Bearer " + "0123456789abcdef" * 2}
+        logged.request("/v1/completions", '{"prompt": "a <hello>"}', key)
+        logged.request("/v1/completions?secret", '{"prompt": "a <hello>"}', key)
+        code, notes = logged.end()
+    assert code == 0
+    assert notes.count("POST /v1/completions 200") == 2
+    for secret in ("hello", "Hello", "friend", "0123456789", "secret"):
+        assert secret not in notes
+
+
 # --- Clients that go away, servers that end.
 
 
