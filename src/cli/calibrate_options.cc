@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "cli/expect.h"
 #include "eval/text.h"
+#include "model/input_squares.h"
 #include "model/moments.h"
 
 namespace mobe {
@@ -55,29 +56,56 @@ std::vector<CLI::Option*> AddTokenOptions(CLI::App* command,
               "tokens that the model reads in one piece")};
 }
 
-void AddCalibrateOptions(CLI::App* command, CalibrateOptions* options) {
+void AddCalibrateOptions(CLI::App* command, const std::string& readers,
+                         CalibrateOptions* options) {
   CLI::Option* file = command->add_option(
       "--calibrate", options->file,
-      "text to run the model on first, so that errors are weighed by what the "
-      "experts read; random: token ids at random, no data");
+      "text to run the model on first, so that errors are weighed by what " +
+          readers + " read; random: token ids at random, no data");
   for (CLI::Option* option : AddTokenOptions(command, "--calibrate-tokens",
                                              "--calibrate-context", options)) {
     option->needs(file);
   }
 }
 
-Calibration ToCalibration(const CalibrateOptions& options,
-                          const OpenedModel& model) {
-  const auto ids =
+namespace {
+
+// `collect` is CollectMoments or another of its kind.
+template <class Collect>
+Calibration CalibrationOf(const CalibrateOptions& options,
+                          const OpenedModel& model, const Collect& collect) {
+  auto ids =
       std::make_shared<const std::vector<int32_t>>(ReadTokens(options, model));
   const CalibrationTokens tokens{*ids, options.context};
-  return {static_cast<int64_t>(ids->size()), tokens.Hash(),
-          [ids, tokens, &model](const std::filesystem::path& file,
-                                const ProgressFn& progress) {
-            CollectMoments(model, tokens, file, progress);
-          },
-          [ids, tokens, &model] { return ProbeMoments(model, tokens); },
-          MomentsBytes(model.config, static_cast<int64_t>(ids->size()))};
+  Calibration calibration;
+  calibration.tokens = static_cast<int64_t>(ids->size());
+  calibration.hash = tokens.Hash();
+  calibration.collect = [ids, tokens, collect, &model](
+                            const std::filesystem::path& file,
+                            const ProgressFn& progress) {
+    collect(model, tokens, file, progress);
+  };
+  calibration.probe = [ids, tokens, &model] {
+    return ProbeMoments(model, tokens);
+  };
+  return calibration;
+}
+
+}  // namespace
+
+Calibration ToCalibration(const CalibrateOptions& options,
+                          const OpenedModel& model) {
+  Calibration calibration = CalibrationOf(options, model, CollectMoments);
+  calibration.bytes = MomentsBytes(model.config, calibration.tokens);
+  return calibration;
+}
+
+Calibration ToRoundingCalibration(const CalibrateOptions& options,
+                                  const OpenedModel& model) {
+  Calibration calibration = CalibrationOf(options, model, CollectInputSquares);
+  calibration.probe = nullptr;
+  calibration.bytes = InputSquaresBytes(model);
+  return calibration;
 }
 
 }  // namespace mobe

@@ -22,16 +22,22 @@ std::vector<CLI::Option*> AddTokenOptions(CLI::App* command,
                                           const std::string& context,
                                           CalibrateOptions* options);
 
-// Adds --calibrate, --calibrate-tokens and --calibrate-context.
-void AddCalibrateOptions(CLI::App* command, CalibrateOptions* options);
+// Adds --calibrate, --calibrate-tokens and --calibrate-context. `readers` are
+// those whose inputs weigh errors.
+void AddCalibrateOptions(CLI::App* command, const std::string& readers,
+                         CalibrateOptions* options);
 
 // Those of the options, or of `random` without any. Fails as ToCalibration.
 std::vector<int32_t> ReadTokens(const CalibrateOptions& options,
                                 const OpenedModel& model);
 
 // Reads the text with the model's tokenizer. `model` must outlive the result.
-// Fails with kUserInput when there are no tokens in it.
+// Fails with kUserInput when there are no tokens in it. For a fit
+// (model/moments.h), and for rounding (model/input_squares.h), which has no
+// probe.
 Calibration ToCalibration(const CalibrateOptions& options,
                           const OpenedModel& model);
+Calibration ToRoundingCalibration(const CalibrateOptions& options,
+                                  const OpenedModel& model);
 
 }  // namespace mobe

@@ -18,6 +18,7 @@
 #include "cli/expect.h"
 #include "cli/make_plan.h"
 #include "cli/output_file.h"
+#include "cli/pack_options.h"
 #include "cli/print_plan.h"
 #include "cli/progress_bar.h"
 #include "cli/stop_signals.h"
@@ -54,6 +55,7 @@ struct CompressArguments {
   OutputFile trace;
   std::string shard;
   CalibrateOptions calibrate;
+  PackOptions pack;
   std::string method = "mobe";
   uint64_t seed = 0;
   bool dry_run = false;
@@ -147,6 +149,7 @@ CompressOptions OptionsOf(const CompressArguments& arguments,
     options.calibration = ToCalibration(arguments.calibrate, model);
   }
   options.keep_fp8 = arguments.keep_fp8;
+  options.pack = ToPackRule(arguments.pack);
   options.shard_bytes = static_cast<int64_t>(arguments.shard_gigabytes * 1e9);
   return options;
 }
@@ -197,10 +200,11 @@ void RunBaseline(const CompressArguments& arguments,
   if (!arguments.budget.empty() || !arguments.passes.empty() ||
       !arguments.time.empty() || !arguments.start.empty() ||
       !arguments.trace.path.empty() || !arguments.shard.empty() ||
-      arguments.activation || arguments.alphas || arguments.keep_fp8) {
+      arguments.activation || arguments.alphas || arguments.keep_fp8 ||
+      !arguments.pack.format.empty()) {
     Fail(ErrorKind::kUserInput,
          "--budget, --passes, --time, --start, --trace, --shard, --activation, "
-         "--alphas and --keep-fp8 go with --method mobe");
+         "--alphas, --keep-fp8 and --format go with --method mobe");
   }
   const double start = MonotonicSeconds();
   const Baseline& baseline = *FindBaseline(arguments.method);
@@ -454,9 +458,10 @@ void AddRecipe(CLI::App* recipe, CompressArguments* arguments) {
   AddShardSize(recipe, &arguments->shard_gigabytes);
   recipe->add_flag("--keep-fp8", arguments->keep_fp8,
                    "leave FP8 what is not factored (default: all BF16)");
+  AddPackOptions(recipe, &arguments->pack);
   recipe->add_option("--start", arguments->start,
                      "safetensors file of starts for --solver reference");
-  AddCalibrateOptions(recipe, &arguments->calibrate);
+  AddCalibrateOptions(recipe, "the experts", &arguments->calibrate);
 }
 
 void RunMerge(const std::string& folder, const std::string& out,

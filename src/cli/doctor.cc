@@ -1,7 +1,9 @@
 // mobe doctor [MODEL]
 #include <fmt/ranges.h>
 
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,7 @@
 #include "machine/cpu.h"
 #include "machine/disk_read.h"
 #include "machine/peaks.h"
+#include "mobe/parts.h"
 #include "speed/expert_needs.h"
 #include "speed/outline.h"
 
@@ -122,6 +125,17 @@ Diagnosis ExamineModel(const std::string& folder) {
   return d;
 }
 
+// The formats of the parts that are quantised, in whole or in part.
+std::map<std::string, std::set<std::string>> PackedParts(
+    const Outline& outline) {
+  std::map<std::string, std::set<std::string>> parts;
+  for (const SizedTensor& tensor : outline.tensors) {
+    if (tensor.packed == nullptr) continue;
+    parts[QuantPartOf(tensor.spec)->name].insert(tensor.packed->name);
+  }
+  return parts;
+}
+
 bool Fits(const ExpertNeed& need, const Machine& machine) {
   return need.memory_bytes <= machine.limits.Memory().bytes;
 }
@@ -132,6 +146,12 @@ void PrintModel(const std::string& folder, const Diagnosis& d,
         d.outline.family->model_type, Bytes(d.outline.bytes()),
         d.outline.shards.empty() ? ", which are not here: by config.json" : "");
   if (d.outline.mobe) Print("{}\n", SummarizeFormat(*d.outline.mobe));
+  std::string stored;
+  for (const auto& [part, formats] : PackedParts(d.outline)) {
+    stored += fmt::format("{}{} {}", stored.empty() ? "" : ", ", part,
+                          fmt::join(formats, "/"));
+  }
+  if (!stored.empty()) Print("quantised     {}\n", stored);
   if (d.disk.bytes > 0) {
     Print("disk          {:.2f} GB/s ({}{}{})\n", d.disk.BytesPerSecond() / 1e9,
           d.disk.direct ? "direct" : "through the page cache",
@@ -160,6 +180,7 @@ Json ModelJson(const std::string& folder, const Diagnosis& d,
                {"bytes", d.outline.bytes()},
                {"weights_here", !d.outline.shards.empty()},
                {"mobe", nullptr},
+               {"formats", PackedParts(d.outline)},
                {"disk", nullptr},
                {"experts", Json::array()}};
   if (d.outline.mobe) json["mobe"] = DescribeFormat(*d.outline.mobe);

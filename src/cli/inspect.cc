@@ -31,26 +31,41 @@ int64_t CountFp8(const OpenedModel& model) {
   return parameters;
 }
 
-// How the matrices of each part that can be quantised are stored: "bf16", or
-// several formats.
-using PartFormats = std::vector<std::pair<std::string, std::set<std::string>>>;
-PartFormats FormatsOf(const OpenedModel& model) {
-  PartFormats formats;
+// How the matrices of a part that can be quantised are stored.
+struct StoredPart {
+  const char* name;
+  std::set<std::string> formats;  // "bf16", or several
+  int64_t parameters = 0;
+  int64_t bytes = 0;  // with scales
+
+  double bits() const {
+    return 8 * static_cast<double>(bytes) / static_cast<double>(parameters);
+  }
+};
+std::vector<StoredPart> PartsOf(const OpenedModel& model) {
+  std::vector<StoredPart> parts;
   for (const QuantPart& part : QuantParts()) {
-    std::set<std::string> names;
+    StoredPart stored{part.name, {}};
     for (const TensorSpec& spec : model.tensors) {
       if (QuantPartOf(spec) != &part) continue;
-      names.insert(RowOf(model.checkpoint.At(spec.name).format()).name);
+      const TensorView& tensor = model.checkpoint.At(spec.name);
+      stored.formats.insert(RowOf(tensor.format()).name);
+      stored.parameters += tensor.elements();
+      stored.bytes += static_cast<int64_t>(tensor.data.size());
+      if (tensor.scales != nullptr) {
+        stored.bytes += static_cast<int64_t>(tensor.scales->data.size());
+      }
     }
-    if (!names.empty()) formats.emplace_back(part.name, std::move(names));
+    if (stored.parameters > 0) parts.push_back(std::move(stored));
   }
-  return formats;
+  return parts;
 }
 
 void RunInspect(const std::string& folder, const CommonOptions& common) {
   const OpenedModel model = OpenModel(folder);
+  const bool compressed = model.mobe || HasPacked(model);
   const std::optional<Recipe> recipe =
-      model.mobe ? ReadRecipe(folder) : std::nullopt;
+      compressed ? ReadRecipe(folder) : std::nullopt;
   const MatrixReport* worst = recipe ? FindWorst(recipe->matrices) : nullptr;
   const ModelConfig& config = model.config;
   const PartSizes stored = CountParts(model.tensors);
@@ -83,15 +98,17 @@ void RunInspect(const std::string& folder, const CommonOptions& common) {
       json["recipe"] = {{"mobe", recipe->mobe},
                         {"source", recipe->source},
                         {"mse_scaled_mean", recipe->mean_mse_scaled()},
-                        {"worst_expert", WorstJson(worst)}};
+                        {"worst_expert", WorstJson(worst)},
+                        {"parts", PackedPartsJson(recipe->packed)}};
     }
     for (const PartRow& part : kParts) {
       json["parameters"][part.name] = stored.*part.size;
     }
     json["parameters"]["total"] = stored.total();
     json["fp8_parameters"] = fp8;
-    for (const auto& [part, formats] : FormatsOf(model)) {
-      json["formats"][part] = formats;
+    for (const StoredPart& part : PartsOf(model)) {
+      json["formats"][part.name] = part.formats;
+      json["bits_per_weight"][part.name] = part.bits();
     }
     if (model.mobe) {
       json["mobe"] = DescribeFormat(*model.mobe);
@@ -113,11 +130,12 @@ void RunInspect(const std::string& folder, const CommonOptions& common) {
   Print("  {:10} {:>16} parameters, {}\n", "total", FormatCount(stored.total()),
         FormatBytes(static_cast<double>(model.checkpoint.bytes())));
   if (HasPacked(model)) {
-    std::vector<std::string> parts;
-    for (const auto& [part, formats] : FormatsOf(model)) {
-      parts.push_back(fmt::format("{} {}", part, fmt::join(formats, "/")));
+    Print("stored by part:\n");
+    for (const StoredPart& part : PartsOf(model)) {
+      Print("  {:10} {:>16} parameters in {}, {:.2f} bits each\n", part.name,
+            FormatCount(part.parameters),
+            fmt::format("{}", fmt::join(part.formats, "/")), part.bits());
     }
-    Print("  stored as  {}\n", fmt::join(parts, ", "));
   }
   if (fp8 > 0) Print("  {:10} {:>16} of them\n", "in FP8", FormatCount(fp8));
   Print("  a token takes {:.3g} million multiplications in its experts{}\n",
@@ -129,15 +147,20 @@ void RunInspect(const std::string& folder, const CommonOptions& common) {
     Print("MoBE: {}\n", SummarizeFormat(*model.mobe));
     Print("expert weights kept: {:.1f}%   whole model: {:.1f}%\n",
           100 * ratios.experts, 100 * ratios.model);
-    if (recipe) {
-      Print("recipe: made from {} by mobe {}, mean scaled MSE {:.5f}\n",
-            OneLine(recipe->source), OneLine(recipe->mobe),
-            recipe->mean_mse_scaled());
-      if (worst != nullptr) Print("{}\n", WorstText(*worst));
-    }
-  } else {
-    Print("not compressed\n");
   }
+  if (recipe) {
+    Print("recipe: made from {} by mobe {}\n", OneLine(recipe->source),
+          OneLine(recipe->mobe));
+    if (worst != nullptr) {
+      Print("mean scaled MSE {:.5f}{}\n{}\n", recipe->mean_mse_scaled(),
+            recipe->packed.empty() ? "" : " before quantising",
+            WorstText(*worst));
+    }
+    for (const PackedPart& part : recipe->packed) {
+      Print("{}\n", OneLine(PackedPartText(part)));
+    }
+  }
+  if (!compressed) Print("not compressed\n");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "cli/print_plan.h"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@ Json PlanJson(const CompressPlan& plan) {
   Json json = DescribeFormat(plan.format);
   json.erase("matrices");  // the key of what is said of each matrix
   json["alphas"] = plan.options.max_alphas;
+  json["formats"] = plan.packing.formats;
   json["preset"] =
       plan.options.preset.empty() ? Json() : Json(plan.options.preset);
   json["ratio_experts"] = plan.ratios.experts;
@@ -78,6 +80,9 @@ void PrintPlan(const CompressPlan& plan) {
       FormatBytes(static_cast<double>(plan.bytes_out)), plan.shards.size(),
       plan.shards.size() == 1 ? "" : "s",
       FormatBytes(static_cast<double>(plan.fit_bytes)));
+  if (!plan.packing.formats.empty()) {
+    Print("quantised: {}\n", fmt::join(plan.packing.formats, " and "));
+  }
   if (plan.options.split == Split::kAuto) PrintShapes(plan);
 }
 

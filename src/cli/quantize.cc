@@ -1,49 +1,35 @@
 // mobe quantize MODEL OUT --format int8
 #include "compress/quantize.h"
 
-#include <fmt/ranges.h>
-
 #include "base/error.h"
 #include "base/progress.h"
+#include "cli/calibrate_options.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/pack_options.h"
 #include "cli/progress_bar.h"
 #include "cli/stop_signals.h"
 
 namespace mobe {
 namespace {
 
-struct Options {
+struct QuantizeArguments {
   std::string model;
   std::string out;
-  std::string format;
-  std::vector<std::string> parts;
+  PackOptions pack;
+  CalibrateOptions calibrate;
   double shard_gigabytes = 5;
 };
 
-std::vector<std::string> PackedNames() {
-  std::vector<std::string> names;
-  for (const FormatRow& row : Formats()) {
-    if (row.packed()) names.emplace_back(row.name);
-  }
-  return names;
-}
-
-std::vector<std::string> PartNames() {
-  std::vector<std::string> names;
-  for (const QuantPart& part : QuantParts()) names.emplace_back(part.name);
-  return names;
-}
-
-void Run(const Options& options, const CommonOptions& common) {
+void Run(const QuantizeArguments& options, const CommonOptions& common) {
   const double start = MonotonicSeconds();
   const OpenedModel model = OpenModel(options.model);
   QuantizeOptions quantize;
-  quantize.format = FormatFromName(options.format);
-  for (const std::string& name : options.parts) {
-    quantize.parts.push_back(QuantPartFromName(name));
-  }
+  quantize.rule = *ToPackRule(options.pack);
   quantize.shard_bytes = static_cast<int64_t>(options.shard_gigabytes * 1e9);
+  if (!options.calibrate.file.empty()) {
+    quantize.calibration = ToRoundingCalibration(options.calibrate, model);
+  }
   quantize.stop = StopOnSignals();
   std::optional<QuantizeReport> report;
   {
@@ -51,13 +37,15 @@ void Run(const Options& options, const CommonOptions& common) {
     report = Quantize(model, options.out, quantize, bar.AsFunction());
   }
   if (!report) return PrintAlready(options.out);
+  const PackedPart total = TotalOf(report->parts);
   if (common.json) {
     PrintJson({{"bytes_in", report->bytes_in},
                {"bytes_out", report->bytes_out},
-               {"matrices", report->matrices},
-               {"relative", report->error},
+               {"parts", PackedPartsJson(report->parts)},
+               {"matrices", total.matrices},
+               {"relative", total.loss.relative()},
                {"worst",
-                {{"tensor", report->worst}, {"relative", report->worst_error}}},
+                {{"tensor", total.worst}, {"relative", total.worst_relative}}},
                {"seconds", MonotonicSeconds() - start}});
     return;
   }
@@ -68,9 +56,11 @@ void Run(const Options& options, const CommonOptions& common) {
         100.0 * static_cast<double>(report->bytes_out) /
             static_cast<double>(report->bytes_in),
         FormatDuration(MonotonicSeconds() - start));
-  Print("{} matrices, relative error {:.4f}; worst {:.4f}, {}\n",
-        report->matrices, report->error, report->worst_error,
-        OneLine(report->worst));
+  for (const PackedPart& part : report->parts) {
+    Print("{}\n", OneLine(PackedPartText(part)));
+  }
+  Print("all: {} matrices, relative error {:.4f}\n", total.matrices,
+        total.loss.relative());
 }
 
 }  // namespace
@@ -78,19 +68,12 @@ void Run(const Options& options, const CommonOptions& common) {
 void AddQuantize(CLI::App& app, CommonOptions* common) {
   auto* command =
       app.add_subcommand("quantize", "store a model's matrices in few bits");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<QuantizeArguments>();
   command->add_option("model", options->model, "model folder")->required();
   command->add_option("out", options->out, "new folder for the result")
       ->required();
-  command->add_option("--format", options->format, "number format")
-      ->required()
-      ->check(CLI::IsMember(PackedNames()));
-  command
-      ->add_option("--parts", options->parts,
-                   "parts to quantise; default: all, embedding and head in 8 "
-                   "bits. Bases have no form of fewer than 8")
-      ->delimiter(',')
-      ->check(CLI::IsMember(PartNames()));
+  AddPackOptions(command, &options->pack)->required();
+  AddCalibrateOptions(command, "matrices", &options->calibrate);
   AddShardSize(command, &options->shard_gigabytes);
   AddCommonOptions(command, common, JsonOutput::kYes);
   command->callback([=] { Run(*options, *common); });

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/progress.h"
 #include "cli/command.h"
 #include "cli/commands.h"
 #include "cli/output_file.h"
@@ -36,6 +37,15 @@ void Run(const ReportArguments& arguments, const CommonOptions& common) {
   CheckOutputFile(arguments.out, kReportOutput, folders, {});
   WriteFileAtomically(arguments.out.path, ReportPage(data));
   Print("wrote {}\n", OneLine(arguments.out.path));
+  const std::string after = FormatBytes(static_cast<double>(data.bytes_out));
+  Print("tensors: {}{}\n", after,
+        data.bytes_in == 0
+            ? ""
+            : fmt::format(" in place of {}",
+                          FormatBytes(static_cast<double>(data.bytes_in))));
+  for (const PackedPart& part : data.packed) {
+    Print("{}\n", OneLine(PackedPartText(part)));
+  }
 }
 
 }  // namespace
@@ -44,7 +54,9 @@ void AddReport(CLI::App& app, CommonOptions* common) {
   auto* command = app.add_subcommand(
       "report", "write a page on how a compressed model came out");
   auto arguments = std::make_shared<ReportArguments>();
-  command->add_option("out", arguments->folder, "folder of the factored model")
+  command
+      ->add_option("out", arguments->folder,
+                   "folder of the factored or quantised model")
       ->required();
   command->add_option("--original", arguments->original,
                       "folder of the original, for its singular values");

@@ -41,12 +41,14 @@ void Run(const std::string& folder, const std::string& original,
          const CommonOptions& common) {
   const VerifyReport report = VerifyFolders(folder, original, common);
   const MatrixReport* worst = FindWorst(report.matrices);
+  const PackedPart packed = TotalOf(report.packed);
   if (common.json) {
     Json json = {{"ok", report.faults.empty()},
                  {"faults", report.faults},
                  {"tensors_equal", report.tensors_equal},
-                 {"tensors_packed", report.tensors_packed},
-                 {"worst_packed", report.worst_packed},
+                 {"parts", PackedPartsJson(report.packed)},
+                 {"tensors_packed", packed.matrices},
+                 {"worst_packed", packed.worst_relative},
                  {"files_checked", nullptr},
                  {"worst_expert", WorstJson(worst)},
                  {"matrices", MatricesJson(report.matrices)}};
@@ -64,9 +66,8 @@ void Run(const std::string& folder, const std::string& original,
       Print("fault: {}\n", OneLine(fault));
     }
     if (worst != nullptr) Print("{}\n", WorstText(*worst));
-    if (report.tensors_packed > 0) {
-      Print("{} quantised matrices, relative error at most {:.4f}\n",
-            report.tensors_packed, report.worst_packed);
+    for (const PackedPart& part : report.packed) {
+      Print("{}\n", OneLine(PackedPartText(part)));
     }
     if (report.files_checked) {
       Print("{} files compared with their SHA-256 in recipe.json\n",

@@ -216,26 +216,29 @@ std::string SplitOf(const CompressOptions& options) {
 Json OptionsJson(const CompressPlan& plan) {
   const CompressOptions& options = plan.options;
   const Json format = DescribeFormat(plan.format);
-  return {{"command", "compress"},
-          {"mobe", MOBE_VERSION},
-          {"num_B", format.at("num_bases")},
-          {"rank", format.at("rank")},
-          {"basis_rank", format.at("basis_rank")},
-          {"groups", format.at("groups")},
-          {"alphas", options.max_alphas},
-          {"activation", format.at("activation")},
-          {"layers", format.at("layers")},
-          {"matrices", format.at("matrices")},
-          {"shapes", format.at("factors")},
-          {"split", SplitOf(options)},
-          {"solver", SolverName(options.solver)},
-          {"passes", options.budget.passes},
-          {"seconds", options.budget.seconds},
-          {"seed", options.seed},
-          {"shard_bytes", options.shard_bytes},
-          {"keep_fp8", options.keep_fp8},
-          {"start", options.start.empty() ? "" : HashFile(options.start)},
-          {"calibrate", options.calibration ? options.calibration->hash : ""}};
+  Json json = {
+      {"command", "compress"},
+      {"mobe", MOBE_VERSION},
+      {"num_B", format.at("num_bases")},
+      {"rank", format.at("rank")},
+      {"basis_rank", format.at("basis_rank")},
+      {"groups", format.at("groups")},
+      {"alphas", options.max_alphas},
+      {"activation", format.at("activation")},
+      {"layers", format.at("layers")},
+      {"matrices", format.at("matrices")},
+      {"shapes", format.at("factors")},
+      {"split", SplitOf(options)},
+      {"solver", SolverName(options.solver)},
+      {"passes", options.budget.passes},
+      {"seconds", options.budget.seconds},
+      {"seed", options.seed},
+      {"shard_bytes", options.shard_bytes},
+      {"keep_fp8", options.keep_fp8},
+      {"start", options.start.empty() ? "" : HashFile(options.start)},
+      {"calibrate", options.calibration ? options.calibration->hash : ""}};
+  if (options.pack) json.update(RuleJson(*options.pack));
+  return json;
 }
 
 fs::path MomentsPath(const fs::path& out) {

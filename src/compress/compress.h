@@ -13,6 +13,7 @@
 #include "base/progress.h"
 #include "base/stop.h"
 #include "compress/job_queue.h"
+#include "compress/packing.h"
 #include "compress/ranks.h"
 #include "fit/budget.h"
 #include "fit/fit.h"
@@ -27,12 +28,14 @@ class Journal;
 
 // "0/3": the first of three shares. Fails with kUserInput.
 Share ParseShare(const std::string& text);
-// An activation-aware fit weighs errors by what the experts read when the model
-// runs on a text. Running it is the caller's part (model/moments.h).
+// An activation-aware job weighs errors by what matrices read when the model
+// runs on a text. Running it is the caller's part (model/moments.h,
+// model/input_squares.h).
 struct Calibration {
   int64_t tokens = 0;
   std::string hash;  // of the token ids and windows
-  // Writes the file of mobe/moments_file.h, whole or not at all.
+  // Writes what the job reads of the text, of a fit the file of
+  // mobe/moments_file.h, whole or not at all.
   std::function<void(const std::filesystem::path& file, const ProgressFn&)>
       collect;
   // Seconds that it will take, from one layer and a few tokens.
@@ -69,6 +72,9 @@ struct CompressOptions {
   int64_t shard_bytes = int64_t{5} * 1000 * 1000 * 1000;
   // What is taken over from an FP8 model stays FP8, rather than to become BF16.
   bool keep_fp8 = false;
+  // Stores the result in few bits, too: the tensors and config.json are then
+  // those that Quantize, without a calibration, would make of it.
+  std::optional<PackRule> pack;
   // A safetensors file of starts for the reference solver, in the reference's
   // names (model_layers_{i}_mlp_{kind}_proj.A_params, B_params, w_params).
   std::filesystem::path start;
@@ -103,6 +109,7 @@ struct CompressPlan {
   MobeFormat format;
   std::vector<FactorJob> jobs;  // of all shares, in the order of layers
   std::vector<Shard> shards;
+  Packing packing;       // of the tensors in the shards; factors wait unpacked
   SideFiles side_files;  // of the model
   Ratios ratios;
   int64_t bytes_in = 0;

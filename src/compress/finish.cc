@@ -1,6 +1,7 @@
 #include "compress/finish.h"
 
 #include <algorithm>
+#include <iterator>
 #include <span>
 #include <utility>
 
@@ -10,6 +11,7 @@
 #include "compress/shards.h"
 #include "io/checkpoint_writer.h"
 #include "io/fp8.h"
+#include "mobe/packed_model.h"
 
 namespace mobe {
 
@@ -45,25 +47,17 @@ int64_t BytesOf(const std::vector<Shard>& shards) {
   return bytes;
 }
 
-// The original's card stays, under another name. Returns its text.
-std::string KeepCard(SideFiles* files) {
-  const auto card =
-      std::ranges::find(files->copied, kCardFile, &SideFile::name);
-  if (card == files->copied.end()) return "";
-  card->as = kOriginalCardFile;
-  LeaveOut(kOriginalCardFile, files);
-  return ReadCard(files->folder / kCardFile);
-}
-
 }  // namespace
 
 void FinishFolder(const Ending& ending, const Journal& journal,
                   const fs::path& out) {
   ShardSums sums = SumsOf(ending.shards, journal);
+  std::vector<PackedPart> packed = ending.packed_before;
+  std::ranges::move(sums.packed, std::back_inserter(packed));
   RecipeParts parts{ending.source,          ending.written,
                     BytesOf(ending.shards), ending.kernels,
-                    ending.matrices,        std::move(sums.files),
-                    std::move(sums.tensors)};
+                    ending.matrices,        std::move(packed),
+                    std::move(sums.files),  std::move(sums.tensors)};
   const Json job = ReadJob(out);
   SideFiles side_files = ending.side_files;
   std::erase_if(side_files.copied, [&](const SideFile& file) {
@@ -91,6 +85,15 @@ void FinishFolder(const Ending& ending, const Journal& journal,
       });
 }
 
+std::string KeepCard(SideFiles* files) {
+  const auto card =
+      std::ranges::find(files->copied, kCardFile, &SideFile::name);
+  if (card == files->copied.end()) return "";
+  card->as = kOriginalCardFile;
+  LeaveOut(kOriginalCardFile, files);
+  return ReadCard(files->folder / kCardFile);
+}
+
 Json RecipeMatrixOf(const FactorJob& job, Json record) {
   record.erase("kernels");
   record.erase("sha256");
@@ -102,10 +105,11 @@ Json RecipeMatrixOf(const FactorJob& job, Json record) {
 void FinishModel(const OpenedModel& model, const CompressPlan& plan,
                  const fs::path& out, const std::vector<Json>& records,
                  const Journal& journal) {
-  Ending ending{
-      model, plan.shards, plan.side_files,
-      ListTensors(*model.family, model.config, plan.format),
-      FactoredConfig(CopiedConfig(model, plan), model.config, plan.format)};
+  Ending ending{model, plan.shards, plan.side_files,
+                ListTensors(*model.family, model.config, plan.format),
+                PackedConfig(FactoredConfig(CopiedConfig(model, plan),
+                                            model.config, plan.format),
+                             plan.format, plan.packing.formats)};
   const std::string card = KeepCard(&ending.side_files);
   for (size_t i = 0; i < plan.jobs.size(); ++i) {
     ending.kernels.insert(records[i].at("kernels"));

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "compress/compress.h"
 #include "compress/journal.h"
+#include "compress/packed_parts.h"
 #include "compress/recipe.h"
 #include "io/side_files.h"
 
@@ -24,6 +25,8 @@ struct Ending {
   Json config;
   std::set<std::string> kernels = {};
   Json matrices = Json::array();  // as in the recipe
+  // Of the model that was read: what its matrices have lost already.
+  std::vector<PackedPart> packed_before = {};
   // The text of the model card; null: the source's, as it is.
   std::function<std::string(const Recipe&)> card = nullptr;
 };
@@ -39,6 +42,10 @@ void FinishFolder(const Ending& ending, const Journal& journal,
 void FinishModel(const OpenedModel& model, const CompressPlan& plan,
                  const std::filesystem::path& out,
                  const std::vector<Json>& records, const Journal& journal);
+
+// Gives the original's card its other name among the side files. Returns its
+// text.
+std::string KeepCard(SideFiles* files);
 
 // A record of a matrix as the recipe has it.
 Json RecipeMatrixOf(const FactorJob& job, Json record);

@@ -151,8 +151,28 @@ std::string Errors(const Recipe& recipe) {
                     worst->error.worst_expert_index);
 }
 
+// Sizes and errors by part of what was stored in few bits; empty without.
+std::string Quantized(const Recipe& recipe) {
+  if (recipe.packed.empty()) return "";
+  std::string text =
+      "\n## Quantised\n\n"
+      "Matrices stored as integers with common scales, by part: bytes before "
+      "and after, and\nthe error of that, the Frobenius norm of the difference "
+      "over that of what was\nthere; last, that of the worst tensor.\n\n"
+      "| part | format | matrices | before | after | error | worst |\n"
+      "|---|---|---:|---:|---:|---:|---:|\n";
+  for (const PackedPart& part : recipe.packed) {
+    text += fmt::format("| {} | {} | {} | {} | {} | {:.4f} | {:.4f} |\n",
+                        Plain(part.part), Plain(part.format),
+                        FormatCount(part.matrices), FormatCount(part.bytes_in),
+                        FormatCount(part.bytes_out), part.loss.relative(),
+                        part.worst_relative);
+  }
+  return text;
+}
+
 // The options that shape the result, as a line of text.
-std::string Options(const Recipe& recipe) {
+std::string OptionsText(const Recipe& recipe) {
   std::string text;
   for (const auto& [name, value] : recipe.options.items()) {
     const bool empty = value.is_null() || value == Json("");
@@ -164,6 +184,34 @@ std::string Options(const Recipe& recipe) {
   }
   return text;
 }
+
+// How it came to be: the options, and where to find more.
+std::string Making(const Recipe& recipe) {
+  return fmt::format(
+      "\n## How it was made\n\n"
+      "By mobe {}, kernels {}. Options: {}.\n\n"
+      "`{}` holds them all, the error of each matrix against passes, and the "
+      "SHA-256\nof every file and factor:\n\n"
+      "```sh\nmobe verify MODEL --against ORIGINAL\n```\n",
+      Plain(recipe.mobe),
+      Plain(fmt::format("{}", fmt::join(recipe.kernels, ", "))),
+      OptionsText(recipe), kRecipeFile);
+}
+
+std::string OriginalCardLine(const std::string& original_card) {
+  return original_card.empty()
+             ? ""
+             : fmt::format("\nThe original's card: [{0}]({0}).\n",
+                           kOriginalCardFile);
+}
+
+constexpr char kUse[] =
+    "\n## Use\n\n"
+    "Read by mobe as it is:\n\n"
+    "```sh\nmobe generate MODEL --prompt \"Once upon a time\"\n```\n\n"
+    "As a standard checkpoint for transformers, vLLM or SGLang, with all "
+    "matrices\nmultiplied out:\n\n"
+    "```sh\nmobe reconstruct MODEL STANDARD\n```\n";
 
 constexpr char kMethod[] =
     "MoBE, Mixture-of-Basis-Experts\n"
@@ -189,57 +237,65 @@ std::string ModelCard(const Recipe& recipe, const std::string& original_card) {
   text += fmt::format("# {}, compressed with MoBE\n\n", Plain(recipe.source));
   text += fmt::format("{} with the experts of its layers compressed by {}",
                       Plain(recipe.source), kMethod);
-  if (!original_card.empty()) {
-    text +=
-        fmt::format("\nThe original's card: [{0}]({0}).\n", kOriginalCardFile);
-  }
+  text += OriginalCardLine(original_card);
   text += "\n## Size\n\n" + Sizes(recipe);
-  text += "\n## Errors\n\n" + Errors(recipe);
-  text +=
-      "\n## Use\n\n"
-      "In the native MoBE format, read by mobe:\n\n"
-      "```sh\nmobe generate MODEL --prompt \"Once upon a time\"\n```\n\n"
-      "As a standard checkpoint for transformers, vLLM or SGLang, with all "
-      "matrices\nmultiplied out:\n\n"
-      "```sh\nmobe reconstruct MODEL STANDARD\n```\n";
+  text += recipe.packed.empty() ? "\n## Errors\n\n"
+                                : "\n## Errors before quantising\n\n";
+  text += Errors(recipe) + Quantized(recipe) + kUse;
   // The reference can't say what is under the key "mobe" (mobe/format.h).
-  text += recipe.options.value("activation", Json()) == "identity"
-              ? "\nThe paper's own code can't load this variant.\n"
-              : "\nThe paper's own code loads it when config.json has the key "
-                "`num_B`.\n";
+  const bool ours = recipe.options.value("activation", Json()) == "identity" ||
+                    !recipe.packed.empty();
+  text += ours ? "\nThe paper's own code can't load this variant.\n"
+               : "\nThe paper's own code loads it when config.json has the key "
+                 "`num_B`.\n";
+  return text + Making(recipe);
+}
+
+std::string QuantizedCard(const Recipe& recipe,
+                          const std::string& original_card) {
+  std::string text = FrontMatter(recipe, "mobe", original_card);
   text += fmt::format(
-      "\n## How it was made\n\n"
-      "By mobe {}, kernels {}. Options: {}.\n\n"
-      "`{}` holds them all, the error of each matrix against passes, and the "
-      "SHA-256\nof every file and factor:\n\n"
-      "```sh\nmobe verify MODEL --against ORIGINAL\n```\n",
-      Plain(recipe.mobe),
-      Plain(fmt::format("{}", fmt::join(recipe.kernels, ", "))),
-      Options(recipe), kRecipeFile);
-  return text;
+      "# {0}, quantised\n\n{0} with matrices in few bits: {1} of tensors in "
+      "place of {2}.\n",
+      Plain(recipe.source), FormatBytes(static_cast<double>(recipe.bytes_out)),
+      FormatBytes(static_cast<double>(recipe.bytes_in)));
+  text += OriginalCardLine(original_card) + Quantized(recipe);
+  if (!recipe.matrices.empty()) {
+    text += fmt::format(
+        "\n## Errors before quantising\n\nThe experts of its layers had been "
+        "compressed "
+        "by {}\n",
+        kMethod);
+    text += Errors(recipe);
+  }
+  return text + kUse + Making(recipe);
 }
 
 std::string ReconstructedCard(const Recipe& recipe,
                               const std::string& original_card) {
   std::string text = FrontMatter(recipe, "transformers", original_card);
-  text += fmt::format("# {}, compressed with MoBE and reconstructed\n\n",
-                      Plain(recipe.source));
+  const bool factored = !recipe.matrices.empty();
+  text += fmt::format("# {}, {} and reconstructed\n\n", Plain(recipe.source),
+                      factored ? "compressed with MoBE" : "quantised");
   text += fmt::format(
       "A standard checkpoint that behaves as the compressed model: each "
       "factored matrix was\nmultiplied out, so it has as many parameters as "
-      "{}. The experts of its layers had been\ncompressed by {}",
-      Plain(recipe.source), kMethod);
-  if (!original_card.empty()) {
-    text +=
-        fmt::format("\nThe original's card: [{0}]({0}).\n", kOriginalCardFile);
-  }
+      "{}.",
+      Plain(recipe.source));
+  text +=
+      factored
+          ? fmt::format(" The experts of its layers had been\ncompressed by {}",
+                        kMethod)
+          : "\n";
+  text += OriginalCardLine(original_card);
   const Ratios ratios = recipe.ratios();
   text += fmt::format(
       "\nThe compressed model kept {} of the expert weights, {} of the whole "
       "model. It was made\nby mobe {}. Options: {}.\n",
       Percent(ratios.experts), Percent(ratios.model), Plain(recipe.mobe),
-      Options(recipe));
-  return text + "\n## Errors\n\n" + Errors(recipe);
+      OptionsText(recipe));
+  if (factored) text += "\n## Errors\n\n" + Errors(recipe);
+  return text + Quantized(recipe);
 }
 
 }  // namespace mobe

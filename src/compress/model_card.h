@@ -18,6 +18,10 @@ std::string ReadCard(const std::filesystem::path& path);
 // takes the licence.
 std::string ModelCard(const Recipe& recipe, const std::string& original_card);
 
+// The card of a model, plain or compressed before, that was stored in few bits.
+std::string QuantizedCard(const Recipe& recipe,
+                          const std::string& original_card);
+
 // The card of the standard checkpoint that was rebuilt from it.
 std::string ReconstructedCard(const Recipe& recipe,
                               const std::string& original_card);

@@ -63,6 +63,10 @@ void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
          "--start goes with --solver reference: it gives A, which the fast "
          "solver computes");
   }
+  if (options.pack && options.keep_fp8) {
+    Fail(ErrorKind::kUserInput,
+         "--keep-fp8 keeps what --format would store anew: leave out one");
+  }
   if (options.share && options.budget.seconds > 0) {
     Fail(ErrorKind::kUserInput,
          "a share needs a budget of passes: a time would come to other passes "
@@ -275,6 +279,17 @@ CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
   }
   // What the table does not know is taken over, too.
   AddOtherCopies(model.checkpoint, listed, options.keep_fp8, &tensors);
+  if (options.pack) {
+    plan.packing = PackTensors(
+        specs,
+        [&](const TensorSpec& spec) { return FormatFor(spec, *options.pack); },
+        &tensors);
+    if (plan.packing.planes.empty()) {
+      Fail(ErrorKind::kUserInput,
+           "{}: has no matrix to quantise in the parts that were asked for",
+           model.checkpoint.folder().string());
+    }
+  }
   for (const TensorDecl& tensor : tensors) plan.bytes_out += tensor.bytes();
   plan.bytes_in = model.checkpoint.bytes();
   plan.shards = PlanShards(tensors, options.shard_bytes);

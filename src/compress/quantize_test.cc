@@ -19,10 +19,11 @@ std::optional<QuantizeReport> RunQuantize(
     const std::filesystem::path& model, const std::filesystem::path& out,
     const char* format, std::vector<const QuantPart*> parts = {},
     StopFn stop = nullptr) {
-  return Quantize(
-      OpenModel(model), out,
-      {FormatFromName(format), std::move(parts), 100'000'000, std::move(stop)},
-      kSilent);
+  return Quantize(OpenModel(model), out,
+                  {{FormatFromName(format), std::move(parts)},
+                   100'000'000,
+                   std::move(stop)},
+                  kSilent);
 }
 
 std::vector<float> FloatsOf(const OpenedModel& model, const TensorSpec& spec) {
@@ -43,8 +44,8 @@ TEST(QuantizeTest, EveryFamily) {
     const TempFolder out;
     const auto report = RunQuantize(from, out.path(), "int8");
     ASSERT_TRUE(report);
-    EXPECT_LT(report->error, 0.01);
-    EXPECT_LT(report->worst_error, 0.02);
+    EXPECT_LT(TotalOf(report->parts).loss.relative(), 0.01);
+    EXPECT_LT(TotalOf(report->parts).worst_relative, 0.02);
     const OpenedModel before = OpenModel(from);
     const OpenedModel after = OpenModel(out.path());
     EXPECT_EQ(after.mobe.has_value(), before.mobe.has_value());
@@ -124,6 +125,61 @@ TEST(QuantizeTest, GoesOn) {
         << name;
   }
   EXPECT_FALSE(RunQuantize(from, out.path(), "int4"));
+}
+
+// In one go: what compress and quantize write one after the other, but for the
+// recipe and the card, which tell how.
+TEST(QuantizeTest, WithinCompress) {
+  for (const char* name : {"qwen3_moe", "deepseek_v3_fp8"}) {
+    for (const bool some : {false, true}) {
+      SCOPED_TRACE(fmt::format("{} {}", name, some));
+      const std::filesystem::path from = Fixture("models") / name;
+      CompressOptions options = QuickOptions(2);
+      options.kinds = {&kGateKind, &kDownKind};
+      options.shard_bytes = 50'000;
+      const TempFolder factored;
+      RunCompress(from, options, factored.path());
+      PackRule rule{FormatFromName("int4"), {}};
+      if (some)
+        rule.parts = {QuantPartFromName("a"), QuantPartFromName("down")};
+      const TempFolder want;
+      Quantize(OpenModel(factored.path()), want.path(),
+               {rule, options.shard_bytes, nullptr}, kSilent);
+      options.pack = rule;
+      const TempFolder out;
+      RunCompress(from, options, out.path());
+      for (const auto& entry :
+           std::filesystem::directory_iterator(want.path())) {
+        const auto file = entry.path().filename();
+        if (file == "recipe.json" || file.extension() == ".md") continue;
+        EXPECT_EQ(ReadSmallFile(out.path() / file), ReadSmallFile(entry.path()))
+            << file;
+      }
+      EXPECT_THAT(Verify(out.path(), OpenModel(from), kSilent).faults,
+                  testing::IsEmpty());
+      const auto recipe = ReadRecipe(out.path());
+      const auto of_two = ReadRecipe(want.path());
+      ASSERT_TRUE(recipe && of_two);
+      EXPECT_FALSE(recipe->packed.empty());
+      EXPECT_EQ(PackedPartsJson(recipe->packed),
+                PackedPartsJson(of_two->packed));
+    }
+  }
+}
+
+TEST(QuantizeTest, WithinCompressRefusals) {
+  const OpenedModel model = OpenModel(Fixture("models") / "qwen3_moe");
+  CompressOptions options = QuickOptions(2);
+  options.pack = PackRule{FormatFromName("int4"), {}};
+  options.keep_fp8 = true;
+  ExpectError(ErrorKind::kUserInput, "leave out one",
+              [&] { PlanCompression(model, options); });
+  options.keep_fp8 = false;
+  options.pack->parts = {QuantPartFromName("head")};  // that of the embedding
+  if (model.config.tie_embeddings) {
+    ExpectError(ErrorKind::kUserInput, "no matrix to quantise",
+                [&] { PlanCompression(model, options); });
+  }
 }
 
 // A plane that is missing or has another shape names itself.

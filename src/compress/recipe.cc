@@ -49,27 +49,44 @@ Json TraceJson(const std::vector<TracePoint>& trace) {
   return json;
 }
 
+Json RecipeMatricesJson(const std::vector<RecipeMatrix>& matrices) {
+  Json json = Json::array();
+  for (const RecipeMatrix& matrix : matrices) {
+    json.push_back({{"layer", matrix.layer},
+                    {"matrix", matrix.kind},
+                    {"mse_scaled", matrix.error.scaled_mse},
+                    {"relative", matrix.error.relative},
+                    {"worst_expert", matrix.error.worst_expert},
+                    {"worst_expert_index", matrix.error.worst_expert_index},
+                    {"passes", matrix.passes},
+                    {"trace", TraceJson(matrix.trace)}});
+  }
+  return json;
+}
+
 Json MakeRecipe(const RecipeParts& parts, const Json& job) {
   const OpenedModel& model = parts.source;
   Json files = Json::object();
   for (const auto& [name, sum] : parts.files) {
     files[TextOfName(name)] = {{"bytes", sum.bytes}, {"sha256", sum.sha256}};
   }
-  return {{"recipe_version", kRecipeVersion},
-          {"mobe", MOBE_VERSION},
-          {"kernels", parts.kernels},
-          {"source",
-           {{"name", PublicName(model.checkpoint.folder())},
-            {"files", SourceFiles(job.at("inputs"))}}},
-          {"options", job.at("options")},
-          {"sizes",
-           {{"bytes_in", model.checkpoint.bytes()},
-            {"bytes_out", parts.bytes_out},
-            {"parameters_in", PartsJson(CountParts(model.tensors))},
-            {"parameters_out", PartsJson(CountParts(parts.written))}}},
-          {"matrices", parts.matrices},
-          {"files", std::move(files)},
-          {"tensors", parts.tensors}};
+  Json json = {{"recipe_version", kRecipeVersion},
+               {"mobe", MOBE_VERSION},
+               {"kernels", parts.kernels},
+               {"source",
+                {{"name", PublicName(model.checkpoint.folder())},
+                 {"files", SourceFiles(job.at("inputs"))}}},
+               {"options", job.at("options")},
+               {"sizes",
+                {{"bytes_in", model.checkpoint.bytes()},
+                 {"bytes_out", parts.bytes_out},
+                 {"parameters_in", PartsJson(CountParts(model.tensors))},
+                 {"parameters_out", PartsJson(CountParts(parts.written))}}},
+               {"matrices", parts.matrices},
+               {"files", std::move(files)},
+               {"tensors", parts.tensors}};
+  if (!parts.packed.empty()) json["packed"] = PackedPartsJson(parts.packed);
+  return json;
 }
 
 std::string RecipeText(const Json& recipe) {

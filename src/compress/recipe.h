@@ -16,7 +16,12 @@
 //                      "parameters_out"}: the latter two by part (sizes.h)
 //   "matrices"        [{"layer", "matrix", "mse_scaled", "relative",
 //                      "worst_expert", "worst_expert_index", "passes", "trace":
-//                      {"passes", "mse_scaled"}}]: of reconstruct none
+//                      {"passes", "mse_scaled"}}]: of reconstruct none, of
+//                     quantize those of the model that it read
+//   "packed"          of a quantised model: what its matrices have lost, by
+//   part
+//                     and format (packed_parts.h), those of the model that
+//                     quantize read included
 //   "files"           {name: {"bytes", "sha256"}}: all but itself; the names as
 //                     TextOfName (io/side_files.h) makes them
 //   "tensors"         {name: SHA-256 of its data}: the factors
@@ -34,6 +39,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "compress/compress.h"
+#include "compress/packed_parts.h"
 
 namespace mobe {
 
@@ -62,6 +68,7 @@ struct Recipe {
   PartSizes parameters_in;
   PartSizes parameters_out;
   std::vector<RecipeMatrix> matrices;
+  std::vector<PackedPart> packed;
   std::map<std::string, FileSum> files;
   std::map<std::string, std::string> tensors;
 
@@ -77,6 +84,8 @@ bool IsTraced(int64_t pass, int64_t passes);
 // What a fit's record in the journal holds beside its errors: the set of
 // kernels and the trace.
 Json TraceJson(const std::vector<TracePoint>& trace);
+// The matrices of a recipe, as they stood in it.
+Json RecipeMatricesJson(const std::vector<RecipeMatrix>& matrices);
 
 // Of what was read and what was written.
 struct RecipeParts {
@@ -85,6 +94,7 @@ struct RecipeParts {
   int64_t bytes_out = 0;            // of all tensors
   std::set<std::string> kernels;
   Json matrices = Json::array();
+  std::vector<PackedPart> packed;
   std::map<std::string, FileSum> files;
   Json tensors = Json::object();
 };

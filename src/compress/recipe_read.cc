@@ -187,6 +187,20 @@ RecipeMatrix ReadMatrix(const Node& node) {
   return matrix;
 }
 
+PackedPart ReadPackedPart(const Node& node) {
+  PackedPart part;
+  part.part = node.At("part").Text();
+  part.format = node.At("format").Text();
+  part.matrices = node.At("matrices").Integer();
+  part.bytes_in = node.At("bytes_in").Integer();
+  part.bytes_out = node.At("bytes_out").Integer();
+  part.loss = {node.At("error_square").NotNegative(),
+               node.At("square").NotNegative()};
+  part.worst = node.At("worst").At("tensor").Text();
+  part.worst_relative = node.At("worst").At("relative").NotNegative();
+  return part;
+}
+
 }  // namespace
 
 double Recipe::mean_mse_scaled() const {
@@ -220,6 +234,11 @@ Recipe ParseRecipe(const Json& json, const std::string& source) {
   node.At("matrices").Each([&](const Node& matrix) {
     recipe.matrices.push_back(ReadMatrix(matrix));
   });
+  if (json.contains("packed")) {
+    node.At("packed").Each([&](const Node& part) {
+      recipe.packed.push_back(ReadPackedPart(part));
+    });
+  }
   recipe.files = ReadFiles(node.At("files"));
   node.At("tensors").EachKey([&](const std::string& name, const Node& hash) {
     recipe.tensors[name] = hash.Hash();

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "compress/packing.h"
 #include "mobe/copy_tensors.h"
 
 namespace mobe {
@@ -15,13 +16,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Index of the job that makes each factor.
+// Index of the job that makes each factor, and the planes in place of one.
 using JobOfTensor = std::unordered_map<std::string, size_t>;
 
 JobOfTensor IndexJobs(const CompressPlan& plan) {
   JobOfTensor jobs;
   for (size_t i = 0; i < plan.jobs.size(); ++i) {
     for (const TensorDecl& tensor : plan.jobs[i].tensors) jobs[tensor.name] = i;
+  }
+  for (const auto& [name, plane] : plan.packing.planes) {
+    const auto found = jobs.find(plane.spec.name);
+    if (found == jobs.end()) continue;
+    const size_t job = found->second;  // the insertion may move it
+    jobs[name] = job;
   }
   return jobs;
 }
@@ -100,7 +107,7 @@ void KeepSoundFactors(const CompressPlan& plan, const fs::path& out,
 bool WriteNotedShard(const Shard& shard, const fs::path& out,
                      const TensorSource& source,
                      const std::function<bool(const std::string&)>& is_factor,
-                     Journal* journal) {
+                     const PackedPartsFn& packed, Journal* journal) {
   if (journal->HasNote(shard.file)) return false;
   Json tensors = Json::object();
   const FileSum sum = WriteShard(
@@ -116,9 +123,11 @@ bool WriteNotedShard(const Shard& shard, const fs::path& out,
         });
         tensors[tensor.name] = hash.Hex();
       });
-  journal->SetNote(shard.file, {{"bytes", sum.bytes},
-                                {"sha256", sum.sha256},
-                                {"tensors", std::move(tensors)}});
+  Json note = {{"bytes", sum.bytes},
+               {"sha256", sum.sha256},
+               {"tensors", std::move(tensors)}};
+  if (packed) note["packed"] = PackedPartsJson(packed());
+  journal->SetNote(shard.file, note);
   return true;
 }
 
@@ -133,6 +142,10 @@ ShardSums SumsOf(const std::vector<Shard>& shards, const Journal& journal) {
     }
     sums.files[shard.file] = {note.at("bytes"), note.at("sha256")};
     sums.tensors.update(note.at("tensors"));
+    for (const PackedPart& part :
+         PackedPartsOf(note.value("packed", Json::array()))) {
+      AddPackedPart(part, &sums.packed);
+    }
   }
   return sums;
 }
@@ -148,15 +161,10 @@ std::vector<size_t> WriteReadyShards(
   // The factors opened last stay open: those of one job are neighbours.
   size_t open_job = plan.jobs.size();
   std::unique_ptr<SafetensorsFile> open;
-  const TensorSource source = [&](const TensorDecl& tensor,
-                                  const ByteSink& sink) {
-    const auto found = job_of.find(tensor.name);
-    if (found == job_of.end()) {
-      CopyTensor(model.checkpoint, tensor, sink);
-      return;
-    }
-    if (found->second != open_job) {
-      open_job = found->second;
+  const auto factor = [&](const std::string& name) -> const TensorView& {
+    const size_t job = job_of.at(name);
+    if (job != open_job) {
+      open_job = job;
       const FactorsFile file = factors_of(plan.jobs[open_job]);
       if (HashFile(file.path) != file.sha256) {
         Fail(ErrorKind::kCorruptFile,
@@ -166,7 +174,27 @@ std::vector<size_t> WriteReadyShards(
       }
       open = std::make_unique<SafetensorsFile>(file.path);
     }
-    sink(open->At(tensor.name).data);
+    return open->At(name);
+  };
+  PlaneWriter planes(
+      plan.packing, [&](const TensorSpec& spec) -> const TensorView& {
+        return job_of.contains(spec.name) ? factor(spec.name)
+                                          : model.checkpoint.At(spec.name);
+      });
+  PackedPartsFn packed;
+  if (plan.options.pack) packed = [&] { return planes.TakeParts(); };
+  const TensorSource source = [&](const TensorDecl& tensor,
+                                  const ByteSink& sink) {
+    if (planes.Write(tensor, sink)) {
+      const std::string& name = plan.packing.planes.at(tensor.name).spec.name;
+      if (!job_of.contains(name)) {
+        model.checkpoint.Evict(model.checkpoint.At(name));
+      }
+    } else if (job_of.contains(tensor.name)) {
+      sink(factor(tensor.name).data);
+    } else {
+      CopyTensor(model.checkpoint, tensor, sink);
+    }
   };
   std::set<size_t> needed;
   for (size_t i = 0; i < plan.shards.size(); ++i) {
@@ -174,7 +202,7 @@ std::vector<size_t> WriteReadyShards(
     if (journal->HasNote(shard.file)) continue;
     const std::set<size_t> jobs = JobsOf(shard, job_of);
     if (std::ranges::all_of(jobs, [&](size_t job) { return finished[job]; })) {
-      WriteNotedShard(shard, out, source, is_factor, journal);
+      WriteNotedShard(shard, out, source, is_factor, packed, journal);
       if (written) written(i);
     } else {
       needed.insert(jobs.begin(), jobs.end());

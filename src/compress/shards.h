@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "compress/compress.h"
 #include "compress/journal.h"
+#include "compress/packed_parts.h"
 #include "io/checkpoint_writer.h"
 
 namespace mobe {
@@ -26,18 +27,23 @@ void KeepSoundShards(const std::vector<Shard>& shards,
 void KeepSoundFactors(const CompressPlan& plan,
                       const std::filesystem::path& out, Journal* journal);
 
+// Gives what tensors have lost that were stored in few bits since its last
+// call.
+using PackedPartsFn = std::function<std::vector<PackedPart>()>;
+
 // Writes a shard and then its note: SHA-256 of the file, and of those of its
-// tensors that `is_factor` names. Nothing to do when the journal has the note.
-// False then.
+// tensors that `is_factor` names; and what `packed` gives, unless that is null.
+// Nothing to do when the journal has the note. False then.
 bool WriteNotedShard(const Shard& shard, const std::filesystem::path& out,
                      const TensorSource& source,
                      const std::function<bool(const std::string&)>& is_factor,
-                     Journal* journal);
+                     const PackedPartsFn& packed, Journal* journal);
 
 // What the notes of all shards say, for the recipe.
 struct ShardSums {
   std::map<std::string, FileSum> files;
   Json tensors = Json::object();
+  std::vector<PackedPart> packed;
 };
 ShardSums SumsOf(const std::vector<Shard>& shards, const Journal& journal);
 

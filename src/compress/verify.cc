@@ -3,14 +3,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
 #include <optional>
 #include <unordered_map>
 #include <utility>
 
 #include "base/error.h"
-#include "base/parallel.h"
+#include "compress/packed_parts.h"
 #include "compress/recipe.h"
 #include "compress/verify_side_files.h"
 #include "io/fp8.h"
@@ -41,35 +39,6 @@ void CheckRecipe(const fs::path& folder, VerifyReport* report) {
     }
     report->faults.emplace_back(e.what());
   }
-}
-
-// ||original - copy|| / ||original||, of tensors of the same shape.
-double RelativeError(const TensorView& original, const TensorView& copy) {
-  constexpr int64_t kPiece = 1 << 20;
-  const int64_t pieces = (original.elements() + kPiece - 1) / kPiece;
-  std::vector<double> squares(static_cast<size_t>(pieces));
-  std::vector<double> errors(static_cast<size_t>(pieces));
-  ParallelFor(pieces, [&](int64_t i) {
-    thread_local Buffer<float> before;
-    thread_local Buffer<float> after;
-    const int64_t count = std::min(kPiece, original.elements() - i * kPiece);
-    before.Resize(count);
-    after.Resize(count);
-    LoadFloats(original, i * kPiece, count, before.data());
-    LoadFloats(copy, i * kPiece, count, after.data());
-    double square = 0;
-    double error = 0;
-    for (int64_t j = 0; j < count; ++j) {
-      const double value = before[j];
-      square += value * value;
-      error += (value - after[j]) * (value - after[j]);
-    }
-    squares[static_cast<size_t>(i)] = square;
-    errors[static_cast<size_t>(i)] = error;
-  });
-  const double square = std::accumulate(squares.begin(), squares.end(), 0.0);
-  const double error = std::accumulate(errors.begin(), errors.end(), 0.0);
-  return square > 0 ? std::sqrt(error / square) : (error > 0 ? HUGE_VAL : 0);
 }
 
 class Verifier {
@@ -187,7 +156,7 @@ class Verifier {
         continue;
       }
       if (copy->packed != nullptr) {
-        CheckPacked(*original, *copy);
+        CheckPacked(*spec->second, *original, *copy);
         continue;
       }
       const bool expanded = original->scales != nullptr && !keeps_fp8_;
@@ -218,16 +187,17 @@ class Verifier {
   }
 
   // A packed matrix has to be near what it stands for.
-  void CheckPacked(const TensorView& original, const TensorView& copy) {
-    const double error = RelativeError(original, copy);
-    if (!(error < 1)) {
+  void CheckPacked(const TensorSpec& spec, const TensorView& original,
+                   const TensorView& copy) {
+    const Loss loss = MeasureLoss(original, copy);
+    if (!(loss.relative() < 1)) {
       Fault(
           fmt::format("{}: tensor {}: relative error {:.4f} against the "
                       "original, expected below 1",
-                      checkpoint_.FileOf(copy), copy.name, error));
+                      checkpoint_.FileOf(copy), copy.name, loss.relative()));
     }
-    ++report_.tensors_packed;
-    report_.worst_packed = std::max(report_.worst_packed, error);
+    AddPackedPart(PackedPartOf(spec, *copy.packed, original.bytes(), loss),
+                  &report_.packed);
     checkpoint_.Evict(copy);
     original_.checkpoint.Evict(original);
   }

@@ -8,6 +8,7 @@
 
 #include "base/progress.h"
 #include "compress/compress.h"
+#include "compress/packed_parts.h"
 
 namespace mobe {
 
@@ -17,10 +18,8 @@ struct VerifyReport {
   // Errors of the matrices that differ from the original by design.
   std::vector<MatrixReport> matrices;
   int64_t tensors_equal = 0;  // byte for byte, or as FP8 in bfloat16
-  // Packed matrices beside those of `matrices`, and the largest relative error
-  // of one.
-  int64_t tensors_packed = 0;
-  double worst_packed = 0;
+  // Packed matrices beside those of `matrices`, against the original's.
+  std::vector<PackedPart> packed;
   // Files whose checksums recipe.json lists, all compared; nothing without it.
   std::optional<int64_t> files_checked;
 };

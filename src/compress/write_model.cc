@@ -5,9 +5,11 @@
 #include "base/disk.h"
 #include "compress/compress.h"
 #include "compress/finish.h"
+#include "compress/model_card.h"
 #include "compress/shards.h"
 #include "io/side_files.h"
 #include "kernels/kernels.h"
+#include "mobe/packed_model.h"
 
 namespace mobe {
 
@@ -50,7 +52,8 @@ bool WriteModel(const OpenedModel& model, const std::filesystem::path& out,
   };
   const auto no_factor = [](const std::string&) { return false; };
   for (const Shard& shard : shards) {
-    if (!WriteNotedShard(shard, out, source, no_factor, &journal)) {
+    if (!WriteNotedShard(shard, out, source, no_factor, job.packed_parts,
+                         &journal)) {
       done += shard.tensors.size();
       show(shard.file);
     }
@@ -62,6 +65,21 @@ bool WriteModel(const OpenedModel& model, const std::filesystem::path& out,
   if (recipe && job.card) {
     ending.card = [&](const Recipe&) { return job.card(*recipe); };
   }
+  if (recipe && job.packed_parts) {
+    ending.matrices = RecipeMatricesJson(recipe->matrices);
+    ending.packed_before = recipe->packed;
+  }
+  if (job.new_card) {
+    // The card of a model that is compressed already is ours.
+    const bool ours = recipe && (model.mobe || HasPacked(model));
+    const std::string original =
+        ours ? ReadCard(model.checkpoint.folder() / kOriginalCardFile)
+             : KeepCard(&ending.side_files);
+    ending.card = [&job, original](const Recipe& made) {
+      return job.new_card(made, original);
+    };
+  }
+  if (job.packed_all) job.packed_all(SumsOf(shards, journal).packed);
   FinishFolder(ending, journal, out);
   journal.Remove();
   return true;

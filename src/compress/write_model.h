@@ -11,7 +11,9 @@
 #include "base/progress.h"
 #include "base/stop.h"
 #include "compress/journal.h"
+#include "compress/packed_parts.h"
 #include "compress/recipe.h"
+#include "compress/shards.h"
 #include "io/checkpoint_writer.h"
 #include "mobe/open_model.h"
 
@@ -28,8 +30,15 @@ struct WriteJob {
   // last shard, for the recipe's matrices. Either may be null.
   std::function<void(Journal* journal)> begin;
   std::function<Json(Journal* journal)> matrices;
+  // Of a job that stores tensors in few bits: takes what those of a file have
+  // lost, once it is written; and is given all of it in the end. The recipe
+  // then takes over what the source's says of its matrices.
+  PackedPartsFn packed_parts;
+  std::function<void(const std::vector<PackedPart>&)> packed_all;
   // The text of the model card, from the source's recipe; null: its own.
   std::function<std::string(const Recipe&)> card;
+  // The same from the recipe of what is written and the original's card.
+  std::function<std::string(const Recipe&, const std::string&)> new_card;
   StopFn stop;  // asked after each tensor
 };
 

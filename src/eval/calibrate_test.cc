@@ -12,7 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Stopped {};
+struct Halted {};
 
 class CalibrateTest : public testing::Test {
  protected:
@@ -68,9 +68,9 @@ TEST_F(CalibrateTest, AStoppedJobContinuesWithItsMoments) {
   EXPECT_EQ(collected_, 1);
   EXPECT_THROW(Run(Options(), "stopped",
                    [](const ProgressEvent& event) {
-                     if (!event.line.empty()) throw Stopped();
+                     if (!event.line.empty()) throw Halted();
                    }),
-               Stopped);
+               Halted);
   EXPECT_EQ(collected_, 2);
   ExpectError(ErrorKind::kUserInput,
               "another option (calibrate: \"" + Hash() + "\", now \"another\")",
@@ -86,9 +86,9 @@ TEST_F(CalibrateTest, AStoppedJobContinuesWithItsMoments) {
 TEST_F(CalibrateTest, StoppedWhileCollectingItCollectsAgain) {
   EXPECT_THROW(Run(Options(), "out",
                    [](const ProgressEvent& event) {
-                     if (event.what == "calibrating layer 2") throw Stopped();
+                     if (event.what == "calibrating layer 2") throw Halted();
                    }),
-               Stopped);
+               Halted);
   EXPECT_FALSE(fs::exists(folder_ / "out" / ".mobe" / "moments.safetensors"));
   Run(Options(), "out");
   EXPECT_EQ(collected_, 2);

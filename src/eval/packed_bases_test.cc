@@ -42,11 +42,12 @@ double DistanceTo(const std::vector<float>& b, const std::vector<float>& a) {
 void QuantizeBases(const fs::path& from, const fs::path& to) {
   const auto report = Quantize(
       OpenModel(from), to,
-      {FormatFromName("int4"), {QuantPartFromName("bases")}, 100'000'000, {}},
+      {{FormatFromName("int4"), {QuantPartFromName("bases")}}, 100'000'000, {}},
       kQuiet);
   ASSERT_TRUE(report);
-  EXPECT_GT(report->error, 0);
-  EXPECT_LT(report->worst_error, 0.01);
+  const PackedPart total = TotalOf(report->parts);
+  EXPECT_GT(total.loss.relative(), 0);
+  EXPECT_LT(total.worst_relative, 0.01);
 }
 
 // Rounding the bases moves the logits a little, as it does those of the same
@@ -81,7 +82,7 @@ TEST(PackedBasesRunTest, EveryKindInGroupsWithSparseAlpha) {
   CheckLogits(folder.path());
   const TempFolder all;
   Quantize(OpenModel(folder.path()), all.path(),
-           {FormatFromName("int4"), {}, 100'000'000, {}}, kQuiet);
+           {{FormatFromName("int4"), {}}, 100'000'000, {}}, kQuiet);
   const OpenedModel model = OpenModel(all.path());
   EXPECT_STREQ(model.At(Role::kDownBases, 1, 1).packed->name, "int8");
   EXPECT_STREQ(model.At(Role::kExpertDown, 1, 1).packed->name, "int4");
@@ -98,7 +99,7 @@ TEST(PackedBasesRunTest, LowRankBasesStay) {
   ExpectError(ErrorKind::kUserInput, "no matrix left to quantise", [&] {
     Quantize(
         OpenModel(folder.path()), out.path(),
-        {FormatFromName("int8"), {QuantPartFromName("bases")}, 1 << 20, {}},
+        {{FormatFromName("int8"), {QuantPartFromName("bases")}}, 1 << 20, {}},
         kQuiet);
   });
 }

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "mobe/measure.h"
+#include "mobe/packed_model.h"
 #include "mobe/tensors.h"
 
 namespace mobe {
@@ -98,34 +99,78 @@ Energy EnergyOfOriginal(const OpenedModel& original, int64_t layer,
   return gram.SingularValueEnergy();
 }
 
+// What the recipe, if there is one, says of a matrix; no more than its name
+// else.
+RecipeMatrix FromRecipe(const std::optional<Recipe>& recipe, int64_t layer,
+                        const MatrixKind& kind) {
+  if (recipe) {
+    for (const RecipeMatrix& matrix : recipe->matrices) {
+      if (matrix.layer == layer && matrix.kind == kind.name) return matrix;
+    }
+  }
+  RecipeMatrix matrix;
+  matrix.layer = layer;
+  matrix.kind = kind.name;
+  return matrix;
+}
+
+// Of the packed matrices that the original has as they are.
+std::vector<PackedPart> MeasurePacked(const OpenedModel& model,
+                                      const OpenedModel& original) {
+  std::vector<PackedPart> parts;
+  for (const TensorSpec& spec : model.tensors) {
+    const TensorView& tensor = model.checkpoint.At(spec.name);
+    const MatrixKind* kind = KindOf(spec.role);
+    const bool factored =
+        kind != nullptr && model.Factored(spec.layer, *kind) != nullptr;
+    if (tensor.packed == nullptr || factored) continue;
+    const TensorView& before = original.checkpoint.At(spec.name);
+    AddPackedPart(PackedPartOf(spec, *tensor.packed, before.bytes(),
+                               MeasureLoss(before, tensor)),
+                  &parts);
+    model.checkpoint.Evict(tensor);
+    original.checkpoint.Evict(before);
+  }
+  return parts;
+}
+
 }  // namespace
 
 ReportData GatherReport(const OpenedModel& model, const OpenedModel* original,
                         const ProgressFn& progress) {
-  if (!model.mobe) {
+  const bool packed = HasPacked(model);
+  if (!model.mobe && !packed) {
     Fail(ErrorKind::kUserInput,
-         "{}: not a factored model; report shows one that compress wrote",
+         "{}: neither a factored nor a quantised model; report shows one that "
+         "compress or quantize wrote",
          model.checkpoint.folder().string());
   }
   if (original != nullptr) CheckOriginal(model, *original);
   ReportData data;
   data.name = PublicName(model.checkpoint.folder());
   data.family = model.family->model_type;
-  data.format = *model.mobe;
+  data.format = model.mobe.value_or(MobeFormat());
   data.parameters_in = CountParts(ListTensors(*model.family, model.config));
   data.parameters_out = CountParts(model.tensors);
   data.bytes_out = model.checkpoint.bytes();
   data.recipe = ReadRecipe(model.checkpoint.folder());
   if (data.recipe) {
     data.errors = data.recipe->matrices;
+    data.packed = data.recipe->packed;
     data.bytes_in = data.recipe->bytes_in;
   }
-  if (original != nullptr) data.bytes_in = original->checkpoint.bytes();
-  data.detailed = EvenlySpaced(model.mobe->Layers());
+  if (original != nullptr) {
+    data.bytes_in = original->checkpoint.bytes();
+    // Quantising came after what the recipe says of each matrix.
+    data.measured = packed || !data.recipe;
+    if (data.measured) data.errors.clear();
+    if (data.packed.empty()) data.packed = MeasurePacked(model, *original);
+  }
+  data.detailed = EvenlySpaced(data.format.Layers());
 
   const int64_t cols = model.config.hidden_size;
-  const auto jobs = static_cast<double>(model.mobe->factors.size());
-  for (const FactorShape& shape : model.mobe->factors) {
+  const auto jobs = static_cast<double>(data.format.factors.size());
+  for (const FactorShape& shape : data.format.factors) {
     const int64_t layer = shape.layer;
     const MatrixKind& kind = *shape.kind;
     const bool detailed = std::ranges::count(data.detailed, layer) > 0;
@@ -149,10 +194,8 @@ ReportData GatherReport(const OpenedModel& model, const OpenedModel* original,
     if (original != nullptr && detailed) {
       matrix.original = EnergyOfOriginal(*original, layer, kind);
     }
-    if (original != nullptr && !data.recipe) {
-      RecipeMatrix measured;
-      measured.layer = layer;
-      measured.kind = kind.name;
+    if (data.measured) {
+      RecipeMatrix measured = FromRecipe(data.recipe, layer, kind);
       measured.error = MeasureMatrices(*original, model, layer, kind);
       data.errors.push_back(std::move(measured));
     }

@@ -31,14 +31,19 @@ struct FactoredMatrix {
 struct ReportData {
   std::string name;  // of the model's folder
   std::string family;
-  MobeFormat format;
+  MobeFormat format;  // of a model that is quantised alone: no factors
   PartSizes parameters_in;
   PartSizes parameters_out;
   int64_t bytes_in = 0;  // 0: not known
   int64_t bytes_out = 0;
   std::optional<Recipe> recipe;
-  // From the recipe; without it measured; empty without the original, too.
+  // Measured, where the original is at hand and the model quantised or without
+  // recipe; else from the recipe.
   std::vector<RecipeMatrix> errors;
+  bool measured = false;  // errors are of what is stored now
+  // What matrices have lost that are stored in few bits: from the recipe, else
+  // of those that the original has, too.
+  std::vector<PackedPart> packed;
   std::vector<FactoredMatrix> matrices;  // by layer, then kind
   std::vector<int64_t> detailed;         // layers with spectra and alpha maps
 };
@@ -47,8 +52,8 @@ struct ReportData {
 // more kind of large model, each costs seconds and 100 kB of page.
 inline constexpr size_t kDetailedLayers = 12;
 
-// Fails with kUserInput when the model is not factored, or `original` (may be
-// null) is not what it was made from.
+// Fails with kUserInput when the model is neither factored nor quantised, or
+// `original` (may be null) is not what it was made from.
 ReportData GatherReport(const OpenedModel& model, const OpenedModel* original,
                         const ProgressFn& progress);
 

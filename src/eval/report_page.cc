@@ -175,10 +175,14 @@ std::string ErrorSection(const ReportData& data) {
   std::vector<BarSeries> series;
   std::string text =
       "<p>Relative error: Frobenius norm of W \u2212 \u0174 over that of W, "
-      "for "
-      "all experts of a layer together. The tick above a bar: the worst single "
-      "expert.</p>"
-      "\n<figure>";
+      "for all experts of a layer together. The tick above a bar: the worst "
+      "single expert.</p>\n";
+  if (!data.packed.empty() && !data.measured) {
+    text +=
+        "<p class=\"note\">Before quantising; with <code>--original</code> the "
+        "errors are measured as they are now.</p>\n";
+  }
+  text += "<figure>";
   for (size_t k = 0; k < kinds.size(); ++k) {
     const std::string style = ColourClass(k, kinds.size());
     BarSeries bars{kinds[k], style, {}, {}};
@@ -418,6 +422,28 @@ std::string SizeSection(const ReportData& data) {
   return text;
 }
 
+std::string PackedSection(const ReportData& data) {
+  std::string text =
+      "<p>Matrices that are stored as integers with common scales, and the "
+      "relative error of that alone: the Frobenius norm of the difference over "
+      "that of what was there.</p>\n<table>\n<thead><tr><th>part</th>"
+      "<th>format</th><th>matrices</th><th>bytes before</th><th>after</th>"
+      "<th>relative error</th><th>worst matrix</th></tr></thead>\n<tbody>\n";
+  const auto row = [&](const PackedPart& part) {
+    text += fmt::format(
+        "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>"
+        "<td>{:.2f} %</td><td>{:.2f} %</td></tr>\n",
+        Escape(part.part), Escape(part.format), FormatCount(part.matrices),
+        FormatCount(part.bytes_in), FormatCount(part.bytes_out),
+        100 * part.loss.relative(), 100 * part.worst_relative);
+  };
+  for (const PackedPart& part : data.packed) row(part);
+  PackedPart total = TotalOf(data.packed);
+  total.part = "total";
+  row(total);
+  return text + "</tbody></table>\n";
+}
+
 std::string RecipeSection(const Recipe& recipe) {
   std::string text = "<table class=\"words\">\n<tbody>\n";
   const auto row = [&](const std::string& name, const std::string& value) {
@@ -469,15 +495,20 @@ std::string ReportPage(const ReportData& data) {
       "initial-scale=1\">\n<title>{0}</title>\n<style>{1}{2}</style>\n</head>\n"
       "<body>\n<header>\n<h1>{0}</h1>\n",
       Escape(title), kStyle, ColourRules());
-  page +=
-      fmt::format("<p class=\"note\">{}{}; {}</p>\n",
-                  data.recipe ? Escape(data.recipe->source) + ", " : "",
-                  Escape(data.family), Escape(SummarizeFormat(data.format)));
+  page += fmt::format("<p class=\"note\">{}{}; {}</p>\n",
+                      data.recipe ? Escape(data.recipe->source) + ", " : "",
+                      Escape(data.family),
+                      data.format.factors.empty()
+                          ? "quantised"
+                          : Escape(SummarizeFormat(data.format)));
   page += "</header>\n<main>\n" + Tiles(data);
-  page += Section("Error of each layer and matrix", ErrorSection(data));
-  page += Section("Error against passes", TraceSection(data));
-  page += Section("Alpha: which expert uses which bases", AlphaSection(data));
-  page += Section("Singular-value energy", SpectrumSection(data));
+  if (!data.format.factors.empty()) {
+    page += Section("Error of each layer and matrix", ErrorSection(data));
+    page += Section("Error against passes", TraceSection(data));
+    page += Section("Alpha: which expert uses which bases", AlphaSection(data));
+    page += Section("Singular-value energy", SpectrumSection(data));
+  }
+  if (!data.packed.empty()) page += Section("Quantised", PackedSection(data));
   page += Section("Size before and after", SizeSection(data));
   if (data.recipe) {
     page += Section("Recipe", RecipeSection(*data.recipe));

@@ -116,7 +116,7 @@ TEST(ReportTest, Refusals) {
   const OpenedModel plain = OpenModel(SmallModel());
   const OpenedModel model = OpenModel(Fixture("models/qwen3_mobe"));
   const OpenedModel other = OpenModel(TinyModel());
-  ExpectError(ErrorKind::kUserInput, "not a factored model",
+  ExpectError(ErrorKind::kUserInput, "neither a factored nor a quantised model",
               [&] { GatherReport(plain, nullptr, kNoProgress); });
   ExpectError(ErrorKind::kUserInput, "--original wants the original",
               [&] { GatherReport(model, &model, kNoProgress); });

@@ -328,15 +328,10 @@ std::string AlphaName(int64_t layer, const MatrixKind& kind, int64_t group) {
   return MlpName(layer, "W_", kind, "", group);
 }
 
-namespace {
-
-// A plain model with packed matrices (mobe/packed_model.h).
 bool IsOnlyPacked(const ConfigReader& mobe) {
   return mobe.Size("version") == kFormatVersion && mobe.Has("packed") &&
          !mobe.Has("factors");
 }
-
-}  // namespace
 
 std::optional<MobeFormat> DetectFormat(const Checkpoint& checkpoint,
                                        const ModelConfig& config) {

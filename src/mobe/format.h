@@ -138,6 +138,10 @@ std::string AlphaName(int64_t layer, const MatrixKind& kind,
 std::optional<MobeFormat> DetectFormat(const Checkpoint& checkpoint,
                                        const ModelConfig& config);
 
+// Whether the object under "mobe" is that of a plain model with packed matrices
+// (mobe/packed_model.h).
+bool IsOnlyPacked(const ConfigReader& mobe);
+
 // A format from an object with "activation" and "factors", as config.json has
 // it in version 2. Fails with kCorruptFile where it does not fit the model.
 MobeFormat ReadTable(const ConfigReader& reader, const ModelConfig& config);

@@ -1,6 +1,9 @@
 #include "mobe/measure.h"
 
+#include <algorithm>
+
 #include "base/parallel.h"
+#include "io/fp8.h"
 #include "mobe/tensors.h"
 #include "mobe/zeros.h"
 
@@ -48,6 +51,25 @@ FitError MeasureMatrices(const OpenedModel& original, const OpenedModel& model,
     unwritten->push_back(original.At(kind.expert, layer, e).name);
   }
   return ErrorOf(errors, ScaleOf(spreads), size);
+}
+
+Loss MeasureLoss(const TensorView& original, const TensorView& copy) {
+  constexpr int64_t kPiece = 1 << 20;
+  const int64_t pieces = (original.elements() + kPiece - 1) / kPiece;
+  std::vector<Loss> losses(static_cast<size_t>(pieces));
+  ParallelFor(pieces, [&](int64_t i) {
+    thread_local Buffer<float> before;
+    thread_local Buffer<float> after;
+    const int64_t count = std::min(kPiece, original.elements() - i * kPiece);
+    before.Resize(count);
+    after.Resize(count);
+    LoadFloats(original, i * kPiece, count, before.data());
+    LoadFloats(copy, i * kPiece, count, after.data());
+    losses[static_cast<size_t>(i)].Add(before.data(), after.data(), count);
+  });
+  Loss total;
+  for (const Loss& loss : losses) total.Add(loss);
+  return total;
 }
 
 }  // namespace mobe

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "fit/fit.h"
+#include "mobe/loss.h"
 #include "mobe/open_model.h"
 
 namespace mobe {
@@ -17,5 +18,9 @@ namespace mobe {
 FitError MeasureMatrices(const OpenedModel& original, const OpenedModel& model,
                          int64_t layer, const MatrixKind& kind,
                          std::vector<std::string>* unwritten = nullptr);
+
+// Of a tensor of the original against one of the same shape, both in any
+// format.
+Loss MeasureLoss(const TensorView& original, const TensorView& copy);
 
 }  // namespace mobe

@@ -12,12 +12,11 @@ bool HasPacked(const OpenedModel& model) {
   });
 }
 
-Json PackedConfig(const OpenedModel& model,
+Json PackedConfig(const Json& config, const std::optional<MobeFormat>& mobe,
                   const std::set<std::string>& formats) {
-  const Json& config = model.checkpoint.config();
   if (formats.empty()) return config;
   Json packed = PlainConfig(config);
-  packed["mobe"] = model.mobe ? FormatTable(*model.mobe) : Json::object();
+  packed["mobe"] = mobe ? FormatTable(*mobe) : Json::object();
   packed["mobe"]["version"] = kFormatVersion;
   packed["mobe"]["packed"] = formats;
   return packed;

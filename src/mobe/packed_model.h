@@ -18,6 +18,7 @@
 // misses the tensors.
 #pragma once
 
+#include <optional>
 #include <set>
 #include <string>
 
@@ -27,8 +28,9 @@ namespace mobe {
 
 // Whether any of the model's tensors is packed.
 bool HasPacked(const OpenedModel& model);
-// config.json of the model when those formats are in use; with none, as it is.
-Json PackedConfig(const OpenedModel& model,
+// config.json of a model, plain or factored, when those formats are in use;
+// with none, as it is.
+Json PackedConfig(const Json& config, const std::optional<MobeFormat>& mobe,
                   const std::set<std::string>& formats);
 
 }  // namespace mobe

@@ -1,6 +1,9 @@
 #include "mobe/parts.h"
 
 #include <algorithm>
+#include <iterator>
+
+#include "tensor/planes.h"
 
 namespace mobe {
 namespace {
@@ -47,6 +50,19 @@ const QuantPart* QuantPartOf(const TensorSpec& spec) {
         return std::ranges::count(part.roles, spec.role) > 0;
       });
   return found == std::end(kQuantParts) ? nullptr : &*found;
+}
+
+const FormatRow* FormatFor(const TensorSpec& spec, const PackRule& rule) {
+  const QuantPart* part = QuantPartOf(spec);
+  if (part == nullptr) return nullptr;
+  const bool all = rule.parts.empty();
+  if (!all && std::ranges::count(rule.parts, part) == 0) return nullptr;
+  const FormatRow* int8 = &RowOf(NumberFormat::kInt8);
+  const bool is_end =
+      spec.role == Role::kEmbedding || spec.role == Role::kOutput;
+  if (all && is_end && rule.format->bits < 8) return int8;
+  if (PlaneShapesOf(*rule.format, spec.shape)) return rule.format;
+  return PlaneShapesOf(*int8, spec.shape) ? int8 : nullptr;
 }
 
 }  // namespace mobe

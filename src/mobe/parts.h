@@ -6,8 +6,10 @@
 
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "families/family.h"
+#include "tensor/format.h"
 
 namespace mobe {
 
@@ -21,5 +23,16 @@ std::span<const QuantPart> QuantParts();
 const QuantPart* QuantPartFromName(std::string_view name);
 // That which a tensor belongs to; null for what stays as it is.
 const QuantPart* QuantPartOf(const TensorSpec& spec);
+
+// Which matrices are to be in how many bits.
+struct PackRule {
+  const FormatRow* format = nullptr;  // a packed one
+  // Parts that are quantised; empty: all. Embedding and head take 8 bits at
+  // least unless they are named: few parameters, of which every token's logits
+  // are made. Bases take 8 bits in any case: they have no other form.
+  std::vector<const QuantPart*> parts;
+};
+// The format that a tensor is to have; null when it stays as it is.
+const FormatRow* FormatFor(const TensorSpec& spec, const PackRule& rule);
 
 }  // namespace mobe

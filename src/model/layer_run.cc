@@ -32,7 +32,8 @@ void LayerRun::Embed(std::span<const int32_t> ids, float* states) const {
 }
 
 void LayerRun::AddAttention(const LayerWeights& weights, float* states,
-                            int64_t tokens) {
+                            int64_t tokens,
+                            const std::function<void(int64_t)>& after) {
   cache_.Truncate(0);
   for (int64_t begin = 0; begin < tokens; begin += kChunk) {
     const SequenceRows rows{0, std::min(kChunk, tokens - begin), &cache_};
@@ -40,14 +41,15 @@ void LayerRun::AddAttention(const LayerWeights& weights, float* states,
     steps_.AddAttention(weights.attention, 0,
                         states + begin * model_.config.hidden_size);
     steps_.Finish();
+    if (after) after(rows.count);
   }
 }
 
 void LayerRun::AddMlp(const LayerWeights& weights, int64_t layer, float* states,
-                      int64_t tokens) {
+                      int64_t tokens, const MoeObserver& observe) {
   StoredExperts experts(weights, Precision::kFloat32);
   steps_.AddMlp({&weights, weights.experts.empty() ? nullptr : &experts}, {},
-                layer, tokens, nullptr, states);
+                layer, tokens, observe, states);
 }
 
 void LayerRun::Evict(int64_t layer) const {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "mobe/open_model.h"
@@ -26,14 +27,18 @@ class LayerRun {
 
   // states [ids, hidden] = the embeddings.
   void Embed(std::span<const int32_t> ids, float* states) const;
-  // states += attention of one window, from position 0.
-  void AddAttention(const LayerWeights& weights, float* states, int64_t tokens);
+  // states += attention of one window, from position 0. `after` is called with
+  // the number of tokens that have passed together; it may be empty.
+  void AddAttention(const LayerWeights& weights, float* states, int64_t tokens,
+                    const std::function<void(int64_t)>& after = nullptr);
   // states += the feed-forward part, of at most kChunk tokens of any windows.
+  // `observe` as of RunMlp.
   void AddMlp(const LayerWeights& weights, int64_t layer, float* states,
-              int64_t tokens);
-  // Of the last AddMlp: its normed input [tokens, hidden], and what lies
-  // between its steps.
+              int64_t tokens, const MoeObserver& observe = nullptr);
+  // Of what ran last: its normed input [tokens, hidden], and what lies between
+  // the steps of each.
   const Buffer<float>& normed() const { return steps_.normed(); }
+  const AttentionScratch& attention() const { return steps_.attention(); }
   const MlpScratch& mlp() const { return steps_.mlp(); }
 
   // Lets go of a layer's pages.

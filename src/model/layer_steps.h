@@ -35,9 +35,10 @@ class LayerSteps {
               int64_t index, int64_t tokens, const MoeObserver& observe,
               float* x);
 
-  // Of the last AddMlp: its normed input [tokens, hidden], and what lies
-  // between its steps.
+  // Of what ran last: its normed input [tokens, hidden], and what lies between
+  // the steps of each.
   const Buffer<float>& normed() const { return normed_; }
+  const AttentionScratch& attention() const { return attention_; }
   const MlpScratch& mlp() const { return mlp_; }
 
  private:

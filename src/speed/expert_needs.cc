@@ -54,7 +54,7 @@ double PackedBasesShare(const Outline& outline) {
     const auto& shape = tensor.spec.shape;
     const int64_t size = shape[0] * shape[1] * shape[2];
     all += size;
-    packed += tensor.is_packed ? size : 0;
+    packed += tensor.packed != nullptr ? size : 0;
   }
   return all == 0 ? 0 : static_cast<double>(packed) / static_cast<double>(all);
 }

@@ -9,6 +9,8 @@
 #include "io/fp8.h"
 #include "io/hub.h"
 #include "mobe/open_model.h"
+#include "mobe/parts.h"
+#include "tensor/planes.h"
 
 namespace mobe {
 namespace {
@@ -77,7 +79,7 @@ Outline OutlineOf(const OpenedModel& model, std::vector<fs::path> shards) {
     };
     outline.tensors.push_back(
         {spec, tensor.packed ? packed() : BytesOf(spec, tensor.dtype),
-         tensor.packed != nullptr});
+         tensor.packed});
   }
   return outline;
 }
@@ -113,7 +115,11 @@ bool IsInFp8(const TensorSpec& spec, const Outline& outline) {
 // the tensors, as far as config.json and the index know it.
 std::optional<MobeFormat> FormatOf(const ConfigReader& reader, const Json& map,
                                    const ModelConfig& config) {
-  if (reader.Has("mobe")) return ReadTable(reader.Object("mobe"), config);
+  if (reader.Has("mobe")) {
+    const ConfigReader mobe = reader.Object("mobe");
+    if (IsOnlyPacked(mobe)) return std::nullopt;
+    return ReadTable(mobe, config);
+  }
   if (!reader.Has("num_B")) return std::nullopt;
   MobeFormat format;
   const auto activation =
@@ -130,6 +136,54 @@ std::optional<MobeFormat> FormatOf(const ConfigReader& reader, const Json& map,
   }
   return format;
 }
+
+// Which tensors of a model without weights are packed, and how: as the index
+// names them; without their names there, as quantize packs all parts in the
+// smallest of the formats that config.json lists.
+class PackedFormats {
+ public:
+  PackedFormats(const ConfigReader& reader, const Json& map,
+                const std::vector<TensorSpec>& specs)
+      : map_(map) {
+    if (!reader.Has("mobe")) return;
+    const ConfigReader mobe = reader.Object("mobe");
+    if (!mobe.Has("packed")) return;
+    for (const Json& name : mobe.Value("packed")) {
+      const FormatRow* format =
+          name.is_string() ? FormatFromName(name.get<std::string>()) : nullptr;
+      if (format == nullptr || !format->packed()) {
+        mobe.Reject("packed", "a list of formats, as [\"int4\", \"int8\"]");
+      }
+      formats_.push_back(format);
+    }
+    by_names_ = std::ranges::any_of(specs, [&](const TensorSpec& spec) {
+      return NamedIn(spec) != nullptr;
+    });
+  }
+
+  // Null when it is not packed.
+  const FormatRow* Of(const TensorSpec& spec) const {
+    if (by_names_) return NamedIn(spec);
+    if (formats_.empty()) return nullptr;
+    return FormatFor(
+        spec, {*std::ranges::min_element(formats_, {}, &FormatRow::bits), {}});
+  }
+
+ private:
+  const FormatRow* NamedIn(const TensorSpec& spec) const {
+    for (const FormatRow* format : formats_) {
+      if (map_.contains(PackedName(spec.name, *format)) &&
+          PlaneShapesOf(*format, spec.shape)) {
+        return format;
+      }
+    }
+    return nullptr;
+  }
+
+  const Json& map_;
+  std::vector<const FormatRow*> formats_;
+  bool by_names_ = false;
+};
 
 // Without tensors nothing bounds what a hostile config can make us list.
 void CheckCounts(const ConfigReader& reader, const ModelConfig& config) {
@@ -158,7 +212,13 @@ Outline OutlineOf(const fs::path& folder, const Json& map) {
   std::vector<TensorSpec> specs =
       outline.mobe ? ListTensors(*outline.family, outline.config, *outline.mobe)
                    : ListTensors(*outline.family, outline.config);
+  const PackedFormats packed(reader, map, specs);
   for (TensorSpec& spec : specs) {
+    if (const FormatRow* format = packed.Of(spec)) {
+      const int64_t bytes = PlaneBytes(*format, spec.shape);
+      outline.tensors.push_back({std::move(spec), bytes, format});
+      continue;
+    }
     const bool in_fp8 = fp8 && IsInFp8(spec, outline);
     const int64_t bytes = BytesOf(spec, in_fp8 ? DType::kF8E4M3 : dtype);
     outline.tensors.push_back({std::move(spec), bytes});

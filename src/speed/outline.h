@@ -17,7 +17,7 @@ struct SizedTensor {
   // In memory, as model/weights.h loads it: matrices as they are stored, but
   // those of F16 as float32; vectors, routers and alphas as float32.
   int64_t bytes = 0;
-  bool is_packed = false;
+  const FormatRow* packed = nullptr;  // null: the matrix is not
 };
 
 struct Outline {

@@ -57,6 +57,17 @@ std::optional<PlaneShapes> PlaneShapesOf(const FormatRow& format,
   return PlaneShapes{BasesCodesShape(bases), BasesScalesShape(bases)};
 }
 
+int64_t PlaneBytes(const FormatRow& format, const std::vector<int64_t>& shape) {
+  const PlaneShapes planes = *PlaneShapesOf(format, shape);
+  const auto elements = [](const std::vector<int64_t>& dims) {
+    int64_t count = 1;
+    for (const int64_t dim : dims) count *= dim;
+    return count;
+  };
+  return elements(planes.codes) * DTypeSize(format.codes) +
+         elements(planes.scales) * DTypeSize(DType::kBF16);
+}
+
 void DecodePlanes(const FormatRow& format, const std::vector<int64_t>& shape,
                   const std::byte* codes, const std::byte* scales,
                   int64_t first, int64_t count, float* out) {

@@ -24,6 +24,9 @@ struct PlaneShapes {
 std::optional<PlaneShapes> PlaneShapesOf(const FormatRow& format,
                                          const std::vector<int64_t>& shape);
 
+// Of both planes; only where there are some.
+int64_t PlaneBytes(const FormatRow& format, const std::vector<int64_t>& shape);
+
 // out [count] = the elements [first, first + count) of a tensor of that shape,
 // read as a flat array. Planes may lie at any address.
 void DecodePlanes(const FormatRow& format, const std::vector<int64_t>& shape,

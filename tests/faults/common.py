@@ -29,6 +29,8 @@ JOBS = {
     "merge": "merge {model} {out} {part0} {part1}",
     "reconstruct": "reconstruct {factored} {out} --shard-gb 0.0003",
     "quantize": "quantize {factored} {out} --format int4 --shard-gb 0.0002",
+    "quantized-text": "quantize {model} {out} --format int4 --calibrate {text} --calibrate-tokens 300",
+    "packed": "compress {model} {out} --passes 2 --format int4 --kinds gate,up,down --shard-gb 0.0001",
     "report": "report {factored} -o {out}",
     "logits": "logits {model} --ids {ids} --out {out}",
     "moments": "calibrate {model} {text} {out} --max-tokens 300",

@@ -111,6 +111,35 @@ def test_before_the_weights_are_here(mobe, data, report_of, tmp_path, name):
                 assert need[key] == modes(whole)[mode][key]
 
 
+@pytest.mark.parametrize("shards", ["5", "0.0001"])
+def test_quantised_before_the_weights_are_here(mobe, data, tmp_path, shards):
+    """By config.json, and by the index where there is one."""
+    for name in ("qwen3_moe", "qwen3_mobe"):
+        out, bare = tmp_path / f"q-{name}", tmp_path / f"bare-{name}"
+        options = ("--format", "int4", "--shard-gb", shards)
+        mobe("quantize", data / "models" / name, out, *options)
+        bare.mkdir()
+        for file in out.glob("*.json"):
+            shutil.copy(file, bare)
+        whole = mobe("doctor", out, "--json")["model"]
+        known = mobe("doctor", bare, "--json")["model"]
+        assert whole["weights_here"] and not known["weights_here"]
+        assert whole["formats"]["a"] == ["int4"] and "head" in whole["formats"]
+        for key in ("formats", "bytes", "mobe"):
+            assert known[key] == whole[key], key
+        assert "a int4" in mobe("doctor", bare)
+
+
+def test_index_tells_parts(mobe, data, tmp_path):
+    out, bare = tmp_path / "q", tmp_path / "bare"
+    options = ("--format", "int4", "--parts", "down", "--shard-gb", "0.0001")
+    mobe("quantize", data / "models/qwen3_moe", out, *options)
+    bare.mkdir()
+    for file in out.glob("*.json"):
+        shutil.copy(file, bare)
+    assert mobe("doctor", bare, "--json")["model"]["formats"] == {"down": ["int4"]}
+
+
 def test_published_model_by_its_config(mobe, tmp_path):
     """Of the true Qwen3-30B-A3B, whose sizes are known."""
     (tmp_path / "config.json").write_text(json.dumps(make_config("Qwen3-30B-A3B")))

@@ -66,4 +66,57 @@ def test_a_factored_model_runs_quantised(mobe, mobe_logits, models, tmp_path):
         assert 1e-4 < off < 0.05, (experts, off)
     verified = mobe("verify", tmp_path / "q", "--against", original, "--json")
     assert verified["ok"] and verified["tensors_packed"] > 0
+    assert {p["part"] for p in verified["parts"]} == {"down", "attention", "embedding"}
     assert "a int8" in mobe("inspect", tmp_path / "q")
+    bits = mobe("inspect", tmp_path / "q", "--json")["bits_per_weight"]
+    assert bits["down"] == pytest.approx(8.25, rel=0.1)
+    assert 8 < bits["bases"] < 8.2
+    page = tmp_path / "page.html"
+    text = mobe("report", tmp_path / "q", "--original", original, "-o", page)
+    assert "bases int8" in text and "<h2>Quantised</h2>" in page.read_text()
+    card = (tmp_path / "q/README.md").read_text()
+    assert "| bases | int8 |" in card and "Errors before quantising" in card
+
+
+def test_calibrated(mobe, models, tmp_path):
+    """It loses less on the text, and more in squares."""
+    original = models / "mini-qwen3-moe"
+    text = original / "sample.txt"
+    options = ("--format", "int4", "--json")
+    even = mobe("quantize", original, tmp_path / "even", *options)
+    options += ("--calibrate", text, "--calibrate-tokens", 4096)
+    read = mobe("quantize", original, tmp_path / "read", *options)
+    assert read["relative"] > even["relative"]
+    losses = [
+        mobe("compare", original, tmp_path / name, text, "--max-tokens", 4096, "--json")
+        for name in ("even", "read")
+    ]
+    assert losses[1]["kld_mean"] < losses[0]["kld_mean"]
+    page = tmp_path / "page.html"
+    assert "down int4" in mobe("report", tmp_path / "read", "-o", page)
+    assert "calibrate" in page.read_text()
+    other = (*options[:-1], 2048)
+    assert "another option (calibrate" in mobe(
+        "quantize", original, tmp_path / "read", *other, code=1
+    )
+
+
+def test_in_one_go(mobe, models, tmp_path):
+    """compress --format, in shares and whole."""
+    original = models / "mini-qwen3-moe"
+    options = ("--bases", 4, "--passes", 2, "--format", "int4", "--parts", "a,down")
+    plan = mobe("compress", original, tmp_path / "q", *options, "--dry-run", "--json")
+    assert plan["formats"] == ["int4"]
+    report = mobe("compress", original, tmp_path / "q", *options, "--json")
+    assert report["bytes_out"] == plan["bytes_out"]
+    inspected = mobe("inspect", tmp_path / "q", "--json")
+    assert inspected["bytes"] == report["bytes_out"]
+    assert inspected["formats"]["a"] == ["int4"]
+    assert [p["part"] for p in inspected["recipe"]["parts"]] == ["a", "down"]
+    assert "| a | int4 |" in (tmp_path / "q/README.md").read_text()
+    parts = [tmp_path / f"part{i}" for i in (0, 1)]
+    for i, part in enumerate(parts):
+        mobe("compress", original, part, *options, "--shard", f"{i}/2")
+    mobe("merge", original, tmp_path / "merged", *parts)
+    for file in (tmp_path / "q").iterdir():
+        assert file.read_bytes() == (tmp_path / "merged" / file.name).read_bytes(), file

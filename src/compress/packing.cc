@@ -1,0 +1,188 @@
+#include "compress/packing.h"
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+#include "base/dtype.h"
+#include "base/parallel.h"
+#include "io/checkpoint.h"
+#include "io/fp8.h"
+#include "tensor/packed.h"
+#include "tensor/packed_bases.h"
+#include "tensor/planes.h"
+
+namespace mobe {
+namespace {
+
+// Pieces of a tensor that are encoded together and then written: a bound on
+// memory, and enough for every thread.
+constexpr int64_t kPieces = 64;
+
+// The numbers of a tensor as they are after it was written in `dtype`.
+void LoadRounded(const TensorView& tensor, DType dtype, int64_t first,
+                 int64_t count, float* numbers) {
+  LoadFloats(tensor, first, count, numbers);
+  if (tensor.dtype == dtype) return;
+  thread_local Buffer<std::byte> stored;
+  stored.Resize(count * DTypeSize(dtype));
+  StoreFloats(numbers, count, dtype, stored.data());
+  LoadAsFloats(dtype, stored.data(), count, numbers);
+}
+
+// What a tensor is encoded in: 16 rows of a matrix, or a row of all bases.
+struct Pieces {
+  int64_t count;
+  int64_t code_bytes, scale_bytes;  // of one
+  void (*encode)(const TensorView& tensor, const PackedPlane& plane,
+                 const float* importance, int64_t piece, std::byte* codes,
+                 std::byte* scales, Buffer<float>* given,
+                 Buffer<float>* stored);
+};
+
+void EncodeRows(const TensorView& tensor, const PackedPlane& plane,
+                const float* importance, int64_t piece, std::byte* codes,
+                std::byte* scales, Buffer<float>* given,
+                Buffer<float>* stored) {
+  const int64_t cols = tensor.shape[1];
+  const int64_t row = piece * kPackedRows;
+  const int64_t rows = std::min(kPackedRows, tensor.shape[0] - row);
+  given->Resize(rows * cols);
+  stored->Resize(rows * cols);
+  LoadRounded(tensor, plane.dtype, row * cols, rows * cols, given->data());
+  EncodePacked(*plane.format, given->data(), rows, cols, importance, codes,
+               scales);
+  DecodePacked({plane.format->format, codes, rows, cols, scales}, 0, cols,
+               stored->data());
+}
+
+void EncodeBases(const TensorView& tensor, const PackedPlane& plane,
+                 const float* /*importance*/, int64_t piece, std::byte* codes,
+                 std::byte* scales, Buffer<float>* given,
+                 Buffer<float>* stored) {
+  const int64_t m = tensor.shape[0];
+  const int64_t cols = tensor.shape[2];
+  const PackedBases row{codes, scales, m, 1, cols};
+  given->Resize(m * cols);
+  stored->Resize(m * cols);
+  for (int64_t i = 0; i < m; ++i) {
+    LoadRounded(tensor, plane.dtype, (i * tensor.shape[1] + piece) * cols, cols,
+                given->data() + i * cols);
+  }
+  EncodeBasesRow(row, given->data(), codes, scales);
+  for (int64_t i = 0; i < m; ++i) {
+    DecodeBases(row, i, 0, 0, cols, stored->data() + i * cols);
+  }
+}
+
+Pieces PiecesOf(const TensorView& tensor, const FormatRow& format) {
+  if (tensor.shape.size() == 2) {
+    const PackedSizes sizes = PackedSizesOf(format, tensor.shape[1]);
+    return {RowBlocks(tensor.shape[0]), sizes.code_bytes, sizes.scale_bytes(),
+            EncodeRows};
+  }
+  const PackedBases bases{nullptr, nullptr, tensor.shape[0], tensor.shape[1],
+                          tensor.shape[2]};
+  return {bases.rank, bases.row_bytes(), bases.row_scale_bytes(), EncodeBases};
+}
+
+}  // namespace
+
+Json RuleJson(const PackRule& rule) {
+  Json parts = Json::array();
+  for (const QuantPart* part : rule.parts) parts.push_back(part->name);
+  return {{"format", rule.format->name}, {"parts", parts}};
+}
+
+Packing PackTensors(const std::vector<TensorSpec>& specs,
+                    const FormatOfFn& format_of,
+                    std::vector<TensorDecl>* tensors) {
+  std::unordered_map<std::string_view, const TensorSpec*> known;
+  for (const TensorSpec& spec : specs) known[spec.name] = &spec;
+  Packing packing;
+  std::vector<TensorDecl> all;
+  const auto add = [&](TensorDecl decl, PackedPlane plane) {
+    packing.planes[decl.name] = std::move(plane);
+    all.push_back(std::move(decl));
+  };
+  for (TensorDecl& tensor : *tensors) {
+    const auto spec = known.find(tensor.name);
+    const FormatRow* format =
+        spec == known.end() ? nullptr : format_of(*spec->second);
+    if (format == nullptr) {
+      all.push_back(std::move(tensor));
+      continue;
+    }
+    packing.formats.insert(format->name);
+    PlaneShapes shapes = *PlaneShapesOf(*format, spec->second->shape);
+    const auto plane = [&](bool is_scales) {
+      return PackedPlane{*spec->second, tensor.dtype, format, is_scales};
+    };
+    add({PackedName(tensor.name, *format), format->codes,
+         std::move(shapes.codes)},
+        plane(false));
+    add({PackedScalesName(tensor.name, *format), DType::kBF16,
+         std::move(shapes.scales)},
+        plane(true));
+  }
+  *tensors = std::move(all);
+  return packing;
+}
+
+bool PlaneWriter::Write(const TensorDecl& decl, const ByteSink& sink) {
+  const auto found = packing_.planes.find(decl.name);
+  if (found == packing_.planes.end()) return false;
+  const PackedPlane& plane = found->second;
+  const auto pass_scales = [&] {
+    sink({scales_.data(), static_cast<size_t>(scales_.size())});
+    return true;
+  };
+  if (plane.is_scales && encoded_ == plane.spec.name) return pass_scales();
+  const TensorView& tensor = find_(plane.spec);
+  if (tensor.packed == plane.format && tensor.dtype == plane.dtype) {
+    sink(plane.is_scales ? tensor.scales->data : tensor.data);
+    return true;
+  }
+  if (plane.is_scales) {  // a job that goes on may begin behind the codes
+    Encode(tensor, plane, nullptr);
+    return pass_scales();
+  }
+  const Loss loss = Encode(tensor, plane, sink);
+  AddPackedPart(PackedPartOf(plane.spec, *plane.format,
+                             tensor.elements() * DTypeSize(plane.dtype), loss),
+                &parts_);
+  return true;
+}
+
+Loss PlaneWriter::Encode(const TensorView& tensor, const PackedPlane& plane,
+                         const ByteSink& sink) {
+  Buffer<float> importance;
+  if (importance_) importance = importance_(plane.spec);
+  const float* weights = importance.size() == 0 ? nullptr : importance.data();
+  const Pieces pieces = PiecesOf(tensor, *plane.format);
+  encoded_ = plane.spec.name;
+  scales_.Resize(pieces.count * pieces.scale_bytes);
+  codes_.Resize(kPieces * pieces.code_bytes);
+  std::vector<Loss> losses(static_cast<size_t>(pieces.count));
+  for (int64_t first = 0; first < pieces.count; first += kPieces) {
+    const int64_t count = std::min(kPieces, pieces.count - first);
+    ParallelFor(count, [&](int64_t i) {
+      thread_local Buffer<float> given;
+      thread_local Buffer<float> stored;
+      pieces.encode(tensor, plane, weights, first + i,
+                    codes_.data() + i * pieces.code_bytes,
+                    scales_.data() + (first + i) * pieces.scale_bytes, &given,
+                    &stored);
+      losses[static_cast<size_t>(first + i)].Add(given.data(), stored.data(),
+                                                 given.size());
+    });
+    if (sink) {
+      sink({codes_.data(), static_cast<size_t>(count * pieces.code_bytes)});
+    }
+  }
+  Loss total;
+  for (const Loss& loss : losses) total.Add(loss);
+  return total;
+}
+
+}  // namespace mobe

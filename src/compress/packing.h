@@ -1,0 +1,82 @@
+// Storing some of the tensors of a new checkpoint in few bits: which they are,
+// and their bytes. What quantize and compress --format have in common.
+#pragma once
+
+#include <functional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/json.h"
+#include "base/matrix.h"
+#include "compress/packed_parts.h"
+#include "io/checkpoint_writer.h"
+#include "mobe/open_model.h"
+#include "mobe/parts.h"
+
+namespace mobe {
+
+// A tensor that is written, with another, in place of one that isn't.
+struct PackedPlane {
+  TensorSpec spec;  // of that one
+  DType dtype;      // in which it would have been written
+  const FormatRow* format = nullptr;
+  bool is_scales = false;
+};
+
+// What stands in options for a rule: "format" and "parts".
+Json RuleJson(const PackRule& rule);
+
+struct Packing {
+  std::unordered_map<std::string, PackedPlane> planes;  // by their names
+  std::set<std::string> formats;                        // in use
+};
+
+// Puts planes in place of those of the tensors for which `format_of` gives a
+// format.
+using FormatOfFn = std::function<const FormatRow*(const TensorSpec& spec)>;
+Packing PackTensors(const std::vector<TensorSpec>& specs,
+                    const FormatOfFn& format_of,
+                    std::vector<TensorDecl>* tensors);
+
+// Writes planes, each matrix rounded to the nearest that its format can store
+// (EncodePacked, EncodeBasesRow).
+class PlaneWriter {
+ public:
+  // The tensor that planes are made of, which stays until the next call. One
+  // that is packed in their format, and would have been written so, is copied.
+  using FindFn = std::function<const TensorView&(const TensorSpec& spec)>;
+  // How much the error of each column counts; empty: all alike.
+  using ImportanceFn = std::function<Buffer<float>(const TensorSpec& spec)>;
+
+  // `packing` must outlive the object; `importance` may be null.
+  PlaneWriter(const Packing& packing, FindFn find,
+              ImportanceFn importance = nullptr)
+      : packing_(packing),
+        find_(std::move(find)),
+        importance_(std::move(importance)) {}
+
+  // Passes the bytes of a tensor; false when it is no plane. Fast when scales
+  // come next after their codes.
+  bool Write(const TensorDecl& plane, const ByteSink& sink);
+
+  // What the matrices have lost whose codes were written since the last call.
+  std::vector<PackedPart> TakeParts() { return std::exchange(parts_, {}); }
+
+ private:
+  // Passes the codes, unless `sink` is null, and keeps the scales.
+  Loss Encode(const TensorView& tensor, const PackedPlane& plane,
+              const ByteSink& sink);
+
+  const Packing& packing_;
+  const FindFn find_;
+  const ImportanceFn importance_;
+  std::vector<PackedPart> parts_;
+  std::string encoded_;  // the tensor whose scales are kept
+  Buffer<std::byte> codes_;
+  Buffer<std::byte> scales_;
+};
+
+}  // namespace mobe
