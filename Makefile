@@ -3,7 +3,7 @@ JOBS := $(shell nproc)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-large faults lint format bench asan tsan \
-        fuzz serve-load chroots nightly clean
+        fuzz serve-load lm-eval chroots nightly clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -54,6 +54,9 @@ serve-load: setup ## Many clients and hostile requests against a sanitized serve
 	cmake --build --preset release -j$(JOBS) --target mobe_asan
 	MOBE=build/release/mobe_asan tests/serve_load.py --clients 64 --seconds 120
 	MOBE=build/release/mobe_asan tests/serve_fuzz.py --seconds 120
+
+lm-eval: setup build ## Hold the server against transformers by lm-eval (DATA=folder)
+	scripts/lm_eval.sh $(or $(DATA),../shared/data)
 
 asan: setup ## Run all unit tests under ASan and UBSan
 	cmake --preset asan
