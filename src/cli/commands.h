@@ -18,15 +18,16 @@ void AddServe(CLI::App& app, CommonOptions* common);
 void AddLogits(CLI::App& app, CommonOptions* common);
 void AddPerplexity(CLI::App& app, CommonOptions* common);
 void AddCompare(CLI::App& app, CommonOptions* common);
+void AddEval(CLI::App& app, CommonOptions* common);
 void AddReport(CLI::App& app, CommonOptions* common);
 void AddBench(CLI::App& app, CommonOptions* common);
 void AddDoctor(CLI::App& app, CommonOptions* common);
 
 inline constexpr AddCommand kCommands[] = {
-    AddCompress,    AddMerge,   AddCalibrate, AddQuantize, AddVerify,
-    AddReconstruct, AddInspect, AddGenerate,  AddChat,     AddServe,
-    AddLogits,
-    AddPerplexity,  AddCompare, AddReport,    AddBench,    AddDoctor,
+    AddCompress,    AddMerge,      AddCalibrate, AddQuantize, AddVerify,
+    AddReconstruct, AddInspect,    AddGenerate,  AddChat,     AddServe,
+    AddLogits,      AddPerplexity, AddCompare,   AddEval,     AddReport,
+    AddBench,       AddDoctor,
 };
 
 }  // namespace mobe

@@ -5,11 +5,14 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/progress.h"
+#include "base/text_file.h"
 #include "cli/command.h"
 #include "cli/commands.h"
 #include "cli/output_file.h"
 #include "cli/progress_bar.h"
+#include "eval/eval_table.h"
 
 namespace mobe {
 namespace {
@@ -17,13 +20,22 @@ namespace {
 struct ReportArguments {
   std::string folder;
   std::string original;
+  std::string eval;
   OutputFile out{"report.html"};
 };
 
 void Run(const ReportArguments& arguments, const CommonOptions& common) {
   std::vector<std::string> folders = {arguments.folder};
   if (!arguments.original.empty()) folders.push_back(arguments.original);
-  CheckOutputFile(arguments.out, kReportOutput, folders, {});
+  std::vector<std::string> inputs;
+  if (!arguments.eval.empty()) inputs.push_back(arguments.eval);
+  CheckOutputFile(arguments.out, kReportOutput, folders, inputs);
+  std::vector<EvalResult> results;
+  if (!arguments.eval.empty()) {
+    results =
+        ReadEvalJson(ParseJson(ReadTextFile(arguments.eval), arguments.eval),
+                     arguments.eval);
+  }
   const OpenedModel model = OpenModel(arguments.folder);
   std::optional<OpenedModel> original;
   if (!arguments.original.empty()) original = OpenModel(arguments.original);
@@ -33,8 +45,9 @@ void Run(const ReportArguments& arguments, const CommonOptions& common) {
     data =
         GatherReport(model, original ? &*original : nullptr, bar.AsFunction());
   }
+  data.results = std::move(results);
   // Again: another command may have written it meanwhile.
-  CheckOutputFile(arguments.out, kReportOutput, folders, {});
+  CheckOutputFile(arguments.out, kReportOutput, folders, inputs);
   WriteFileAtomically(arguments.out.path, ReportPage(data));
   Print("wrote {}\n", OneLine(arguments.out.path));
   const std::string after = FormatBytes(static_cast<double>(data.bytes_out));
@@ -60,6 +73,8 @@ void AddReport(CLI::App& app, CommonOptions* common) {
       ->required();
   command->add_option("--original", arguments->original,
                       "folder of the original, for its singular values");
+  command->add_option("--eval", arguments->eval,
+                      "what mobe eval --json printed, to be shown, too");
   command->add_option("-o,--output", arguments->out.path, "HTML file to write")
       ->capture_default_str();
   AddForce(command, "the page", &arguments->out);

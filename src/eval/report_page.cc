@@ -9,6 +9,7 @@
 #include "base/progress.h"
 #include "base/visible.h"
 #include "compress/worst_expert.h"
+#include "eval/eval_table.h"
 #include "eval/report.h"
 #include "eval/report_svg.h"
 
@@ -444,6 +445,24 @@ std::string PackedSection(const ReportData& data) {
   return text + "</tbody></table>\n";
 }
 
+std::string TaskSection(const ReportData& data) {
+  if (data.results.empty()) {
+    return "<p class=\"note\">With <code>--eval FILE</code> what <code>mobe "
+           "eval --json</code> printed into a file is shown.</p>\n";
+  }
+  std::string text = "<div class=\"wide\"><table class=\"words\">\n";
+  const char* cell = "th";
+  for (const std::vector<std::string>& row : EvalTable(data.results)) {
+    text += "<tr>";
+    for (const std::string& value : row) {
+      text += fmt::format("<{0}>{1}</{0}>", cell, Escape(value));
+    }
+    text += "</tr>\n";
+    cell = "td";
+  }
+  return text + "</table></div>\n";
+}
+
 std::string RecipeSection(const Recipe& recipe) {
   std::string text = "<table class=\"words\">\n<tbody>\n";
   const auto row = [&](const std::string& name, const std::string& value) {
@@ -509,6 +528,7 @@ std::string ReportPage(const ReportData& data) {
     page += Section("Singular-value energy", SpectrumSection(data));
   }
   if (!data.packed.empty()) page += Section("Quantised", PackedSection(data));
+  page += Section("Tasks", TaskSection(data));
   page += Section("Size before and after", SizeSection(data));
   if (data.recipe) {
     page += Section("Recipe", RecipeSection(*data.recipe));

@@ -42,8 +42,14 @@ TEST(ReportTest, HostileStringsStayText) {
   std::erase(name, '/');
   recipe["files"][name] = recipe["files"]["config.json"];
   WriteText(out / "recipe.json", RecipeText(recipe));
-  const std::string page =
-      ReportPage(GatherReport(OpenModel(out.path()), nullptr, kNoProgress));
+  ReportData data = GatherReport(OpenModel(out.path()), nullptr, kNoProgress);
+  data.results = {{.task = evil,
+                   .version = evil,
+                   .form = evil,
+                   .metric = evil,
+                   .value = {0.25, 0.125}}};
+  const std::string page = ReportPage(data);
+  EXPECT_THAT(page, HasSubstr("<td>0.2500 ± 0.1250</td>"));
   EXPECT_THAT(page, Not(HasSubstr("<script")));
   EXPECT_THAT(page, Not(HasSubstr("\x01")));
   EXPECT_THAT(page, HasSubstr("&lt;script&gt;alert(1)"));

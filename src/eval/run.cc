@@ -59,7 +59,10 @@ std::vector<Window> PlanWindows(const EvalText& text,
          text.source, tokens, tokens == 1 ? "" : "s", options.protocol.name,
          context, options.protocol.whole_only ? context : 2);
   }
-  return windows;
+  const auto begin =
+      windows.begin() + std::min(options.first_window, std::ssize(windows));
+  const int64_t count = std::min(options.windows, windows.end() - begin);
+  return {begin, begin + count};
 }
 
 // Tokens of a window that pass through a model together.
@@ -104,6 +107,7 @@ EvalRun RunWindows(std::span<const Model* const> models, const EvalText& text,
       PlanWindows(text, options, context, static_cast<int64_t>(tokens.size()));
   const int64_t predicted = PredictedTokens(windows);
   start(predicted);
+  if (windows.empty()) return {context, 0, 0};
 
   const int64_t vocab = models.front()->config().vocab_size;
   const int64_t row_bytes = vocab * static_cast<int64_t>(sizeof(float));
@@ -138,7 +142,7 @@ EvalRun RunWindows(std::span<const Model* const> models, const EvalText& text,
       for (KvCache& cache : of_model) cache.Truncate(0);
     }
     for (size_t step = 0; step < spans.front().size(); ++step) {
-      Piece piece{{}, done, vocab, {}};
+      Piece piece{{}, done, 0, false, vocab, {}};
       for (size_t m = 0; m < models.size(); ++m) {
         std::vector<BatchPart> batch;
         for (size_t i = 0; i < spans.size(); ++i) {
@@ -151,9 +155,11 @@ EvalRun RunWindows(std::span<const Model* const> models, const EvalText& text,
         models[m]->Forward(batch, logits[m].data());
         piece.logits.push_back(logits[m].data());
       }
-      for (const std::vector<Span>& of_window : spans) {
-        const auto [begin, end, used] = of_window[step];
+      for (size_t i = 0; i < spans.size(); ++i) {
+        const auto [begin, end, used] = spans[i][step];
         if (!used) continue;
+        piece.window = options.first_window + static_cast<int64_t>(first + i);
+        piece.ends_window = end == windows[first + i].end - 1;
         piece.targets = {tokens.data() + begin + 1, tokens.data() + end + 1};
         use(piece);
         piece.first += end - begin;

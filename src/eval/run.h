@@ -23,13 +23,18 @@ struct EvalOptions {
   // once, and experts are slow on few tokens: this is 441 tokens for a
   // vocabulary of 152 thousand.
   int64_t logits_bytes = int64_t{256} << 20;
+  // Those that are run, of the text's.
+  int64_t first_window = 0;
+  int64_t windows = INT64_MAX;
   ProgressFn progress = [](const ProgressEvent&) {};
 };
 
 // Logits that predict adjacent tokens of the text.
 struct Piece {
   std::span<const int32_t> targets;  // the tokens that follow
-  int64_t first = 0;  // index of the first target among all predicted tokens
+  int64_t first = 0;   // index of the first target among all predicted tokens
+  int64_t window = 0;  // index of the window that they are in
+  bool ends_window = false;
   int64_t vocab_size = 0;
   std::vector<const float*> logits;  // of each model, [targets, vocab]
 
@@ -52,7 +57,7 @@ struct EvalRun {
 // Plans the windows. `start` learns how many tokens will be predicted, then
 // `use` gets the pieces in the text's order. Fails with kUserInput when the
 // text is too short, the context beyond a model's limit, or the vocabularies
-// differ.
+// differ. Of the windows that options leave out nothing is run or counted.
 EvalRun RunWindows(std::span<const Model* const> models, const EvalText& text,
                    const EvalOptions& options,
                    const std::function<void(int64_t)>& start,

@@ -2,8 +2,33 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 namespace mobe {
+namespace {
+
+Sums SumOf(std::span<const Sums> items) {
+  Sums sum(items.front().size());
+  for (const Sums& item : items) {
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += item[i];
+  }
+  return sum;
+}
+
+Sums Without(Sums sum, const Sums& item) {
+  for (size_t i = 0; i < sum.size(); ++i) sum[i] -= item[i];
+  return sum;
+}
+
+Estimate Jackknife(double value, size_t n,
+                   const std::function<double(size_t)>& without) {
+  std::vector<double> values;
+  for (size_t i = 0; i < n; ++i) values.push_back(without(i));
+  const auto count = static_cast<double>(n);
+  return {value, (count - 1) * Mean(values).error};
+}
+
+}  // namespace
 
 Softmax SoftmaxOf(std::span<const float> logits) {
   const auto top = std::max_element(logits.begin(), logits.end());
@@ -44,6 +69,25 @@ Estimate ExpOf(const Estimate& estimate) {
 Estimate Proportion(int64_t count, int64_t n) {
   const double share = static_cast<double>(count) / static_cast<double>(n);
   return {share, std::sqrt(share * (1 - share) / static_cast<double>(n - 1))};
+}
+
+double MeanOfSums(const Sums& sums) { return sums[0] / sums[1]; }
+
+double ExpMeanOfSums(const Sums& sums) { return std::exp(MeanOfSums(sums)); }
+
+Estimate EstimateOf(std::span<const Sums> items, OfSums number) {
+  const Sums sum = SumOf(items);
+  return Jackknife(number(sum), items.size(),
+                   [&](size_t i) { return number(Without(sum, items[i])); });
+}
+
+Estimate DifferenceOf(std::span<const Sums> items, std::span<const Sums> base,
+                      OfSums number) {
+  const Sums sum = SumOf(items);
+  const Sums base_sum = SumOf(base);
+  return Jackknife(number(sum) - number(base_sum), items.size(), [&](size_t i) {
+    return number(Without(sum, items[i])) - number(Without(base_sum, base[i]));
+  });
 }
 
 double Percentile(std::span<const double> ascending, double fraction) {

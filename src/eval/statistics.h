@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace mobe {
 
@@ -38,6 +39,24 @@ Estimate ExpOf(const Estimate& estimate);
 
 // A share of n values: error sqrt(p (1 - p) / (n - 1)).
 Estimate Proportion(int64_t count, int64_t n);
+
+// What a number is made of that depends on many items only through sums over
+// them: of each item the terms, as many of each.
+using Sums = std::vector<double>;
+// The number, of the sums.
+using OfSums = double (*)(const Sums& sums);
+double MeanOfSums(const Sums& sums);     // [0] / [1]: values, items
+double ExpMeanOfSums(const Sums& sums);  // exp of that
+
+// The number, with its standard error by the jackknife (Tukey 1958): from what
+// it would be without each of the items. For means that is the error of Mean.
+// `items` must not be empty.
+Estimate EstimateOf(std::span<const Sums> items, OfSums number);
+
+// The number of `items` less that of `base`: the same items in another way, so
+// the error is that of pairs. As many of both.
+Estimate DifferenceOf(std::span<const Sums> items, std::span<const Sums> base,
+                      OfSums number);
 
 // The value below which `fraction` in [0, 1] of the ascending values lie,
 // interpolated linearly between the two next to position fraction * (n - 1).

@@ -92,5 +92,24 @@ TEST(StatisticsTest, Percentile) {
   EXPECT_DOUBLE_EQ(Percentile(std::vector<double>{3}, 0.99), 3);
 }
 
+TEST(StatisticsTest, JackknifeOfAMeanIsItsError) {
+  const double values[] = {1, 4, 2, 8, 5};
+  std::vector<Sums> items;
+  for (const double value : values) items.push_back({value, 1});
+  const Estimate estimate = EstimateOf(items, MeanOfSums);
+  EXPECT_NEAR(estimate.value, Mean(values).value, 1e-12);
+  EXPECT_NEAR(estimate.error, Mean(values).error, 1e-12);
+  EXPECT_TRUE(std::isnan(EstimateOf({{{1, 1}}}, MeanOfSums).error));
+}
+
+TEST(StatisticsTest, JackknifeOfDifferencesIsThatOfPairs) {
+  // The second is the first and one more, so the difference is sure.
+  const std::vector<Sums> base = {{1, 1}, {4, 1}, {2, 1}};
+  const std::vector<Sums> items = {{2, 1}, {5, 1}, {3, 1}};
+  const Estimate estimate = DifferenceOf(items, base, MeanOfSums);
+  EXPECT_NEAR(estimate.value, 1, 1e-12);
+  EXPECT_NEAR(estimate.error, 0, 1e-12);
+}
+
 }  // namespace
 }  // namespace mobe

@@ -1,0 +1,124 @@
+#include "eval/eval_table.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "base/visible.h"
+
+namespace mobe {
+namespace {
+
+std::string ValueCell(const Estimate& estimate, const char* sign = "") {
+  // An error of one item is not known.
+  const std::string error = std::isfinite(estimate.error)
+                                ? fmt::format(" ± {:.4f}", estimate.error)
+                                : "";
+  return (estimate.value > 0 ? sign : "") +
+         fmt::format("{:.4f}", estimate.value) + error;
+}
+
+// Under `key` and `key` + "_stderr".
+void AddEstimate(const std::string& key, const Estimate& estimate, Json* json) {
+  (*json)[key] = estimate.value;
+  (*json)[key + "_stderr"] = estimate.error;
+}
+
+Estimate ReadEstimate(const Json& json, const std::string& key) {
+  const auto number = [](const Json& value) {
+    return value.is_null() ? std::numeric_limits<double>::quiet_NaN()
+                           : value.get<double>();
+  };
+  return {number(json.at(key)), number(json.at(key + "_stderr"))};
+}
+
+}  // namespace
+
+Json EvalJson(const std::vector<EvalResult>& results) {
+  Json list = Json::array();
+  for (const EvalResult& result : results) {
+    Json json = {{"task", result.task},   {"version", result.version},
+                 {"form", result.form},   {"metric", result.metric},
+                 {"shots", result.shots}, {"items", result.items}};
+    AddEstimate("value", result.value, &json);
+    if (result.base) AddEstimate("base", *result.base, &json);
+    if (result.difference) {
+      AddEstimate("difference", *result.difference, &json);
+    }
+    list.push_back(std::move(json));
+  }
+  return list;
+}
+
+std::vector<EvalResult> ReadEvalJson(const Json& json,
+                                     const std::string& source) {
+  std::vector<EvalResult> results;
+  try {
+    for (const Json& entry : json.at("results")) {
+      EvalResult& result = results.emplace_back(
+          EvalResult{.task = entry.at("task").get<std::string>(),
+                     .version = entry.at("version").get<std::string>(),
+                     .form = entry.at("form").get<std::string>(),
+                     .metric = entry.at("metric").get<std::string>(),
+                     .shots = entry.at("shots").get<int64_t>(),
+                     .items = entry.at("items").get<int64_t>(),
+                     .value = ReadEstimate(entry, "value")});
+      if (!entry.contains("base")) continue;
+      result.base = ReadEstimate(entry, "base");
+      result.difference = ReadEstimate(entry, "difference");
+    }
+  } catch (const Json::exception& e) {
+    Fail(ErrorKind::kCorruptFile,
+         "{}: not what mobe eval --json prints ({}); give a file with that",
+         source, ParserMessage(e));
+  }
+  return results;
+}
+
+std::vector<std::vector<std::string>> EvalTable(
+    const std::vector<EvalResult>& results) {
+  const bool compared = std::ranges::any_of(
+      results,
+      [](const EvalResult& result) { return result.base.has_value(); });
+  std::vector<std::vector<std::string>> table = {
+      {"task", "version", "metric", "shots", "items", "value"}};
+  if (compared) {
+    table.front().insert(table.front().end(), {"original", "difference"});
+  }
+  for (const EvalResult& result : results) {
+    std::vector<std::string>& row = table.emplace_back(std::vector<std::string>{
+        result.task, result.version, result.metric,
+        std::to_string(result.shots), FormatCount(result.items),
+        ValueCell(result.value)});
+    if (!compared) continue;
+    row.push_back(result.base ? ValueCell(*result.base) : "");
+    row.push_back(result.difference ? ValueCell(*result.difference, "+") : "");
+  }
+  return table;
+}
+
+std::string AlignedTable(const std::vector<EvalResult>& results) {
+  const auto table = EvalTable(results);
+  std::vector<int> widths(table.front().size());
+  for (const auto& row : table) {
+    for (size_t i = 0; i < row.size(); ++i) {
+      widths[i] = std::max(widths[i], ColumnsOf(row[i]));
+    }
+  }
+  std::string text;
+  for (const auto& row : table) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i) {
+      line += row[i];
+      line.append(static_cast<size_t>(widths[i] - ColumnsOf(row[i]) + 2), ' ');
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + "\n";
+  }
+  return text;
+}
+
+}  // namespace mobe

@@ -1,0 +1,52 @@
+#include "eval/model_identity.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+
+namespace mobe {
+namespace {
+
+constexpr size_t kPieces = 64;
+constexpr size_t kPieceBytes = 4096;
+
+bool IsPartOfModel(const std::string& name) {
+  static const std::set<std::string> kNames = {
+      "config.json", "generation_config.json", "tokenizer.json",
+      "tokenizer_config.json", "tiktoken.model"};
+  return name.ends_with(".safetensors") || kNames.contains(name);
+}
+
+}  // namespace
+
+std::string ModelIdentity(const std::filesystem::path& folder) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(folder, error)) {
+    Fail(ErrorKind::kMissing, "{}: no such folder, expected a model's",
+         folder.string());
+  }
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (IsPartOfModel(name) && entry.is_regular_file()) names.insert(name);
+  }
+  Sha256 hash;
+  const auto add = [&](const std::string& text) {
+    hash.Add(std::as_bytes(std::span(text)));
+  };
+  for (const std::string& name : names) {
+    const MappedFile file(folder / name);
+    const auto bytes = file.bytes();
+    add(name + "\n" + std::to_string(bytes.size()) + "\n");
+    for (size_t i = 0; i < kPieces; ++i) {
+      const auto piece = bytes.subspan(bytes.size() / kPieces * i);
+      hash.Add(piece.first(std::min(piece.size(), kPieceBytes)));
+    }
+  }
+  return hash.Hex();
+}
+
+}  // namespace mobe
