@@ -64,7 +64,7 @@ FileOfTask ParseFile(const std::string& text, const EvalArguments& arguments) {
     return {std::string(arguments.tasks.front()->name), text};
   }
   Fail(ErrorKind::kUserInput,
-       "{}: for which of the tasks? Name it: --data {}={}", text,
+       "{}: for which of the tasks? Name it, as {}={}", text,
        arguments.tasks.front()->name, text);
 }
 

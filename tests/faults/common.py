@@ -34,7 +34,10 @@ JOBS = {
     "report": "report {factored} -o {out}",
     "logits": "logits {model} --ids {ids} --out {out}",
     "moments": "calibrate {model} {text} {out} --max-tokens 300",
+    "eval": "eval {model} --tasks ptb,c4,wikitext2 --data ptb={text} --data c4={text} "
+    "--data wikitext2={text} --context 16 --log {out}",
 }
+LOGS = {"eval"}  # whose output says how far it has come, and never looks finished
 
 
 class Skipped(Exception):

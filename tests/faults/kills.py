@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from common import JOBS, contents, difference, finish, run, start
+from common import JOBS, LOGS, contents, difference, finish, run, start
 
 COUNT = 400
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -133,9 +133,10 @@ WAYS = (
 )
 
 
-def half_problem(out, ended, expected):
+def half_problem(name, out, ended, expected):
     """What is wrong with what a disturbed run left: whatever looks finished is so."""
-    if ended.code != 0 and not out.is_file() and not (out / "config.json").exists():
+    whole = out.is_file() and name not in LOGS or (out / "config.json").exists()
+    if ended.code != 0 and not whole:
         return None
     # A journal that could not be removed is another run's to remove; a part is one.
     finished = {k: v for k, v in expected.items() if k.split("/")[0] != ".mobe"}
@@ -161,7 +162,7 @@ def attempt(world, rng, seed, number):
             counts.unlink(missing_ok=True)
             said.append(fault)
             what = f"{', then '.join(said)} of `mobe {command}`"
-            problem = ended.problem(sent) or half_problem(out, ended, expected)
+            problem = ended.problem(sent) or half_problem(name, out, ended, expected)
             if problem:
                 return what, problem
         ended = run(command)
