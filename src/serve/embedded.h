@@ -5,7 +5,7 @@
 
 namespace mobe {
 
-// By its name, "openapi.json"; it must be one of them.
+// By its name without folders, "openapi.json"; "": there is none.
 std::string_view EmbeddedFile(std::string_view name);
 
 }  // namespace mobe

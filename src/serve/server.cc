@@ -25,15 +25,21 @@ namespace {
 using httplib::Request;
 using httplib::Response;
 
-// For these no key is asked: what a browser or a supervisor has to see first,
-// and that tells nothing of requests.
-constexpr const char* kOpenPaths[] = {"/", "/health", "/openapi.json"};
+// For these no key is asked: what a supervisor has to see first, and that tells
+// nothing of requests. Nor for the page, which asks the user for it.
+constexpr const char* kOpenPaths[] = {"/health", "/openapi.json"};
 
-// The page is one file that loads nothing from elsewhere and runs no other
-// script than its own.
+// The page loads nothing from elsewhere, runs no other script than its own
+// files, and no other page may show it.
 constexpr const char* kPagePolicy =
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; frame-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+// Whatever is answered, a browser that opens it runs nothing. The report has
+// its styles in itself, and the page shows it.
+constexpr const char* kAnswerPolicy =
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
 constexpr std::chrono::milliseconds kTick(20);
@@ -71,6 +77,24 @@ int StatusOf(const Error& error) {
     default:
       return 500;
   }
+}
+
+// The page's own files. They change only with the program, which a browser
+// can't know.
+void SendPageFile(std::string_view name, Response& response) {
+  const std::string_view file = EmbeddedFile(name);
+  if (file.empty()) {
+    response.status = 404;
+    return;
+  }
+  response.set_header("Content-Security-Policy", kPagePolicy);
+  response.set_header("X-Content-Type-Options", "nosniff");
+  response.set_header("Referrer-Policy", "no-referrer");
+  response.set_header("Cache-Control", "no-cache");
+  response.set_content(file.data(), file.size(),
+                       name.ends_with(".js")    ? "text/javascript"
+                       : name.ends_with(".css") ? "text/css"
+                                                : "text/html; charset=utf-8");
 }
 
 }  // namespace
@@ -182,6 +206,7 @@ void Server::State::Answer(const Request& request, Response& response) {
   std::string path = "other";
   AllowOrigin(request, response);
   response.set_header("X-Content-Type-Options", "nosniff");
+  response.set_header("Content-Security-Policy", kAnswerPolicy);
   try {
     if (!HasKey(request)) {
       throw ApiError(401,
@@ -269,12 +294,12 @@ Server::Server(const ServerOptions& options)
                 response);
   });
   http.Get("/", [](const Request&, Response& response) {
-    const std::string_view page = EmbeddedFile("page.html");
-    response.set_header("Content-Security-Policy", kPagePolicy);
-    response.set_header("X-Content-Type-Options", "nosniff");
-    response.set_header("Referrer-Policy", "no-referrer");
-    response.set_content(page.data(), page.size(), "text/html; charset=utf-8");
+    SendPageFile("page.html", response);
   });
+  http.Get(R"(/page/([a-z]+\.(?:js|css)))",
+           [](const Request& request, Response& response) {
+             SendPageFile(request.matches[1].str(), response);
+           });
   const auto answer = [state](const Request& request, Response& response) {
     state->Answer(request, response);
   };

@@ -16,8 +16,8 @@ namespace mobe {
 struct ServerOptions {
   std::string host = "127.0.0.1";
   int port = 8080;  // 0: any that is free
-  // Keys, one of which each request but those of kOpenPaths (server.cc) must
-  // have; empty: none is asked for.
+  // Keys, one of which each request must have but those for the page and of
+  // kOpenPaths (server.cc); empty: none is asked for.
   std::vector<std::string> keys;
   // Origins that browsers may ask from, beside the server's own; "*": any.
   std::vector<std::string> origins;
@@ -30,7 +30,7 @@ struct ServerOptions {
   std::function<void(const std::string& line)> log;
 };
 
-// One model by HTTP. Until it is loaded all paths but /, /openapi.json and
+// One model by HTTP. Until it is loaded all but the page, /openapi.json and
 // /health are answered with 503.
 class Server {
  public:
