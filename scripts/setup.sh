@@ -29,6 +29,8 @@ case "${1-build}" in
       # make fuzz: libFuzzer is clang's. omp.h for clang-tidy, too.
       clang libclang-rt-dev libomp-dev
       python3 python3-venv
+      # tests/python/test_page.py.
+      chromium chromium-driver
     )
     # The version counts: what others format and find differs. Debian 13 has none of
     # it; scripts/format.sh then takes a wheel, and scripts/lint.sh does without.

@@ -82,3 +82,13 @@ def shared():
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent; MOBE_SHARED names another")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium without a window; one for all tests, as it takes seconds to start."""
+    from page_driver import start_browser
+
+    driver = start_browser()
+    yield driver
+    driver.quit()
