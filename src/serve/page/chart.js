@@ -1,8 +1,10 @@
 // The chart of errors: a line for each kind of matrix over the layers.
 import { svg } from "./dom.js";
 
+export const percent = (share, digits) => `${(100 * share).toFixed(digits)}\u00a0%`;
+
 const kHeight = 260;
-const kLeft = 52;
+const kLeft = 58;
 const kRight = 12;
 const kTop = 12;
 const kBottom = 40;
@@ -44,9 +46,10 @@ export function errorChart(series, width) {
   const y = (error) => kHeight - kBottom - ((kHeight - kTop - kBottom) * error) / top;
   const label = (at, value, anchor) => svg("text", { ...at, "text-anchor": anchor }, value);
 
+  const digits = top < 0.01 ? 3 : top < 0.1 ? 1 : 0;
   const grid = ticks(0, top, 5).flatMap((value) => [
     svg("path", { class: "grid", d: `M${kLeft} ${y(value)}h${inner}` }),
-    label({ x: kLeft - 6, y: y(value) + 4 }, String(Number(value.toPrecision(3))), "end"),
+    label({ x: kLeft - 6, y: y(value) + 4 }, percent(value, digits), "end"),
   ]);
   const below = ticks(first, last, Math.min(last - first + 1, inner / 40))
     .filter(Number.isInteger)
@@ -58,7 +61,7 @@ export function errorChart(series, width) {
       { class: `series-${k % 6}` },
       svg("path", { class: "line", d: `M${path}` }),
       ...own.map(({ layer, error }) =>
-        point(k, x(layer), y(error), `${name}, layer ${layer}: ${error.toPrecision(3)}`),
+        point(k, x(layer), y(error), `${name}, layer ${layer}: ${percent(error, 2)}`),
       ),
     );
   });

@@ -1,10 +1,9 @@
 // The page about the model: what /props tells, and the report.
 import { hasKey, request, describe } from "./api.js";
-import { errorChart, keyOf } from "./chart.js";
+import { errorChart, keyOf, percent } from "./chart.js";
 import { button, byId, el } from "./dom.js";
 
 const count = (value) => value.toLocaleString("en-US");
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
 function bytes(value) {
   const units = ["B", "kB", "MB", "GB", "TB", "PB"];
@@ -38,6 +37,14 @@ function section(title, ...children) {
   return el("section", {}, el("h3", {}, title), ...children);
 }
 
+// "gate and up of the experts in 6 layers"
+function compressed({ errors }) {
+  const distinct = (of) => [...new Set(errors.map(of))];
+  const kinds = distinct(({ kind }) => kind).join(", ").replace(/, (?=[^,]*$)/, " and ");
+  const layers = distinct(({ layer }) => layer).length;
+  return `${kinds} of the experts in ${layers === 1 ? "one layer" : `${layers} layers`}`;
+}
+
 function facts(props) {
   const { experts } = props;
   const rows = [
@@ -56,6 +63,7 @@ function facts(props) {
       ["Experts run", experts.mode],
     );
   }
+  if (props.compression) rows.unshift(["Compressed", compressed(props.compression)]);
   const pairs = rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))]);
   return el("dl", {}, ...pairs);
 }
@@ -72,19 +80,19 @@ function sizes(compression) {
       part,
       count(before[part]),
       count(after[part]),
-      before[part] > 0 ? percent(after[part] / before[part]) : "",
+      before[part] > 0 ? percent(after[part] / before[part], 1) : "",
     ]);
   const sum = (parts) => Object.values(parts).reduce((a, b) => a + b, 0);
   const [all, kept] = [sum(before), sum(after)];
-  rows.push(["all", count(all), count(kept), percent(kept / all)]);
+  rows.push(["all", count(all), count(kept), percent(kept / all, 1)]);
   const { bytes_before, bytes_after } = compression;
   return section(
     "Size before and after",
     el(
       "div",
       { class: "tiles" },
-      tile(percent(compression.experts_kept), "of the experts' parameters kept"),
-      tile(percent(compression.model_kept), "of all parameters kept"),
+      tile(percent(compression.experts_kept, 1), "of the experts' parameters kept"),
+      tile(percent(compression.model_kept, 1), "of all parameters kept"),
       tile(`${bytes(bytes_before)} → ${bytes(bytes_after)}`, "on disk"),
     ),
     table("Parameters", ["part", "before", "after", "kept"], rows, "total"),
@@ -109,7 +117,7 @@ function errorTable(errors, series) {
     `layer ${layer}`,
     ...series.map(({ points }) => {
       const found = points.find((one) => one.layer === layer);
-      return found ? found.error.toPrecision(4) : "";
+      return found ? percent(found.error, 2) : "";
     }),
   ]);
   return table("Relative error", ["", ...series.map(({ name }) => name)], rows);
