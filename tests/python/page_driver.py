@@ -46,7 +46,10 @@ def start_browser():
     options.add_argument("--headless=new")
     options.add_argument("--no-sandbox")  # which root can't have
     options.add_argument("--disable-dev-shm-usage")
+    options.add_argument("--disable-gpu")  # nor try to find one
+    options.add_argument("--disable-background-networking")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    options.add_experimental_option("perfLoggingPrefs", {"enablePage": False})
     return webdriver.Chrome(options, Service(chromedriver))
 
 
@@ -78,7 +81,7 @@ class Page:
         while time.monotonic() < end:
             if result := condition():
                 return result
-            time.sleep(0.02)
+            time.sleep(0.05)
         pytest.fail(f"not within {seconds} s; the page says:\n{self.text('body')}")
 
     def run(self, script, *arguments):
