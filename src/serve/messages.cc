@@ -1,9 +1,12 @@
 // POST /v1/messages, in Anthropic's form.
-#include <ctime>
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "serve/conversation.h"
 #include "serve/handlers.h"
 #include "serve/wire.h"
@@ -11,18 +14,22 @@
 namespace mobe {
 namespace {
 
+bool IsTextPart(const OrderedJson& part) {
+  return part.is_object() && part.value("type", OrderedJson()) == "text" &&
+         part.value("text", OrderedJson()).is_string();
+}
+
 // The text of "content": a text, or a list of parts, all of them texts.
 std::string TextOfContent(const OrderedJson& content, const char* where) {
   if (content.is_string()) return content.get<std::string>();
+  if (!content.is_array() || !std::ranges::all_of(content, IsTextPart)) {
+    throw ApiError(400, fmt::format("{}: expected a text or parts of type "
+                                    "\"text\"",
+                                    where));
+  }
   std::string text;
   for (const OrderedJson& part : content) {
-    if (part.value("type", "") != "text" || !part.contains("text") ||
-        !part["text"].is_string()) {
-      throw ApiError(400, fmt::format("{}: expected a text or parts of type "
-                                      "\"text\"",
-                                      where));
-    }
-    text += part["text"].get<std::string>();
+    text += part["text"].get_ref<const std::string&>();
   }
   return text;
 }
@@ -30,8 +37,9 @@ std::string TextOfContent(const OrderedJson& content, const char* where) {
 const OrderedJson& PartMember(const OrderedJson& part, const char* name) {
   const auto found = part.find(name);
   if (found != part.end()) return *found;
-  throw ApiError(400, fmt::format("messages: a part of type {} has no {}",
-                                  part.value("type", ""), name));
+  throw ApiError(400, OneLine(fmt::format(
+                          "messages: a part of type {} has no {}",
+                          Excerpt(part.value("type", OrderedJson())), name)));
 }
 
 // A message of Anthropic's as those of OpenAI's that say the same: results of
@@ -91,7 +99,7 @@ OrderedJson ConvertTools(const OrderedJson& tools) {
         {{"type", "function"},
          {"function",
           {{"name", tool["name"]},
-           {"description", tool.value("description", "")},
+           {"description", tool.value("description", OrderedJson(""))},
            {"parameters",
             tool.value("input_schema", OrderedJson::object())}}}});
   }
