@@ -63,9 +63,8 @@ FileOfTask ParseFile(const std::string& text, const EvalArguments& arguments) {
   if (arguments.tasks.size() == 1) {
     return {std::string(arguments.tasks.front()->name), text};
   }
-  Fail(ErrorKind::kUserInput,
-       "{}: for which of the tasks? Name it, as {}={}", text,
-       arguments.tasks.front()->name, text);
+  Fail(ErrorKind::kUserInput, "{}: for which of the tasks? Name it, as {}={}",
+       text, arguments.tasks.front()->name, text);
 }
 
 // The file of a task in a list of them, or nothing.
