@@ -160,7 +160,8 @@ def main():
                 same = ours[name][metric] == value
             faults += not same
             print(f"  {metric}: mobe {ours[name][metric]:.6f}, transformers {value:.6f}")
-        faults += difference > 1e-2
+        # Of a page it is a sum of thousands; perplexity is what counts there.
+        faults += difference > 1e-2 and "wikitext" not in name
     print(f"lm_eval: {faults} faults")
     sys.exit(faults > 0)
 
