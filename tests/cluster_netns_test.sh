@@ -24,7 +24,7 @@ skip() {
 for command in ip unshare mpirun; do
   command -v "$command" >/dev/null || skip "no $command"
 done
-ldd "$program" | grep -q libmpi || skip "$program was built without MPI"
+[[ $(ldd "$program") == *libmpi* ]] || skip "$program was built without MPI"
 
 scratch=$(mktemp -d)
 clean() {

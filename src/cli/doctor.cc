@@ -21,8 +21,8 @@
 namespace mobe {
 namespace {
 
-constexpr double kPeakSeconds = 1;
-constexpr double kDiskSeconds = 1;
+constexpr double kPeakSeconds = 0.5;
+constexpr double kDiskSeconds = 0.5;
 
 struct Machine {
   Cpu cpu;

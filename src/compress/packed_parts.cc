@@ -79,9 +79,11 @@ std::vector<PackedPart> PackedPartsOf(const Json& json) {
 
 std::string PackedPartText(const PackedPart& part) {
   return fmt::format(
-      "{} {}: {} matrices, {} in place of {}, relative error {:.4f} (worst "
+      "{} {}: {}, {} in place of {}, relative error {:.4f} (worst "
       "{:.4f}, {})",
-      part.part, part.format, part.matrices,
+      part.part, part.format,
+      part.matrices == 1 ? "1 matrix"
+                         : fmt::format("{} matrices", part.matrices),
       FormatBytes(static_cast<double>(part.bytes_out)),
       FormatBytes(static_cast<double>(part.bytes_in)), part.loss.relative(),
       part.worst_relative, part.worst);

@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "mobe/format.h"
 #include "model/batch.h"
 #include "model/expert_modes.h"
 #include "model/experts.h"
@@ -25,7 +27,8 @@ class Model {
   ~Model();
 
   const ModelConfig& config() const { return opened_->config; }
-  bool is_factored() const { return opened_->mobe.has_value(); }
+  // How experts are factored; nothing: the model is plain.
+  const std::optional<MobeFormat>& mobe() const { return opened_->mobe; }
   const Weights& weights() const { return weights_; }
   // Of products with many tokens.
   Precision precision() const { return precision_; }

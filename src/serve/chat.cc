@@ -1,6 +1,5 @@
 // POST /v1/chat/completions, in OpenAI's form.
 #include <algorithm>
-#include <ctime>
 #include <memory>
 #include <ranges>
 #include <utility>
@@ -45,7 +44,7 @@ class ChatForm {
   ChatForm(const Service& service, std::shared_ptr<Generation> generation,
            const Conversation& conversation, const ChatFormOptions& options)
       : tokenizer_(service.tokenizer()),
-        name_(service.options().name),
+        answer_("chatcmpl-", service.options().name),
         generation_(std::move(generation)),
         options_(options) {
     for (size_t i = 0; i < generation_->texts(); ++i) {
@@ -76,14 +75,10 @@ class ChatForm {
     return events + DeltaEvent(piece.text, Json::object(), Reason(piece.text));
   }
 
-  std::string End() {
-    std::string events;
-    if (options_.stream_usage) {
-      Json json = Envelope("chat.completion.chunk", Json::array());
-      json["usage"] = UsageJson(generation_->counts());
-      events = SseEvent(json);
-    }
-    return events + "data: [DONE]\n\n";
+  std::string End() const {
+    const TokenCounts counts = generation_->counts();
+    return answer_.End("chat.completion.chunk",
+                       options_.stream_usage ? &counts : nullptr);
   }
 
   Json Whole() {
@@ -103,9 +98,8 @@ class ChatForm {
                          {"logprobs", TakeLogProbs(&choice)},
                          {"finish_reason", Reason(i)}});
     }
-    Json json = Envelope("chat.completion", std::move(choices));
-    json["usage"] = UsageJson(generation_->counts());
-    return json;
+    return answer_.Whole("chat.completion", std::move(choices),
+                         generation_->counts());
   }
 
  private:
@@ -166,24 +160,14 @@ class ChatForm {
 
   std::string DeltaEvent(size_t index, Json delta, Json reason = nullptr) {
     if (!options_.stream) return "";
-    return SseEvent(Envelope("chat.completion.chunk",
-                             {{{"index", index},
-                               {"delta", std::move(delta)},
-                               {"logprobs", TakeLogProbs(&choices_[index])},
-                               {"finish_reason", std::move(reason)}}}));
+    return SseEvent(answer_.With("chat.completion.chunk",
+                                 {{{"index", index},
+                                   {"delta", std::move(delta)},
+                                   {"logprobs", TakeLogProbs(&choices_[index])},
+                                   {"finish_reason", std::move(reason)}}}));
   }
-  Json Envelope(const char* object, Json choices) const {
-    return {{"id", id_},
-            {"object", object},
-            {"created", created_},
-            {"model", name_},
-            {"choices", std::move(choices)}};
-  }
-
-  const std::string id_ = NewId("chatcmpl-");
-  const int64_t created_ = std::time(nullptr);
   const Tokenizer& tokenizer_;
-  const std::string name_;
+  const OpenAiAnswer answer_;
   const std::shared_ptr<Generation> generation_;
   const ChatFormOptions options_;
   std::vector<Choice> choices_;

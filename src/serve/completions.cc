@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <ctime>
 #include <memory>
 #include <ranges>
 #include <utility>
@@ -107,7 +106,7 @@ class CompletionForm {
 
   CompletionForm(const Service& service, std::shared_ptr<Generation> generation,
                  std::vector<Prompt> prompts, const CompletionOptions& options)
-      : name_(service.options().name),
+      : answer_("cmpl-", service.options().name),
         generation_(std::move(generation)),
         prompts_(std::move(prompts)),
         options_(options) {
@@ -138,21 +137,19 @@ class CompletionForm {
     }
     choice.text += text;
     if (!options_.stream || (text.empty() && piece.event != nullptr)) return "";
-    return SseEvent(Envelope(Json::array(
-        {ChoiceJson(piece.text, std::move(text),
-                    piece.event == nullptr
-                        ? Json(OpenAiReason(generation_->reason(piece.text)))
-                        : Json())})));
+    return SseEvent(answer_.With(
+        "text_completion",
+        Json::array({ChoiceJson(
+            piece.text, std::move(text),
+            piece.event == nullptr
+                ? Json(OpenAiReason(generation_->reason(piece.text)))
+                : Json())})));
   }
 
-  std::string End() {
-    std::string events;
-    if (options_.stream_usage) {
-      Json json = Envelope(Json::array());
-      json["usage"] = UsageJson(generation_->counts());
-      events = SseEvent(json);
-    }
-    return events + "data: [DONE]\n\n";
+  std::string End() const {
+    const TokenCounts counts = generation_->counts();
+    return answer_.End("text_completion",
+                       options_.stream_usage ? &counts : nullptr);
   }
 
   Json Whole() {
@@ -161,9 +158,8 @@ class CompletionForm {
       choices.push_back(ChoiceJson(i, std::move(choices_[i].text),
                                    OpenAiReason(generation_->reason(i))));
     }
-    Json json = Envelope(std::move(choices));
-    json["usage"] = UsageJson(generation_->counts());
-    return json;
+    return answer_.Whole("text_completion", std::move(choices),
+                         generation_->counts());
   }
 
  private:
@@ -186,17 +182,7 @@ class CompletionForm {
     }
     return choice;
   }
-  Json Envelope(Json choices) const {
-    return {{"id", id_},
-            {"object", "text_completion"},
-            {"created", created_},
-            {"model", name_},
-            {"choices", std::move(choices)}};
-  }
-
-  const std::string id_ = NewId("cmpl-");
-  const int64_t created_ = std::time(nullptr);
-  const std::string name_;
+  const OpenAiAnswer answer_;
   const std::shared_ptr<Generation> generation_;
   const std::vector<Prompt> prompts_;
   const CompletionOptions options_;

@@ -72,13 +72,14 @@ ApiReply ShowProperties(Service* service, const ApiRequest&) {
          {"min_p", sampler.min_p},
          {"repetition_penalty", sampler.repetition_penalty}}},
        {"memory", MemoryJson(model.plan())},
-       {"factored", model.is_factored()},
+       {"factored", model.mobe().has_value()},
+       {"shape", model.mobe() ? Json(SummarizeFormat(*model.mobe())) : Json()},
        {"compression", recipe ? CompressionJson(*recipe) : Json()}});
 }
 
 // The page is made once, when it is first asked for: that takes seconds.
 ApiReply ShowReport(Service* service, const ApiRequest&) {
-  if (!service->model().is_factored()) {
+  if (!service->model().mobe()) {
     throw ApiError(404, "the model is not factored, so there is no report");
   }
   static std::mutex mutex;

@@ -2,9 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <ctime>
 #include <random>
-
-#include "base/unicode.h"
 
 namespace mobe {
 
@@ -33,11 +32,37 @@ std::string SseEvent(const Json& data, const char* name) {
   return event + "data: " + data.dump() + "\n\n";
 }
 
-Json UsageJson(const TokenCounts& counts) {
-  return {{"prompt_tokens", counts.prompt},
-          {"completion_tokens", counts.sampled},
-          {"total_tokens", counts.prompt + counts.sampled},
-          {"prompt_tokens_details", {{"cached_tokens", counts.cached}}}};
+OpenAiAnswer::OpenAiAnswer(const char* id_prefix, std::string model)
+    : id_(NewId(id_prefix)),
+      created_(std::time(nullptr)),
+      model_(std::move(model)) {}
+
+Json OpenAiAnswer::With(const char* object, Json choices) const {
+  return {{"id", id_},
+          {"object", object},
+          {"created", created_},
+          {"model", model_},
+          {"choices", std::move(choices)}};
+}
+
+Json OpenAiAnswer::Whole(const char* object, Json choices,
+                         const TokenCounts& counts) const {
+  Json json = With(object, std::move(choices));
+  json["usage"] = {
+      {"prompt_tokens", counts.prompt},
+      {"completion_tokens", counts.sampled},
+      {"total_tokens", counts.prompt + counts.sampled},
+      {"prompt_tokens_details", {{"cached_tokens", counts.cached}}}};
+  return json;
+}
+
+std::string OpenAiAnswer::End(const char* object,
+                              const TokenCounts* counts) const {
+  std::string events;
+  if (counts != nullptr) {
+    events = SseEvent(Whole(object, Json::array(), *counts));
+  }
+  return events + "data: [DONE]\n\n";
 }
 
 const char* OpenAiReason(FinishReason reason) {

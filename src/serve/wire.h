@@ -24,8 +24,22 @@ std::string TokenName(const Tokenizer& tokenizer, int32_t token);
 // if it has one.
 std::string SseEvent(const Json& data, const char* name = nullptr);
 
-// OpenAI's "usage".
-Json UsageJson(const TokenCounts& counts);
+// What all objects of an answer of OpenAI's have.
+class OpenAiAnswer {
+ public:
+  OpenAiAnswer(const char* id_prefix, std::string model);
+
+  Json With(const char* object, Json choices) const;
+  // All of it, with the usage.
+  Json Whole(const char* object, Json choices, const TokenCounts& counts) const;
+  // The end of a stream; `counts`: of the usage, null if it is not wanted.
+  std::string End(const char* object, const TokenCounts* counts) const;
+
+ private:
+  std::string id_;
+  int64_t created_;
+  std::string model_;
+};
 
 // "stop" or "length".
 const char* OpenAiReason(FinishReason reason);

@@ -12,7 +12,7 @@
 namespace mobe {
 namespace {
 
-constexpr double kPeakSeconds = 1;
+constexpr double kPeakSeconds = 0.5;
 
 // The longest sequence of any case.
 int64_t ContextOf(const std::vector<BenchCase>& cases) {

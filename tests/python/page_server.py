@@ -38,6 +38,7 @@ PROPS = {
         ],
     },
     "factored": True,
+    "shape": "gate, up and down of 4 layers, 8 bases of rank 96, silu",
     "compression": {
         "bytes_before": 200_000_000,
         "bytes_after": 120_000_000,

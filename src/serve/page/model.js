@@ -37,14 +37,6 @@ function section(title, ...children) {
   return el("section", {}, el("h3", {}, title), ...children);
 }
 
-// "gate and up of the experts in 6 layers"
-function compressed({ errors }) {
-  const distinct = (of) => [...new Set(errors.map(of))];
-  const kinds = distinct(({ kind }) => kind).join(", ").replace(/, (?=[^,]*$)/, " and ");
-  const layers = distinct(({ layer }) => layer).length;
-  return `${kinds} of the experts in ${layers === 1 ? "one layer" : `${layers} layers`}`;
-}
-
 function facts(props) {
   const { experts } = props;
   const rows = [
@@ -63,7 +55,7 @@ function facts(props) {
       ["Experts run", experts.mode],
     );
   }
-  if (props.compression) rows.unshift(["Compressed", compressed(props.compression)]);
+  if (props.shape) rows.unshift(["Compressed", props.shape]);
   const pairs = rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))]);
   return el("dl", {}, ...pairs);
 }
