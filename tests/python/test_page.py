@@ -213,7 +213,7 @@ def test_model(page, server):
     shown = page.text("#model")
     for text in [
         "tiny-mobe",
-        "gate, up and down of the experts in 4 layers",
+        "gate, up and down of 4 layers, 8 bases of rank 96, silu",
         "fused",
         "55.0\xa0%",
         "49,500,000",
