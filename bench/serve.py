@@ -8,32 +8,18 @@ Usage: bench/serve.py MODEL [mobe serve's options]; MOBE names the program."""
 
 import http.client
 import json
-import os
 import random
-import re
 import statistics
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/python"))
+from serving import program, serving
+
 TOKENS = 32
 ROUNDS = 3
-
-
-def start(model, options):
-    program = os.environ.get("MOBE", REPOSITORY / "build/release/mobe")
-    process = subprocess.Popen(
-        [str(program), "serve", model, "--port", "0", "--quiet", *options],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    found = re.match(r"http://([^:]+):(\d+) serves ", process.stdout.readline())
-    if not found:
-        sys.exit("bench/serve.py: the server did not start")
-    return process, (found[1], int(found[2]))
 
 
 def ask(address, prompt, tokens):
@@ -76,7 +62,11 @@ def together(address, prompts):
 
 
 def main():
-    process, address = start(sys.argv[1], sys.argv[2:])
+    with serving(program(), sys.argv[1], "--quiet", *sys.argv[2:]) as server:
+        measure(server.address)
+
+
+def measure(address):
     rng = random.Random(1)
 
     def prompt(tokens):
@@ -90,8 +80,6 @@ def main():
         conversation = prompt(2000)
         first.append(ask(address, conversation, 1)[0])
         second.append(ask(address, conversation + prompt(30), 1)[0])
-    process.terminate()
-    process.wait()
     alone, eight, first, second = map(statistics.median, (alone, eight, first, second))
     print(f"1 request   {alone:8.1f} tok/s")
     print(f"8 requests  {eight:8.1f} tok/s   {eight / alone:.2f} times")

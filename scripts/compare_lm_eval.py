@@ -12,12 +12,13 @@ import json
 import math
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/python"))
+from serving import REPOSITORY, program, serving
+
 CONTEXT = 1024
 
 
@@ -104,24 +105,17 @@ def main():
     parser.add_argument("--items", type=int, default=200)
     parser.add_argument("--model", type=Path, default=REPOSITORY / "models/mini-qwen3-moe")
     options = parser.parse_args()
-    program = os.environ.get("MOBE", REPOSITORY / "build/release/mobe")
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": folder}
         tasks = Path(folder)
         write_tasks(options.data, tasks)
-        server = subprocess.Popen(
-            [program, "serve", options.model, "--port", "0", "--quiet"]
-            + ["--dtype", "float32", "--cache", "f32"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        url = server.stdout.readline().split()[0]
-        try:
+        exact = ("--quiet", "--dtype", "float32", "--cache", "f32")
+        with serving(program(), options.model, *exact) as server:
             ours, our_samples = evaluate(
                 "local-completions",
                 {
                     "model": "mobe",
-                    "base_url": f"{url}/v1/completions",
+                    "base_url": f"{server.url}/v1/completions",
                     "tokenizer": str(options.model),
                     "tokenizer_backend": "huggingface",
                     # It takes one off for a token that is generated, and one for the
@@ -132,9 +126,6 @@ def main():
                 tasks,
                 options.items,
             )
-        finally:
-            server.terminate()
-            server.wait()
         theirs, their_samples = evaluate(
             "hf",
             {

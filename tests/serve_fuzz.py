@@ -5,16 +5,16 @@ ends without a complaint (of a sanitizer, say). MOBE names the program."""
 
 import argparse
 import json
-import os
 import random
 import re
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent / "python"))
+from serving import REPOSITORY, program, serving
+
 MODEL = REPOSITORY / "models/mini-qwen3-moe"
 USER = [{"role": "user", "content": "hi"}]
 SAMPLING = {
@@ -186,20 +186,15 @@ def main():
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    rng = random.Random(options.seed)
-    program = os.environ.get("MOBE", REPOSITORY / "build/release/mobe")
     template = REPOSITORY / "tests/data/continue.jinja"
-    process = subprocess.Popen(
-        [str(program), "serve", str(MODEL), "--port", "0", "--quiet", "--template"]
-        + [str(template)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    found = re.match(r"http://([^:]+):(\d+) serves ", process.stdout.readline())
-    if not found:
-        sys.exit(f"serve_fuzz: the server says {process.stderr.read()}")
-    address = (found[1], int(found[2]))
+    with serving(program(), MODEL, "--quiet", "--template", template) as server:
+        sys.exit(fuzz(server, options))
+
+
+def fuzz(server, options):
+    """Whether there was a fault."""
+    rng = random.Random(options.seed)
+    address = server.address
     counts, faults = {}, []
     end = time.monotonic() + options.seconds
     while time.monotonic() < end and not faults:
@@ -212,15 +207,14 @@ def main():
         counts[status] = counts.get(status, 0) + 1
         if status is not None and status >= 500 and status not in (501, 503):
             faults.append(f"status {status} for {data[:2000]}")
-    process.terminate()
-    notes = process.communicate(timeout=60)[1]
-    if process.returncode != 0 or notes:
-        faults.append(f"exit code {process.returncode}: {notes}")
+    code, notes = server.end()
+    if code != 0 or notes:
+        faults.append(f"exit code {code}: {notes}")
     for fault in faults:
         print(fault)
     shown = ", ".join(f"{n} x {s}" for s, n in sorted(counts.items(), key=str))
     print(f"serve_fuzz: {sum(counts.values())} requests: {shown}; {len(faults)} faults")
-    sys.exit(bool(faults))
+    return bool(faults)
 
 
 main()

@@ -8,15 +8,17 @@ import http.client
 import json
 import os
 import random
-import re
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent / "python"))
+from serving import REPOSITORY, program, serving
+
 MODEL = REPOSITORY / "models/mini-qwen3-moe"
+# In float32, where a text's tokens don't depend on who is beside it.
+SERVING = "--quiet --dtype float32 --cache f32 --queue 40".split()
 WORDS = "castle river war music film city ship game season storm bridge king".split()
 
 
@@ -26,23 +28,6 @@ def arguments():
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
-
-
-def start():
-    program = os.environ.get("MOBE", REPOSITORY / "build/release/mobe")
-    # In float32, where a text's tokens don't depend on who is beside it.
-    options = "--port 0 --quiet --dtype float32 --cache f32 --queue 40"
-    process = subprocess.Popen(
-        [str(program), "serve", str(MODEL), *options.split()],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    line = process.stdout.readline()
-    found = re.match(r"http://([^:]+):(\d+) serves ", line)
-    if not found:
-        sys.exit(f"serve_load: the server says {line!r}, {process.stderr.read()}")
-    return process, (found[1], int(found[2]))
 
 
 def body(prompt, tokens, stream):
@@ -124,8 +109,14 @@ def client(address, expected, end, rng, tally):
 
 def main():
     options = arguments()
+    with serving(program(), MODEL, *SERVING) as server:
+        sys.exit(load(server, options))
+
+
+def load(server, options):
+    """Whether there was a fault."""
     rng = random.Random(options.seed)
-    process, address = start()
+    process, address = server.process, server.address
     expected = {}
     for _ in range(24):
         prompt = " ".join(rng.choices(WORDS, k=rng.randint(1, 24)))
@@ -153,10 +144,9 @@ def main():
     for thread in threads:
         thread.join()
     late = resident(process)
-    process.terminate()
-    notes = process.communicate(timeout=60)[1]
-    if process.returncode != 0 or notes:
-        tally.fault(f"exit code {process.returncode}: {notes}")
+    code, notes = server.end()
+    if code != 0 or notes:
+        tally.fault(f"exit code {code}: {notes}")
     # Caches fill, and allocators keep what they had.
     if late > 1.2 * early + (32 << 20):
         tally.fault(f"{early >> 20} MiB became {late >> 20} MiB")
@@ -166,7 +156,7 @@ def main():
         f"serve_load: {options.clients} clients, {options.seconds:.0f} s: {tally.counts}, "
         f"{early >> 20} MiB, then {late >> 20} MiB, {len(tally.faults)} faults"
     )
-    sys.exit(bool(tally.faults) or "right" not in tally.counts)
+    return bool(tally.faults) or "right" not in tally.counts
 
 
 main()

@@ -6,7 +6,6 @@
 #include <array>
 #include <memory>
 #include <optional>
-#include <string_view>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -173,6 +172,22 @@ std::string DecodeText(std::string bytes, const std::string& source) {
   }
   CheckUtf8(bytes, source);
   return bytes;
+}
+
+std::vector<std::string> LinesOf(std::string_view text) {
+  std::vector<std::string> lines;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    lines.emplace_back(line);
+  }
+  return lines;
+}
+
+bool IsBlankLine(std::string_view line) {
+  return line.find_first_not_of(" \t") == line.npos;
 }
 
 }  // namespace mobe

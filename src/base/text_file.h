@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace mobe {
 
@@ -21,5 +23,11 @@ std::string ReadTextFile(const std::filesystem::path& path,
 // pointer, bytes that are not UTF-8. Those are not replaced, since the text
 // would then be another one; Python's open() refuses them, too.
 std::string DecodeText(std::string bytes, const std::string& source);
+
+// The lines of a text, without what ends them: a line feed, or that after a
+// carriage return.
+std::vector<std::string> LinesOf(std::string_view text);
+// Nothing but blanks and tabs.
+bool IsBlankLine(std::string_view line);
 
 }  // namespace mobe

@@ -148,6 +148,12 @@ bool IsWord(char32_t c) {
          (U_GET_GC_MASK(point) & kMarks) != 0;
 }
 
+int64_t CountCharacters(std::string_view text) {
+  return std::ranges::count_if(text, [](char byte) {
+    return (static_cast<unsigned char>(byte) & 0xC0) != 0x80;
+  });
+}
+
 Character FirstCharacter(std::string_view text) {
   size_t i = 0;
   UChar32 c;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -27,6 +28,9 @@ std::string Nfc(std::string_view text);
 // `\s` and `\w` of Rust's regex crate (UTS #18, annex C).
 bool IsWhiteSpace(char32_t c);
 bool IsWord(char32_t c);
+
+// Characters of well-formed UTF-8; of a part of it, those that begin there.
+int64_t CountCharacters(std::string_view text);
 
 // The first and last characters of well-formed, non-empty UTF-8, and the
 // number of bytes of each.

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <functional>
-#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,13 +33,6 @@ struct GenerateArguments {
 
 double PerSecond(double count, double seconds) {
   return seconds > 0 ? count / seconds : 0;
-}
-
-std::vector<int32_t> Encode(const Tokenizer& tokenizer,
-                            const std::string& prompt) {
-  std::vector<int32_t> ids = tokenizer.affixes().before;
-  std::ranges::copy(tokenizer.Encode(prompt), std::back_inserter(ids));
-  return ids;
 }
 
 Json TokenJson(const Tokenizer& tokenizer, int32_t token, double log_prob) {
@@ -84,7 +76,7 @@ void RunOne(const GenerateArguments& options, const CommonOptions& common) {
   const std::string prompt = options.prompt_file.empty()
                                  ? options.prompt
                                  : ReadTextFile(options.prompt_file);
-  const std::vector<int32_t> ids = Encode(tokenizer, prompt);
+  const std::vector<int32_t> ids = tokenizer.EncodePrompt(prompt);
   const Model model =
       LoadModel(options, std::ssize(ids) + options.generate.max_tokens, common);
   std::string text;
@@ -127,15 +119,11 @@ void RunOne(const GenerateArguments& options, const CommonOptions& common) {
 // A prompt a line, as it is or as a JSON string, so that it may hold line
 // breaks, too. Blank lines are none.
 std::vector<std::string> ReadPrompts(const std::string& file) {
-  const std::string text = ReadTextFile(file);
   std::vector<std::string> prompts;
   int64_t number = 0;
-  for (size_t begin = 0, end = 0; begin < text.size(); begin = end + 1) {
-    end = std::min(text.find('\n', begin), text.size());
-    std::string line = text.substr(begin, end - begin);
+  for (std::string& line : LinesOf(ReadTextFile(file))) {
     ++number;
-    if (line.ends_with('\r')) line.pop_back();
-    if (line.find_first_not_of(" \t") == std::string::npos) continue;
+    if (IsBlankLine(line)) continue;
     if (line.starts_with('"')) {
       line = ParseJson(line, fmt::format("{}: line {}", file, number))
                  .get<std::string>();
@@ -167,7 +155,7 @@ void RunAll(const GenerateArguments& options, const CommonOptions& common) {
   const Tokenizer tokenizer = Tokenizer::Load(options.model);
   std::vector<std::vector<int32_t>> ids;
   for (const std::string& prompt : prompts) {
-    ids.push_back(Encode(tokenizer, prompt));
+    ids.push_back(tokenizer.EncodePrompt(prompt));
   }
   const Model model = LoadModel(
       options, TokensTogether(ids, options.generate.max_tokens), common);

@@ -28,11 +28,8 @@ struct ServeArguments {
 // A key a line; blank lines and those that begin with # are none.
 std::vector<std::string> ReadKeys(const std::string& file) {
   constexpr size_t kLeast = 16;
-  const std::string text = ReadTextFile(file);
   std::vector<std::string> keys;
-  for (size_t begin = 0, end = 0; begin < text.size(); begin = end + 1) {
-    end = std::min(text.find('\n', begin), text.size());
-    std::string key = text.substr(begin, end - begin);
+  for (std::string& key : LinesOf(ReadTextFile(file))) {
     while (!key.empty() &&
            std::isspace(static_cast<unsigned char>(key.back()))) {
       key.pop_back();

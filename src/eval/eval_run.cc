@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <functional>
-#include <iterator>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -108,10 +107,9 @@ void RunChoices(const TaskRunner& runner) {
 
 // Of a prompt that leaves no room for the answer the beginning is left out, as
 // lm-eval does it; where there would be nothing left, half of it is kept.
-std::vector<int32_t> EncodePrompt(const TaskRunner& runner,
+std::vector<int32_t> EncodeWithin(const TaskRunner& runner,
                                   const std::string& text) {
-  std::vector<int32_t> ids = runner.tokenizer.affixes().before;
-  std::ranges::copy(runner.tokenizer.Encode(text), std::back_inserter(ids));
+  std::vector<int32_t> ids = runner.tokenizer.EncodePrompt(text);
   const int64_t context = runner.model.config().max_positions;
   const int64_t room =
       std::max(context - runner.data.task->writing.max_tokens, context / 2);
@@ -133,7 +131,7 @@ void RunWriting(const TaskRunner& runner) {
     std::vector<std::vector<int32_t>> prompts;
     for (const size_t item : items) {
       prompts.push_back(
-          EncodePrompt(runner, runner.data.questions[item].contexts.front()));
+          EncodeWithin(runner, runner.data.questions[item].contexts.front()));
     }
     std::vector<std::vector<std::string>> texts(items.size());
     for (int64_t time = 0; time < task.writing.times; ++time) {

@@ -2,14 +2,10 @@
 
 #include <algorithm>
 
+#include "base/unicode.h"
+
 namespace mobe {
 namespace {
-
-double Characters(std::string_view text) {
-  return static_cast<double>(std::ranges::count_if(text, [](char c) {
-    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-  }));
-}
 
 size_t IndexOfLargest(const std::vector<double>& values) {
   return static_cast<size_t>(std::ranges::max_element(values) - values.begin());
@@ -24,7 +20,7 @@ Score ScoreOfChoices(const Question& question,
   std::vector<double> normed = plain;
   for (size_t i = 0; i < question.choices.size() && i < normed.size(); ++i) {
     // Without the space that is before each.
-    normed[i] /= Characters(question.choices[i]) - 1;
+    normed[i] /= static_cast<double>(CountCharacters(question.choices[i]) - 1);
   }
   const auto hit = [&](const std::vector<double>& values) {
     return Sums{IndexOfLargest(values) == question.right ? 1.0 : 0.0, 1};

@@ -102,9 +102,6 @@ class Engine {
   // Pages of the cache in use, those of texts that have ended included.
   int64_t pages() const { return pool_->used_pages(); }
   bool idle() const { return running_.empty() && waiting_.empty(); }
-  // Texts that were added and have not ended; those of them that wait.
-  int64_t texts() const { return std::ssize(running_) + waiting(); }
-  int64_t waiting() const { return std::ssize(waiting_); }
 
  private:
   struct Text {

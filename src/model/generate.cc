@@ -17,13 +17,11 @@ constexpr int64_t kPromptPart = 512;
 EngineRequest RequestOf(const Model& model, const Tokenizer& tokenizer,
                         std::span<const int32_t> prompt,
                         const GenerateOptions& options) {
-  EngineRequest request{.prompt = {prompt.begin(), prompt.end()},
-                        .max_tokens = options.max_tokens,
-                        .stop_ids = model.stop_ids(),
-                        .sampler = options.sampler,
-                        .log_probs = options.log_probs};
-  if (tokenizer.eos()) request.stop_ids.push_back(*tokenizer.eos());
-  return request;
+  return {.prompt = {prompt.begin(), prompt.end()},
+          .max_tokens = options.max_tokens,
+          .stop_ids = StopIdsOf(model, tokenizer),
+          .sampler = options.sampler,
+          .log_probs = options.log_probs};
 }
 
 // The text of a sequence's events, with what is told about it.
@@ -74,6 +72,12 @@ class TextOf {
 };
 
 }  // namespace
+
+std::vector<int32_t> StopIdsOf(const Model& model, const Tokenizer& tokenizer) {
+  std::vector<int32_t> ids = model.stop_ids();
+  if (tokenizer.eos()) ids.push_back(*tokenizer.eos());
+  return ids;
+}
 
 GenerateResult GenerateSession::Generate(std::span<const int32_t> prompt,
                                          const GenerateOptions& options,

@@ -17,6 +17,10 @@
 
 namespace mobe {
 
+// The tokens that end a text: those of the model's configs, and the
+// tokenizer's.
+std::vector<int32_t> StopIdsOf(const Model& model, const Tokenizer& tokenizer);
+
 struct GenerateOptions {
   int64_t max_tokens = 128;  // at least 1
   std::vector<std::string> stop = {};

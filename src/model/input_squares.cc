@@ -1,7 +1,5 @@
 #include "model/input_squares.h"
 
-#include <algorithm>
-#include <cmath>
 #include <map>
 #include <set>
 #include <span>
@@ -13,7 +11,7 @@
 #include "base/parallel.h"
 #include "io/safetensors.h"
 #include "mobe/input_squares_file.h"
-#include "model/layer_run.h"
+#include "model/layer_walk.h"
 
 namespace mobe {
 namespace {
@@ -118,49 +116,35 @@ class SquareSums {
 class InputCollector {
  public:
   InputCollector(const OpenedModel& model, const CalibrationTokens& tokens)
-      : model_(model),
-        config_(model.config),
-        count_(static_cast<int64_t>(tokens.ids.size())),
-        context_(std::min(tokens.context, count_)),
-        run_(model, context_),
-        hidden_(count_ * config_.hidden_size) {
-    run_.Embed(tokens.ids, hidden_.data());
-  }
+      : model_(model), config_(model.config), walk_(model, tokens) {}
 
   void RunLayer(int64_t layer, const std::function<void(double)>& progress) {
     Begin(layer);
-    const Weights weights = LoadOneLayer(model_, layer);
-    const LayerWeights& w = weights.layers.front();
-    const auto all = static_cast<double>(count_);
-    for (int64_t begin = 0; begin < count_; begin += context_) {
-      run_.AddAttention(w, State(begin), std::min(context_, count_ - begin),
-                        [&](int64_t tokens) { AddAttention(w, tokens); });
-      progress(0.5 * static_cast<double>(begin) / all);
-    }
-    for (int64_t begin = 0; begin < count_; begin += LayerRun::kChunk) {
-      const int64_t tokens = std::min(LayerRun::kChunk, count_ - begin);
-      // Between the shared experts and the others, which use their memory.
-      const auto observe = [&](int64_t, const float*, const Routing&) {
-        if (w.dense) AddDense(tokens);
-      };
-      run_.AddMlp(w, layer, State(begin), tokens, observe);
-      Add("mlp", {run_.normed().data(), tokens, config_.hidden_size});
+    LayerObserver observer;
+    observer.attention = [this](const LayerWeights& w, int64_t tokens) {
+      AddAttention(w, tokens);
+    };
+    observer.shared = [this](const LayerWeights& w, int64_t tokens) {
+      if (w.dense) AddDense(tokens);
+    };
+    observer.mlp = [this](const LayerWeights& w, int64_t tokens) {
+      Add("mlp", {walk_.run().normed().data(), tokens, config_.hidden_size});
       if (w.experts.empty()) {
         AddDense(tokens);
       } else {
         AddExperts(w);
       }
-      progress(0.5 + 0.5 * static_cast<double>(begin) / all);
-    }
-    run_.Evict(layer);
+    };
+    walk_.RunLayer(layer, observer, progress);
   }
 
   void RunHead() {
     Begin(-1);
     const Weights head = LoadHead(model_);
-    NormTokens(head.final_norm, config_.rms_norm_eps, hidden_.data(), count_,
-               hidden_.data());
-    Add("head", {hidden_.data(), count_, config_.hidden_size});
+    float* const states = walk_.states();
+    NormTokens(head.final_norm, config_.rms_norm_eps, states, walk_.count(),
+               states);
+    Add("head", {states, walk_.count(), config_.hidden_size});
   }
 
   // What was found of the layer that ran last, or of the head.
@@ -174,22 +158,12 @@ class InputCollector {
     for (const auto& [tensor, pool] : inputs_) {
       const std::vector<float> mean =
           sums_.at(tensor.name).Mean(pool.empty() ? nullptr : &pools.at(pool));
-      for (const float square : mean) {
-        if (std::isfinite(square)) continue;
-        Fail(ErrorKind::kCorruptFile,
-             "{}: the calibration gives {} that is not finite; the weights are "
-             "damaged, or too large to be run in float32",
-             model_.checkpoint.folder().string(), tensor.name);
-      }
+      CheckCalibrated(model_, tensor.name, mean);
       writer->Append(tensor.name, std::as_bytes(std::span(mean)));
     }
   }
 
  private:
-  float* State(int64_t token) {
-    return hidden_.data() + token * config_.hidden_size;
-  }
-
   void Begin(int64_t layer) {
     layer_ = layer;
     inputs_ = DeclareLayer(model_, layer);
@@ -206,9 +180,10 @@ class InputCollector {
   }
 
   void AddAttention(const LayerWeights& w, int64_t tokens) {
-    const AttentionScratch& s = run_.attention();
+    const AttentionScratch& s = walk_.run().attention();
     const AttentionWeights& a = w.attention;
-    Add("attention", {run_.normed().data(), tokens, config_.hidden_size});
+    Add("attention",
+        {walk_.run().normed().data(), tokens, config_.hidden_size});
     Add("query", {s.query_down.data(), tokens, a.query_down.rows});
     Add("latent", {s.latent.data(), tokens, a.latent_down.rows});
     Add("context", {s.context.data(), tokens, a.output.cols});
@@ -216,12 +191,12 @@ class InputCollector {
 
   // While `gate` is that of what runs for every token.
   void AddDense(int64_t tokens) {
-    const Buffer<float>& inner = run_.mlp().gate;
+    const Buffer<float>& inner = walk_.run().mlp().gate;
     Add("dense_down", {inner.data(), tokens, inner.size() / tokens});
   }
 
   void AddExperts(const LayerWeights& w) {
-    const MlpScratch& s = run_.mlp();
+    const MlpScratch& s = walk_.run().mlp();
     pair_weights_.Resize(s.pairs());
     for (int64_t i = 0; i < s.pairs(); ++i) {
       const float weight = s.routing.weights[static_cast<size_t>(i)];
@@ -246,10 +221,7 @@ class InputCollector {
 
   const OpenedModel& model_;
   const ModelConfig& config_;
-  const int64_t count_;
-  const int64_t context_;
-  LayerRun run_;
-  Buffer<float> hidden_;
+  LayerWalk walk_;
   Buffer<float> pair_weights_;
   int64_t layer_ = 0;  // that runs
   std::vector<DeclaredInput> inputs_;
@@ -263,18 +235,11 @@ void CollectInputSquares(const OpenedModel& model,
                          const std::filesystem::path& file,
                          const ProgressFn& progress) {
   CheckTokens(model, tokens.ids, tokens.context);
-  SafetensorsWriter writer(file, DeclareInputs(model),
-                           {{"tokens", std::to_string(tokens.ids.size())},
-                            {"context", std::to_string(tokens.context)},
-                            {"hash", tokens.Hash()}});
+  SafetensorsWriter writer(file, DeclareInputs(model), tokens.Metadata());
   InputCollector collector(model, tokens);
   const int64_t layers = model.config.num_layers;
   for (int64_t layer = 0; layer < layers; ++layer) {
-    collector.RunLayer(layer, [&](double part) {
-      progress(
-          {(static_cast<double>(layer) + part) / static_cast<double>(layers),
-           fmt::format("calibrating layer {}", layer)});
-    });
+    collector.RunLayer(layer, ProgressOfLayer(progress, layer, layers));
     collector.Write(&writer);
   }
   collector.RunHead();

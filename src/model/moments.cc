@@ -1,7 +1,6 @@
 #include "model/moments.h"
 
 #include <algorithm>
-#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
@@ -10,7 +9,7 @@
 #include "base/hash.h"
 #include "base/parallel.h"
 #include "mobe/moments_file.h"
-#include "model/layer_run.h"
+#include "model/layer_walk.h"
 
 namespace mobe {
 namespace {
@@ -87,46 +86,26 @@ struct LayerMoments {
 class Collector {
  public:
   Collector(const OpenedModel& model, const CalibrationTokens& tokens)
-      : model_(model),
-        config_(model.config),
-        count_(static_cast<int64_t>(tokens.ids.size())),
-        context_(std::min(tokens.context, count_)),
-        run_(model, context_),
-        hidden_(count_ * config_.hidden_size) {
-    run_.Embed(tokens.ids, hidden_.data());
-  }
+      : config_(model.config), walk_(model, tokens) {}
 
-  int64_t count() const { return count_; }
+  int64_t count() const { return walk_.count(); }
 
   // `moments` may be null.
   void RunLayer(int64_t layer, LayerMoments* moments,
                 const std::function<void(double)>& progress) {
-    const Weights weights = LoadOneLayer(model_, layer);
-    const LayerWeights& w = weights.layers.front();
-    const auto all = static_cast<double>(count_);
-    for (int64_t begin = 0; begin < count_; begin += context_) {
-      run_.AddAttention(w, State(begin), std::min(context_, count_ - begin));
-      progress(0.5 * static_cast<double>(begin) / all);
+    LayerObserver observer;
+    if (moments != nullptr) {
+      observer.mlp = [this, moments](const LayerWeights&, int64_t tokens) {
+        Add(tokens, moments);
+      };
     }
-    // Not window by window: experts are fast on many tokens.
-    constexpr int64_t kChunk = LayerRun::kChunk;
-    for (int64_t begin = 0; begin < count_; begin += kChunk) {
-      const int64_t tokens = std::min(kChunk, count_ - begin);
-      run_.AddMlp(w, layer, State(begin), tokens);
-      if (moments != nullptr) Add(tokens, moments);
-      progress(0.5 + 0.5 * static_cast<double>(begin) / all);
-    }
-    run_.Evict(layer);
+    walk_.RunLayer(layer, observer, progress);
   }
 
  private:
-  float* State(int64_t token) {
-    return hidden_.data() + token * config_.hidden_size;
-  }
-
   void Add(int64_t tokens, LayerMoments* moments) {
-    const Buffer<float>& normed = run_.normed();
-    const MlpScratch& mlp = run_.mlp();
+    const Buffer<float>& normed = walk_.run().normed();
+    const MlpScratch& mlp = walk_.run().mlp();
     moments->input.Add(normed.data(), tokens);
     rounded_.Resize(normed.size());
     Kernels().to_bfloat16(normed.data(), normed.size(), rounded_.data());
@@ -154,12 +133,8 @@ class Collector {
     moments->inner.Add(inner_.data(), pairs);
   }
 
-  const OpenedModel& model_;
   const ModelConfig& config_;
-  const int64_t count_;
-  const int64_t context_;
-  LayerRun run_;
-  Buffer<float> hidden_;
+  LayerWalk walk_;
   Buffer<float> inner_;
   Buffer<BFloat16> rounded_;
 };
@@ -185,13 +160,8 @@ std::vector<TensorDecl> Declare(const ModelConfig& c, int64_t tokens) {
 
 void Write(const OpenedModel& model, const std::string& name,
            const Buffer<float>& values, SafetensorsWriter* writer) {
-  for (const float value : values) {
-    if (std::isfinite(value)) continue;
-    Fail(ErrorKind::kCorruptFile,
-         "{}: the calibration gives {} that is not finite; the weights are "
-         "damaged, or too large to be run in float32",
-         model.checkpoint.folder().string(), name);
-  }
+  CheckCalibrated(model, name,
+                  {values.data(), static_cast<size_t>(values.size())});
   writer->Append(name, BytesOf(values));
 }
 
@@ -201,6 +171,12 @@ std::string CalibrationTokens::Hash() const {
   const std::string text =
       fmt::format("{} {}", HashBytes(std::as_bytes(ids)), context);
   return HashBytes(std::as_bytes(std::span(text.data(), text.size())));
+}
+
+std::map<std::string, std::string> CalibrationTokens::Metadata() const {
+  return {{"tokens", std::to_string(ids.size())},
+          {"context", std::to_string(context)},
+          {"hash", Hash()}};
 }
 
 void CollectMoments(const OpenedModel& model, const CalibrationTokens& tokens,
@@ -214,20 +190,13 @@ void CollectMoments(const OpenedModel& model, const CalibrationTokens& tokens,
     Fail(ErrorKind::kUserInput, "{}: no layer has experts to calibrate",
          model.checkpoint.folder().string());
   }
-  SafetensorsWriter writer(file, std::move(tensors),
-                           {{"tokens", std::to_string(tokens.ids.size())},
-                            {"context", std::to_string(tokens.context)},
-                            {"hash", tokens.Hash()}});
+  SafetensorsWriter writer(file, std::move(tensors), tokens.Metadata());
   // Layers behind the last with experts would run for nothing.
   int64_t layers = c.num_layers;
   while (!c.IsMoeLayer(layers - 1)) --layers;
   Collector collector(model, tokens);
   for (int64_t layer = 0; layer < layers; ++layer) {
-    const auto report = [&](double part) {
-      progress(
-          {(static_cast<double>(layer) + part) / static_cast<double>(layers),
-           fmt::format("calibrating layer {}", layer)});
-    };
+    const auto report = ProgressOfLayer(progress, layer, layers);
     if (!c.IsMoeLayer(layer)) {
       collector.RunLayer(layer, nullptr, report);
       continue;

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <span>
 #include <string>
 
@@ -26,6 +27,8 @@ struct CalibrationTokens {
 
   // Of both; two of the same hash give the same moments.
   std::string Hash() const;
+  // Of a safetensors file of what the tokens gave.
+  std::map<std::string, std::string> Metadata() const;
 };
 
 // Writes the file that mobe/moments_file.h describes, whole or not at all. Runs

@@ -32,7 +32,7 @@ std::vector<Prompt> ReadCompletionPrompts(const Service& service,
     Prompt& read = prompts.emplace_back();
     if (one.is_string()) {
       read.text = one.get<std::string>();
-      read.ids = EncodePrompt(service, read.text);
+      read.ids = service.tokenizer().EncodePrompt(read.text);
     } else {
       read.ids = one.get<std::vector<int32_t>>();
       if (echo) read.text = service.tokenizer().Decode(read.ids);
@@ -53,7 +53,7 @@ class LegacyLogProbs {
     const std::string name = TokenName(tokenizer_, token);
     json_["tokens"].push_back(name);
     json_["text_offset"].push_back(offset_);
-    offset_ += CodePoints(tokenizer_.TokenBytes(token));
+    offset_ += CountCharacters(tokenizer_.TokenBytes(token));
     if (log_probs == nullptr) {
       json_["token_logprobs"].push_back(nullptr);
       json_["top_logprobs"].push_back(nullptr);
@@ -79,12 +79,6 @@ class LegacyLogProbs {
             {"top_logprobs", Json::array()},
             {"text_offset", Json::array()}};
   }
-  // Continuation bytes begin none.
-  static int64_t CodePoints(std::string_view bytes) {
-    return std::ranges::count_if(
-        bytes, [](char byte) { return (byte & 0xC0) != 0x80; });
-  }
-
   const Tokenizer& tokenizer_;
   const int64_t top_;
   Json json_ = Empty();

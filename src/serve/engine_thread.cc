@@ -33,6 +33,10 @@ struct EngineThread::Job {
     texts.push_back({std::move(request), alike});
     ++left;
   }
+  void Send(size_t text, EngineEvent event) {
+    events.push_back({text, std::move(event)});
+    has_events.notify_one();
+  }
   bool CanFeed() const {
     if (next == texts.size()) return false;
     const Text& first = texts[texts[next].alike];
@@ -93,8 +97,7 @@ EngineThread::Ticket EngineThread::Submit(const std::string& client,
   if (closed_) {
     throw QueueIsClosed(ErrorKind::kUserInput, "the server is shutting down");
   }
-  const int64_t waiting =
-      std::ranges::count_if(jobs_, [](const auto& j) { return j->next == 0; });
+  const int64_t waiting = Waiting();
   // Who would run at once need not wait.
   if (waiting >= options_.waiting &&
       std::ssize(places_) >= options_.engine.sequences) {
@@ -106,6 +109,11 @@ EngineThread::Ticket EngineThread::Submit(const std::string& client,
   jobs_.push_back(job);
   wake_.notify_one();
   return {this, std::move(job)};
+}
+
+int64_t EngineThread::Waiting() const {
+  return std::ranges::count_if(jobs_,
+                               [](const auto& job) { return job->next == 0; });
 }
 
 void EngineThread::Close() {
@@ -122,8 +130,7 @@ EngineStatistics EngineThread::statistics() const {
   const std::lock_guard lock(mutex_);
   EngineStatistics statistics = statistics_;
   statistics.running = std::ssize(places_);
-  statistics.waiting =
-      std::ranges::count_if(jobs_, [](const auto& j) { return j->next == 0; });
+  statistics.waiting = Waiting();
   return statistics;
 }
 
@@ -154,6 +161,7 @@ void EngineThread::Loop() {
     } else {
       Deliver(std::move(events));
     }
+    std::erase_if(jobs_, [](const auto& job) { return job->left == 0; });
     statistics_.pages = engine_.pages();
     statistics_.experts = StatisticsOf(model_.experts());
   }
@@ -211,8 +219,7 @@ void EngineThread::Feed() {
       places_[text.id] = {best, index};
       ++running_[best->client];
     } catch (const Error& e) {
-      best->events.push_back({index, {.error = e}});
-      best->has_events.notify_one();
+      best->Send(index, {.error = e});
       EndText(best.get(), index);
     }
   }
@@ -229,10 +236,8 @@ void EngineThread::Deliver(std::vector<EngineEvent> events) {
     text.begun = true;
     if (event.finish || event.error) EndText(job.get(), index);
     if (text.cancelled) continue;
-    job->events.push_back({index, std::move(event)});
-    job->has_events.notify_one();
+    job->Send(index, std::move(event));
   }
-  std::erase_if(jobs_, [](const auto& job) { return job->left == 0; });
 }
 
 // The engine is in a state to go on: what was begun is taken out of it.
@@ -241,10 +246,8 @@ void EngineThread::FailAll(const Error& error) {
   for (const auto& [id, place] : places) {
     engine_.Cancel(id);
     EndText(place.job.get(), place.text);
-    place.job->events.push_back({place.text, {.error = error}});
-    place.job->has_events.notify_one();
+    place.job->Send(place.text, {.error = error});
   }
-  std::erase_if(jobs_, [](const auto& job) { return job->left == 0; });
 }
 
 }  // namespace mobe

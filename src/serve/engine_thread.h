@@ -106,6 +106,7 @@ class EngineThread {
  private:
   using Jobs = std::list<std::shared_ptr<Job>>;
 
+  int64_t Waiting() const;  // jobs of which no text has begun to run
   void Loop();
   void DropCancelled();
   void Feed();

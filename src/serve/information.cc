@@ -44,7 +44,7 @@ ApiReply Tokenize(Service* service, const ApiRequest& request) {
   std::vector<int32_t> ids;
   if (body.value("add_special_tokens", true)) {
     const SpecialAffixes& affixes = service->tokenizer().affixes();
-    ids = EncodePrompt(*service, text);
+    ids = service->tokenizer().EncodePrompt(text);
     ids.insert(ids.end(), affixes.behind.begin(), affixes.behind.end());
   } else {
     ids = service->tokenizer().Encode(text);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "text/first_mark.h"
 
 namespace mobe {
 namespace {
@@ -179,21 +180,9 @@ bool MessageParser::AdvanceCall(bool last, Parts* parts) {
 void MessageParser::Advance(bool last, Parts* parts) {
   for (;;) {
     if (in_call_ && !AdvanceCall(last, parts)) return;
-    size_t first = std::string::npos;
-    std::string_view found;
-    size_t held_back = 0;
-    for (const std::string_view mark : marks_) {
-      if (const size_t at = held_.find(mark); at < first) {
-        first = at;
-        found = mark;
-      }
-      for (size_t n = std::min(mark.size() - 1, held_.size()); n > held_back;
-           --n) {
-        if (held_.ends_with(mark.substr(0, n))) held_back = n;
-      }
-    }
+    const auto [at, found, unsure] = FindFirstMark(held_, marks_);
     if (found.empty()) {
-      const size_t sure = last ? held_.size() : held_.size() - held_back;
+      const size_t sure = last ? held_.size() : held_.size() - unsure;
       Emit(std::string_view(held_).substr(0, sure),
            last ? Next::kEnd : Next::kUnknown, parts);
       held_.erase(0, sure);
@@ -201,9 +190,9 @@ void MessageParser::Advance(bool last, Parts* parts) {
     }
     in_call_ = style_ != nullptr && found == style_->begin;
     // Before what may be no call nothing is left out yet.
-    Emit(std::string_view(held_).substr(0, first),
+    Emit(std::string_view(held_).substr(0, at),
          in_call_ ? Next::kUnknown : Next::kMark, parts);
-    held_.erase(0, first + found.size());
+    held_.erase(0, at + found.size());
     if (in_call_) continue;
     behind_mark_ = true;
     if (found == kThink || found == kEndThink) thinking_ = found == kThink;

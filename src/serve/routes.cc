@@ -8,23 +8,20 @@
 namespace mobe {
 namespace {
 
-constexpr ApiForm kOpenAi = ApiForm::kOpenAi;
-constexpr ApiForm kAnthropic = ApiForm::kAnthropic;
-
 constexpr HttpRoute kRoutes[] = {
-    {"GET", "/v1/models", kOpenAi, ListModels},
-    {"GET", "/v1/models/{}", kOpenAi, DescribeModel},
-    {"POST", "/v1/completions", kOpenAi, Complete},
-    {"POST", "/v1/chat/completions", kOpenAi, Chat},
-    {"POST", "/v1/embeddings", kOpenAi, RefuseEmbeddings},
-    {"POST", "/v1/messages", kAnthropic, AnswerMessages},
-    {"POST", "/v1/messages/count_tokens", kAnthropic, CountMessageTokens},
-    {"POST", "/tokenize", kOpenAi, Tokenize},
-    {"POST", "/detokenize", kOpenAi, Detokenize},
-    {"POST", "/apply-template", kOpenAi, ApplyTemplate},
-    {"GET", "/metrics", kOpenAi, ShowMetrics},
-    {"GET", "/props", kOpenAi, ShowProperties},
-    {"GET", "/report", kOpenAi, ShowReport},
+    {"GET", "/v1/models", ListModels},
+    {"GET", "/v1/models/{}", DescribeModel},
+    {"POST", "/v1/completions", Complete},
+    {"POST", "/v1/chat/completions", Chat},
+    {"POST", "/v1/embeddings", RefuseEmbeddings},
+    {"POST", "/v1/messages", AnswerMessages},
+    {"POST", "/v1/messages/count_tokens", CountMessageTokens},
+    {"POST", "/tokenize", Tokenize},
+    {"POST", "/detokenize", Detokenize},
+    {"POST", "/apply-template", ApplyTemplate},
+    {"GET", "/metrics", ShowMetrics},
+    {"GET", "/props", ShowProperties},
+    {"GET", "/report", ShowReport},
 };
 
 // What stands for "{}", "" where there is none; nothing: the path is another.
@@ -44,8 +41,6 @@ std::optional<std::string> Match(std::string_view pattern,
 
 }  // namespace
 
-std::span<const HttpRoute> Routes() { return kRoutes; }
-
 FoundRoute FindRoute(std::string_view method, std::string_view path) {
   const HttpRoute* other = nullptr;
   for (const HttpRoute& route : kRoutes) {
@@ -64,7 +59,8 @@ FoundRoute FindRoute(std::string_view method, std::string_view path) {
 }
 
 ApiForm FormOfPath(std::string_view path) {
-  return path.starts_with("/v1/messages") ? kAnthropic : kOpenAi;
+  return path.starts_with("/v1/messages") ? ApiForm::kAnthropic
+                                          : ApiForm::kOpenAi;
 }
 
 }  // namespace mobe

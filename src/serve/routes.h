@@ -1,7 +1,6 @@
 // The table of what the server answers.
 #pragma once
 
-#include <span>
 #include <string_view>
 
 #include "serve/api.h"
@@ -13,11 +12,8 @@ struct HttpRoute {
   const char* method;  // "GET" or "POST"
   // Of its parts one may be "{}", which stands for anything but a slash.
   const char* path;
-  ApiForm form;  // of errors
   ApiReply (*handle)(Service* service, const ApiRequest& request);
 };
-
-std::span<const HttpRoute> Routes();
 
 // That of a request, with what stands for "{}". Throws ApiError: 404 for a path
 // that there is not, 405 for another method.

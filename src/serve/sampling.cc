@@ -5,6 +5,8 @@
 #include <iterator>
 #include <random>
 
+#include "base/error.h"
+#include "model/generate.h"
 #include "serve/api.h"
 
 namespace mobe {
@@ -67,8 +69,8 @@ TextPlan ReadSampling(const Service& service, const Json& body) {
   std::vector<int32_t>& ids = plan.request.stop_ids;
   read("stop_token_ids", &ids);
   if (!body.value("ignore_eos", false)) {
-    std::ranges::copy(service.model().stop_ids(), std::back_inserter(ids));
-    if (service.tokenizer().eos()) ids.push_back(*service.tokenizer().eos());
+    std::ranges::copy(StopIdsOf(service.model(), service.tokenizer()),
+                      std::back_inserter(ids));
   }
   return plan;
 }
@@ -76,13 +78,6 @@ TextPlan ReadSampling(const Service& service, const Json& body) {
 TextPlan WithSeed(TextPlan plan, int64_t number) {
   plan.request.sampler.seed += static_cast<uint64_t>(number);
   return plan;
-}
-
-std::vector<int32_t> EncodePrompt(const Service& service,
-                                  const std::string& text) {
-  std::vector<int32_t> ids = service.tokenizer().affixes().before;
-  std::ranges::copy(service.tokenizer().Encode(text), std::back_inserter(ids));
-  return ids;
 }
 
 }  // namespace mobe

@@ -25,9 +25,4 @@ TextPlan ReadSampling(const Service& service, const Json& body);
 // The plan of `number` of several texts of one prompt: with the next seed.
 TextPlan WithSeed(TextPlan plan, int64_t number);
 
-// The ids of a text as a prompt: with the tokens that the tokenizer puts before
-// a text. Throws ApiError (400) when it can't be.
-std::vector<int32_t> EncodePrompt(const Service& service,
-                                  const std::string& text);
-
 }  // namespace mobe

@@ -180,6 +180,13 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view text) const {
   return ids;
 }
 
+std::vector<int32_t> Tokenizer::EncodePrompt(std::string_view text) const {
+  std::vector<int32_t> ids = affixes_.before;
+  const std::vector<int32_t> of_text = Encode(text);
+  ids.insert(ids.end(), of_text.begin(), of_text.end());
+  return ids;
+}
+
 std::string Tokenizer::Decode(std::span<const int32_t> ids,
                               bool skip_special) const {
   std::string bytes;

@@ -42,6 +42,10 @@ class Tokenizer {
   // What encode(text, add_special_tokens=True) puts around a text.
   const SpecialAffixes& affixes() const { return affixes_; }
 
+  // The ids of a prompt: the text's, with affixes().before before them. Fails
+  // as Encode does.
+  std::vector<int32_t> EncodePrompt(std::string_view text) const;
+
   // The token that ends a text, by tokenizer_config.json.
   std::optional<int32_t> eos() const { return eos_; }
 

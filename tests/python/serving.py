@@ -1,11 +1,20 @@
 """A server that a test starts and ends."""
 
 import contextlib
+import os
 import re
 import subprocess
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def program():
+    """That of MOBE, or the release build's."""
+    return os.environ.get("MOBE", REPOSITORY / "build/release/mobe")
 
 
 class Server:
@@ -24,6 +33,8 @@ class Server:
         found = re.match(r"(http://\S+) serves ", line)
         assert found, f"{command}: {line!r} {self.end()}"
         self.url = found[1]
+        host, port = self.url.removeprefix("http://").split(":")
+        self.address = host, int(port)
 
     def request(self, path, body=None, headers=None, method=None):
         """Status, headers and text."""

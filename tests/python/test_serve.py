@@ -632,8 +632,7 @@ def test_a_client_that_goes_away_frees_its_slot(server, stream):
     body = json.dumps(
         {"prompt": "<loop>", "max_tokens": 30000, "stream": stream}
     ).encode()
-    host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as connection:
+    with socket.create_connection(server.address) as connection:
         connection.sendall(
             b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
             b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
