@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
+#include <exception>
+#include <new>
 
 #include "base/file.h"
 #include "kernels/gemm.h"
@@ -50,6 +52,21 @@ void OnBusError(int signal, siginfo_t* info, void* /*context*/) {
   ::_exit(1);
 }
 
+std::terminate_handler g_terminate;
+
+void OnTerminate() {
+  try {
+    const std::exception_ptr thrown = std::current_exception();
+    if (thrown) std::rethrow_exception(thrown);
+  } catch (const std::bad_alloc&) {
+    WaitUnlessFirst();
+    PrintError({"out of memory"});
+    ::_exit(1);
+  } catch (...) {
+  }
+  g_terminate();
+}
+
 }  // namespace
 
 void OpenStandardDescriptors() {
@@ -69,6 +86,7 @@ void NameFaults() {
   ::sigaction(SIGBUS, &action, nullptr);
   action.sa_sigaction = OnNullPointer;
   ::sigaction(SIGSEGV, &action, nullptr);
+  g_terminate = std::set_terminate(OnTerminate);
 }
 
 void LoadUnwinder() {

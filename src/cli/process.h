@@ -15,7 +15,8 @@ void OpenStandardDescriptors();
 
 // Ends the process with a line and exit code 1 when a mapped file was truncated
 // or its disk failed (SIGBUS), and when oneDNN had no memory (see
-// IsInsideProduct). Other faults stay what they are.
+// IsInsideProduct), or where nothing may be thrown: nlohmann's destructor of an
+// object takes memory. Other faults stay what they are.
 void NameFaults();
 
 // glibc loads its unwinder when an exception first passes through one of its

@@ -79,10 +79,11 @@ Factors FitJob(const FactorJob& job, const FitTarget& target,
 }
 
 // Writes those of the job's tensors that are of one group, the next ones.
-void WriteFactors(const FactorJob& job, const ExpertGroup& group,
-                  const Factors& factors, SafetensorsWriter* writer) {
+void WriteFactors(const Family& family, const FactorJob& job,
+                  const ExpertGroup& group, const Factors& factors,
+                  SafetensorsWriter* writer) {
   const auto named = [&](auto name) {
-    return name(job.layer, *job.kind, group.index);
+    return name(family, job.layer, *job.kind, group.index);
   };
   const std::pair<std::string, const float*> shared[] = {
       {named(BasesName), factors.bases.data()},
@@ -157,7 +158,7 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
                ? " in F16, the dtype of the weights; convert the model to BF16"
                : "; try another --seed");
     }
-    WriteFactors(job, group, factors, &writer);
+    WriteFactors(*model.family, job, group, factors, &writer);
     done += passes;
   }
   const FileSum sum = writer.Commit();

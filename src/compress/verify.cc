@@ -52,7 +52,7 @@ class Verifier {
 
   VerifyReport Run() {
     SplitStacked(*original_.family, original_.config, &checkpoint_);
-    format_ = DetectFormat(checkpoint_, original_.config);
+    format_ = DetectFormat(*original_.family, checkpoint_, original_.config);
     CheckConfig();
     const auto specs =
         format_ ? ListTensors(*original_.family, original_.config, *format_)

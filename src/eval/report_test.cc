@@ -102,7 +102,8 @@ TEST(ReportTest, RefusesLowRankBasesThatAreNotFinite) {
   CompressOptions options = QuickOptions(4);
   options.basis_rank = 3;
   RunCompress(SmallModel(), options, out.path());
-  const std::string name = LeftName(1, kGateKind);
+  const std::string name =
+      LeftName(*OpenModel(SmallModel()).family, 1, kGateKind);
   for (const auto& entry : std::filesystem::directory_iterator(out.path())) {
     if (entry.path().extension() != ".safetensors") continue;
     auto tensors = ReadTensors(entry.path());

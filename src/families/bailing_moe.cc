@@ -1,47 +1,57 @@
-// Bailing MoE (Ling-Lite, Ling-Plus): grouped-query attention from one matrix
-// for queries, keys and values, softmax router, shared experts.
-// Source: modeling_bailing_moe.py of inclusionAI/Ling-lite.
-#include <cmath>
-
+// Bailing MoE: Ling-Lite and Ling-Plus (1 and 1.5), with a softmax router, and
+// Ling 2.0 (mini, flash, 1T) with DeepSeek-V3's, a norm on each query and key
+// head and half of a head rotated. Both have grouped-query attention from one
+// matrix for queries, keys and values, and shared experts. Published configs of
+// Ling 2.0 say "bailing_moe" as well as "bailing_moe_v2", so what a model is
+// stands in the keys, not in the name.
+// Source: modeling_bailing_moe.py of inclusionAI/Ling-lite and
+// modeling_bailing_moe_v2.py of inclusionAI/Ling-V2.
 #include "families/common.h"
 
 namespace mobe {
 namespace {
 
-ModelConfig ReadBailingConfig(const ConfigReader& json) {
-  ModelConfig c;
-  c.vocab_size = json.Size("vocab_size");
-  c.hidden_size = json.Size("hidden_size");
-  c.num_layers = json.Size("num_hidden_layers");
-  c.num_heads = json.Size("num_attention_heads");
-  c.num_kv_heads = json.Size("num_key_value_heads", c.num_heads);
-  c.head_dim = json.Size("head_dim", c.hidden_size / c.num_heads);
-  c.value_dim = c.head_dim;
-  c.max_positions = json.Size("max_position_embeddings", 16384);
-  c.rope = ReadRope(json, c.head_dim, c.max_positions);
-  c.max_positions = ExtendedPositions(c.rope, c.max_positions);
-  c.attention_scale = 1 / std::sqrt(static_cast<float>(c.head_dim));
-  c.rms_norm_eps = static_cast<float>(json.Number("rms_norm_eps", 1e-5));
+ModelConfig ReadBailing(const ConfigReader& json) {
+  ModelConfig c = ReadBasics(json, 1e-5);
+  const bool v2 = json.String("model_type", "") == "bailing_moe_v2";
+  const bool sigmoid =
+      json.String("score_function", v2 ? "sigmoid" : "softmax") == "sigmoid";
+  if (!sigmoid) Expect(json, "score_function", "softmax");
+  AttentionDefaults defaults;
+  defaults.max_positions = 16384;
+  // Ling 1 passes over what its config may say of a share.
+  if (sigmoid) defaults.rotated_share = 1;
+  ReadGroupedAttention(json, defaults, &c);
+  if (json.Bool("use_qk_norm", false)) {
+    c.query_key_norm = QueryKeyNorm::kHead;
+  }
   c.qkv_bias = json.Bool("use_qkv_bias", false);
-  c.attention_output_bias = json.Bool("use_bias", true);
-  c.tie_embeddings = json.Bool("tie_word_embeddings", false);
+  c.attention_output_bias = json.Bool("use_bias", !sigmoid);
   c.norm_head = json.Bool("norm_head", false);
   c.dense_size = json.Size("intermediate_size");
-  c.expert_size = json.Size("moe_intermediate_size");
+  ReadExperts(json, "moe_intermediate_size", &c);
   c.shared_size = json.Count("num_shared_experts", 0) * c.expert_size;
-  c.num_experts = json.Size(json.OneOf({"num_experts", "num_local_experts"}));
-  c.experts_per_token = json.Size("num_experts_per_tok");
-  c.router.normalise =
-      c.experts_per_token > 1 && json.Bool("norm_topk_prob", true);
   c.first_moe_layer = json.Count("first_k_dense_replace", 0);
-  // Ling 2.0 has the same model_type and another router and attention.
-  Expect(json, "score_function", "softmax");
-  Expect(json, "moe_router_enable_expert_bias", false);
-  Expect(json, "n_group", 1);
-  Expect(json, "topk_group", 1);
-  Expect(json, "routed_scaling_factor", 1);
-  Expect(json, "use_qk_norm", false);
+  c.extra_layers = json.Count("num_nextn_predict_layers", 0);
   Expect(json, "multi_gate", false);
+  Expect(json, "use_rmsnorm", true);
+  if (sigmoid) {
+    RouterRule published;  // configuration_bailing_moe_v2.py
+    published.normalise = true;
+    published.groups = 8;
+    published.kept_groups = 4;
+    published.scale = 2.5f;
+    ReadSigmoidRouter(json, published, &c);
+    Expect(json, "moe_router_enable_expert_bias", true);
+    Expect(json, "moe_shared_expert_intermediate_size", c.shared_size);
+  } else {
+    c.router.normalise = json.Bool("norm_topk_prob", true);
+    Expect(json, "moe_router_enable_expert_bias", false);
+    Expect(json, "n_group", 1);
+    Expect(json, "topk_group", 1);
+    Expect(json, "routed_scaling_factor", 1);
+  }
+  c.router.normalise = c.router.normalise && c.experts_per_token > 1;
   CheckConfig(c, json);
   return c;
 }
@@ -51,9 +61,11 @@ constexpr Dim kQueriesKeysValues = [](const ModelConfig& c) {
 };
 
 #define LAYER "model.layers.{layer}."
-constexpr auto kBailingRows = WithCommonRows({
+constexpr TensorRow kBailingOwnRows[] = {
     {Role::kEmbedding, Scope::kModel, "model.word_embeddings.weight", kVocab,
      kHidden},
+    {Role::kFinalNorm, Scope::kModel, "model.norm.weight", kHidden, nullptr},
+    {Role::kOutput, Scope::kModel, "lm_head.weight", kVocab, kHidden, kUntied},
     {Role::kQueryKeyValue, Scope::kLayer,
      LAYER "attention.query_key_value.weight", kQueriesKeysValues, kHidden},
     {Role::kQueryKeyValueBias, Scope::kLayer,
@@ -63,14 +75,26 @@ constexpr auto kBailingRows = WithCommonRows({
      kHidden, kQueries},
     {Role::kAttentionOutputBias, Scope::kLayer, LAYER "attention.dense.bias",
      kHidden, nullptr, kOutputBiased},
-});
+    {Role::kQueryNorm, Scope::kLayer, LAYER "attention.query_layernorm.weight",
+     kQueryNormed, nullptr, kQueryKeyNorm},
+    {Role::kKeyNorm, Scope::kLayer, LAYER "attention.key_layernorm.weight",
+     kKeyNormed, nullptr, kQueryKeyNorm},
+    {Role::kRouter, Scope::kMoeLayer, LAYER "mlp.gate.weight", kExperts,
+     kHidden},
+    {Role::kRouterBias, Scope::kMoeLayer, LAYER "mlp.gate.expert_bias",
+     kExperts, nullptr, kRouterBiased},
+};
 #undef LAYER
+constexpr auto kBailingRows = JoinRows(kBailingOwnRows, kLayerNormRows,
+                                       kExpertRows, kSharedRows, kDenseRows);
 
 }  // namespace
 
 // clang-tidy takes a constant of static storage for a variable.
-extern const Family kBailingMoe;  // NOLINT(readability-identifier-naming)
-// NOLINTNEXTLINE(readability-identifier-naming)
-const Family kBailingMoe = {"bailing_moe", ReadBailingConfig, kBailingRows};
+// NOLINTBEGIN(readability-identifier-naming)
+extern const Family kBailingMoe, kBailingMoeV2;
+const Family kBailingMoe = {"bailing_moe", ReadBailing, kBailingRows};
+const Family kBailingMoeV2 = {"bailing_moe_v2", ReadBailing, kBailingRows};
+// NOLINTEND(readability-identifier-naming)
 
 }  // namespace mobe

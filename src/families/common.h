@@ -1,11 +1,11 @@
-// What the families have in common: refusing what can't be run; of their
-// tables dimensions, conditions, and the rows of everything but embedding and
-// attention.
+// What families have in common: refusing what can't be run; of their tables
+// dimensions, conditions, and rows; reading what most configs say alike.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <optional>
 
 #include "base/error.h"
 #include "families/family.h"
@@ -16,6 +16,7 @@ inline constexpr Dim kVocab = [](const ModelConfig& c) { return c.vocab_size; };
 inline constexpr Dim kHidden = [](const ModelConfig& c) {
   return c.hidden_size;
 };
+inline constexpr Dim kOne = [](const ModelConfig&) { return int64_t{1}; };
 inline constexpr Dim kHead = [](const ModelConfig& c) { return c.head_dim; };
 inline constexpr Dim kQueries = [](const ModelConfig& c) {
   return c.num_heads * c.head_dim;
@@ -25,6 +26,15 @@ inline constexpr Dim kKeys = [](const ModelConfig& c) {
 };
 inline constexpr Dim kAttended = [](const ModelConfig& c) {
   return c.num_heads * c.value_dim;
+};
+// How many numbers of a query or key have one norm.
+inline constexpr Dim kQueryNormed = [](const ModelConfig& c) {
+  return c.query_key_norm == QueryKeyNorm::kWhole ? c.num_heads * c.head_dim
+                                                  : c.head_dim;
+};
+inline constexpr Dim kKeyNormed = [](const ModelConfig& c) {
+  return c.query_key_norm == QueryKeyNorm::kWhole ? c.num_kv_heads * c.head_dim
+                                                  : c.head_dim;
 };
 inline constexpr Dim kDense = [](const ModelConfig& c) { return c.dense_size; };
 inline constexpr Dim kExpert = [](const ModelConfig& c) {
@@ -47,20 +57,59 @@ inline constexpr When kQkvBiased = [](const ModelConfig& c) {
 inline constexpr When kOutputBiased = [](const ModelConfig& c) {
   return c.attention_output_bias;
 };
+inline constexpr When kQueryKeyNorm = [](const ModelConfig& c) {
+  return c.query_key_norm != QueryKeyNorm::kNone;
+};
+inline constexpr When kRouterBiased = [](const ModelConfig& c) {
+  return c.router.bias;
+};
 inline constexpr When kSharing = [](const ModelConfig& c) {
   return c.shared_size > 0;
 };
 
 #define LAYER "model.layers.{layer}."
-inline constexpr TensorRow kCommonRows[] = {
+inline constexpr TensorRow kEndRows[] = {
+    {Role::kEmbedding, Scope::kModel, "model.embed_tokens.weight", kVocab,
+     kHidden},
     {Role::kFinalNorm, Scope::kModel, "model.norm.weight", kHidden, nullptr},
     {Role::kOutput, Scope::kModel, "lm_head.weight", kVocab, kHidden, kUntied},
+};
+inline constexpr TensorRow kLayerNormRows[] = {
     {Role::kAttentionNorm, Scope::kLayer, LAYER "input_layernorm.weight",
      kHidden, nullptr},
     {Role::kMlpNorm, Scope::kLayer, LAYER "post_attention_layernorm.weight",
      kHidden, nullptr},
+};
+inline constexpr TensorRow kGroupedAttentionRows[] = {
+    {Role::kQuery, Scope::kLayer, LAYER "self_attn.q_proj.weight", kQueries,
+     kHidden},
+    {Role::kKey, Scope::kLayer, LAYER "self_attn.k_proj.weight", kKeys,
+     kHidden},
+    {Role::kValue, Scope::kLayer, LAYER "self_attn.v_proj.weight", kKeys,
+     kHidden},
+    {Role::kAttentionOutput, Scope::kLayer, LAYER "self_attn.o_proj.weight",
+     kHidden, kQueries},
+    {Role::kQueryBias, Scope::kLayer, LAYER "self_attn.q_proj.bias", kQueries,
+     nullptr, kQkvBiased},
+    {Role::kKeyBias, Scope::kLayer, LAYER "self_attn.k_proj.bias", kKeys,
+     nullptr, kQkvBiased},
+    {Role::kValueBias, Scope::kLayer, LAYER "self_attn.v_proj.bias", kKeys,
+     nullptr, kQkvBiased},
+    {Role::kAttentionOutputBias, Scope::kLayer, LAYER "self_attn.o_proj.bias",
+     kHidden, nullptr, kOutputBiased},
+    {Role::kQueryNorm, Scope::kLayer, LAYER "self_attn.q_norm.weight",
+     kQueryNormed, nullptr, kQueryKeyNorm},
+    {Role::kKeyNorm, Scope::kLayer, LAYER "self_attn.k_norm.weight", kKeyNormed,
+     nullptr, kQueryKeyNorm},
+};
+inline constexpr TensorRow kRouterRows[] = {
     {Role::kRouter, Scope::kMoeLayer, LAYER "mlp.gate.weight", kExperts,
      kHidden},
+    {Role::kRouterBias, Scope::kMoeLayer,
+     LAYER "mlp.gate.e_score_correction_bias", kExperts, nullptr,
+     kRouterBiased},
+};
+inline constexpr TensorRow kExpertRows[] = {
     {Role::kExpertGate,
      Scope::kExpert,
      LAYER "mlp.experts.{expert}.gate_proj.weight",
@@ -82,12 +131,16 @@ inline constexpr TensorRow kCommonRows[] = {
      kExpert,
      nullptr,
      {LAYER "mlp.experts.down_proj", 0, 1}},
+};
+inline constexpr TensorRow kSharedRows[] = {
     {Role::kSharedGate, Scope::kMoeLayer,
      LAYER "mlp.shared_experts.gate_proj.weight", kShared, kHidden, kSharing},
     {Role::kSharedUp, Scope::kMoeLayer,
      LAYER "mlp.shared_experts.up_proj.weight", kShared, kHidden, kSharing},
     {Role::kSharedDown, Scope::kMoeLayer,
      LAYER "mlp.shared_experts.down_proj.weight", kHidden, kShared, kSharing},
+};
+inline constexpr TensorRow kDenseRows[] = {
     {Role::kDenseGate, Scope::kDenseLayer, LAYER "mlp.gate_proj.weight", kDense,
      kHidden},
     {Role::kDenseUp, Scope::kDenseLayer, LAYER "mlp.up_proj.weight", kDense,
@@ -106,12 +159,42 @@ void Expect(const ConfigReader& json, const char* key, const T& value) {
        json.source(), key, found.dump(), Json(value).dump());
 }
 
-// A family's table: its own rows, and behind them the common ones.
-template <size_t N>
-constexpr auto WithCommonRows(const TensorRow (&own)[N]) {
-  std::array<TensorRow, N + std::size(kCommonRows)> rows{};
-  std::copy_n(own, N, rows.begin());
-  std::copy_n(kCommonRows, std::size(kCommonRows), rows.begin() + N);
+// What a config means that leaves these keys out.
+struct AttentionDefaults {
+  int64_t max_positions = 32768;
+  double rope_theta = 10000;
+  // Of a head's numbers those that are rotated; nothing: all, and a config that
+  // says another share can't be run.
+  std::optional<double> rotated_share = std::nullopt;
+};
+
+// Sizes, embedding and final norm, as most configs have them.
+ModelConfig ReadBasics(const ConfigReader& json, double rms_norm_eps = 1e-6);
+// Heads, positions and rotary embedding of grouped-query attention.
+void ReadGroupedAttention(const ConfigReader& json,
+                          const AttentionDefaults& defaults, ModelConfig* c);
+// Sizes and numbers of experts, which configs of one family have under several
+// names.
+void ReadExperts(const ConfigReader& json, const char* expert_size,
+                 ModelConfig* c);
+// DeepSeek-V3's router, which others have taken over: sigmoids with a bias in
+// picking, of the best groups. What is not in config.json is as in `missing`.
+void ReadSigmoidRouter(const ConfigReader& json, const RouterRule& missing,
+                       ModelConfig* c);
+// Which layers are dense, from a list that names the kind of each; without one
+// first_moe_layer stays.
+void ReadLayerTypes(const ConfigReader& json, const char* key,
+                    const char* dense, const char* sparse, ModelConfig* c);
+// How many groups of experts there are, and how many are kept.
+void ReadGroups(const ConfigReader& json, const RouterRule& missing,
+                ModelConfig* c);
+
+// Tables, one behind the other.
+template <size_t... N>
+constexpr auto JoinRows(const TensorRow (&... tables)[N]) {
+  std::array<TensorRow, (N + ...)> rows{};
+  auto end = rows.begin();
+  ((end = std::copy_n(tables, N, end)), ...);
   return rows;
 }
 

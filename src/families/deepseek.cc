@@ -34,57 +34,15 @@ void ReadAttention(const ConfigReader& json, ModelConfig* c) {
   c->attention_scale *= static_cast<float>(scale * scale);
 }
 
-// What is not in config.json is as in `missing`.
-void ReadGroups(const ConfigReader& json, const RouterRule& missing,
-                ModelConfig* c) {
-  RouterRule* router = &c->router;
-  router->groups = json.Size("n_group", missing.groups);
-  router->kept_groups =
-      json.Size("topk_group", std::min(missing.kept_groups, router->groups));
-  if (c->num_experts % router->groups != 0) {
-    json.Reject(
-        "n_group",
-        fmt::format("a divisor of the number of experts ({})", c->num_experts));
-  }
-  const int64_t group = c->num_experts / router->groups;
-  if (router->kept_groups > router->groups) {
-    json.Reject("topk_group",
-                fmt::format("at most n_group ({})", router->groups));
-  }
-  if (c->experts_per_token > router->kept_groups * group) {
-    json.Reject("num_experts_per_tok",
-                fmt::format("at most the experts of topk_group groups ({})",
-                            router->kept_groups * group));
-  }
-  if (router->bias && router->groups > 1 && group < 2) {
-    json.Reject("n_group", "groups of two experts at least");
-  }
-}
-
-void ReadWeights(const ConfigReader& json, const RouterRule& missing,
-                 RouterRule* router) {
-  router->normalise = json.Bool("norm_topk_prob", missing.normalise);
-  router->scale =
-      static_cast<float>(json.Number("routed_scaling_factor", missing.scale));
-}
-
 ModelConfig ReadCommon(const ConfigReader& json) {
-  ModelConfig c;
-  c.vocab_size = json.Size("vocab_size");
-  c.hidden_size = json.Size("hidden_size");
-  c.num_layers = json.Size("num_hidden_layers");
+  ModelConfig c = ReadBasics(json);
   c.extra_layers =
       json.Count(json.OneOf({"num_nextn_predict_layers", "num_mtp_layers"}), 0);
   c.max_positions = json.Size("max_position_embeddings", 2048);
   ReadAttention(json, &c);
-  c.rms_norm_eps = static_cast<float>(json.Number("rms_norm_eps", 1e-6));
-  c.tie_embeddings = json.Bool("tie_word_embeddings", false);
   c.dense_size = json.Size("intermediate_size");
-  c.expert_size = json.Size("moe_intermediate_size");
+  ReadExperts(json, "moe_intermediate_size", &c);
   c.shared_size = json.Count("n_shared_experts", 0) * c.expert_size;
-  c.num_experts = json.Size(
-      json.OneOf({"n_routed_experts", "num_local_experts", "num_experts"}));
-  c.experts_per_token = json.Size("num_experts_per_tok");
   c.first_moe_layer = json.Count("first_k_dense_replace", 0);
   Expect(json, "moe_layer_freq", 1);
   Expect(json, "mlp_bias", false);
@@ -98,7 +56,7 @@ ModelConfig ReadV2(const ConfigReader& json) {
   if (method != "greedy") Expect(json, "topk_method", "group_limited_greedy");
   Expect(json, "scoring_func", "softmax");
   Expect(json, "norm_topk_prob", false);
-  ReadWeights(json, {}, &c.router);
+  c.router.scale = static_cast<float>(json.Number("routed_scaling_factor", 1));
   if (method == "greedy") {  // which passes groups over
     json.Has("n_group");
     json.Has("topk_group");
@@ -113,15 +71,12 @@ ModelConfig ReadV3(const ConfigReader& json) {
   ModelConfig c = ReadCommon(json);
   Expect(json, "topk_method", "noaux_tc");
   Expect(json, "scoring_func", "sigmoid");
-  c.router.scoring = Scoring::kSigmoid;
-  c.router.bias = true;
   RouterRule published;  // configuration_deepseek.py
   published.normalise = true;
   published.scale = 2.5f;
   published.groups = 8;
   published.kept_groups = 4;
-  ReadWeights(json, published, &c.router);
-  ReadGroups(json, published, &c);
+  ReadSigmoidRouter(json, published, &c);
   CheckConfig(c, json);
   return c;
 }
@@ -142,15 +97,8 @@ constexpr When kDirectQuery = [](const ModelConfig& c) {
 constexpr When kLowRankQuery = [](const ModelConfig& c) {
   return c.latent.query_rank > 0;
 };
-constexpr When kRouterBiased = [](const ModelConfig& c) {
-  return c.router.bias;
-};
-
-#define LAYER "model.layers.{layer}."
-#define ATTENTION LAYER "self_attn."
-constexpr auto kDeepSeekRows = WithCommonRows({
-    {Role::kEmbedding, Scope::kModel, "model.embed_tokens.weight", kVocab,
-     kHidden},
+#define ATTENTION "model.layers.{layer}.self_attn."
+constexpr TensorRow kLatentRows[] = {
     {Role::kQuery, Scope::kLayer, ATTENTION "q_proj.weight", kQueries, kHidden,
      kDirectQuery},
     {Role::kQueryDown, Scope::kLayer, ATTENTION "q_a_proj.weight", kQueryRank,
@@ -167,12 +115,11 @@ constexpr auto kDeepSeekRows = WithCommonRows({
      kKeysAndValues, kLatent},
     {Role::kAttentionOutput, Scope::kLayer, ATTENTION "o_proj.weight", kHidden,
      kAttended},
-    {Role::kRouterBias, Scope::kMoeLayer,
-     LAYER "mlp.gate.e_score_correction_bias", kExperts, nullptr,
-     kRouterBiased},
-});
+};
 #undef ATTENTION
-#undef LAYER
+constexpr auto kDeepSeekRows =
+    JoinRows(kEndRows, kLatentRows, kLayerNormRows, kRouterRows, kExpertRows,
+             kSharedRows, kDenseRows);
 
 }  // namespace
 

@@ -10,17 +10,26 @@ namespace mobe {
 
 // Defined in the families' own files.
 // NOLINTBEGIN(readability-identifier-naming)
+extern const Family kQwen2Moe;
 extern const Family kQwen3Moe;
 extern const Family kDeepseekV2;
 extern const Family kDeepseekV3;
 extern const Family kKimiK2;
 extern const Family kBailingMoe;
+extern const Family kBailingMoeV2;
+extern const Family kMixtral;
+extern const Family kMiniMaxM2;
+extern const Family kOlmoe;
+extern const Family kGlm4Moe;
+extern const Family kHyV3;
 // NOLINTEND(readability-identifier-naming)
 
 namespace {
 
-constexpr const Family* kFamilies[] = {&kQwen3Moe, &kDeepseekV2, &kDeepseekV3,
-                                       &kKimiK2, &kBailingMoe};
+constexpr const Family* kFamilies[] = {&kQwen3Moe,     &kQwen2Moe, &kDeepseekV2,
+                                       &kDeepseekV3,   &kKimiK2,   &kBailingMoe,
+                                       &kBailingMoeV2, &kMixtral,  &kMiniMaxM2,
+                                       &kOlmoe,        &kGlm4Moe,  &kHyV3};
 
 std::string Expand(std::string name, std::string_view placeholder,
                    int64_t value) {

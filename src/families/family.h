@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,16 +15,24 @@
 
 namespace mobe {
 
+// How frequencies are changed for contexts longer than those of training, as
+// transformers names it in "rope_type".
+enum class RopeType { kDefault, kLinear, kLlama3, kYarn };
+
 // Rotary position embedding (Su et al. 2021, arXiv 2104.09864), for longer
-// contexts by yarn (Peng et al. 2023, arXiv 2309.00071).
+// contexts by yarn (Peng et al. 2023, arXiv 2309.00071) or in Llama 3's way.
 struct Rope {
+  RopeType type = RopeType::kDefault;
   double theta = 0;
-  int64_t dim = 0;           // numbers of a head that are rotated; even
+  int64_t dim = 0;  // numbers of a head that are rotated, its first; even
   bool interleaved = false;  // pairs are (2i, 2i + 1), not (i, i + dim / 2)
-  double factor = 1;         // of the context; 1: no yarn
+  double factor = 1;         // of the context
   int64_t original_positions = 0;
-  double beta_fast = 0, beta_slow = 0;  // turns in the original context
-  float amplitude = 1;                  // of cosines and sines
+  // Turns in the original context from which on a pair is left as it is, and
+  // up to which it is slowed down by `factor`. Llama 3 calls them
+  // high_freq_factor and low_freq_factor.
+  double beta_fast = 0, beta_slow = 0;
+  float amplitude = 1;  // of cosines and sines
   // Of queries and of keys, for families that scale attention by yarn's mscale.
   double attention_scale = 1;
 
@@ -37,6 +46,9 @@ struct LatentSizes {
   int64_t query_rank = 0;  // 0: queries are made of the hidden state directly
   int64_t nope = 0;        // numbers of a key that are not rotated
 };
+
+// Which numbers of a query or a key have an RMS norm together.
+enum class QueryKeyNorm { kNone, kHead, kWhole };
 
 enum class Scoring { kSoftmax, kSigmoid };
 
@@ -67,6 +79,7 @@ struct ModelConfig {
   LatentSizes latent;
   float attention_scale = 0;  // of the products of queries and keys
   float rms_norm_eps = 0;
+  QueryKeyNorm query_key_norm = QueryKeyNorm::kNone;
   bool qkv_bias = false;
   bool attention_output_bias = false;
   bool tie_embeddings = false;
@@ -75,6 +88,9 @@ struct ModelConfig {
   int64_t dense_size = 0;   // intermediate size of layers without experts
   int64_t expert_size = 0;  // intermediate size of one expert
   int64_t shared_size = 0;  // of all shared experts together; 0: none
+  // What they make is multiplied by the sigmoid of a product with x
+  // (Qwen2-MoE).
+  bool shared_scaled = false;
   int64_t num_experts = 0;
   int64_t experts_per_token = 0;  // in [1, num_experts]
   RouterRule router;
@@ -120,6 +136,7 @@ enum class Role {
   kSharedGate,
   kSharedUp,
   kSharedDown,
+  kSharedScale,
   kExpertGate,
   kExpertUp,
   kExpertDown,
@@ -212,10 +229,13 @@ std::vector<StackedSpec> ListStacked(const Family& family,
 // transformers stored of rotary embeddings, which follows from config.json.
 bool IsNotRun(const ModelConfig& config, std::string_view tensor);
 
-// Rotary embedding of `dim` numbers of a head (rope_theta, rope_scaling,
-// rope_parameters). Fails with kUnsupported for a type other than "default" and
-// "yarn", and where two of these places disagree.
-Rope ReadRope(const ConfigReader& reader, int64_t dim, int64_t max_positions);
+// Rotary embedding of heads of `head_dim` numbers (rope_theta, rope_scaling,
+// rope_parameters). `rotated_share` is the part of them that is rotated where
+// config.json does not say it; nothing: all are in this family. Fails with
+// kUnsupported for a type that is not known, and where two places disagree.
+Rope ReadRope(const ConfigReader& reader, int64_t head_dim,
+              int64_t max_positions, double theta = 10000,
+              std::optional<double> rotated_share = std::nullopt);
 // How many positions a model takes: yarn extends what it was trained with by
 // its factor, also where max_position_embeddings was left at that.
 int64_t ExtendedPositions(const Rope& rope, int64_t max_positions);

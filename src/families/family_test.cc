@@ -40,13 +40,13 @@ Shapes ShapesOf(const Json& json) {
 
 class FamilyTableTest : public testing::TestWithParam<const char*> {};
 
-INSTANTIATE_TEST_SUITE_P(AllFamilies, FamilyTableTest,
-                         testing::Values("qwen3_moe", "deepseek_v2",
-                                         "deepseek_v3", "kimi_k2",
-                                         "bailing_moe", "bailing_moe_biased"),
-                         [](const auto& param) {
-                           return std::string(param.param);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    AllFamilies, FamilyTableTest,
+    testing::Values("qwen3_moe", "deepseek_v2", "deepseek_v3", "kimi_k2",
+                    "bailing_moe", "bailing_moe_biased", "bailing_moe_v2",
+                    "glm4_moe", "hy_v3", "minimax_m2", "mixtral", "olmoe",
+                    "qwen2_moe"),
+    [](const auto& param) { return std::string(param.param); });
 
 TEST_P(FamilyTableTest, IsWhatTheOriginalWrote) {
   Shapes stored;
@@ -171,9 +171,9 @@ TEST(Qwen3MoeTest, BadConfigs) {
       {"hidden_act", "gelu", ErrorKind::kUnsupported,
        "hidden_act \"gelu\", only silu is known"},
       {"rope_scaling",
-       {{"type", "dynamic"}, {"factor", 4}},
+       {{"type", "longrope"}, {"factor", 4}},
        ErrorKind::kUnsupported,
-       "rope_scaling: rope type \"dynamic\""},
+       "rope_scaling: rope type \"longrope\""},
       {"rope_scaling",
        {{"type", "yarn"}, {"factor", 0.5}},
        ErrorKind::kCorruptFile,
@@ -465,11 +465,8 @@ TEST(FamilyTest, BadConfigs) {
        "the key \"sliding_window_pattern\""},
       {"deepseek_v3", "kv_lora_rank", Json(), ErrorKind::kCorruptFile,
        "\"kv_lora_rank\" is null"},
-      // Ling 2.0
-      {"bailing_moe", "score_function", "sigmoid", ErrorKind::kUnsupported,
-       "\"score_function\" is \"sigmoid\", only \"softmax\" can be run"},
-      {"bailing_moe", "use_qk_norm", true, ErrorKind::kUnsupported,
-       "\"use_qk_norm\" is true"},
+      {"bailing_moe", "score_function", "tanh", ErrorKind::kUnsupported,
+       "\"score_function\" is \"tanh\", only \"softmax\" can be run"},
       {"bailing_moe", "partial_rotary_factor", 0.5, ErrorKind::kUnsupported,
        "\"partial_rotary_factor\" is 0.5"},
   };

@@ -17,7 +17,7 @@ double YarnScale(double factor, double m) {
 }
 
 int64_t ExtendedPositions(const Rope& rope, int64_t max_positions) {
-  if (rope.factor == 1) return max_positions;
+  if (rope.type != RopeType::kYarn) return max_positions;
   const double extended =
       rope.factor * static_cast<double>(rope.original_positions);
   return std::max(max_positions, static_cast<int64_t>(std::min<double>(
@@ -27,8 +27,6 @@ int64_t ExtendedPositions(const Rope& rope, int64_t max_positions) {
 namespace {
 
 void ReadYarn(const ConfigReader& json, int64_t max_positions, Rope* rope) {
-  rope->factor = json.Number("factor", 0);
-  if (!(rope->factor >= 1)) json.Reject("factor", "a number from 1");
   rope->original_positions =
       json.Size("original_max_position_embeddings", max_positions);
   rope->beta_fast = json.Number("beta_fast", 32);
@@ -53,66 +51,114 @@ void ReadYarn(const ConfigReader& json, int64_t max_positions, Rope* rope) {
   rope->attention_scale = YarnScale(rope->factor, all);
 }
 
-// What rope_scaling or rope_parameters says, but for rope_theta.
+void ReadLlama3(const ConfigReader& json, int64_t max_positions, Rope* rope) {
+  rope->original_positions =
+      json.Size("original_max_position_embeddings", max_positions);
+  rope->beta_fast = json.Number("high_freq_factor", 4);
+  rope->beta_slow = json.Number("low_freq_factor", 1);
+  if (!(rope->beta_slow > 0)) json.Reject("low_freq_factor", "above 0");
+  if (!(rope->beta_fast > rope->beta_slow)) {
+    json.Reject("high_freq_factor", "above low_freq_factor");
+  }
+}
+
+struct TypeRow {
+  const char* name;
+  RopeType type;
+  void (*read)(const ConfigReader& json, int64_t max_positions, Rope* rope);
+};
+constexpr TypeRow kTypes[] = {
+    {"default", RopeType::kDefault, nullptr},
+    // Changes with the length of a text, from the positions of training on,
+    // which are the most that mobe takes then.
+    {"dynamic", RopeType::kDefault, nullptr},
+    {"linear", RopeType::kLinear, nullptr},
+    {"llama3", RopeType::kLlama3, ReadLlama3},
+    {"yarn", RopeType::kYarn, ReadYarn},
+};
+
+// What rope_scaling or rope_parameters says, but for what stands at the top,
+// too.
 Rope ReadScaling(const ConfigReader& json, Rope rope, int64_t max_positions) {
   // "type" is the older name.
-  const std::string type =
+  const std::string name =
       json.String(json.OneOf({"rope_type", "type"}), "default");
-  Expect(json, "partial_rotary_factor", 1);
-  if (type == "yarn") {
-    // Turns are counted by its logarithm.
-    if (!(rope.theta > 1)) {
-      Fail(ErrorKind::kCorruptFile,
-           "{}: rope_theta is {}, expected above 1 for yarn", json.source(),
-           rope.theta);
-    }
-    ReadYarn(json, max_positions, &rope);
-  } else if (type != "default") {
+  const auto* const row = std::ranges::find(kTypes, name, &TypeRow::name);
+  if (row == std::end(kTypes)) {
     Fail(ErrorKind::kUnsupported, "{}: rope type \"{}\" can't be run yet",
-         json.source(), type);
+         json.source(), name);
   }
+  rope.type = row->type;
+  if (name != "default") {
+    rope.factor = json.Number("factor", 0);
+    if (!(rope.factor >= 1)) json.Reject("factor", "a number from 1");
+  }
+  // Turns are counted by its logarithm.
+  if (rope.type == RopeType::kYarn && !(rope.theta > 1)) {
+    Fail(ErrorKind::kCorruptFile,
+         "{}: rope_theta is {}, expected above 1 for yarn", json.source(),
+         rope.theta);
+  }
+  if (row->read != nullptr) row->read(json, max_positions, &rope);
+  if (rope.type == RopeType::kDefault) rope.factor = 1;
   json.RefuseOthers();
   return rope;
 }
 
 // Of all places that may have it; they must agree.
-double ReadTheta(const std::vector<ConfigReader>& places) {
-  constexpr char kKey[] = "rope_theta";
-  std::optional<double> theta;
+double ReadNumber(const std::vector<ConfigReader>& places, const char* key,
+                  double fallback) {
+  std::optional<double> number;
   std::string from;
   for (const ConfigReader& place : places) {
-    if (!place.Has(kKey)) continue;
-    const double value = place.Number(kKey, 0);
-    if (!(value > 0)) place.Reject(kKey, "above 0");
-    if (theta && *theta != value) {
+    if (!place.Has(key)) continue;
+    const double value = place.Number(key, 0);
+    if (!(value > 0)) place.Reject(key, "above 0");
+    if (number && *number != value) {
       Fail(ErrorKind::kUnsupported,
            "{}: \"{}\" is {}, but {} in {}; remove the wrong one",
-           place.source(), kKey, value, *theta, from);
+           place.source(), key, value, *number, from);
     }
-    theta = value;
+    number = value;
     from = place.source();
   }
-  return theta.value_or(10000.0);
+  return number.value_or(fallback);
+}
+
+int64_t RotatedNumbers(const std::vector<ConfigReader>& places,
+                       int64_t head_dim, std::optional<double> share) {
+  constexpr char kKey[] = "partial_rotary_factor";
+  if (!share) {
+    for (const ConfigReader& place : places) Expect(place, kKey, 1);
+    return head_dim;
+  }
+  const double found = ReadNumber(places, kKey, *share);
+  if (found > 1) places.front().Reject(kKey, "at most 1");
+  return static_cast<int64_t>(static_cast<double>(head_dim) * found);
 }
 
 }  // namespace
 
-Rope ReadRope(const ConfigReader& reader, int64_t dim, int64_t max_positions) {
-  Expect(reader, "partial_rotary_factor", 1);
-  // Also 0, where more heads than the hidden size has numbers set it.
-  if (dim < 2 || dim % 2 != 0) {
-    Fail(ErrorKind::kCorruptFile,
-         "{}: head_dim is {}, expected an even number for rotary pairs, 2 or "
-         "more",
-         reader.source(), dim);
-  }
+Rope ReadRope(const ConfigReader& reader, int64_t head_dim,
+              int64_t max_positions, double theta,
+              std::optional<double> rotated_share) {
   std::vector<ConfigReader> places = {reader};
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     if (!reader.Value(key).empty()) places.push_back(reader.Object(key));
   }
   Rope rope;
-  rope.dim = dim;
-  rope.theta = ReadTheta(places);
+  rope.dim = RotatedNumbers(places, head_dim, rotated_share);
+  // Also 0, where more heads than the hidden size has numbers set it.
+  if (rope.dim < 2 || rope.dim % 2 != 0) {
+    Fail(ErrorKind::kCorruptFile,
+         "{}: head_dim is {}, expected an even number for rotary pairs, 2 or "
+         "more{}",
+         reader.source(), head_dim,
+         rope.dim == head_dim
+             ? ""
+             : fmt::format(" (of which {} are rotated)", rope.dim));
+  }
+  rope.theta = ReadNumber(places, "rope_theta", theta);
   std::optional<Rope> scaled;
   for (size_t i = 1; i < places.size(); ++i) {
     const Rope found = ReadScaling(places[i], rope, max_positions);

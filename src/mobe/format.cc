@@ -10,10 +10,14 @@
 namespace mobe {
 namespace {
 
-std::string MlpName(int64_t layer, const char* before, const MatrixKind& kind,
-                    const char* after, int64_t group) {
-  return fmt::format("model.layers.{}.mlp.{}{}{}{}", layer, before, kind.name,
-                     after, group < 0 ? "" : fmt::format("_{}", group));
+// Beside the experts, whatever the family calls that place.
+std::string FactorName(const Family& family, int64_t layer, const char* before,
+                       const MatrixKind& kind, const char* after,
+                       int64_t group) {
+  const std::string expert = TensorName(family, kind.expert, layer, 0);
+  return fmt::format("{}.{}{}{}{}", expert.substr(0, expert.find(".experts.")),
+                     before, kind.name, after,
+                     group < 0 ? "" : fmt::format("_{}", group));
 }
 
 std::vector<int64_t> MoeLayers(const ModelConfig& config) {
@@ -27,16 +31,18 @@ std::vector<int64_t> MoeLayers(const ModelConfig& config) {
 // The bases of a layer and kind for all experts (group -1) or for a group, in
 // any form, be their planes linked already or not (Checkpoint::LinkPacked);
 // null when there are none.
-const TensorView* FindBases(const Checkpoint& checkpoint, int64_t layer,
-                            const MatrixKind& kind, int64_t group) {
+const TensorView* FindBases(const Family& family, const Checkpoint& checkpoint,
+                            int64_t layer, const MatrixKind& kind,
+                            int64_t group) {
   for (const auto name : {BasesName, LeftName, RightName}) {
-    const TensorView* tensor = checkpoint.Find(name(layer, kind, group));
+    const TensorView* tensor =
+        checkpoint.Find(name(family, layer, kind, group));
     if (tensor != nullptr) return tensor;
   }
   for (const FormatRow& format : Formats()) {
     if (!format.has_bases) continue;
-    const TensorView* codes =
-        checkpoint.Find(PackedName(BasesName(layer, kind, group), format));
+    const TensorView* codes = checkpoint.Find(
+        PackedName(BasesName(family, layer, kind, group), format));
     if (codes != nullptr) return codes;
   }
   return nullptr;
@@ -44,12 +50,13 @@ const TensorView* FindBases(const Checkpoint& checkpoint, int64_t layer,
 
 // The same for any group. Fails when there are bases both for all experts and
 // for a group.
-const TensorView* FindBases(const Checkpoint& checkpoint, int64_t layer,
-                            const MatrixKind& kind) {
-  const TensorView* common = FindBases(checkpoint, layer, kind, -1);
-  const TensorView* grouped = FindBases(checkpoint, layer, kind, 0);
+const TensorView* FindBases(const Family& family, const Checkpoint& checkpoint,
+                            int64_t layer, const MatrixKind& kind) {
+  const TensorView* common = FindBases(family, checkpoint, layer, kind, -1);
+  const TensorView* grouped = FindBases(family, checkpoint, layer, kind, 0);
   // Where the first is missing, still no plain model.
-  if (grouped == nullptr) grouped = FindBases(checkpoint, layer, kind, 1);
+  if (grouped == nullptr)
+    grouped = FindBases(family, checkpoint, layer, kind, 1);
   if (common != nullptr && grouped != nullptr) {
     Fail(ErrorKind::kCorruptFile,
          "{}: tensors {} and {} are both there, expected bases either for all "
@@ -59,10 +66,11 @@ const TensorView* FindBases(const Checkpoint& checkpoint, int64_t layer,
   return common != nullptr ? common : grouped;
 }
 
-bool HasAnyBases(const Checkpoint& checkpoint, const ModelConfig& config) {
+bool HasAnyBases(const Family& family, const Checkpoint& checkpoint,
+                 const ModelConfig& config) {
   for (const int64_t layer : MoeLayers(config)) {
     for (const MatrixKind& kind : kMatrixKinds) {
-      if (FindBases(checkpoint, layer, kind) != nullptr) return true;
+      if (FindBases(family, checkpoint, layer, kind) != nullptr) return true;
     }
   }
   return false;
@@ -94,23 +102,24 @@ void CheckTwoGroups(const ConfigReader& reader, const TensorView& bases,
 
 // Of the reference, and of version 1: gate and up of the layers that have
 // bases, all with num_B of them.
-MobeFormat ReadUniform(const ConfigReader& reader, const Checkpoint& checkpoint,
+MobeFormat ReadUniform(const Family& family, const ConfigReader& reader,
+                       const Checkpoint& checkpoint,
                        const ModelConfig& config) {
   MobeFormat format;
   int64_t groups = 0;  // the same everywhere, as in the first layer
   for (const int64_t layer : MoeLayers(config)) {
-    const TensorView* gate = FindBases(checkpoint, layer, kGateKind);
-    const TensorView* up = FindBases(checkpoint, layer, kUpKind);
+    const TensorView* gate = FindBases(family, checkpoint, layer, kGateKind);
+    const TensorView* up = FindBases(family, checkpoint, layer, kUpKind);
     if ((gate != nullptr) != (up != nullptr)) {
       const bool has_gate = gate != nullptr;
       Fail(ErrorKind::kCorruptFile, "{}: layer {} has tensor {} but not {}",
            checkpoint.folder().string(), layer, (has_gate ? gate : up)->name,
-           BasesName(layer, has_gate ? kUpKind : kGateKind));
+           BasesName(family, layer, has_gate ? kUpKind : kGateKind));
     }
     if (gate == nullptr) continue;
     if (groups == 0) {
       const bool common =
-          FindBases(checkpoint, layer, kGateKind, -1) != nullptr;
+          FindBases(family, checkpoint, layer, kGateKind, -1) != nullptr;
       if (!common) CheckTwoGroups(reader, *gate, config);
       groups = common ? 1 : kReferenceGroups;
     }
@@ -183,9 +192,9 @@ MobeFormat ReadTable(const ConfigReader& reader, const ModelConfig& config) {
 
 namespace {
 
-MobeFormat ReadFormat(const ConfigReader& top, const Checkpoint& checkpoint,
-                      const ModelConfig& config) {
-  if (!top.Has("mobe")) return ReadUniform(top, checkpoint, config);
+MobeFormat ReadFormat(const Family& family, const ConfigReader& top,
+                      const Checkpoint& checkpoint, const ModelConfig& config) {
+  if (!top.Has("mobe")) return ReadUniform(family, top, checkpoint, config);
   const ConfigReader reader = top.Object("mobe");
   const int64_t version = reader.Size("version");
   if (version > kFormatVersion) {
@@ -195,7 +204,7 @@ MobeFormat ReadFormat(const ConfigReader& top, const Checkpoint& checkpoint,
          reader.source(), version, kFormatVersion);
   }
   if (version >= 2) return ReadTable(reader, config);
-  MobeFormat format = ReadUniform(reader, checkpoint, config);
+  MobeFormat format = ReadUniform(family, reader, checkpoint, config);
   if (reader.Has("layers") && reader.Counts("layers") != format.Layers()) {
     reader.Reject("layers", "the layers that have bases");
   }
@@ -312,20 +321,24 @@ std::vector<ExpertGroup> GroupsOf(const ModelConfig& config,
   return groups;
 }
 
-std::string BasesName(int64_t layer, const MatrixKind& kind, int64_t group) {
-  return MlpName(layer, "B_", kind, "", group);
+std::string BasesName(const Family& family, int64_t layer,
+                      const MatrixKind& kind, int64_t group) {
+  return FactorName(family, layer, "B_", kind, "", group);
 }
 
-std::string LeftName(int64_t layer, const MatrixKind& kind, int64_t group) {
-  return MlpName(layer, "B_", kind, "_U", group);
+std::string LeftName(const Family& family, int64_t layer,
+                     const MatrixKind& kind, int64_t group) {
+  return FactorName(family, layer, "B_", kind, "_U", group);
 }
 
-std::string RightName(int64_t layer, const MatrixKind& kind, int64_t group) {
-  return MlpName(layer, "B_", kind, "_V", group);
+std::string RightName(const Family& family, int64_t layer,
+                      const MatrixKind& kind, int64_t group) {
+  return FactorName(family, layer, "B_", kind, "_V", group);
 }
 
-std::string AlphaName(int64_t layer, const MatrixKind& kind, int64_t group) {
-  return MlpName(layer, "W_", kind, "", group);
+std::string AlphaName(const Family& family, int64_t layer,
+                      const MatrixKind& kind, int64_t group) {
+  return FactorName(family, layer, "W_", kind, "", group);
 }
 
 bool IsOnlyPacked(const ConfigReader& mobe) {
@@ -333,21 +346,23 @@ bool IsOnlyPacked(const ConfigReader& mobe) {
          !mobe.Has("factors");
 }
 
-std::optional<MobeFormat> DetectFormat(const Checkpoint& checkpoint,
+std::optional<MobeFormat> DetectFormat(const Family& family,
+                                       const Checkpoint& checkpoint,
                                        const ModelConfig& config) {
   const ConfigReader top(checkpoint.config(), checkpoint.config_path());
-  const bool any = HasAnyBases(checkpoint, config);
+  const bool any = HasAnyBases(family, checkpoint, config);
   if (!any && top.Has("mobe") && !IsOnlyPacked(top.Object("mobe"))) {
     Fail(ErrorKind::kMissing,
          "{}: the key \"mobe\" says that the model is factored, but {} has no "
          "bases, such as tensor {}",
-         top.source(), checkpoint.folder().string(), BasesName(0, kGateKind));
+         top.source(), checkpoint.folder().string(),
+         BasesName(family, 0, kGateKind));
   }
   if (!any) return std::nullopt;
-  MobeFormat format = ReadFormat(top, checkpoint, config);
+  MobeFormat format = ReadFormat(family, top, checkpoint, config);
   for (const int64_t layer : MoeLayers(config)) {
     for (const MatrixKind& kind : kMatrixKinds) {
-      const TensorView* bases = FindBases(checkpoint, layer, kind);
+      const TensorView* bases = FindBases(family, checkpoint, layer, kind);
       if (bases == nullptr || format.Find(layer, kind) != nullptr) continue;
       Fail(ErrorKind::kCorruptFile,
            "{}: tensor {} is there, but {} does not say how {} of layer {} is "
@@ -362,14 +377,16 @@ std::optional<MobeFormat> DetectFormat(const Checkpoint& checkpoint,
 namespace {
 
 // What a group of experts shares.
-void AddShared(const ModelConfig& config, const ExpertGroup& group,
-               const FactorShape& shape, std::vector<TensorSpec>* tensors) {
+void AddShared(const Family& family, const ModelConfig& config,
+               const ExpertGroup& group, const FactorShape& shape,
+               std::vector<TensorSpec>* tensors) {
   const MatrixKind& kind = *shape.kind;
   const int64_t m = shape.num_bases / shape.groups;
   const int64_t k = shape.basis_rank;
   const auto add = [&](Role role, auto name, std::vector<int64_t> dims) {
     tensors->push_back({role, shape.layer, -1,
-                        name(shape.layer, kind, group.index), std::move(dims)});
+                        name(family, shape.layer, kind, group.index),
+                        std::move(dims)});
   };
   if (k == 0) {
     add(kind.bases, BasesName, {m, shape.rank, config.hidden_size});
@@ -396,8 +413,8 @@ std::vector<TensorSpec> ListTensors(const Family& family,
     }
     const int64_t in_group = config.num_experts / shape->groups;
     if (spec.expert % in_group == 0) {
-      AddShared(config, GroupAt(config, *shape, spec.expert / in_group), *shape,
-                &tensors);
+      AddShared(family, config, GroupAt(config, *shape, spec.expert / in_group),
+                *shape, &tensors);
     }
     spec.shape = {config.expert_size, shape->rank};
     tensors.push_back(std::move(spec));

@@ -7,7 +7,8 @@
 //   ...experts.{j}.gate_proj, up_proj     [expert_size, rank]: A, scale
 //   included config.json: "num_B", "activation"
 //
-// with rank = expert_size and the same num_bases everywhere; or, as it writes
+// (in place of "mlp" whatever the family calls what holds its experts), with
+// rank = expert_size and the same num_bases everywhere; or, as it writes
 // Kimi-K2, with the experts of a layer in two groups, each with half of the
 // bases for itself, which only the names tell:
 //
@@ -122,20 +123,22 @@ struct MobeFormat {
 };
 
 // `group` is ExpertGroup::index.
-std::string BasesName(int64_t layer, const MatrixKind& kind,
-                      int64_t group = -1);
-std::string LeftName(int64_t layer, const MatrixKind& kind, int64_t group = -1);
-std::string RightName(int64_t layer, const MatrixKind& kind,
-                      int64_t group = -1);
-std::string AlphaName(int64_t layer, const MatrixKind& kind,
-                      int64_t group = -1);
+std::string BasesName(const Family& family, int64_t layer,
+                      const MatrixKind& kind, int64_t group = -1);
+std::string LeftName(const Family& family, int64_t layer,
+                     const MatrixKind& kind, int64_t group = -1);
+std::string RightName(const Family& family, int64_t layer,
+                      const MatrixKind& kind, int64_t group = -1);
+std::string AlphaName(const Family& family, int64_t layer,
+                      const MatrixKind& kind, int64_t group = -1);
 
 // What the checkpoint holds: told by its tensors, not by its config, which must
 // then agree. Nothing for a plain model. Shapes are those of the config; that
 // the tensors have them is for the caller to check (CheckTensor). Fails with
 // kCorruptFile when config and tensors disagree on what is factored,
 // kUnsupported for forms not known.
-std::optional<MobeFormat> DetectFormat(const Checkpoint& checkpoint,
+std::optional<MobeFormat> DetectFormat(const Family& family,
+                                       const Checkpoint& checkpoint,
                                        const ModelConfig& config);
 
 // Whether the object under "mobe" is that of a plain model with packed matrices

@@ -85,7 +85,7 @@ const TensorView& OpenedModel::At(Role role, int64_t layer,
                     : role == kind->left  ? LeftName
                     : role == kind->right ? RightName
                                           : AlphaName;
-  return checkpoint.At(name(layer, *kind, expert_or_group));
+  return checkpoint.At(name(*family, layer, *kind, expert_or_group));
 }
 
 void SplitStacked(const Family& family, const ModelConfig& config,
@@ -158,7 +158,7 @@ OpenedModel OpenModel(const std::filesystem::path& folder) {
   CheckCount(model.checkpoint, "the number of layers", model.config.num_layers);
   SplitStacked(*model.family, model.config, &model.checkpoint);
   CheckExperts(model.checkpoint, model.config);
-  model.mobe = DetectFormat(model.checkpoint, model.config);
+  model.mobe = DetectFormat(*model.family, model.checkpoint, model.config);
   model.tensors = model.mobe
                       ? ListTensors(*model.family, model.config, *model.mobe)
                       : ListTensors(*model.family, model.config);

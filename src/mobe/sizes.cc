@@ -55,6 +55,7 @@ int64_t& PartOf(Role role, PartSizes* sizes) {
     case Role::kSharedGate:
     case Role::kSharedUp:
     case Role::kSharedDown:
+    case Role::kSharedScale:
     case Role::kDenseGate:
     case Role::kDenseUp:
     case Role::kDenseDown:

@@ -23,8 +23,9 @@ struct MlpScratch {
   Buffer<float> mixed_up;
   // [pairs, expert_size]; after RunMlp `gate` holds the input of down.
   Buffer<float> gate, up;
-  Buffer<float> down_rank;  // [pairs, rank]: A^T h of a factored down
-  Buffer<float> down;       // [pairs, hidden]
+  Buffer<float> down_rank;     // [pairs, rank]: A^T h of a factored down
+  Buffer<float> down;          // [pairs, hidden]
+  Buffer<float> shared_scale;  // [tokens]
   std::vector<LinearJob> linear_jobs;
   std::vector<MixJob> mix_jobs;
 

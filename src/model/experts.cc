@@ -1,9 +1,11 @@
 #include "model/experts.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "base/parallel.h"
+#include "kernels/kernels.h"
 #include "model/norm.h"
 #include "model/token_grain.h"
 
@@ -57,12 +59,25 @@ void Combine(const ModelConfig& c, int64_t tokens, const MlpScratch& s,
 }
 
 // residual += what runs for every token: one expert that all tokens have.
-void RunDense(const MlpWeights& w, Precision precision, const float* x,
+void RunDense(const LayerWeights& w, Precision precision, const float* x,
               int64_t tokens, MlpScratch* s, float* residual) {
   s->starts = {0, tokens};
-  const ActiveExpert dense{0, w, 0, tokens};
+  const ActiveExpert dense{0, *w.dense, 0, tokens};
   RunPlainExperts({&dense, 1}, x, precision, s);
-  for (int64_t i = 0; i < s->down.size(); ++i) residual[i] += s->down[i];
+  if (w.shared_scale.empty()) {
+    Kernels().add(residual, s->down.data(), s->down.size(), residual);
+    return;
+  }
+  const auto hidden = static_cast<int64_t>(w.shared_scale.size());
+  s->shared_scale.Resize(tokens);
+  Linear({NumberFormat::kF32, w.shared_scale.data(), 1, hidden}, x, tokens,
+         Precision::kFloat32, s->shared_scale.data());
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float scale = 1 / (1 + std::exp(-s->shared_scale[t]));
+    for (int64_t j = t * hidden; j < (t + 1) * hidden; ++j) {
+      residual[j] += scale * s->down[j];
+    }
+  }
 }
 
 // Tells the next layer's experts what its router says of the residual before
@@ -96,7 +111,7 @@ void RunMlp(const ModelConfig& c, const RunnableLayer& layer,
     layer.experts->Expect(s->routing.experts, Urgency::kNow);
   }
   Guess(c, next, residual, tokens);
-  if (w.dense) RunDense(*w.dense, precision, x, tokens, s, residual);
+  if (w.dense) RunDense(w, precision, x, tokens, s, residual);
   if (layer.experts == nullptr) return;
   if (observe) observe(index, x, s->routing);
   Gather(c, x, tokens, s);

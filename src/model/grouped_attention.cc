@@ -18,6 +18,13 @@ void AddBias(const std::vector<float>& bias, float* row) {
   Kernels().add(row, bias.data(), static_cast<int64_t>(bias.size()), row);
 }
 
+// Each head alone, or all together: as many numbers as the norm has weights.
+void NormHeads(const std::vector<float>& norm, float eps, int64_t numbers,
+               float* row) {
+  if (norm.empty()) return;
+  RmsNorm(norm, eps, row, numbers / static_cast<int64_t>(norm.size()), row);
+}
+
 // Biases, norms and rotation of the token in one row of the batch; queries stay
 // where they are, keys and values go to the cache.
 void FinishToken(const ModelConfig& c, const AttentionWeights& w,
@@ -29,10 +36,8 @@ void FinishToken(const ModelConfig& c, const AttentionWeights& w,
   AddBias(w.query_bias, query);
   AddBias(w.key_bias, key);
   AddBias(w.value_bias, value);
-  if (!w.query_norm.empty()) {
-    RmsNorm(w.query_norm, c.rms_norm_eps, query, c.num_heads, query);
-    RmsNorm(w.key_norm, c.rms_norm_eps, key, c.num_kv_heads, key);
-  }
+  NormHeads(w.query_norm, c.rms_norm_eps, w.query.rows, query);
+  NormHeads(w.key_norm, c.rms_norm_eps, w.key.rows, key);
   for (int64_t h = 0; h < c.num_heads; ++h) {
     rope.Rotate(row, query + h * c.head_dim);
   }

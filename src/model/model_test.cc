@@ -29,7 +29,14 @@ const char* const kModels[] = {"qwen3_moe",
                                "kimi_k2_mobe",
                                "bailing_moe",
                                "bailing_moe_biased",
-                               "bailing_moe_mobe"};
+                               "bailing_moe_mobe",
+                               "bailing_moe_v2",
+                               "glm4_moe",
+                               "hy_v3",
+                               "minimax_m2",
+                               "mixtral",
+                               "olmoe",
+                               "qwen2_moe"};
 constexpr ExpertMode kModes[] = {ExpertMode::kBuilt, ExpertMode::kFused};
 
 float LargestDifference(const std::vector<float>& a,

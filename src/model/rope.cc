@@ -17,7 +17,7 @@ double PairOfTurns(const Rope& rope, double turns) {
          (2 * std::log(rope.theta));
 }
 
-void Interpolate(const Rope& rope, std::vector<float>* frequencies) {
+void InterpolateByPairs(const Rope& rope, std::vector<float>* frequencies) {
   const double last = static_cast<double>(rope.dim - 1);
   const double low =
       std::max(std::floor(PairOfTurns(rope, rope.beta_fast)), 0.0);
@@ -33,6 +33,24 @@ void Interpolate(const Rope& rope, std::vector<float>* frequencies) {
   }
 }
 
+// Llama 3's ramp is linear in the turns, where yarn's is in the pairs.
+void InterpolateByTurns(const Rope& rope, std::vector<float>* frequencies) {
+  for (float& frequency : *frequencies) {
+    const double turns = static_cast<double>(rope.original_positions) *
+                         frequency / (2 * std::numbers::pi);
+    const double fast = std::clamp(
+        (turns - rope.beta_slow) / (rope.beta_fast - rope.beta_slow), 0.0, 1.0);
+    frequency = static_cast<float>(frequency * fast +
+                                   frequency / rope.factor * (1 - fast));
+  }
+}
+
+void Slow(const Rope& rope, std::vector<float>* frequencies) {
+  for (float& frequency : *frequencies) {
+    frequency /= static_cast<float>(rope.factor);
+  }
+}
+
 }  // namespace
 
 RopeTable::RopeTable(const Rope& rope)
@@ -43,7 +61,19 @@ RopeTable::RopeTable(const Rope& rope)
     frequencies_.push_back(
         static_cast<float>(1.0 / std::pow(rope.theta, exponent)));
   }
-  if (rope.factor != 1) Interpolate(rope, &frequencies_);
+  switch (rope.type) {
+    case RopeType::kDefault:
+      break;
+    case RopeType::kLinear:
+      Slow(rope, &frequencies_);
+      break;
+    case RopeType::kLlama3:
+      InterpolateByTurns(rope, &frequencies_);
+      break;
+    case RopeType::kYarn:
+      if (rope.factor != 1) InterpolateByPairs(rope, &frequencies_);
+      break;
+  }
 }
 
 void RopeTable::Prepare(std::span<const int64_t> positions) {

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <numbers>
 #include <vector>
 
 namespace mobe {
@@ -57,6 +58,7 @@ float AngleOf(const Rope& config, int64_t i) {
 TEST(RopeTest, YarnSlowsThePairsWithFewTurns) {
   const Rope plain = RopeOf(64, 10000);
   Rope yarn = plain;
+  yarn.type = RopeType::kYarn;
   yarn.factor = 40;
   yarn.original_positions = 4096;
   yarn.beta_fast = 32;
@@ -79,12 +81,43 @@ TEST(RopeTest, YarnSlowsThePairsWithFewTurns) {
 TEST(RopeTest, YarnWithoutRamp) {
   const Rope plain = RopeOf(64, 50000);
   Rope yarn = plain;
+  yarn.type = RopeType::kYarn;
   yarn.factor = 32;
   yarn.original_positions = 4096;
   yarn.beta_fast = yarn.beta_slow = 1;
   // floor and ceil of 19.16: pairs to 19 are as they were.
   EXPECT_FLOAT_EQ(AngleOf(yarn, 19), AngleOf(plain, 19));
   EXPECT_NEAR(AngleOf(yarn, 20), AngleOf(plain, 20) / 32, 1e-9);
+}
+
+TEST(RopeTest, LinearSlowsEveryPair) {
+  const Rope plain = RopeOf(64, 10000);
+  Rope linear = plain;
+  linear.type = RopeType::kLinear;
+  linear.factor = 4;
+  for (const int64_t i : {0, 15, 31}) {
+    EXPECT_FLOAT_EQ(AngleOf(linear, i), AngleOf(plain, i) / 4) << i;
+  }
+}
+
+// Llama 3.1's: 128 numbers, theta 500000, 8 times 8192 positions.
+TEST(RopeTest, Llama3SlowsByTurns) {
+  const Rope plain = RopeOf(128, 500000);
+  Rope llama = plain;
+  llama.type = RopeType::kLlama3;
+  llama.factor = 8;
+  llama.original_positions = 8192;
+  llama.beta_fast = 4;
+  llama.beta_slow = 1;
+  // Pair 28 makes 4.19 turns, pair 36 makes 0.81; between them pair 32 makes
+  // 1.84, so its ramp is at 0.28.
+  EXPECT_FLOAT_EQ(AngleOf(llama, 28), AngleOf(plain, 28));
+  EXPECT_NEAR(AngleOf(llama, 36), AngleOf(plain, 36) / 8, 1e-9);
+  const double turns = 8192 * AngleOf(plain, 32) / (2 * std::numbers::pi);
+  const double fast = (turns - 1) / 3;
+  EXPECT_NEAR(fast, 0.28, 0.01);
+  EXPECT_NEAR(AngleOf(llama, 32), AngleOf(plain, 32) * (fast + (1 - fast) / 8),
+              1e-8);
 }
 
 }  // namespace

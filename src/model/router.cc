@@ -34,7 +34,7 @@ void PickLargest(const float* values, int64_t count, int64_t picks,
   std::sort(picked, picked + picks);
 }
 
-// Zeroes the scores outside the best groups. `biased`: see Route.
+// Puts the scores outside the best groups out of reach. `biased`: see Route.
 void KeepBestGroups(const RouterRule& rule, int64_t group, bool biased,
                     float* scores) {
   thread_local std::vector<float> goodness;
@@ -53,7 +53,8 @@ void KeepBestGroups(const RouterRule& rule, int64_t group, bool biased,
   PickLargest(goodness.data(), rule.groups, rule.kept_groups, kept.data());
   for (int64_t g = 0; g < rule.groups; ++g) {
     if (std::binary_search(kept.begin(), kept.end(), g)) continue;
-    std::fill_n(scores + g * group, group, 0.0f);
+    std::fill_n(scores + g * group, group,
+                -std::numeric_limits<float>::infinity());
   }
 }
 

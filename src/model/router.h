@@ -25,10 +25,11 @@ struct Routing {
 // (else it is empty), the largest experts_per_token are picked, the lowest
 // expert of equals.
 //
-// With groups, experts outside the best kept_groups count as 0, which may be
-// above a negative score and bias (so in transformers and DeepSeek's code). A
-// group is as good as its best two scores together where there is a bias
-// (DeepSeek-V3, arXiv 2412.19437, section 2.1.2), else as its best one (V2).
+// With groups, experts outside the best kept_groups are not picked (DeepSeek's
+// own code and transformers 5; transformers 4 counts them as 0, which may be
+// above a negative score and bias). A group is as good as its best two scores
+// together where there is a bias (DeepSeek-V3, arXiv 2412.19437,
+// section 2.1.2), else as its best one (V2).
 //
 // A pick's weight is its score without the bias, divided by the sum of the
 // token's if the rule says so, times the rule's scale. Picks are valid experts

@@ -179,6 +179,7 @@ LayerWeights LoadLayer(const OpenedModel& model, int64_t layer, Loader* load) {
     w.dense = {load->Matrix(Role::kSharedGate, layer),
                load->Matrix(Role::kSharedUp, layer),
                load->Matrix(Role::kSharedDown, layer)};
+    w.shared_scale = load->Vector(Role::kSharedScale, layer);
   }
   w.router = load->Vector(Role::kRouter, layer);
   w.router_bias = load->Vector(Role::kRouterBias, layer);

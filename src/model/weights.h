@@ -29,7 +29,8 @@ struct AttentionWeights {
   // Grouped-query attention. Biases have one value for each row of the matrix.
   WeightView key, value;  // [kv_heads * head_dim, hidden]
   std::vector<float> query_bias, key_bias, value_bias;
-  std::vector<float> query_norm, key_norm;  // [head_dim]
+  // [head_dim], or of all heads together.
+  std::vector<float> query_norm, key_norm;
   // Latent attention.
   WeightView query_down;               // [query_rank, hidden]
   std::vector<float> query_down_norm;  // [query_rank]
@@ -84,6 +85,9 @@ struct LayerWeights {
   std::vector<float> mlp_norm;  // [hidden]
   // What runs for every token: the whole of a dense layer, or shared experts.
   std::optional<MlpWeights> dense;
+  // [hidden]: what shared experts make is multiplied by the sigmoid of its
+  // product with x; empty: by 1.
+  std::vector<float> shared_scale;
   std::vector<MlpWeights> experts;          // empty: a dense layer
   std::vector<float> router;                // [experts, hidden]
   std::vector<float> router_bias;           // [experts]; empty: none

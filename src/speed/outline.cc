@@ -113,7 +113,8 @@ bool IsInFp8(const TensorSpec& spec, const Outline& outline) {
 
 // How a model without tensors is factored: DetectFormat's answer, which asks
 // the tensors, as far as config.json and the index know it.
-std::optional<MobeFormat> FormatOf(const ConfigReader& reader, const Json& map,
+std::optional<MobeFormat> FormatOf(const Family& family,
+                                   const ConfigReader& reader, const Json& map,
                                    const ModelConfig& config) {
   if (reader.Has("mobe")) {
     const ConfigReader mobe = reader.Object("mobe");
@@ -129,7 +130,8 @@ std::optional<MobeFormat> FormatOf(const ConfigReader& reader, const Json& map,
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     if (!config.IsMoeLayer(layer)) continue;
     for (const MatrixKind* kind : {&kGateKind, &kUpKind}) {
-      const int64_t groups = map.contains(BasesName(layer, *kind, 0)) ? 2 : 1;
+      const int64_t groups =
+          map.contains(BasesName(family, layer, *kind, 0)) ? 2 : 1;
       format.factors.push_back(
           {layer, kind, reader.Size("num_B"), config.expert_size, 0, groups});
     }
@@ -206,7 +208,7 @@ Outline OutlineOf(const fs::path& folder, const Json& map) {
   outline.family = &FamilyOf(reader);
   outline.config = outline.family->read_config(reader);
   CheckCounts(reader, outline.config);
-  outline.mobe = FormatOf(reader, map, outline.config);
+  outline.mobe = FormatOf(*outline.family, reader, map, outline.config);
   const DType dtype = ReadDType(reader);
   const bool fp8 = ReadFp8Blocks(reader).has_value();
   std::vector<TensorSpec> specs =

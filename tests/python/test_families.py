@@ -18,7 +18,17 @@ NATIVE = {
     "bailing_moe": ("bailing_moe_mobe", ["--bases", 4, "--activation", "tanh"]),
 }
 # Families that transformers has classes for. Kimi-K2 is DeepSeek-V3 in all but name.
-STOCK = ("deepseek_v2", "deepseek_v3", "kimi_k2")
+STOCK = (
+    "deepseek_v2",
+    "deepseek_v3",
+    "glm4_moe",
+    "kimi_k2",
+    "mixtral",
+    "olmoe",
+    "qwen2_moe",
+)
+# Mixtral's names of an expert's matrices.
+MIXTRAL = {"gate": "w1", "up": "w3"}
 
 
 def compress(mobe, data, family, folder):
@@ -76,13 +86,14 @@ def built_experts(folder):
     tensors = tensors_of(folder)
     activation = json.loads((folder / "config.json").read_text())["activation"]
     for name, alphas in tensors.items():
-        if ".mlp.W_" not in name:
+        block, _, end = name.partition(".W_")  # "gate", or "gate_1" of group 1
+        if not end:
             continue
-        mlp, end = name.split("W_")  # "gate", or "gate_1" of group 1
         kind, _, group = end.partition("_")
-        bases = tensors[f"{mlp}B_{end}"].float()
+        bases = tensors[f"{block}.B_{end}"].float()
+        matrix = MIXTRAL[kind] if "block_sparse_moe" in block else f"{kind}_proj"
         for e, alpha in enumerate(alphas.float(), int(group or 0) * len(alphas)):
-            expert = f"{mlp}experts.{e}.{kind}_proj.weight"
+            expert = f"{block}.experts.{e}.{matrix}.weight"
             yield expert, build(tensors[expert].float(), alpha, bases, activation)
 
 
@@ -91,9 +102,9 @@ def test_stock_classes_give_our_logits(mobe, data, mobe_logits, tmp_path, family
     native = compress(mobe, data, family, tmp_path / "native")
     plain = tmp_path / "plain"
     mobe("reconstruct", native, plain)
-    ids = sample_ids(512)
-    reconstructed = mobe_logits(plain, ids)
     stock = as_stock(plain)
+    ids = sample_ids(stock.config.vocab_size)
+    reconstructed = mobe_logits(plain, ids)
     assert (reconstructed - logits_of(stock, ids)).abs().max() < 1e-3
     # What the reconstruction rounds, put back.
     with torch.no_grad():

@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""Makes tests/data/models/FAMILY: tiny models with random weights, and what
+transformers computes with them. Needs torch and transformers 5.24 or newer; for
+families that are not part of it, --code names a folder with the publisher's own
+modeling file, under transformers 4.57.
+
+  scripts/make_family_fixtures.py OUT [FAMILY ...] [--code FOLDER]
+"""
+
+import argparse
+import json
+import math
+import pathlib
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+VOCABULARY, TOKENS, STEPS = 128, 24, 16
+
+SMALL = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "num_experts_per_tok": 3,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+    "tie_word_embeddings": False,
+}
+DENSE = {"intermediate_size": 48, "moe_intermediate_size": 16}
+
+# What config.json has beside SMALL; each shows what is the family's own.
+FAMILIES = {
+    "mixtral": {"intermediate_size": 16, "num_local_experts": 8, "rope_theta": 1e6},
+    "qwen2_moe": DENSE
+    | {
+        "num_experts": 8,
+        "shared_expert_intermediate_size": 24,
+        "mlp_only_layers": [0],
+        "num_hidden_layers": 3,
+    },
+    "olmoe": {"intermediate_size": 16, "num_experts": 8},
+    "glm4_moe": DENSE
+    | {
+        "head_dim": 16,
+        "n_routed_experts": 8,
+        "n_group": 2,
+        "topk_group": 1,
+        "routed_scaling_factor": 2.5,
+        "first_k_dense_replace": 1,
+        "attention_bias": True,
+        "use_qk_norm": True,
+        "num_hidden_layers": 3,
+    },
+    "minimax_m2": {
+        "intermediate_size": 16,
+        "num_local_experts": 8,
+        "head_dim": 16,
+        "rotary_dim": 8,
+    },
+    "hy_v3": DENSE | {"num_experts": 8, "head_dim": 16, "num_hidden_layers": 3},
+    "bailing_moe_v2": DENSE
+    | {
+        "num_experts": 8,
+        "num_shared_experts": 1,
+        "n_group": 4,
+        "topk_group": 2,
+        "head_dim": 16,
+        "first_k_dense_replace": 1,
+        "use_qk_norm": True,
+        "partial_rotary_factor": 0.5,
+        "score_function": "sigmoid",
+        "moe_router_enable_expert_bias": True,
+        "routed_scaling_factor": 2.5,
+        "num_hidden_layers": 3,
+    },
+}
+
+# With 1 a pick of Mixtral's is so close that bfloat16 makes another.
+SEEDS = {"mixtral": 6}
+
+
+def fill(model, seed):
+    """Numbers of a trained model's size, all exact in bfloat16."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        noise = torch.randn(tensor.shape, generator=generator)
+        if "inv_freq" in name:
+            continue
+        if "bias" in name:
+            values = 0.1 * noise
+        elif tensor.dim() == 1:
+            values = 1 + 0.1 * noise
+        elif "embed" in name:
+            values = noise
+        else:
+            values = 1.5 * noise / math.sqrt(tensor.shape[-1])
+        tensor.data.copy_(values.bfloat16().float())
+
+
+def watch_routers(model, picks):
+    """What each layer's router says, by layer, sorted by expert."""
+
+    def remember(layer):
+        def hook(_module, _inputs, outputs):
+            index = next(o for o in outputs if not o.is_floating_point())
+            weight = next(
+                o
+                for o in outputs
+                if o.is_floating_point() and o.shape[-1] == index.shape[-1]
+            )
+            index, order = index.sort(-1)
+            picks[layer] = index, weight.gather(-1, order)
+
+        return hook
+
+    for layer, block in enumerate(model.model.layers):
+        for name, module in block.named_modules():
+            if name.endswith(("mlp.gate", "mlp.router")):
+                module.register_forward_hook(remember(layer))
+
+
+@torch.no_grad()
+def golden(model, ids):
+    picks = {}
+    watch_routers(model, picks)
+    logits = model(ids, use_cache=False).logits.float()
+    tensors = {"input_ids": ids, "logits": logits}
+    for layer, (index, weight) in picks.items():
+        shape = (*ids.shape, -1)
+        tensors[f"router.{layer}.topk_idx"] = index.reshape(shape).contiguous()
+        tensors[f"router.{layer}.topk_weight"] = (
+            weight.float().reshape(shape).contiguous()
+        )
+    tokens, margins = ids[:1], []
+    for _ in range(STEPS):
+        best = model(tokens, use_cache=False).logits[0, -1].topk(2)
+        margins.append(round(float(best.values[0] - best.values[1]), 5))
+        tokens = torch.cat([tokens, best.indices[:1][None]], dim=1)
+    rounded = model.to(torch.bfloat16)(ids, use_cache=False).logits.float()
+    off = ((rounded - logits).square().sum() / logits.square().sum()).sqrt()
+    return tensors, {
+        "prompt": ids[0].tolist(),
+        "greedy_continuation": tokens[0, ids.shape[1] :].tolist(),
+        "top1_minus_top2_logit": margins,
+        "versions": {
+            "transformers": transformers.__version__,
+            "torch": torch.__version__,
+            "math": "float32 on the stored weights, eager attention, CPU",
+        },
+        "tolerance": {"fp32_vs_bfloat16_math": {"rel_rms": float(off)}},
+    }
+
+
+def forget_code(folder, family):
+    """The publisher's files are not ours to hand on."""
+    for file in folder.glob("*.py"):
+        file.unlink()
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    del config["auto_map"]
+    path.write_text(json.dumps(config | {"model_type": family}, indent=2) + "\n")
+
+
+def make(family, out, code):
+    remote = {"trust_remote_code": True} if code else {}
+    values = SMALL | FAMILIES[family]
+    if code:
+        config = AutoConfig.from_pretrained(code, **remote)
+        config.update(values | {"model_type": family})
+    else:
+        config = AutoConfig.for_model(family, **values)
+    model = AutoModelForCausalLM.from_config(config, **remote)
+    fill(model, SEEDS.get(family, 1))
+    folder = out / family
+    model.to(torch.bfloat16).save_pretrained(folder)
+    # Again from the folder: rounding the model rounds its rotary embedding, too.
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", **remote
+    ).eval()
+    generator = torch.Generator().manual_seed(2)
+    ids = torch.randint(VOCABULARY, (2, TOKENS), generator=generator)
+    tensors, facts = golden(model, ids)
+    save_file(tensors, folder / "golden.safetensors")
+    (folder / "golden.json").write_text(json.dumps(facts, indent=1) + "\n")
+    if code:
+        forget_code(folder, family)
+    print(family, facts["tolerance"], min(facts["top1_minus_top2_logit"]))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("families", nargs="*", default=sorted(FAMILIES))
+    parser.add_argument("--code")
+    args = parser.parse_args()
+    for family in args.families:
+        make(family, args.out, args.code)
+
+
+if __name__ == "__main__":
+    main()
