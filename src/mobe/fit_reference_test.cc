@@ -109,10 +109,11 @@ Factors PublishedStart(const FitTarget& target, const std::string& signs) {
   return start;
 }
 
-// 600 passes of silu with 4 bases, from the same start and, within 5 %, from the
-// start with our own signs. What 600 passes make of rounding depends on the
-// machine: of 48 choices of BLAS kernels, oneDNN's and our own instruction sets,
-// four matrices each, 23 of 192 ends were more than 0.0003 off, the worst 0.0036.
+// 600 passes of silu with 4 bases, from the same start and, within 5 %, from
+// the start with our own signs. What 600 passes make of rounding depends on the
+// machine: of 48 choices of BLAS kernels, oneDNN's and our own instruction
+// sets, four matrices each, 23 of 192 ends were more than 0.0003 off, the worst
+// 0.0036.
 TEST_F(FitReferenceTest, ResultOfTrainPy) {
   const OpenedModel model = OpenModel(SmallModel());
   const Json signs = Golden().at("signs");
