@@ -51,11 +51,11 @@ others=$!
 set +m
 trap 'kill -- "-$others" 2>/dev/null || true' EXIT
 step cmake --build --preset release -j"$jobs" --target unit_tests_asan || true
+unit_tests unit_tests_asan
 wait "$others"
 trap - EXIT
 cat build/one_at_a_time.log
 
-unit_tests unit_tests_asan
 step wait "$venv" || true
 # By worksteal each process begins with files of its own, and so makes what the
 # tests of a file share once.

@@ -19,13 +19,15 @@ namespace {
 // of them that no thread waits for the last.
 constexpr int64_t kPieceWords = int64_t{1} << 19;  // 4 MiB
 
-// Eight times the last-level cache, as the system tells it, and 64 MiB for each
-// thread, since machines with many have several such caches; within a quarter
-// of the memory.
+// Four times the last-level cache, as the system tells it, up to 1 GiB (a guest
+// is told the cache of the whole host, and each first touch of a page costs),
+// and 64 MiB for each thread, since machines with many have several such
+// caches; within a quarter of the memory.
 int64_t BufferWords() {
   const int64_t cache = std::max<int64_t>(::sysconf(_SC_LEVEL3_CACHE_SIZE), 0);
-  const int64_t wanted = std::max(
-      {int64_t{256} << 20, 8 * cache, Threads() * (int64_t{64} << 20)});
+  const int64_t wanted =
+      std::max({int64_t{128} << 20, std::min(4 * cache, int64_t{1} << 30),
+                Threads() * (int64_t{64} << 20)});
   const int64_t room = ReadLimits().Memory().bytes / 4;
   return std::max(std::min(wanted, room) / 8 / kPieceWords, int64_t{1}) *
          kPieceWords;
