@@ -74,6 +74,7 @@ namespace {
 template <class Collect>
 Calibration CalibrationOf(const CalibrateOptions& options,
                           const OpenedModel& model, const Collect& collect) {
+  CheckRuns(*model.family, model.checkpoint.folder().string());
   auto ids =
       std::make_shared<const std::vector<int32_t>>(ReadTokens(options, model));
   const CalibrationTokens tokens{*ids, options.context};

@@ -68,8 +68,8 @@ void RunInspect(const std::string& folder, const CommonOptions& common) {
       compressed ? ReadRecipe(folder) : std::nullopt;
   const MatrixReport* worst = recipe ? FindWorst(recipe->matrices) : nullptr;
   const ModelConfig& config = model.config;
-  const PartSizes stored = CountParts(model.tensors);
-  const PartSizes plain = CountParts(ListTensors(*model.family, config));
+  const PartSizes stored = CountParts(model, model.tensors);
+  const PartSizes plain = CountParts(model, ListTensors(*model.family, config));
   const Ratios ratios = RatiosOf(stored, plain);
   const Operations operations = CountOperations(model);
   const int64_t fp8 = CountFp8(model);
@@ -79,6 +79,7 @@ void RunInspect(const std::string& folder, const CommonOptions& common) {
   }
   if (common.json) {
     Json json = {{"family", model.family->model_type},
+                 {"runs", model.family->runs},
                  {"layers", config.num_layers},
                  {"moe_layers", moe_layers},
                  {"hidden_size", config.hidden_size},
@@ -89,11 +90,14 @@ void RunInspect(const std::string& folder, const CommonOptions& common) {
                  {"bytes", model.checkpoint.bytes()},
                  {"ratio_experts", ratios.experts},
                  {"ratio_model", ratios.model},
-                 {"operations_per_token",
-                  {{"built", std::llround(operations.built)},
-                   {"fused", std::llround(operations.fused)}}},
+                 {"operations_per_token", nullptr},
                  {"mobe", nullptr},
                  {"recipe", nullptr}};
+    if (model.family->runs) {
+      json["operations_per_token"] = {
+          {"built", std::llround(operations.built)},
+          {"fused", std::llround(operations.fused)}};
+    }
     if (recipe) {
       json["recipe"] = {{"mobe", recipe->mobe},
                         {"source", recipe->source},
@@ -117,11 +121,16 @@ void RunInspect(const std::string& folder, const CommonOptions& common) {
     return;
   }
   Print("{}: {}\n", OneLine(folder), model.family->model_type);
-  Print("{} layers ({} with experts), hidden {}, vocabulary {}\n",
-        config.num_layers, moe_layers, config.hidden_size,
-        FormatCount(config.vocab_size));
-  Print("{} experts of {}, {} for each token\n", config.num_experts,
-        config.expert_size, config.experts_per_token);
+  Print("{} layers ({} with experts), hidden {}", config.num_layers, moe_layers,
+        config.hidden_size);
+  if (!model.family->runs) {
+    Print("\n{} experts of {}\n", config.num_experts, config.expert_size);
+    Print("runs: no (compress, verify, reconstruct and report only)\n");
+  } else {
+    Print(", vocabulary {}\n", FormatCount(config.vocab_size));
+    Print("{} experts of {}, {} for each token\n", config.num_experts,
+          config.expert_size, config.experts_per_token);
+  }
   for (const PartRow& part : kParts) {
     if (stored.*part.size == 0) continue;
     Print("  {:10} {:>16} parameters\n", part.name,
@@ -138,11 +147,13 @@ void RunInspect(const std::string& folder, const CommonOptions& common) {
     }
   }
   if (fp8 > 0) Print("  {:10} {:>16} of them\n", "in FP8", FormatCount(fp8));
-  Print("  a token takes {:.3g} million multiplications in its experts{}\n",
-        operations.built / 1e6,
-        model.mobe ? fmt::format(" built, {:.3g} million fused",
-                                 operations.fused / 1e6)
-                   : "");
+  if (model.family->runs) {
+    Print("  a token takes {:.3g} million multiplications in its experts{}\n",
+          operations.built / 1e6,
+          model.mobe ? fmt::format(" built, {:.3g} million fused",
+                                   operations.fused / 1e6)
+                     : "");
+  }
   if (model.mobe) {
     Print("MoBE: {}\n", SummarizeFormat(*model.mobe));
     Print("expert weights kept: {:.1f}%   whole model: {:.1f}%\n",

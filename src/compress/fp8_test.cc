@@ -89,8 +89,9 @@ TEST_F(Fp8Test, EveryTensorIsRead) {
   }
   EXPECT_EQ(scaled, 3 * 4 + 3 + 2 * 16 * 3 + 1);
   // Neither scales nor what the table does not know are parameters.
-  EXPECT_EQ(CountParts(model.tensors).total(),
-            CountParts(OpenModel(SmallModel()).tensors).total());
+  EXPECT_EQ(CountParts(model, model.tensors).total(),
+            CountParts(OpenModel(SmallModel()), OpenModel(SmallModel()).tensors)
+                .total());
   for (const MatrixKind& kind : kMatrixKinds) {
     EXPECT_TRUE(Same(LoadTarget(model, 2, kind).weights,
                      LoadTarget(values, 2, kind).weights));

@@ -280,6 +280,7 @@ CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
   // What the table does not know is taken over, too.
   AddOtherCopies(model.checkpoint, listed, options.keep_fp8, &tensors);
   if (options.pack) {
+    CheckRuns(*model.family, model.checkpoint.folder().string());
     plan.packing = PackTensors(
         specs,
         [&](const TensorSpec& spec) { return FormatFor(spec, *options.pack); },
@@ -294,7 +295,8 @@ CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
   plan.bytes_in = model.checkpoint.bytes();
   plan.shards = PlanShards(tensors, options.shard_bytes);
   plan.side_files = ListSideFiles(model.checkpoint.folder());
-  plan.ratios = RatiosOf(CountParts(specs), CountParts(model.tensors));
+  plan.ratios =
+      RatiosOf(CountParts(model, specs), CountParts(model, model.tensors));
   for (const FactorJob& job : plan.jobs) {
     plan.fit_bytes = std::max(plan.fit_bytes, FitBytes(job.fit));
   }

@@ -17,6 +17,8 @@ namespace mobe {
 namespace {
 
 void CheckParts(const OpenedModel& model, const QuantizeOptions& options) {
+  // Nothing else reads what would be written.
+  CheckRuns(*model.family, model.checkpoint.folder().string());
   bool any = false;
   for (const TensorSpec& spec : model.tensors) {
     const FormatRow* format = FormatFor(spec, options.rule);

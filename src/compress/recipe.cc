@@ -14,7 +14,10 @@ namespace fs = std::filesystem;
 
 Json PartsJson(const PartSizes& sizes) {
   Json json;
-  for (const PartRow& part : kParts) json[part.name] = sizes.*part.size;
+  for (const PartRow& part : kParts) {
+    const bool left_out = part.size == &PartSizes::other && sizes.other == 0;
+    if (!left_out) json[part.name] = sizes.*part.size;
+  }
   return json;
 }
 
@@ -70,21 +73,22 @@ Json MakeRecipe(const RecipeParts& parts, const Json& job) {
   for (const auto& [name, sum] : parts.files) {
     files[TextOfName(name)] = {{"bytes", sum.bytes}, {"sha256", sum.sha256}};
   }
-  Json json = {{"recipe_version", kRecipeVersion},
-               {"mobe", MOBE_VERSION},
-               {"kernels", parts.kernels},
-               {"source",
-                {{"name", PublicName(model.checkpoint.folder())},
-                 {"files", SourceFiles(job.at("inputs"))}}},
-               {"options", job.at("options")},
-               {"sizes",
-                {{"bytes_in", model.checkpoint.bytes()},
-                 {"bytes_out", parts.bytes_out},
-                 {"parameters_in", PartsJson(CountParts(model.tensors))},
-                 {"parameters_out", PartsJson(CountParts(parts.written))}}},
-               {"matrices", parts.matrices},
-               {"files", std::move(files)},
-               {"tensors", parts.tensors}};
+  Json json = {
+      {"recipe_version", kRecipeVersion},
+      {"mobe", MOBE_VERSION},
+      {"kernels", parts.kernels},
+      {"source",
+       {{"name", PublicName(model.checkpoint.folder())},
+        {"files", SourceFiles(job.at("inputs"))}}},
+      {"options", job.at("options")},
+      {"sizes",
+       {{"bytes_in", model.checkpoint.bytes()},
+        {"bytes_out", parts.bytes_out},
+        {"parameters_in", PartsJson(CountParts(model, model.tensors))},
+        {"parameters_out", PartsJson(CountParts(model, parts.written))}}},
+      {"matrices", parts.matrices},
+      {"files", std::move(files)},
+      {"tensors", parts.tensors}};
   if (!parts.packed.empty()) json["packed"] = PackedPartsJson(parts.packed);
   return json;
 }

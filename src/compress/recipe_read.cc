@@ -33,6 +33,10 @@ class Node {
     return {*found, source_, path};
   }
 
+  bool Has(const char* key) const {
+    return json_.is_object() && json_.contains(key);
+  }
+
   int64_t Integer(int64_t least = 0) const {
     const bool fits =
         json_.is_number_integer() &&
@@ -129,6 +133,7 @@ std::vector<std::string> DifferentFactors(const Recipe& recipe,
 PartSizes ReadParts(const Node& node) {
   PartSizes sizes;
   for (const PartRow& part : kParts) {
+    if (part.size == &PartSizes::other && !node.Has(part.name)) continue;
     sizes.*part.size = node.At(part.name).Integer();
     // Their sum must fit, too.
     if (sizes.*part.size > (int64_t{1} << 60)) {

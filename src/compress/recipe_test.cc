@@ -34,7 +34,8 @@ TEST(RecipeTest, SaysWhatCompressDid) {
   EXPECT_NEAR(recipe.mean_mse_scaled(), report.mse_scaled_mean, 1e-12);
   const OpenedModel model = OpenModel(out.path());
   EXPECT_EQ(recipe.bytes_out, model.checkpoint.bytes());
-  EXPECT_EQ(recipe.parameters_out.total(), CountParts(model.tensors).total());
+  EXPECT_EQ(recipe.parameters_out.total(),
+            CountParts(model, model.tensors).total());
   EXPECT_EQ(recipe.tensors.size(), 2u * 2 * (2 + 16));
   // All files but itself, none of them elsewhere.
   size_t files = 0;

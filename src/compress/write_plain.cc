@@ -1,5 +1,7 @@
 #include "compress/write_plain.h"
 
+#include <algorithm>
+#include <iterator>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -10,16 +12,70 @@
 
 namespace mobe {
 
+namespace {
+
+// A tensor of the result, and the matrices that it holds, kind by kind: one, or
+// where it is stacked (Stacked::always) those of all experts, of which an
+// expert's lie together.
+struct PlainTensor {
+  TensorDecl decl;
+  std::vector<TensorSpec> parts;
+};
+
+// The stacked tensors of a layer in place of those of its experts.
+std::vector<PlainTensor> StackExperts(const OpenedModel& model, int64_t layer) {
+  std::vector<PlainTensor> list;
+  for (const StackedSpec& spec :
+       ListStacked(*model.family, model.config, layer)) {
+    if (!spec.always) continue;
+    const auto in_expert = static_cast<int64_t>(spec.parts.size());
+    PlainTensor& tensor = list.emplace_back();
+    tensor.decl = {spec.name, DType::kF32, spec.shape};
+    for (const Role role : spec.parts) {
+      for (int64_t expert = 0; expert < model.config.num_experts; ++expert) {
+        tensor.parts.push_back({role,
+                                layer,
+                                expert,
+                                TensorName(*model.family, role, layer, expert),
+                                {spec.shape[1] / in_expert, spec.shape[2]}});
+      }
+    }
+    const std::string& first = tensor.parts.front().name;
+    tensor.decl.dtype = ComputedDType(model.checkpoint.At(first));
+  }
+  return list;
+}
+
+// The tensors of the family's table as the family's own classes read them.
+std::vector<PlainTensor> ListPlain(const OpenedModel& model) {
+  std::vector<PlainTensor> list;
+  std::unordered_set<std::string> stacked;
+  for (const TensorSpec& spec : ListTensors(*model.family, model.config)) {
+    if (stacked.contains(spec.name)) continue;
+    if (spec.expert == 0) {
+      for (PlainTensor& tensor : StackExperts(model, spec.layer)) {
+        for (const TensorSpec& part : tensor.parts) stacked.insert(part.name);
+        list.push_back(std::move(tensor));
+      }
+      if (stacked.contains(spec.name)) continue;
+    }
+    const TensorView& source = model.checkpoint.At(spec.name);
+    list.push_back({{spec.name, ComputedDType(source), spec.shape}, {spec}});
+  }
+  return list;
+}
+
+}  // namespace
+
 bool WritePlain(const OpenedModel& model, const std::filesystem::path& out,
                 WriteJob job, const ComputeFn& compute,
                 const ProgressFn& progress) {
   job.written = ListTensors(*model.family, model.config);
   job.config = ConfigWithoutFp8(PlainConfig(model.checkpoint.config()));
-  std::unordered_map<std::string, TensorSpec> specs;
-  for (const TensorSpec& spec : job.written) {
-    job.tensors.push_back(
-        {spec.name, ComputedDType(model.checkpoint.At(spec.name)), spec.shape});
-    specs[spec.name] = spec;
+  std::unordered_map<std::string, std::vector<TensorSpec>> parts;
+  for (PlainTensor& tensor : ListPlain(model)) {
+    parts[tensor.decl.name] = std::move(tensor.parts);
+    job.tensors.push_back(std::move(tensor.decl));
   }
   // What the table does not know is taken over, too.
   std::unordered_set<std::string> known;
@@ -28,15 +84,45 @@ bool WritePlain(const OpenedModel& model, const std::filesystem::path& out,
 
   Buffer<float> values;
   Buffer<std::byte> stored;
+  const auto write_one = [&](const TensorSpec& spec, DType dtype,
+                             const ByteSink& sink) {
+    const TensorDecl part{spec.name, dtype, spec.shape};
+    values.Resize(part.elements());
+    if (!compute(spec, values.data())) {
+      CopyTensor(model.checkpoint, part, sink);
+      return;
+    }
+    stored.Resize(part.bytes());
+    StoreFloats(values.data(), values.size(), dtype, stored.data());
+    sink({stored.data(), static_cast<size_t>(stored.size())});
+  };
+  // In memory as a whole, since `compute` makes a kind after the other.
+  Buffer<std::byte> stack;
+  const auto write_stack = [&](const TensorDecl& tensor,
+                               const std::vector<TensorSpec>& specs,
+                               const ByteSink& sink) {
+    stack.Resize(tensor.bytes());
+    const int64_t experts = model.config.num_experts;
+    const int64_t in_expert = std::ssize(specs) / experts;
+    const int64_t bytes = tensor.bytes() / std::ssize(specs);
+    for (int64_t i = 0; i < std::ssize(specs); ++i) {
+      const TensorSpec& spec = specs[static_cast<size_t>(i)];
+      const int64_t place = spec.expert * in_expert + i / experts;
+      std::byte* to = stack.data() + place * bytes;
+      write_one(spec, tensor.dtype, [&to](std::span<const std::byte> piece) {
+        to = std::copy(piece.begin(), piece.end(), to);
+      });
+    }
+    sink({stack.data(), static_cast<size_t>(stack.size())});
+  };
   job.source = [&](const TensorDecl& tensor, const ByteSink& sink) {
-    const auto found = specs.find(tensor.name);
-    values.Resize(tensor.elements());
-    if (found != specs.end() && compute(found->second, values.data())) {
-      stored.Resize(tensor.bytes());
-      StoreFloats(values.data(), values.size(), tensor.dtype, stored.data());
-      sink({stored.data(), static_cast<size_t>(stored.size())});
-    } else {
+    const auto found = parts.find(tensor.name);
+    if (found == parts.end()) {
       CopyTensor(model.checkpoint, tensor, sink);
+    } else if (found->second.size() == 1) {
+      write_one(found->second.front(), tensor.dtype, sink);
+    } else {
+      write_stack(tensor, found->second, sink);
     }
   };
   return WriteModel(model, out, job, progress);

@@ -150,8 +150,9 @@ ReportData GatherReport(const OpenedModel& model, const OpenedModel* original,
   data.name = PublicName(model.checkpoint.folder());
   data.family = model.family->model_type;
   data.format = model.mobe.value_or(MobeFormat());
-  data.parameters_in = CountParts(ListTensors(*model.family, model.config));
-  data.parameters_out = CountParts(model.tensors);
+  data.parameters_in =
+      CountParts(model, ListTensors(*model.family, model.config));
+  data.parameters_out = CountParts(model, model.tensors);
   data.bytes_out = model.checkpoint.bytes();
   data.recipe = ReadRecipe(model.checkpoint.folder());
   if (data.recipe) {

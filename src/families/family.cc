@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "families/factored_only.h"
 
 namespace mobe {
 
@@ -26,10 +27,16 @@ extern const Family kHyV3;
 
 namespace {
 
-constexpr const Family* kFamilies[] = {&kQwen3Moe,     &kQwen2Moe, &kDeepseekV2,
-                                       &kDeepseekV3,   &kKimiK2,   &kBailingMoe,
-                                       &kBailingMoeV2, &kMixtral,  &kMiniMaxM2,
-                                       &kOlmoe,        &kGlm4Moe,  &kHyV3};
+constexpr const Family* kRunning[] = {&kQwen3Moe,     &kQwen2Moe, &kDeepseekV2,
+                                      &kDeepseekV3,   &kKimiK2,   &kBailingMoe,
+                                      &kBailingMoeV2, &kMixtral,  &kMiniMaxM2,
+                                      &kOlmoe,        &kGlm4Moe,  &kHyV3};
+
+std::vector<const Family*> AllFamilies() {
+  std::vector<const Family*> all(std::begin(kRunning), std::end(kRunning));
+  for (const Family& family : FactoredOnly()) all.push_back(&family);
+  return all;
+}
 
 std::string Expand(std::string name, std::string_view placeholder,
                    int64_t value) {
@@ -67,18 +74,29 @@ bool ModelConfig::IsMoeLayer(int64_t layer) const {
              dense_layers.end();
 }
 
-std::span<const Family* const> Families() { return kFamilies; }
+std::span<const Family* const> Families() {
+  static const std::vector<const Family*> all = AllFamilies();
+  return all;
+}
 
 const Family& FamilyOf(const ConfigReader& config) {
   const std::string type = config.String("model_type", "");
   std::string supported;
-  for (const Family* family : kFamilies) {
+  for (const Family* family : Families()) {
     if (type == family->model_type) return *family;
     supported += supported.empty() ? "" : ", ";
     supported += family->model_type;
   }
   Fail(ErrorKind::kUnsupported, "{}: model_type \"{}\" is not one of: {}",
        config.source(), type, supported);
+}
+
+void CheckRuns(const Family& family, const std::string& folder) {
+  if (family.runs) return;
+  Fail(ErrorKind::kUnsupported,
+       "{}: mobe compresses, verifies and reconstructs models of type \"{}\", "
+       "but can't run them; transformers runs what mobe reconstruct writes",
+       folder, family.model_type);
 }
 
 std::vector<TensorSpec> ListTensors(const Family& family,
@@ -144,7 +162,8 @@ std::vector<StackedSpec> ListStacked(const Family& family,
                                           row.cols(config)};
       spec = list.insert(
           spec, {name, shape,
-                 std::vector<Role>(static_cast<size_t>(row.stacked.parts))});
+                 std::vector<Role>(static_cast<size_t>(row.stacked.parts)),
+                 row.stacked.always});
     }
     spec->parts[static_cast<size_t>(row.stacked.part)] = row.role;
   }

@@ -171,6 +171,8 @@ struct Stacked {
   const char* name = nullptr;  // as TensorRow::name; null: never
   int64_t part = 0;
   int64_t parts = 1;
+  // The family's own classes read no other form: a plain model is written so.
+  bool always = false;
 };
 
 struct TensorRow {
@@ -188,12 +190,22 @@ struct Family {
   // Fails as ConfigReader does, and with kUnsupported for what can't be run.
   ModelConfig (*read_config)(const ConfigReader&);
   std::span<const TensorRow> rows;
+  // False: mobe factors the experts of such models, and knows nothing else of
+  // them. Which layers have experts their tensors say (open_model.h).
+  bool runs = true;
+  // The same with other names of tensors, where publishers and transformers
+  // write different ones; which it is the tensors say.
+  const Family* otherwise = nullptr;
 };
 
 // Every family there is.
 std::span<const Family* const> Families();
 // By "model_type"; fails with kUnsupported, listing the supported ones.
 const Family& FamilyOf(const ConfigReader& config);
+
+// Fails with kUnsupported, naming the folder, where mobe only factors such
+// models.
+void CheckRuns(const Family& family, const std::string& folder);
 
 // One tensor that a model must have.
 struct TensorSpec {
@@ -220,6 +232,7 @@ struct StackedSpec {
   std::string name;
   std::vector<int64_t> shape;  // [experts, rows of all parts, cols]
   std::vector<Role> parts;     // each of as many rows
+  bool always = false;         // as of Stacked
 };
 std::vector<StackedSpec> ListStacked(const Family& family,
                                      const ModelConfig& config, int64_t layer);

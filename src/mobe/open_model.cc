@@ -73,6 +73,43 @@ void CheckTiedHead(const OpenedModel& model) {
       model.checkpoint.FileOf(*head), head->name, embedding.name);
 }
 
+bool HasExperts(const Family& family, const ModelConfig& config,
+                const Checkpoint& checkpoint, int64_t layer) {
+  const auto is_there = [&](const TensorRow& row) {
+    return checkpoint.Find(TensorName(family, row.role, layer, 0)) != nullptr;
+  };
+  return std::ranges::any_of(family.rows, is_there) ||
+         std::ranges::any_of(ListStacked(family, config, layer),
+                             [&](const StackedSpec& spec) {
+                               return checkpoint.Find(spec.name) != nullptr;
+                             });
+}
+
+// Of a family that is not run the tensors tell under which names its experts
+// are, and which layers have any.
+void FindExperts(OpenedModel* model) {
+  ModelConfig* config = &model->config;
+  for (const Family* family = model->family; family != nullptr;
+       family = family->otherwise) {
+    config->dense_layers.clear();
+    for (int64_t layer = 0; layer < config->num_layers; ++layer) {
+      if (!HasExperts(*family, *config, model->checkpoint, layer)) {
+        config->dense_layers.push_back(layer);
+      }
+    }
+    if (std::ssize(config->dense_layers) == config->num_layers) continue;
+    model->family = family;
+    return;
+  }
+  const int64_t last = config->num_layers - 1;
+  Fail(ErrorKind::kMissing,
+       "{}: no layer has experts, such as tensor {}, which a model of type {} "
+       "is expected to have",
+       model->checkpoint.folder().string(),
+       TensorName(*model->family, Role::kExpertGate, last, 0),
+       model->family->model_type);
+}
+
 }  // namespace
 
 const TensorView& OpenedModel::At(Role role, int64_t layer,
@@ -156,6 +193,7 @@ OpenedModel OpenModel(const std::filesystem::path& folder) {
   model.family = &FamilyOf(reader);
   model.config = model.family->read_config(reader);
   CheckCount(model.checkpoint, "the number of layers", model.config.num_layers);
+  if (!model.family->runs) FindExperts(&model);
   SplitStacked(*model.family, model.config, &model.checkpoint);
   CheckExperts(model.checkpoint, model.config);
   model.mobe = DetectFormat(*model.family, model.checkpoint, model.config);
@@ -170,8 +208,10 @@ OpenedModel OpenModel(const std::filesystem::path& folder) {
       Fail(there ? ErrorKind::kCorruptFile : ErrorKind::kMissing, "{}", *fault);
     }
   }
-  CheckTiedHead(model);
-  CheckUnknown(model);
+  if (model.family->runs) {
+    CheckTiedHead(model);
+    CheckUnknown(model);
+  }
   return model;
 }
 

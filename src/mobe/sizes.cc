@@ -65,10 +65,25 @@ int64_t& PartOf(Role role, PartSizes* sizes) {
        static_cast<int>(role));
 }
 
+int64_t ElementsOf(const Checkpoint& checkpoint) {
+  int64_t elements = 0;
+  for (const TensorView* tensor : checkpoint.tensors()) {
+    if (tensor->scaled == nullptr) elements += tensor->elements();
+  }
+  return elements;
+}
+
 }  // namespace
 
-PartSizes CountParts(const std::vector<TensorSpec>& tensors) {
+PartSizes CountParts(const OpenedModel& model,
+                     const std::vector<TensorSpec>& tensors) {
   PartSizes sizes;
+  if (!model.family->runs) {
+    sizes.other = ElementsOf(model.checkpoint);
+    for (const TensorSpec& spec : model.tensors) {
+      sizes.other -= model.checkpoint.At(spec.name).elements();
+    }
+  }
   for (const TensorSpec& spec : tensors) {
     int64_t elements = 1;
     for (const int64_t dim : spec.shape) elements *= dim;

@@ -17,9 +17,10 @@ struct PartSizes {
   int64_t experts = 0;
   int64_t dense = 0;  // what every token uses: dense layers, shared experts
   int64_t norms = 0;
+  int64_t other = 0;  // all but experts, of families that are not run
 
   int64_t total() const {
-    return embedding + attention + router + experts + dense + norms;
+    return embedding + attention + router + experts + dense + norms + other;
   }
 };
 // The parts by name.
@@ -30,9 +31,12 @@ struct PartRow {
 inline constexpr PartRow kParts[] = {
     {"embedding", &PartSizes::embedding}, {"attention", &PartSizes::attention},
     {"router", &PartSizes::router},       {"experts", &PartSizes::experts},
-    {"dense", &PartSizes::dense},         {"norms", &PartSizes::norms}};
+    {"dense", &PartSizes::dense},         {"norms", &PartSizes::norms},
+    {"other", &PartSizes::other}};
 
-PartSizes CountParts(const std::vector<TensorSpec>& tensors);
+// Of a model's tensors, or of those that are to take their place.
+PartSizes CountParts(const OpenedModel& model,
+                     const std::vector<TensorSpec>& tensors);
 
 // What is kept of the plain model, in parameters: 1 is no compression.
 struct Ratios {

@@ -62,6 +62,7 @@ void LayerRun::Evict(int64_t layer) const {
 void CheckTokens(const OpenedModel& model, std::span<const int32_t> ids,
                  int64_t context) {
   const std::string folder = model.checkpoint.folder().string();
+  CheckRuns(*model.family, folder);
   const ModelConfig& c = model.config;
   if (ids.empty()) {
     Fail(ErrorKind::kUserInput, "{}: no tokens to calibrate on", folder);

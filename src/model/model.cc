@@ -76,7 +76,9 @@ Model::~Model() = default;
 
 Model Model::Load(const std::filesystem::path& folder,
                   const LoadOptions& options) {
-  return {OpenModel(folder), options};
+  OpenedModel model = OpenModel(folder);
+  CheckRuns(*model.family, folder.string());
+  return {std::move(model), options};
 }
 
 // Past the last layer there is nothing.

@@ -206,6 +206,7 @@ Outline OutlineOf(const fs::path& folder, const Json& map) {
   const ConfigReader reader(json, path.string());
   Outline outline;
   outline.family = &FamilyOf(reader);
+  CheckRuns(*outline.family, folder.string());
   outline.config = outline.family->read_config(reader);
   CheckCounts(reader, outline.config);
   outline.mobe = FormatOf(*outline.family, reader, map, outline.config);
@@ -247,7 +248,9 @@ Outline ReadOutline(const fs::path& folder) {
   const Json map = ReadMap(folder);
   std::vector<fs::path> shards = FindShards(folder, map);
   if (shards.empty()) return OutlineOf(folder, map);
-  return OutlineOf(OpenModel(folder), std::move(shards));
+  const OpenedModel model = OpenModel(folder);
+  CheckRuns(*model.family, folder.string());
+  return OutlineOf(model, std::move(shards));
 }
 
 }  // namespace mobe

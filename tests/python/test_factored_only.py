@@ -1,0 +1,154 @@
+"""Families that mobe factors without running them: what reconstruct writes has the
+tensors of the original, in its form, and all but the experts' gate and up as they were.
+"""
+
+import json
+import shutil
+
+import pytest
+import torch
+from checkpoints import tensors_of
+from safetensors.torch import save_file
+
+HIDDEN, SIZE, EXPERTS, LAYERS = 24, 8, 6, 3
+PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+NUMBERS = ("w1", "w3", "w2")
+
+
+def each(block, names):
+    """A tensor for each matrix."""
+
+    def tensors(layer, matrices):
+        place = block.format(layer)
+        for e, expert in enumerate(matrices):
+            for name, matrix in zip(names, expert, strict=True):
+                yield f"{place}.experts.{e}.{name}.weight", matrix
+
+    return tensors
+
+
+def stacked(gate_up, down):
+    """All experts of a layer in two tensors."""
+
+    def tensors(layer, matrices):
+        both = [torch.cat(expert[:2]) for expert in matrices]
+        yield gate_up.format(layer), torch.stack(both)
+        yield down.format(layer), torch.stack([expert[2] for expert in matrices])
+
+    return tensors
+
+
+MLP = "model.layers.{}.mlp"
+TEXT = "model.language_model.layers.{}"
+SPARSE = "model.layers.{}.block_sparse_moe"
+FORMS = {
+    "dots1": ("n_routed_experts", each(MLP, PROJECTIONS)),
+    "ernie4_5_moe": ("moe_num_experts", each(MLP, PROJECTIONS)),
+    "phimoe": ("num_local_experts", each(SPARSE, NUMBERS)),
+    "lfm2_moe": ("num_experts", each("model.layers.{}.feed_forward", NUMBERS)),
+    "deepseek_v4": ("n_routed_experts", each("layers.{}.ffn", NUMBERS)),
+    "deepseek_v4 saved": ("n_routed_experts", each("model.layers.{}.ffn", NUMBERS)),
+    "kimi_k25": (
+        "n_routed_experts",
+        each("language_model.model.layers.{}.mlp", PROJECTIONS),
+    ),
+    "kimi_k25 saved": ("n_routed_experts", each(f"{TEXT}.mlp", PROJECTIONS)),
+    "granitemoe": (
+        "num_local_experts",
+        stacked(f"{SPARSE}.input_linear.weight", f"{SPARSE}.output_linear.weight"),
+    ),
+    "gemma4": (
+        "num_experts",
+        stacked(f"{TEXT}.experts.gate_up_proj", f"{TEXT}.experts.down_proj"),
+    ),
+}
+NESTED = ("gemma4", "kimi_k25")  # whose config has the text's sizes inside
+
+
+def write_model(folder, form):
+    """Experts in all layers but the first, and tensors that mobe knows nothing of."""
+    generator = torch.Generator().manual_seed(1)
+
+    def random(*shape):
+        return torch.randn(shape, generator=generator).bfloat16()
+
+    family = form.split()[0]
+    experts_key, tensors_of_layer = FORMS[form]
+    text = {
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "moe_intermediate_size": SIZE,
+        experts_key: EXPERTS,
+    }
+    nested = {"text_config": text} if family in NESTED else text
+    tensors = {"model.vision.patch.weight": random(3, 5), "some.router": random(7)}
+    for layer in range(1, LAYERS):
+        matrices = [
+            (random(SIZE, HIDDEN), random(SIZE, HIDDEN), random(HIDDEN, SIZE))
+            for _ in range(EXPERTS)
+        ]
+        tensors |= dict(tensors_of_layer(layer, matrices))
+    folder.mkdir()
+    config = {"model_type": family, "unknown_key": 0.5} | nested
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_round_trip(mobe, tmp_path, form):
+    original = write_model(tmp_path / "model", form)
+    native, plain = tmp_path / "native", tmp_path / "plain"
+    mobe("compress", original, native, "--bases", 2, "--passes", 3)
+    mobe("verify", native, "--against", original)
+    assert mobe("inspect", native, "--json")["runs"] is False
+    mobe("reconstruct", native, plain)
+    mobe("verify", plain, "--against", original)
+    before, after = tensors_of(original), tensors_of(plain)
+    assert {n: t.shape for n, t in before.items()} == {
+        n: t.shape for n, t in after.items()
+    }
+    changed = [n for n in before if not torch.equal(before[n], after[n])]
+    kinds = ("gate", "up_proj", "w1", "w3", "input_linear")
+    assert changed
+    assert all(any(kind in name for kind in kinds) for name in changed)
+
+
+def test_matrices_lie_where_they_lay(mobe, tmp_path):
+    """Stacked again, with as many bases as experts: nearly the original."""
+    original = write_model(tmp_path / "model", "granitemoe")
+    native, plain = tmp_path / "native", tmp_path / "plain"
+    options = ("--bases", EXPERTS, "--activation", "identity", "--passes", 30)
+    mobe("compress", original, native, *options)
+    mobe("reconstruct", native, plain)
+    name = f"{SPARSE.format(1)}.input_linear.weight"
+    before, after = (tensors_of(f)[name].float() for f in (original, plain))
+    errors = (after - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)
+    assert errors.max() < 0.02
+
+
+def test_what_would_run_says_that_it_cannot(mobe, models, tmp_path):
+    folder = write_model(tmp_path / "model", "dots1")
+    shutil.copy(models / "mini-qwen3-moe/tokenizer.json", folder)
+    sample = models / "mini-qwen3-moe/sample.txt"
+    out = tmp_path / "out"
+    for command in (
+        ("perplexity", folder, sample),
+        ("generate", folder, "--prompt", "a"),
+        ("doctor", folder),
+        ("calibrate", folder, "random", out),
+        ("quantize", folder, out, "--format", "int4"),
+        ("compress", folder, out, "--format", "int4"),
+        ("compress", folder, out, "--calibrate", "random"),
+    ):
+        assert 'type "dots1", but can\'t run them' in mobe(*command, code=1), command
+    assert not out.exists()
+
+
+def test_no_experts(mobe, tmp_path):
+    folder = write_model(tmp_path / "model", "dots1")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "phimoe"}))
+    message = mobe("inspect", folder, code=1)
+    assert "no layer has experts" in message
+    assert "block_sparse_moe.experts.0.w1.weight" in message
