@@ -311,7 +311,8 @@ TEST_F(Fp8Test, RefusesWhatItCannotRead) {
        quantization("fmt", "e5m2")},
       {ErrorKind::kUnsupported, "activation_scheme \"static\"",
        quantization("activation_scheme", "static")},
-      {ErrorKind::kUnsupported, "no \"weight_block_size\"",
+      // One scale for a matrix, or one a row, is expected then.
+      {ErrorKind::kCorruptFile, "expected [1, 1]: one for each block of 64 x 160",
        quantization("weight_block_size", nullptr)},
       {ErrorKind::kCorruptFile, "\"weight_block_size\" is [0,128]",
        quantization("weight_block_size", {0, 128})},

@@ -49,6 +49,16 @@ std::vector<FactorJob> ListJobs(const OpenedModel& model,
   return jobs;
 }
 
+void CheckKeepsFp8(const Checkpoint& checkpoint) {
+  const auto scheme =
+      ReadQuantScheme({checkpoint.config(), checkpoint.config_path()});
+  if (!scheme || scheme->is_fp8_method) return;
+  Fail(ErrorKind::kUserInput,
+       "{}: --keep-fp8 writes \"quant_method\" \"fp8\", and this model has "
+       "another: leave it out, and what is copied becomes BF16",
+       checkpoint.config_path());
+}
+
 }  // namespace
 
 void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
@@ -67,6 +77,7 @@ void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
     Fail(ErrorKind::kUserInput,
          "--keep-fp8 keeps what --format would store anew: leave out one");
   }
+  if (options.keep_fp8) CheckKeepsFp8(model.checkpoint);
   if (options.share && options.budget.seconds > 0) {
     Fail(ErrorKind::kUserInput,
          "a share needs a budget of passes: a time would come to other passes "

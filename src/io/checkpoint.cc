@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <utility>
@@ -78,6 +79,23 @@ void RefuseModelopt(const fs::path& folder) {
        path.string(), Excerpt(method));
 }
 
+// The numbers in a tensor of two integers; none of another.
+std::vector<int64_t> ReadShape(const TensorView& sizes) {
+  std::vector<int64_t> shape;
+  if (sizes.elements() != 2 ||
+      (sizes.dtype != DType::kI64 && sizes.dtype != DType::kI32)) {
+    return shape;
+  }
+  const auto bytes = static_cast<size_t>(DTypeSize(sizes.dtype));
+  for (size_t i = 0; i < 2; ++i) {
+    int64_t size = 0;  // of either, since no size is negative
+    std::memcpy(&size, sizes.data.data() + i * bytes, bytes);
+    if (size < 1 || size > kMaxConfigSize) return {};
+    shape.push_back(size);
+  }
+  return shape;
+}
+
 }  // namespace
 
 Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
@@ -118,35 +136,96 @@ void Checkpoint::ListTensors() {
 }
 
 void Checkpoint::LinkScales() {
-  const auto block = ReadFp8Blocks({config_, config_path()});
-  std::unordered_map<const TensorView*, const TensorView*> matrix_of;
+  const auto scheme = ReadQuantScheme({config_, config_path()});
+  if (scheme && scheme->in_words) UnpackWords(*scheme);
+  const bool in_bytes = scheme && scheme->code_bits == 8 && !scheme->in_words;
   for (SafetensorsFile& shard : shards_) {
     for (TensorView& tensor : shard.tensors()) {
-      if (tensor.dtype != DType::kF8E4M3) continue;
-      const TensorView* scales = Find(ScalesName(tensor.name));
+      const bool codes = in_bytes && tensor.dtype == DType::kI8;
+      if (tensor.dtype != DType::kF8E4M3 && !codes) continue;
+      const TensorView* scales = FindScales(tensor.name);
       if (scales == nullptr) continue;
       if (tensor.shape.size() == 3) {
         Fail(ErrorKind::kUnsupported,
              "{}: tensor {}: FP8 matrices stacked in one tensor can't be read",
              FileOf(tensor), Excerpt(tensor.name));
       }
-      if (!block) {
+      if (!scheme) {
         Fail(ErrorKind::kCorruptFile,
              "{}: no \"quantization_config\", which says what blocks the "
              "scales of tensor {} are of",
              config_path(), Excerpt(tensor.name));
       }
-      const std::string fault = CheckScales(tensor, *scales, *block);
-      if (!fault.empty()) {
-        Fail(ErrorKind::kCorruptFile, "{}: tensor {} {}", FileOf(*scales),
-             Excerpt(scales->name), fault);
-      }
-      tensor.scales = scales;
-      tensor.block = *block;
-      matrix_of[scales] = &tensor;
+      if (codes) tensor.code_bits = scheme->code_bits;
+      LinkScales(*scheme, *scales, &tensor);
     }
   }
-  for (const auto& [scales, matrix] : matrix_of) SetScaled(*scales, *matrix);
+}
+
+const TensorView* Checkpoint::FindScales(const std::string& name) const {
+  for (const char* ending : kScalesEndings) {
+    if (const TensorView* scales = Find(name + ending)) return scales;
+  }
+  return nullptr;
+}
+
+void Checkpoint::LinkScales(const QuantScheme& scheme, const TensorView& scales,
+                            TensorView* matrix) {
+  const bool said = scheme.block.rows != 0;
+  BlockSize block = scheme.block;
+  if (!said && matrix->shape.size() == 2) block = BlockOf(*matrix, scales);
+  const std::string fault = CheckScales(*matrix, scales, block);
+  if (!fault.empty()) {
+    Fail(ErrorKind::kCorruptFile, "{}: tensor {} {}", FileOf(scales),
+         Excerpt(scales.name), fault);
+  }
+  matrix->scales = &scales;
+  matrix->block = block;
+  SetScaled(scales, *matrix);
+}
+
+// Puts a matrix X.weight in the place of X.weight_packed [rows, words of a row]
+// and X.weight_shape, which says how many columns the words hold.
+void Checkpoint::UnpackWords(const QuantScheme& scheme) {
+  constexpr std::string_view kPacked = "_packed";
+  std::vector<const TensorView*> found;
+  for (const TensorView* tensor : tensors_) {
+    if (tensor->name.ends_with(kPacked)) found.push_back(tensor);
+  }
+  for (const TensorView* words : found) {
+    const std::string name =
+        words->name.substr(0, words->name.size() - kPacked.size());
+    const TensorView& sizes = At(name + "_shape");
+    const TensorView& scales = At(name + "_scale");
+    for (const char* other : {"_g_idx", "_zero_point"}) {
+      if (Find(name + other) == nullptr) continue;
+      Fail(ErrorKind::kUnsupported,
+           "{}: tensor {}{}: only symmetric groups of adjacent columns can be "
+           "read",
+           FileOf(*words), Excerpt(name), other);
+    }
+    TensorView matrix = *words;
+    matrix.name = name;
+    matrix.code_bits = scheme.code_bits;
+    matrix.shape = ReadShape(sizes);
+    const int64_t in_word = 32 / scheme.code_bits;
+    const bool fits = words->dtype == DType::kI32 && words->shape.size() == 2 &&
+                      matrix.shape.size() == 2 &&
+                      matrix.shape[0] == words->shape[0] &&
+                      matrix.shape[1] <= words->shape[1] * in_word &&
+                      matrix.shape[1] > (words->shape[1] - 1) * in_word;
+    if (!fits) {
+      Fail(ErrorKind::kCorruptFile,
+           "{}: tensor {} is {} of shape {}, expected I32, {} numbers of shape "
+           "{} in each",
+           FileOf(*words), Excerpt(words->name), DTypeName(words->dtype),
+           words->shape, in_word, matrix.shape);
+    }
+    Split(*words, {std::move(matrix)});
+    TensorView& linked = parts_.back();
+    LinkScales(scheme, scales, &linked);
+    SetScaled(sizes, linked);
+  }
 }
 
 // Scales are in a shard, of which this object is the owner.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "io/quant_scheme.h"
 #include "io/safetensors.h"
 
 namespace mobe {
@@ -73,6 +74,10 @@ class Checkpoint {
   void OpenIndexed(const std::filesystem::path& index);
   void ListTensors();
   void LinkScales();
+  const TensorView* FindScales(const std::string& name) const;
+  void LinkScales(const QuantScheme& scheme, const TensorView& scales,
+                  TensorView* matrix);
+  void UnpackWords(const QuantScheme& scheme);
   void SetScaled(const TensorView& scales, const TensorView& matrix);
   void CheckPlane(const TensorView& plane, DType dtype,
                   const std::vector<int64_t>& shape) const;

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 
 #include "base/error.h"
@@ -20,43 +21,14 @@ int64_t Blocks(int64_t size, int64_t block) {
 
 }  // namespace
 
-std::string ScalesName(const std::string& tensor) {
-  return tensor + "_scale_inv";
+BlockSize BlockOf(const TensorDecl& matrix, const TensorDecl& scales) {
+  const int64_t rows = matrix.shape[0];
+  const bool by_row = scales.elements() == rows && rows > 1;
+  return {by_row ? 1 : rows, std::max<int64_t>(matrix.shape[1], 1)};
 }
 
-std::optional<BlockSize> ReadFp8Blocks(const ConfigReader& config) {
-  if (!config.Has(kConfigKey)) return std::nullopt;
-  const ConfigReader reader = config.Object(kConfigKey);
-  constexpr char kRead[] =
-      "of quantised models mobe reads FP8 (quant_method fp8, fmt e4m3) with "
-      "scales of blocks (weight_block_size) and no static activation scales";
-  const auto want = [&](const char* key, const char* value) {
-    const std::string is = reader.String(key, value);
-    if (is == value) return;
-    Fail(ErrorKind::kUnsupported, "{}: {} {} can't be read; {}",
-         reader.source(), key, Excerpt(is), kRead);
-  };
-  if (!reader.Has("quant_method")) {
-    reader.Reject("quant_method", "\"fp8\"");
-  }
-  want("quant_method", "fp8");
-  want("fmt", "e4m3");
-  want("activation_scheme", "dynamic");
-  if (!reader.Has("weight_block_size")) {
-    Fail(ErrorKind::kUnsupported,
-         "{}: no \"weight_block_size\": one scale for a tensor can't be read; "
-         "{}",
-         reader.source(), kRead);
-  }
-  const std::vector<int64_t> sizes = reader.Counts("weight_block_size");
-  if (sizes.size() != 2 || std::ranges::count(sizes, 0) != 0) {
-    reader.Reject("weight_block_size", "two integers, 1 or more");
-  }
-  // It says only that scales are powers of two, whatever their dtype.
-  want("scale_fmt", "ue8m0");
-  constexpr const char* kHarmless[] = {kPlainModules, "ignored_layers"};
-  reader.RefuseOthers(kHarmless);
-  return BlockSize{sizes[0], sizes[1]};
+int64_t ScaleStride(const TensorView& matrix) {
+  return Blocks(matrix.shape[1], matrix.block.cols);
 }
 
 std::string CheckScales(const TensorDecl& matrix, const TensorDecl& scales,
@@ -67,7 +39,16 @@ std::string CheckScales(const TensorDecl& matrix, const TensorDecl& scales,
   }
   const std::vector<int64_t> shape = {Blocks(matrix.shape[0], block.rows),
                                       Blocks(matrix.shape[1], block.cols)};
-  if (scales.shape != shape) {
+  // One a row may be a list, one in all may be a number.
+  std::vector<int64_t> short_shape = shape;
+  while (!short_shape.empty() && short_shape.back() == 1) {
+    short_shape.pop_back();
+  }
+  std::vector<int64_t> short_scales = scales.shape;
+  while (!short_scales.empty() && short_scales.back() == 1) {
+    short_scales.pop_back();
+  }
+  if (short_scales != short_shape) {
     return fmt::format(
         "has shape {}, expected {}: one for each block of {} x {} of {}",
         scales.shape, shape, block.rows, block.cols, Excerpt(matrix.name));
@@ -79,25 +60,58 @@ std::string CheckScales(const TensorDecl& matrix, const TensorDecl& scales,
   return "";
 }
 
+namespace {
+
+// The codes of integers, as floats around 0.
+void LoadCodes(const TensorView& tensor, int64_t first, int64_t count,
+               float* out) {
+  if (tensor.dtype == DType::kI8) {
+    const auto* codes = reinterpret_cast<const int8_t*>(tensor.data.data());
+    std::copy_n(codes + first, count, out);
+    return;
+  }
+  constexpr int64_t kWordBits = 32;
+  const int64_t cols = tensor.shape[1];
+  const int64_t in_word = kWordBits / tensor.code_bits;
+  const int64_t row_words = Blocks(cols, in_word);
+  const uint32_t mask = (uint32_t{1} << tensor.code_bits) - 1;
+  const auto middle = static_cast<float>(1 << (tensor.code_bits - 1));
+  for (int64_t i = first; i < first + count; ++i) {
+    const int64_t col = i % cols;
+    const int64_t at = i / cols * row_words + col / in_word;
+    uint32_t word = 0;
+    std::memcpy(&word, tensor.data.data() + at * 4, sizeof(word));
+    const auto shift = col % in_word * tensor.code_bits;
+    *out++ = static_cast<float>(word >> shift & mask) - middle;
+  }
+}
+
+}  // namespace
+
 void LoadFloats(const TensorView& tensor, int64_t first, int64_t count,
                 float* out) {
   if (tensor.packed != nullptr) {
     return DecodePlanes(*tensor.packed, tensor.shape, tensor.data.data(),
                         tensor.scales->data.data(), first, count, out);
   }
-  const auto* data = tensor.data.data() + first * DTypeSize(tensor.dtype);
-  LoadAsFloats(tensor.dtype, data, count, out);
+  if (tensor.code_bits != 0) {
+    LoadCodes(tensor, first, count, out);
+  } else {
+    const auto* data = tensor.data.data() + first * DTypeSize(tensor.dtype);
+    LoadAsFloats(tensor.dtype, data, count, out);
+  }
   if (tensor.scales == nullptr) return;
   const TensorView& scales = *tensor.scales;
   const int64_t cols = tensor.shape[1];
+  const int64_t stride = ScaleStride(tensor);
   while (count > 0) {
     const int64_t row = first / cols;
     const int64_t col = first % cols;
     const int64_t in_block = tensor.block.cols - col % tensor.block.cols;
     const int64_t run = std::min({in_block, cols - col, count});
-    const float scale = LoadAsFloat(
-        scales.dtype, scales.data.data(),
-        row / tensor.block.rows * scales.shape[1] + col / tensor.block.cols);
+    const float scale =
+        LoadAsFloat(scales.dtype, scales.data.data(),
+                    row / tensor.block.rows * stride + col / tensor.block.cols);
     for (int64_t i = 0; i < run; ++i) out[i] *= scale;
     first += run;
     count -= run;

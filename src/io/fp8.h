@@ -1,5 +1,5 @@
-// FP8 checkpoints as DeepSeek-V3, Kimi-K2 and Qwen3 publish them. config.json
-// says
+// Reading the weights of quantised checkpoints. FP8 as DeepSeek-V3, Kimi-K2 and
+// Qwen3 publish it: config.json says
 //
 //   "quantization_config": {"quant_method": "fp8", "fmt": "e4m3",
 //                           "weight_block_size": [128, 128], ...}
@@ -10,8 +10,11 @@
 //                        also as F8_E8M0) [rows / 128, cols / 128], rounded up:
 //
 // a weight is the stored number times (in spite of the name) the scale of its
-// block of 128 x 128. Which matrices are FP8 their own dtypes tell. Checkpoint
-// links the two (TensorView::scales), so that LoadFloats reads any tensor.
+// block of 128 x 128. Without a block size there is one scale for the matrix or
+// one for each row, in X.weight_scale or under the other name. Integers of
+// compressed-tensors (io/quant_scheme.h) have X.weight_scale [rows, groups].
+// Which matrices are quantised their own dtypes tell. Checkpoint links the two
+// (TensorView::scales), so that LoadFloats reads any tensor.
 #pragma once
 
 #include <cstdint>
@@ -19,23 +22,25 @@
 #include <string>
 #include <vector>
 
-#include "io/config.h"
 #include "io/safetensors.h"
 
 namespace mobe {
 
-// The name of the scales that belong to a tensor.
-std::string ScalesName(const std::string& tensor);
+// The names that the scales of a tensor may have; the weight is the stored
+// number times the scale by either.
+inline constexpr const char* kScalesEndings[] = {"_scale_inv", "_scale"};
 
-// The blocks of a checkpoint that is quantised; nothing when it is not. Fails
-// with kUnsupported for another scheme than the above or a key that may mean
-// one, with kCorruptFile for block sizes that are none.
-std::optional<BlockSize> ReadFp8Blocks(const ConfigReader& config);
+// The block of a matrix whose scales have this shape, for a scheme that does
+// not say it: {1, cols} for one scale a row, {rows, cols} for one in all.
+BlockSize BlockOf(const TensorDecl& matrix, const TensorDecl& scales);
 
 // What is wrong with such scales for such a matrix, as "has shape ..., expected
 // ..."; empty: nothing.
 std::string CheckScales(const TensorDecl& matrix, const TensorDecl& scales,
                         const BlockSize& block);
+
+// Scales of a row of blocks.
+int64_t ScaleStride(const TensorView& matrix);
 
 // out [count] = the elements [first, first + count) of a tensor of floats, read
 // as a flat array, those of FP8 with scales as weights.
@@ -47,9 +52,9 @@ inline void LoadFloats(const TensorView& tensor, float* out) {
 }
 
 // Whether the config.json of a checkpoint, which could be opened, says that it
-// is FP8.
+// is quantised.
 bool IsFp8Config(const Json& config);
-// config.json of the same model when nothing in it is FP8.
+// config.json of the same model when nothing in it is.
 Json ConfigWithoutFp8(Json config);
 // config.json of the same model when it has these tensors, some of them still
 // FP8, if any was: "modules_to_not_convert" names, besides what it named, every

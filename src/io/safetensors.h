@@ -63,13 +63,19 @@ struct TensorView : TensorDecl {
   // Of a packed tensor (Checkpoint::LinkPacked): the format of its data. Name
   // and shape are then the tensor's, and data and dtype those of the codes.
   const FormatRow* packed = nullptr;
+  // Of integers that the publisher quantised (io/quant_scheme.h): I8, or words
+  // of 32 bits, each row in words of its own, the first code lowest and all
+  // from 0 with 2^(bits - 1) in the middle. The shape counts codes.
+  int code_bits = 0;
 
   // How its numbers are read; F32 for what is no matrix of weights.
   NumberFormat format() const {
     return packed != nullptr ? packed->format
                              : FormatOf(dtype).value_or(NumberFormat::kF32);
   }
-  bool HasFloats() const { return packed != nullptr || IsFloat(dtype); }
+  bool HasFloats() const {
+    return packed != nullptr || code_bits != 0 || IsFloat(dtype);
+  }
 };
 
 using Metadata = std::map<std::string, std::string>;

@@ -35,14 +35,15 @@ void ForEachPiece(
 }  // namespace
 
 DType ComputedDType(const TensorView& tensor) {
-  return DTypeSize(tensor.dtype) < 2 ? DType::kBF16 : tensor.dtype;
+  const bool narrow = DTypeSize(tensor.dtype) < 2 || tensor.code_bits != 0;
+  return narrow ? DType::kBF16 : tensor.dtype;
 }
 
 void AddCopy(const TensorView& tensor, bool keep_fp8,
              std::vector<TensorDecl>* tensors) {
   tensors->push_back(tensor);
   if (tensor.scales == nullptr) return;
-  if (keep_fp8 && tensor.packed == nullptr) {
+  if (keep_fp8 && tensor.packed == nullptr && tensor.code_bits == 0) {
     tensors->push_back(*tensor.scales);
   } else {
     tensors->back().dtype = ComputedDType(tensor);

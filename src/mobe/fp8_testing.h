@@ -12,6 +12,10 @@
 
 namespace mobe {
 
+inline std::string ScalesName(const std::string& matrix) {
+  return matrix + kScalesEndings[0];
+}
+
 // The nearest of finite magnitude.
 inline Float8 NearestFloat8(float value) {
   int best = 0;

@@ -170,7 +170,7 @@ std::optional<std::string> CheckTensor(const Checkpoint& checkpoint,
                        checkpoint.FileOf(*tensor), spec.name, tensor->shape,
                        spec.shape);
   }
-  if (tensor->packed != nullptr) return std::nullopt;
+  if (tensor->packed != nullptr || tensor->code_bits != 0) return std::nullopt;
   if (!IsFloat(tensor->dtype) || tensor->dtype == DType::kF8E8M0) {
     return fmt::format(
         "{}: tensor {} has dtype {}, expected F32, F16, BF16, or F8_E4M3 with "
@@ -179,9 +179,9 @@ std::optional<std::string> CheckTensor(const Checkpoint& checkpoint,
   }
   if (tensor->dtype == DType::kF8E4M3 && tensor->scales == nullptr) {
     return fmt::format(
-        "{}: tensor {} is F8_E4M3, but its scales, tensor {}, "
+        "{}: tensor {} is F8_E4M3, but its scales, tensor {}{}, "
         "are not there",
-        checkpoint.FileOf(*tensor), spec.name, ScalesName(spec.name));
+        checkpoint.FileOf(*tensor), spec.name, spec.name, kScalesEndings[0]);
   }
   return std::nullopt;
 }

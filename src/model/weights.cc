@@ -32,6 +32,10 @@ class Loader {
   WeightView Matrix(Role role, int64_t layer = -1, int64_t expert = -1) {
     if (!Has(role)) return {};
     const TensorView& tensor = model_.At(role, layer, expert);
+    if (tensor.code_bits != 0) {  // no kernel reads the publisher's integers
+      return {NumberFormat::kBF16, CopyAs(DType::kBF16, tensor),
+              tensor.shape[0], tensor.shape[1]};
+    }
     WeightView view{tensor.format(), Data(tensor), tensor.shape[0],
                     tensor.shape[1]};
     if (tensor.scales == nullptr) return view;
@@ -40,11 +44,11 @@ class Loader {
       view.scales = Data(scales);
       return view;
     }
-    view.scales =
-        scales.dtype == DType::kF32 ? Data(scales) : CopyAsFloat32(scales);
+    view.scales = scales.dtype == DType::kF32 ? Data(scales)
+                                              : CopyAs(DType::kF32, scales);
     view.block_rows = tensor.block.rows;
     view.block_cols = tensor.block.cols;
-    view.scale_stride = scales.shape[1];
+    view.scale_stride = ScaleStride(tensor);
     return view;
   }
 
@@ -76,7 +80,7 @@ class Loader {
     const bool mixes =
         tensor.dtype == DType::kF32 || tensor.dtype == DType::kBF16;
     return {mixes ? tensor.dtype : DType::kF32,
-            mixes ? Data(tensor) : CopyAsFloat32(tensor), tensor.shape[0],
+            mixes ? Data(tensor) : CopyAs(DType::kF32, tensor), tensor.shape[0],
             tensor.shape[1], tensor.shape[2]};
   }
 
@@ -101,10 +105,16 @@ class Loader {
     return copy.data();
   }
 
-  const void* CopyAsFloat32(const TensorView& tensor) {
-    Buffer<std::byte>& copy = weights_->owned.emplace_back(
-        tensor.elements() * DTypeSize(DType::kF32));
-    LoadFloats(tensor, reinterpret_cast<float*>(copy.data()));
+  const void* CopyAs(DType dtype, const TensorView& tensor) {
+    Buffer<std::byte>& copy =
+        weights_->owned.emplace_back(tensor.elements() * DTypeSize(dtype));
+    constexpr int64_t kPiece = 1 << 14;
+    float values[kPiece];
+    for (int64_t first = 0; first < tensor.elements(); first += kPiece) {
+      const int64_t count = std::min(kPiece, tensor.elements() - first);
+      LoadFloats(tensor, first, count, values);
+      StoreFloats(values, count, dtype, copy.data() + first * DTypeSize(dtype));
+    }
     return copy.data();
   }
 
@@ -234,8 +244,9 @@ void LoadEnds(const OpenedModel& model, Loader* load, Weights* weights) {
   }
 }
 
-// What Loader copies, as float32: vectors, routers and dtypes that no kernel
-// reads. The rest is read from the mapped files.
+// What Loader copies: vectors, routers and dtypes that no kernel reads, as
+// float32, and the publisher's integers. The rest is read from the mapped
+// files.
 int64_t CopiedBytes(const OpenedModel& model) {
   const ModelConfig& c = model.config;
   int64_t elements = 0;
@@ -250,7 +261,12 @@ int64_t CopiedBytes(const OpenedModel& model) {
       elements += tensor->elements();
     }
   }
-  return elements * DTypeSize(DType::kF32);
+  int64_t codes = 0;
+  for (const TensorSpec& spec : model.tensors) {
+    const TensorView& tensor = model.checkpoint.At(spec.name);
+    if (tensor.code_bits != 0) codes += tensor.elements();
+  }
+  return elements * DTypeSize(DType::kF32) + codes * DTypeSize(DType::kBF16);
 }
 
 }  // namespace

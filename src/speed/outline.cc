@@ -211,7 +211,8 @@ Outline OutlineOf(const fs::path& folder, const Json& map) {
   CheckCounts(reader, outline.config);
   outline.mobe = FormatOf(*outline.family, reader, map, outline.config);
   const DType dtype = ReadDType(reader);
-  const bool fp8 = ReadFp8Blocks(reader).has_value();
+  const auto scheme = ReadQuantScheme(reader);
+  const bool fp8 = scheme && scheme->code_bits == 0;
   std::vector<TensorSpec> specs =
       outline.mobe ? ListTensors(*outline.family, outline.config, *outline.mobe)
                    : ListTensors(*outline.family, outline.config);

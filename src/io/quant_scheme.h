@@ -1,0 +1,37 @@
+// How the publisher of a checkpoint quantised its matrices, as
+// "quantization_config" in config.json says it. Read are
+//
+//   quant_method "fp8"                 F8_E4M3 (DeepSeek-V3, Qwen3, MiniMax-M2)
+//   "compressed-tensors", of format
+//     "float-quantized"                F8_E4M3 (also "naive-quantized")
+//     "int-quantized"                  I8, 8 bits
+//     "pack-quantized"                 4 or 8 bits in words (Kimi-K2-Thinking)
+//
+// symmetric, with scales of blocks, groups, rows or the whole matrix. Others
+// (GPTQ, AWQ, MXFP4, NVFP4, bitsandbytes) are refused by name.
+// Sources: transformers 5.24, quantizers; compressed-tensors 0.12.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "io/config.h"
+#include "io/safetensors.h"
+
+namespace mobe {
+
+struct QuantScheme {
+  // Rows and columns that share a scale; 0 x 0: as the scales' shape says.
+  BlockSize block = {};
+  int code_bits = 0;      // of integers; 0: FP8
+  bool in_words = false;  // these lie in words of 32 bits
+  // "quant_method" is "fp8", which is the form that mobe can write, too.
+  bool is_fp8_method = false;
+};
+
+// Nothing for a checkpoint that is not quantised. Fails with kUnsupported for
+// another scheme or a key that may mean one, with kCorruptFile for block sizes
+// that are none.
+std::optional<QuantScheme> ReadQuantScheme(const ConfigReader& config);
+
+}  // namespace mobe
