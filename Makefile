@@ -3,7 +3,7 @@ JOBS := $(shell nproc)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-large faults lint format bench asan tsan \
-        fuzz serve-load lm-eval chroots nightly clean
+        fuzz serve-load serve-schema lm-eval chroots nightly clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -58,6 +58,11 @@ serve-load: setup build ## Many clients and hostile requests against a sanitized
 	  tests/serve_load.py --clients 64 --seconds 120
 	MOBE=build/release/mobe_asan tests/serve_fuzz.py --seconds 180
 
+serve-schema: setup build ## Thousands of requests from the server's own OpenAPI file
+	cmake --preset release -DMOBE_ASAN_TESTS=ON
+	cmake --build --preset release -j$(JOBS) --target mobe_asan
+	scripts/serve_schema.sh
+
 lm-eval: setup build ## Hold the server against transformers by lm-eval (DATA=folder)
 	scripts/lm_eval.sh $(or $(DATA),../shared/data)
 
@@ -75,6 +80,7 @@ nightly: ## What takes too long for each change: an hour and more
 	$(MAKE) tsan
 	$(MAKE) fuzz FUZZ_SECONDS=600
 	$(MAKE) serve-load
+	$(MAKE) serve-schema
 	$(MAKE) chroots
 	$(MAKE) test-large
 
