@@ -1,6 +1,6 @@
 # cmake -DOUT=embedded_files.cc "-DFILES=a;b" -P embed.cmake: writes the C++ source
-# that holds the files' bytes (src/serve/embedded.h).
-file(WRITE ${OUT} "#include \"serve/embedded.h\"\n\n#include <cstddef>\n\nnamespace mobe {\nnamespace {\n")
+# that holds the files' bytes (src/base/embedded.h).
+file(WRITE ${OUT} "#include \"base/embedded.h\"\n\n#include <cstddef>\n\nnamespace mobe {\nnamespace {\n")
 set(rows "")
 set(number 0)
 foreach(path ${FILES})

@@ -11,6 +11,7 @@
 #include "compress/shards.h"
 #include "io/checkpoint_writer.h"
 #include "io/fp8.h"
+#include "mobe/modeling_file.h"
 #include "mobe/packed_model.h"
 
 namespace mobe {
@@ -61,7 +62,8 @@ void FinishFolder(const Ending& ending, const Journal& journal,
   const Json job = ReadJob(out);
   SideFiles side_files = ending.side_files;
   std::erase_if(side_files.copied, [&](const SideFile& file) {
-    return file.as == kRecipeFile || (ending.card && file.as == kCardFile);
+    return file.as == kRecipeFile || file.as == kModelingFile ||
+           (ending.card && file.as == kCardFile);
   });
   FinishCheckpoint(
       out, ending.shards, side_files, ending.config,
@@ -74,6 +76,10 @@ void FinishFolder(const Ending& ending, const Journal& journal,
           parts.files[kIndex] = SumOf(out / kIndex);
         }
         parts.files["config.json"] = SumOf(config);
+        if (HasAutoMap(ending.config)) {
+          parts.files[kModelingFile] =
+              WriteFileAtomically(out / kModelingFile, ModelingFile());
+        }
         if (ending.card) {
           const Recipe recipe =
               ParseRecipe(MakeRecipe(parts, job), kRecipeFile);

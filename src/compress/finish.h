@@ -20,7 +20,7 @@ namespace mobe {
 struct Ending {
   const OpenedModel& source;
   const std::vector<Shard>& shards;
-  SideFiles side_files;  // a recipe or, with `card`, a card is left out
+  SideFiles side_files;             // those that are written anew are left out
   std::vector<TensorSpec> written;  // tensors that the family's table knows
   Json config;
   std::set<std::string> kernels = {};
@@ -32,8 +32,8 @@ struct Ending {
 };
 
 // Once every shard is written and noted: writes all else that belongs to the
-// model, the model card and the recipe among it, and config.json last. Then the
-// model is whole.
+// model, the model card, the recipe and, of a native one, the file for
+// transformers among it, and config.json last. Then the model is whole.
 void FinishFolder(const Ending& ending, const Journal& journal,
                   const std::filesystem::path& out);
 

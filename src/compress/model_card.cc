@@ -209,6 +209,9 @@ constexpr char kUse[] =
     "\n## Use\n\n"
     "Read by mobe as it is:\n\n"
     "```sh\nmobe generate MODEL --prompt \"Once upon a time\"\n```\n\n"
+    "By transformers, too, 4.57 and 5, where these have the original:\n\n"
+    "```python\nAutoModelForCausalLM.from_pretrained(\"MODEL\", "
+    "trust_remote_code=True)\n```\n\n"
     "As a standard checkpoint for transformers, vLLM or SGLang, with all "
     "matrices\nmultiplied out:\n\n"
     "```sh\nmobe reconstruct MODEL STANDARD\n```\n";

@@ -8,6 +8,7 @@
 #include "compress/model_card.h"
 #include "compress/recipe.h"
 #include "io/side_files.h"
+#include "mobe/modeling_file.h"
 
 namespace mobe {
 namespace {
@@ -46,7 +47,10 @@ SideFileFindings CompareSideFiles(const fs::path& original,
   };
   for (const SideFile& file : theirs.copied) {
     // Each folder has its own of these.
-    if (file.name == kRecipeFile || file.name == kOriginalCardFile) continue;
+    if (file.name == kRecipeFile || file.name == kOriginalCardFile ||
+        file.name == kModelingFile) {
+      continue;
+    }
     if (told(file.name)) continue;
     const fs::path path = original / file.name;
     const std::string fault = FaultOf(path, ours, file.name);

@@ -211,8 +211,8 @@ constexpr const char* kHarmlessKeys[] = {
     // what
     // is not in use (CheckConfig requires that).
     "head_dim", "qk_head_dim", "sliding_window", "max_window_layers",
-    // Read by mobe/format.h and io/fp8.h.
-    "num_B", "activation", "mobe", "quantization_config"};
+    // Read by mobe/format.h, mobe/modeling_file.h and io/fp8.h.
+    "num_B", "activation", "mobe", "plain_auto_map", "quantization_config"};
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "mobe/modeling_file.h"
 
 namespace mobe {
 namespace {
@@ -437,11 +438,13 @@ Json FactoredConfig(Json original, const ModelConfig& config,
   } else {
     original["mobe"] = FormatTable(format);
   }
+  AddAutoMap(&original);
   return original;
 }
 
 Json PlainConfig(Json factored) {
   for (const char* key : {"num_B", "activation", "mobe"}) factored.erase(key);
+  RemoveAutoMap(&factored);
   return factored;
 }
 

@@ -5,7 +5,8 @@
 //   model.layers.{i}.mlp.B_gate, B_up     [num_bases, rank, hidden]
 //   model.layers.{i}.mlp.W_gate, W_up     [experts, num_bases]: alpha as used
 //   ...experts.{j}.gate_proj, up_proj     [expert_size, rank]: A, scale
-//   included config.json: "num_B", "activation"
+//   included config.json: "num_B", "activation"; "auto_map"
+//                         (mobe/modeling_file.h)
 //
 // (in place of "mlp" whatever the family calls what holds its experts), with
 // rank = expert_size and the same num_bases everywhere; or, as it writes

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "io/fp8.h"
+#include "mobe/modeling_file.h"
 
 namespace mobe {
 
@@ -19,6 +20,7 @@ Json PackedConfig(const Json& config, const std::optional<MobeFormat>& mobe,
   packed["mobe"] = mobe ? FormatTable(*mobe) : Json::object();
   packed["mobe"]["version"] = kFormatVersion;
   packed["mobe"]["packed"] = formats;
+  AddAutoMap(&packed);
   return packed;
 }
 

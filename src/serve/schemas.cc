@@ -9,9 +9,9 @@
 #include <map>
 #include <memory>
 
+#include "base/embedded.h"
 #include "base/error.h"
 #include "serve/api.h"
-#include "serve/embedded.h"
 
 namespace mobe {
 namespace {

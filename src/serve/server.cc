@@ -10,12 +10,12 @@
 #include <cmath>
 #include <thread>
 
+#include "base/embedded.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/thread.h"
 #include "base/visible.h"
 #include "serve/api.h"
-#include "serve/embedded.h"
 #include "serve/routes.h"
 #include "serve/worker_pool.h"
 

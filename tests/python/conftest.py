@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # Everything is on this disk; nothing may be looked for on a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
+
+# Where transformers copies the code that models bring along: one for each process.
+modules_cache = tempfile.TemporaryDirectory(prefix="mobe_modules_")
+os.environ["HF_MODULES_CACHE"] = modules_cache.name
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and what
 # they start would inherit that. A handler is not inherited.

@@ -55,12 +55,16 @@ def test_tensors_are_the_references(mobe, data, tmp_path, family):
 
 
 @pytest.mark.parametrize("family", NATIVE)
-def test_config_gains_num_B_and_activation(mobe, data, tmp_path, family):
+def test_config_gains_keys(mobe, data, tmp_path, family):
     folder = compress(mobe, data, family, tmp_path / "native")
     config = json.loads((folder / "config.json").read_text())
     original = json.loads((data / "models" / family / "config.json").read_text())
     options = NATIVE[family][1]
     added = {"num_B": options[1], "activation": options[-1]}
+    added["auto_map"] = {"AutoModelForCausalLM": "modeling_mobe.MobeForCausalLM"}
+    if "auto_map" in original:
+        added["auto_map"]["AutoConfig"] = "modeling_mobe.MobeConfig"
+        added["plain_auto_map"] = original["auto_map"]
     assert config == original | added
 
 

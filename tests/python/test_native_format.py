@@ -22,6 +22,9 @@ def compressed(request, mobe, data, tmp_path_factory):
     return out, request.param
 
 
+AUTO_MAP = {"AutoModelForCausalLM": "modeling_mobe.MobeForCausalLM"}
+
+
 def declared(folder):
     return {name: (t.shape, t.dtype) for name, t in tensors_of(folder).items()}
 
@@ -30,11 +33,12 @@ def test_tensors_are_the_references(compressed, data):
     assert declared(compressed[0]) == declared(data / "models/qwen3_mobe")
 
 
-def test_config_gains_num_B_and_activation(compressed, data):
+def test_config_gains_keys(compressed, data):
     folder, activation = compressed
     config = json.loads((folder / "config.json").read_text())
     original = json.loads((data / "models/qwen3_moe/config.json").read_text())
-    assert config == original | {"num_B": BASES, "activation": activation}
+    keys = {"num_B": BASES, "activation": activation, "auto_map": AUTO_MAP}
+    assert config == original | keys
 
 
 def test_what_is_not_factored_is_copied(compressed, data):
@@ -69,7 +73,7 @@ def test_two_expert_groups(mobe, data, mobe_logits, tmp_path):
     mobe("compress", original, tmp_path / "out", "--groups", 2, "--bases", 8, "--budget", 20)
     config = json.loads((tmp_path / "out/config.json").read_text())
     plain = json.loads((original / "config.json").read_text())
-    assert config == plain | {"num_B": 8, "activation": "silu"}
+    assert config == plain | {"num_B": 8, "activation": "silu", "auto_map": AUTO_MAP}
     shapes = {name: shape for name, (shape, _) in declared(tmp_path / "out").items()}
     for group in (0, 1):
         assert shapes[f"model.layers.1.mlp.B_gate_{group}"] == (4, 32, 64)

@@ -61,7 +61,8 @@ def test_every_command_copies_them(mobe, model, tmp_path):
 
     mobe("compress", model, out, *FIT)
     written = {b"config.json", b"README.md", b"recipe.json", b"README.original.md"}
-    assert names(out) == COPIED | written | {b"model.safetensors"}
+    written |= {b"model.safetensors", b"modeling_mobe.py"}
+    assert names(out) == COPIED | written
     mobe("verify", out, "--against", model)
     mobe("reconstruct", out, tmp_path / "plain", "--quiet")
     mobe("verify", tmp_path / "plain", "--against", model)
@@ -70,6 +71,7 @@ def test_every_command_copies_them(mobe, model, tmp_path):
     mobe("verify", svd, "--against", model)
     for folder in (tmp_path / "plain", svd):
         assert COPIED < names(folder)
+        assert b"modeling_mobe.py" not in names(folder)
 
     for i in range(2):
         mobe("compress", model, tmp_path / f"part{i}", *FIT, "--shard", f"{i}/2")

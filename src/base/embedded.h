@@ -1,4 +1,4 @@
-// Files of src/serve that are in the program; CMakeLists.txt lists them.
+// Files that are in the program, as they are; CMakeLists.txt lists them.
 #pragma once
 
 #include <string_view>

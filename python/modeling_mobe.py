@@ -1,0 +1,249 @@
+"""Loads a folder in mobe's native format in transformers 4.57 and 5, when it is given to
+AutoModelForCausalLM.from_pretrained with trust_remote_code=True: takes transformers' own class
+of the model and replaces the experts, whose matrices are A f(sum_b alpha_b B_b) with bases B
+that a layer's experts share (arXiv 2508.05257). docs/interop.md of mobe has tensors and options."""
+
+import copy
+import re
+import sys
+from functools import partial
+from itertools import groupby, repeat
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from torch.nn import functional as F
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig
+from transformers.activations import ACT2FN
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+from transformers.utils.hub import cached_file, get_checkpoint_shard_files
+
+ALIASES = {"kimi_k2": "deepseek_v3"}  # what transformers knows by another name
+KINDS = {"gate": ("gate_proj", "w1"), "up": ("up_proj", "w3"), "down": ("down_proj", "w2")}
+ACTIVATIONS = {"silu": F.silu, "tanh": torch.tanh, "identity": lambda x: x}
+# A tensor X is stored as it is, in FP8 with X_scale_inv, or packed as X.int8 and X.int8.scales
+# (a parameter's name has no dot). None is the dtype in which the model is loaded.
+PLANES = {"": None, "_int8": torch.uint8, "_int8_scales": None, "_int4": torch.uint8}
+PLANES |= {"_int4_scales": None, "_scale_inv": torch.float32, "_scale": torch.float32}
+HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+
+
+# What a folder holds: dtype and shape of each tensor, as the files' headers tell them.
+class Stored:
+    def __init__(self, path, config, hub):
+        mobe = getattr(config, "mobe", None) or {}
+        if mobe.get("version", 1) > 3:
+            raise ValueError(f"{path}: version {mobe['version']} of the format, expected up to 3")
+        self.f = ACTIVATIONS[mobe.get("activation") or getattr(config, "activation", "silu")]
+        self.act = ACT2FN[getattr(config, "hidden_act", "silu")]
+        fp8 = vars(config).pop("quantization_config", None)  # ours needs no GPU
+        self.fp8_block = fp8 and fp8.get("weight_block_size")
+        # Of names. transformers 5 has tables of its own, by model_type, which also stack experts.
+        self.renamed = {p.replace("_", r"\."): p for p in reversed(PLANES) if "_int" in p}
+        if tables := sys.modules.get("transformers.conversion_mapping"):
+            for row in tables.get_checkpoint_conversion_mapping(config.model_type) or []:
+                if ".experts." not in row.target_patterns[0]:
+                    self.renamed[row.source_patterns[0]] = row.target_patterns[0]
+            config.model_type = f"mobe_{config.model_type}"
+        hub = {**hub, "_raise_exceptions_for_missing_entries": False}
+        files = [cached_file(path, "model.safetensors", **hub)]
+        if files == [None]:
+            index = cached_file(path, "model.safetensors.index.json", **hub)
+            files, _ = get_checkpoint_shard_files(path, index, **hub)
+        self.tensors = {}
+        for file_name in files:
+            with safe_open(file_name, "pt") as file:
+                for name in file.keys():
+                    tensor = file.get_slice(name)
+                    for pattern, to in self.renamed.items():
+                        name = re.sub(pattern, to, name)
+                    self.tensors[name] = tensor.get_dtype(), tensor.get_shape()
+
+    def declare(self, module, prefix, name):
+        """Gives the module parameters for a tensor. Tells whether it is there, in any form."""
+        planes = [plane for plane in PLANES if f"{prefix}.{name}{plane}" in self.tensors]
+        for plane in planes:
+            stored, shape = self.tensors[f"{prefix}.{name}{plane}"]
+            dtype = torch.float8_e4m3fn if stored == "F8_E4M3" else PLANES[plane]
+            tensor = nn.Parameter(torch.empty(shape, dtype=dtype), dtype is None)
+            setattr(module, name + plane, tensor)
+        return bool(planes)
+
+
+def read(module, name, shape, dtype):
+    """A tensor whose last two dimensions are `shape`, however it is stored."""
+    get = module._parameters.get
+    for bits in (4, 8):
+        if (codes := get(f"{name}_int{bits}")) is None:
+            continue
+        scales, group = get(f"{name}_int{bits}_scales").to(dtype), 8 * bits
+        if codes.dim() == 3:  # bases: src/tensor/packed_bases.h of mobe
+            codes = codes.unflatten(2, (-1, 16, 4)).permute(2, 4, 0, 1, 3).flatten(3).flatten(0, 1)
+            scales, group = scales.permute(2, 0, 1), 256
+        else:  # a matrix: src/tensor/packed.h
+            if bits == 4:
+                codes = codes.unflatten(1, (-1, 1, 64))
+                codes = torch.cat([codes & 15, codes >> 4], 2).flatten(1)
+            codes = codes.unflatten(1, (-1, 16, 4)).transpose(1, 2).flatten(2).flatten(0, 1)
+            scales = scales.transpose(1, 2).flatten(0, 1)
+        scales = scales.repeat_interleave(group, -1)[..., : codes.shape[-1]]
+        codes = codes[: len(scales)].to(dtype) - (1 << bits - 1)
+        return (codes * scales)[..., : shape[0], : shape[1]]
+    if (scale := get(f"{name}_scale_inv", get(f"{name}_scale"))) is None:
+        return get(name).to(dtype)
+    scale = scale if module.fp8_block else scale.reshape(-1, 1)  # of each row, or one for all
+    for axis, size in enumerate(module.fp8_block or ()):
+        scale = scale.repeat_interleave(size, axis).narrow(axis, 0, shape[axis])
+    return (get(name).float() * scale).to(dtype)
+
+
+# A linear layer or an embedding; or A of a factored one: the mixed bases come with the input.
+class Matrix(nn.Module):
+    def __init__(self, stored, prefix, shape, transposed=False, bias=None):
+        super().__init__()
+        stored.declare(self, prefix, "weight")
+        self.shape, self.transposed, self.bias = shape, transposed, bias
+        self.fp8_block, self.dtype = stored.fp8_block, torch.get_default_dtype()
+
+    def forward(self, x, mix=None):
+        is_linear = x.is_floating_point()
+        weight = read(self, "weight", self.shape, x.dtype if is_linear else self.dtype)
+        if mix is None:
+            return F.linear(x, weight, self.bias) if is_linear else F.embedding(x, weight)
+        return x @ weight @ mix if self.transposed else F.linear(F.linear(x, mix), weight)
+
+    def build(self, mix=None):
+        weight = read(self, "weight", self.shape, torch.float32)
+        if mix is not None:
+            weight = (weight @ mix).T if self.transposed else weight @ mix
+        weight = nn.Parameter(weight.to(self.dtype).contiguous())
+        self._parameters = {"weight": weight, "bias": self.bias}
+
+
+# Each of them is called by transformers 4, and the list by 5. What they share is the block's.
+class Experts(nn.ModuleList):
+    def __init__(self, stored, prefix, block):
+        super().__init__()
+        count, self.hidden = block.gate.weight.shape
+        size = sum(w.numel() for w in block.experts.parameters()) // (3 * count * self.hidden)
+        shapes = dict.fromkeys(KINDS, (size, self.hidden)) | {"down": (self.hidden, size)}
+        self.stored, self.block = stored, [block]  # in a list, since it holds this
+        self.ends = {}  # by kind: how the names of what each group of experts shares end
+        self.at_once = count  # at most as many as bases, so that mixes take no more room
+        for kind in KINDS:
+            ends = ["", *(f"_{group}" for group in range(count))]
+            self.ends[kind] = [e for e in ends if stored.declare(block, prefix, f"W_{kind}{e}")]
+            for end in self.ends[kind]:
+                for form in ("", "_U", "_V"):
+                    stored.declare(block, prefix, f"B_{kind}{form}{end}")
+                bases, rank, _ = self.bases(kind, end, torch.float32).shape
+                shapes[kind], self.at_once = (size, rank), min(self.at_once, bases)
+        naming = any(f"{prefix}.experts.0.w2" in name for name in stored.tensors)
+        for e in range(count):
+            self.append(nn.ModuleDict())
+            self[e].forward = partial(self.run, e)
+            for kind, names in KINDS.items():
+                at = f"{prefix}.experts.{e}.{names[naming]}"
+                self[e][names[naming]] = Matrix(stored, at, shapes[kind], kind == "down")
+
+    def bases(self, kind, end, dtype):
+        block, left, right = self.block[0], f"B_{kind}_U{end}", f"B_{kind}_V{end}"
+        if left in block._parameters:
+            return getattr(block, left).to(dtype) @ getattr(block, right).to(dtype)
+        return read(block, f"B_{kind}{end}", (None, self.hidden), dtype)
+
+    def mixed(self, kind, experts, dtype):
+        ends = self.ends[kind]
+        for group, some in groupby(experts, lambda e: e * len(ends) // len(self)):
+            if not ends:
+                yield from repeat(None)
+            alpha = getattr(self.block[0], f"W_{kind}{ends[group]}")
+            alpha = alpha[[e % len(alpha) for e in some]].to(dtype or alpha.dtype)
+            bases = self.bases(kind, ends[group], alpha.dtype)
+            yield from self.stored.f(torch.tensordot(alpha, bases, 1))
+
+    def mixes(self, experts, dtype=None):
+        """For each expert f(sum_b alpha_b B_b) of gate, up and down; None where it has all."""
+        return zip(*(self.mixed(kind, experts, dtype) for kind in KINDS))
+
+    def run(self, e, x, *mixes):
+        gate, up, down = self[e].values()
+        mixes = mixes or next(self.mixes([e]))
+        return down(self.stored.act(gate(x, mixes[0])) * up(x, mixes[1]), mixes[2])
+
+    def forward(self, x, indices, weights):
+        out = torch.zeros_like(x)
+        for some in indices.unique().split(self.at_once):
+            for e, mixes in zip(some, self.mixes(some.tolist())):
+                t, k = torch.where(indices == e)
+                out.index_add_(0, t, (self[e](x[t], *mixes) * weights[t, k, None]).to(x.dtype))
+        return out
+
+    def build(self):
+        for e, expert in enumerate(self):
+            for matrix, mix in zip(expert.values(), next(self.mixes([e], torch.float32))):
+                matrix.build(mix)
+        for name in [name for name in self.block[0]._parameters if name[:2] in ("B_", "W_")]:
+            delattr(self.block[0], name)
+        self.ends = dict.fromkeys(KINDS, [])
+
+
+# The original's, of transformers' class where it has one, else of the model's own code.
+class MobeConfig(PretrainedConfig):
+    @classmethod
+    def from_pretrained(cls, path, **kwargs):
+        config, unused = cls.get_config_dict(path, **kwargs)
+        model_type = config["model_type"] = ALIASES.get(config["model_type"], config["model_type"])
+        name = (config.get("plain_auto_map") or {}).get("AutoConfig")
+        if model_type in CONFIG_MAPPING or name is None:
+            return CONFIG_MAPPING[model_type].from_dict(config, **unused)
+        return get_class_from_dynamic_module(name, path, **kwargs).from_pretrained(path, **kwargs)
+
+
+# Comes before the original's class in that of the model, which from_pretrained makes of both.
+class MobeForCausalLM:
+    register_for_auto_class = staticmethod(lambda *args, **kwargs: None)
+
+    def __init__(self, config, *args, **kwargs):
+        packed = {name.rpartition(".weight_")[0] for name in self.stored.tensors}
+        tied = config.tie_word_embeddings and any("embed" in name for name in packed)
+        config.tie_word_embeddings &= not tied  # there is no weight to tie
+        super().__init__(config, *args, **kwargs)
+        for name, module in list(self.named_modules()):
+            if hasattr(module, "gate") and isinstance(getattr(module, "experts", 0), nn.Module):
+                module.experts = Experts(self.stored, name, module)
+        for name, module in list(self.named_modules()):
+            if name in packed and isinstance(module, (nn.Linear, nn.Embedding)):
+                bias = getattr(module, "bias", None)
+                self.set_submodule(name, Matrix(self.stored, name, module.weight.shape, bias=bias))
+        if tied:
+            self.set_output_embeddings(nn.Identity())
+            self.get_output_embeddings().forward = self.get_input_embeddings().__call__
+
+    @classmethod
+    def from_pretrained(cls, path, *args, config=None, mobe_experts="factored", **kwargs):
+        hub = {key: kwargs[key] for key in HUB if key in kwargs}
+        config = copy.deepcopy(config) or MobeConfig.from_pretrained(path, **hub)
+        if type(config).__module__.startswith("transformers."):
+            base = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        elif name := (getattr(config, "plain_auto_map", None) or {}).get("AutoModelForCausalLM"):
+            base = get_class_from_dynamic_module(name, path, **hub)
+        else:
+            raise ValueError(f"{path}: no class for it; `mobe reconstruct` writes a plain model")
+        stored = Stored(path, config, hub)
+        cls = type(cls.__name__, (cls, base), {"stored": stored, "__module__": cls.__module__})
+        # Without offload_buffers 4.57 loses the biases of routers that are on the disk.
+        asked = {"offload_buffers": True, **kwargs, "config": config, "output_loading_info": True}
+        asked["key_mapping"] = stored.renamed
+        model, info = super(MobeForCausalLM, cls).from_pretrained(path, *args, **asked)
+        if info["missing_keys"]:
+            raise ValueError(f"{path}: has no tensors {sorted(info['missing_keys'])}")
+        vars(model.config).pop("model_type", None)
+        for m in list(model.modules()) if mobe_experts == "built" else ():
+            if isinstance(m, (Experts, Matrix)) and not any(w.is_meta for w in m.parameters()):
+                m.build()  # what is offloaded stays as it is
+        return (model, info) if kwargs.get("output_loading_info") else model
+
+
+# By the names in the examples of the published models.
+Qwen3MoBEForCausalLM = DeepseekV3MoBEForCausalLM = KimiK2MoBEForCausalLM = MobeForCausalLM

@@ -1,0 +1,291 @@
+"""Native folders in transformers by modeling_mobe.py, which `compress` puts beside them.
+scripts/interop.sh runs this file in another version of transformers, too."""
+
+import importlib.util
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from checkpoints import logits_of, sample_ids, tensors_of
+from conftest import REPOSITORY
+from safetensors.torch import load_file, save_file
+from test_quantize import decode
+from test_quantised_inputs import write_models
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+TOLERANCE = 1e-3
+FLOAT32 = {"dtype": torch.float32, "attn_implementation": "eager"}
+MAJOR = int(transformers.__version__.split(".")[0])
+# transformers 4.57 has no such models; or computes them otherwise (docs/families.md).
+ONLY_5 = ("minimax_m2", "hy_v3", "deepseek_v2", "glm4_moe")
+EVERYTHING = ["--kinds", "gate,up,down", "--rank", 24, "--basis-rank", 9, "--bases", 6]
+EVERYTHING += ["--alphas", 3, "--activation", "identity"]
+CASES = {
+    "reference": ("qwen3_moe", ["--bases", 4]),
+    "some": ("qwen3_moe", ["--kinds", "gate,down", "--layers", 2, "--bases", 4]),
+    "groups": ("qwen3_moe", ["--kinds", "up,down", "--groups", 4, "--bases", 8]),
+    "everything": ("qwen3_moe", EVERYTHING),
+    "deepseek_v2": ("deepseek_v2", ["--bases", 4]),
+    "deepseek_v3": ("deepseek_v3", ["--bases", 4, "--activation", "tanh"]),
+    "fp8": ("deepseek_v3_fp8", ["--bases", 2, "--keep-fp8"]),
+    "kimi_k2": ("kimi_k2", ["--bases", 8, "--groups", 2]),
+    "mixtral": ("mixtral", ["--bases", 2]),
+    "minimax_m2": ("minimax_m2", ["--bases", 2]),
+    "qwen2_moe": ("qwen2_moe", ["--bases", 2]),
+    "olmoe": ("olmoe", ["--bases", 2]),
+    "glm4_moe": ("glm4_moe", ["--bases", 2]),
+    "hy_v3": ("hy_v3", ["--bases", 2]),
+}
+
+
+def load(folder, **options):
+    options = FLOAT32 | options
+    return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, **options)
+
+
+@pytest.fixture(scope="module")
+def modeling():
+    """The file as a module, as who copies it beside older folders has it."""
+    spec = importlib.util.spec_from_file_location(
+        "modeling_mobe", REPOSITORY / "python/modeling_mobe.py"
+    )
+    module = sys.modules["modeling_mobe"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def compressed(mobe, data, tmp_path_factory):
+    """Folders by their names in CASES, each made once."""
+    made = {}
+
+    def make(case):
+        if case not in made:
+            model, options = CASES[case]
+            made[case] = tmp_path_factory.mktemp("modeling") / case
+            mobe("compress", data / "models" / model, made[case], *options, "--budget", 3)
+        return made[case]
+
+    return make
+
+
+def test_the_file_is_short():
+    assert len((REPOSITORY / "python/modeling_mobe.py").read_text().splitlines()) < 250
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gives_our_logits(case, compressed, mobe_logits):
+    if MAJOR == 4 and case in ONLY_5:
+        pytest.skip("transformers 4 has no such class, or computes otherwise")
+    folder = compressed(case)
+    model = load(folder)
+    ids = sample_ids(model.config.vocab_size)
+    ours = mobe_logits(folder, ids)
+    assert (logits_of(model, ids) - ours).abs().max() < TOLERANCE
+    built = load(folder, mobe_experts="built")
+    assert not any("B_gate" in name for name, _ in built.named_parameters())
+    assert (logits_of(built, ids) - ours).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "folder, name",
+    [
+        ("qwen3_mobe", "Qwen3MoBEForCausalLM"),
+        ("deepseek_v3_mobe", "DeepseekV3MoBEForCausalLM"),
+        ("kimi_k2_mobe", "KimiK2MoBEForCausalLM"),
+    ],
+)
+def test_what_the_reference_wrote(folder, name, modeling, data):
+    folder = data / "models" / folder
+    model = getattr(modeling, name).from_pretrained(folder, **FLOAT32)
+    golden = load_file(folder / "golden.safetensors")
+    difference = logits_of(model, golden["input_ids"]) - golden["logits"]
+    assert difference.abs().max() < TOLERANCE
+
+
+def decode_bases(codes, scales):
+    """src/tensor/packed_bases.h in numpy."""
+    rank, blocks, _ = codes.shape
+    bases = scales.shape[2]
+    codes = codes.reshape(rank, blocks, -1, 16, 4).astype(np.float32) - 128
+    codes = codes.transpose(2, 4, 0, 1, 3).reshape(-1, rank, blocks * 16)[:bases]
+    scales = np.repeat(scales.transpose(2, 0, 1), 256, axis=2)
+    return codes * scales[:, :, : codes.shape[2]]
+
+
+def unpack(source, packed, out):
+    """The folder `packed`, made of `source`, without packed tensors: mobe runs that with
+    inputs that are not rounded."""
+    out.mkdir()
+    tensors = tensors_of(packed)
+    plain = {}
+    for name, tensor in tensors_of(source).items():
+        plain[name] = tensor.float()
+        for form in ("int8", "int4"):
+            if f"{name}.{form}" in tensors:
+                codes = tensors[f"{name}.{form}"].numpy()
+                scales = tensors[f"{name}.{form}.scales"].float().numpy()
+                if tensor.dim() == 2:
+                    values = decode(codes, scales, *tensor.shape, form)
+                else:
+                    values = decode_bases(codes, scales)[:, :, : tensor.shape[2]]
+                plain[name] = torch.from_numpy(values).contiguous()
+    save_file(plain, out / "model.safetensors")
+    shutil.copy(source / "config.json", out)
+    return out
+
+
+@pytest.mark.parametrize(
+    "case, form", [("reference", "int8"), ("everything", "int4"), ("mixtral", "int4")]
+)
+def test_quantised(case, form, compressed, mobe, mobe_logits, tmp_path):
+    folder = compressed(case)
+    mobe("quantize", folder, tmp_path / "q", "--format", form)
+    plain = unpack(folder, tmp_path / "q", tmp_path / "plain")
+    small = load(tmp_path / "q", dtype=torch.bfloat16)
+    stored = sum(p.numel() * p.element_size() for p in small.parameters())
+    assert stored <= (tmp_path / "q/model.safetensors").stat().st_size
+    model = load(tmp_path / "q")
+    ids = sample_ids(model.config.vocab_size)
+    ours = mobe_logits(plain, ids)
+    assert (logits_of(model, ids) - ours).abs().max() < TOLERANCE
+    built = load(tmp_path / "q", mobe_experts="built")
+    assert (logits_of(built, ids) - ours).abs().max() < TOLERANCE
+
+
+# As in the bundled model, whose head is its embedding.
+def test_quantised_and_tied(mobe, models, data, tmp_path, mobe_logits):
+    config = json.loads((data / "models/qwen3_moe/config.json").read_text())
+    tensors = tensors_of(data / "models/qwen3_moe")
+    del tensors["lm_head.weight"]
+    (tmp_path / "tied").mkdir()
+    config["tie_word_embeddings"] = True
+    (tmp_path / "tied/config.json").write_text(json.dumps(config))
+    save_file(tensors, tmp_path / "tied/model.safetensors")
+    mobe("quantize", tmp_path / "tied", tmp_path / "q", "--format", "int8")
+    plain = unpack(tmp_path / "tied", tmp_path / "q", tmp_path / "plain")
+    ids = sample_ids(config["vocab_size"])
+    difference = logits_of(load(tmp_path / "q"), ids) - mobe_logits(plain, ids)
+    assert difference.abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("scheme", ["fp8 of a tensor", "fp8 of rows"])
+def test_fp8_without_blocks(scheme, mobe, mobe_logits, data, tmp_path):
+    original, _ = write_models(tmp_path, data / "models/qwen3_moe", scheme)
+    options = ["--bases", 4, "--passes", 2, "--keep-fp8"]
+    mobe("compress", original, tmp_path / "small", *options)
+    model = load(tmp_path / "small")
+    assert any(weight.dtype == torch.float8_e4m3fn for weight in model.parameters())
+    ids = sample_ids(model.config.vocab_size)
+    difference = logits_of(model, ids) - mobe_logits(tmp_path / "small", ids)
+    assert difference.abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("case", ["reference", "deepseek_v3"])
+def test_offloaded(case, compressed, tmp_path):
+    folder = compressed(case)
+    options = {"device_map": "auto", "offload_folder": tmp_path}
+    half = (folder / "model.safetensors").stat().st_size
+    model = load(folder, max_memory={"cpu": half}, **options)
+    assert any(weight.is_meta for weight in model.parameters())
+    ids = sample_ids(model.config.vocab_size)
+    assert logits_of(model, ids).equal(logits_of(load(folder), ids))
+
+
+def check_generates(path, from_pretrained, offload_folder):
+    """The example of the published models' card."""
+    # The names are in the configs of the published tokenizers.
+    names = ["input_ids", "attention_mask"]
+    tokenizer = AutoTokenizer.from_pretrained(path, model_input_names=names)
+    tokenizer.pad_token = tokenizer.eos_token
+    max_memory = {i: "120GiB" for i in range(torch.cuda.device_count())}
+    max_memory["cpu"] = "1200GiB"
+    model = from_pretrained(
+        path,
+        device_map="auto",
+        offload_folder=offload_folder,
+        offload_state_dict=True,
+        torch_dtype=torch.bfloat16,
+        max_memory=max_memory,
+    )
+    inputs = tokenizer("Artificial intelligence is", return_tensors="pt")
+    inputs = inputs.to("cuda" if torch.cuda.is_available() else "cpu")
+    with torch.no_grad():
+        outputs = model.generate(
+            **inputs,
+            max_new_tokens=128,
+            do_sample=True,
+            temperature=0.7,
+            pad_token_id=tokenizer.eos_token_id,
+        )
+    assert len(outputs[0]) > len(inputs.input_ids[0])
+    assert tokenizer.decode(outputs[0], skip_special_tokens=True)
+
+
+def test_example_of_the_card(compressed, modeling, tmp_path):
+    def auto(path, **options):
+        return AutoModelForCausalLM.from_pretrained(path, trust_remote_code=True, **options)
+
+    folder = compressed("reference")
+    check_generates(folder, auto, tmp_path)
+    check_generates(folder, modeling.Qwen3MoBEForCausalLM.from_pretrained, tmp_path)
+
+
+OWN_CODE = """
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+
+class OwnConfig(Qwen3MoeConfig):
+    model_type = "own_moe"
+
+
+class OwnForCausalLM(Qwen3MoeForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+def test_models_with_code_of_their_own(data, tmp_path):
+    golden = load_file(data / "models/qwen3_mobe/golden.safetensors")
+    config = json.loads((data / "models/qwen3_mobe/config.json").read_text())
+    classes = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"}
+    ours = {
+        "AutoConfig": "modeling_mobe.MobeConfig",
+        "AutoModelForCausalLM": "modeling_mobe.MobeForCausalLM",
+    }
+    config |= {"model_type": "own_moe", "auto_map": ours, "plain_auto_map": classes}
+    (tmp_path / "own.py").write_text(OWN_CODE)
+    shutil.copy(REPOSITORY / "python/modeling_mobe.py", tmp_path)
+    shutil.copy(data / "models/qwen3_mobe/model.safetensors", tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = load(tmp_path)
+    assert "OwnForCausalLM" in [base.__name__ for base in type(model).__mro__]
+    difference = logits_of(model, golden["input_ids"]) - golden["logits"]
+    assert difference.abs().max() < TOLERANCE
+
+    del classes["AutoModelForCausalLM"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="no class for it; `mobe reconstruct`"):
+        load(tmp_path)
+
+
+def test_refuses_what_it_does_not_know(compressed, tmp_path):
+    shutil.copytree(compressed("everything"), tmp_path / "model")
+    path = tmp_path / "model/config.json"
+    config = json.loads(path.read_text())
+    config["mobe"]["version"] = 4
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="version 4 of the format, expected up to 3"):
+        load(tmp_path / "model")
+
+
+def test_verify_knows_the_file(compressed, mobe, data, tmp_path):
+    original = data / "models/kimi_k2"
+    shutil.copytree(compressed("kimi_k2"), tmp_path / "small")
+    mobe("verify", tmp_path / "small", "--against", original)
+    with open(tmp_path / "small/modeling_mobe.py", "a") as file:
+        file.write("# changed\n")
+    mobe("verify", tmp_path / "small", "--against", original, code=1)
