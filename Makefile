@@ -3,7 +3,7 @@ JOBS := $(shell nproc)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-large faults lint format bench asan tsan \
-        fuzz serve-load serve-schema lm-eval chroots nightly clean
+        fuzz serve-load serve-schema lm-eval interop chroots nightly clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -66,6 +66,9 @@ serve-schema: setup build ## Thousands of requests from the server's own OpenAPI
 lm-eval: setup build ## Hold the server against transformers by lm-eval (DATA=folder)
 	scripts/lm_eval.sh $(or $(DATA),../shared/data)
 
+interop: build ## Load native folders in the newest transformers
+	scripts/interop.sh
+
 asan: setup ## Run all unit tests under ASan and UBSan
 	cmake --preset asan
 	cmake --build --preset asan -j$(JOBS)
@@ -81,6 +84,7 @@ nightly: ## What takes too long for each change: an hour and more
 	$(MAKE) fuzz FUZZ_SECONDS=600
 	$(MAKE) serve-load
 	$(MAKE) serve-schema
+	$(MAKE) interop
 	$(MAKE) chroots
 	$(MAKE) test-large
 
