@@ -15,7 +15,11 @@ import pathlib
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+)
 
 VOCABULARY, TOKENS, STEPS = 128, 24, 16
 
@@ -33,6 +37,17 @@ SMALL = {
     "tie_word_embeddings": False,
 }
 DENSE = {"intermediate_size": 48, "moe_intermediate_size": 16}
+DELTA = {
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 24,
+    "num_experts": 8,
+    "head_dim": 16,
+    "num_hidden_layers": 3,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 12,
+}
 
 # What config.json has beside SMALL; each shows what is the family's own.
 FAMILIES = {
@@ -63,6 +78,35 @@ FAMILIES = {
         "head_dim": 16,
         "rotary_dim": 8,
     },
+    "qwen3_next": DELTA
+    | {
+        "intermediate_size": 48,
+        "mlp_only_layers": [0],
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    },
+    "qwen3_5_moe": {
+        "text_config": SMALL
+        | DELTA
+        | {
+            "layer_types": ["linear_attention", "linear_attention", "full_attention"],
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e5,
+                "partial_rotary_factor": 0.5,
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+            },
+        },
+        "vision_config": {
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "patch_size": 4,
+            "out_hidden_size": 32,
+            "num_position_embeddings": 16,
+        },
+    },
     "hy_v3": DENSE | {"num_experts": 8, "head_dim": 16, "num_hidden_layers": 3},
     "bailing_moe_v2": DENSE
     | {
@@ -81,19 +125,25 @@ FAMILIES = {
     },
 }
 
+# Whose norms multiply by 1 and the weight.
+ZERO_CENTRED = {"qwen3_next", "qwen3_5_moe"}
+
 # With 1 a pick of Mixtral's is so close that bfloat16 makes another.
 SEEDS = {"mixtral": 6}
 
 
-def fill(model, seed):
+def fill(model, family, seed):
     """Numbers of a trained model's size, all exact in bfloat16."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         noise = torch.randn(tensor.shape, generator=generator)
         if "inv_freq" in name:
             continue
-        if "bias" in name:
+        zero_centred = family in ZERO_CENTRED and "linear_attn" not in name
+        if "bias" in name or (zero_centred and "norm" in name):
             values = 0.1 * noise
+        elif "A_log" in name:  # states forget a tenth or so with each token
+            values = noise - 2
         elif tensor.dim() == 1:
             values = 1 + 0.1 * noise
         elif "embed" in name:
@@ -119,7 +169,8 @@ def watch_routers(model, picks):
 
         return hook
 
-    for layer, block in enumerate(model.model.layers):
+    text = getattr(model.model, "language_model", model.model)
+    for layer, block in enumerate(text.layers):
         for name, module in block.named_modules():
             if name.endswith(("mlp.gate", "mlp.router")):
                 module.register_forward_hook(remember(layer))
@@ -169,18 +220,21 @@ def forget_code(folder, family):
 
 def make(family, out, code):
     remote = {"trust_remote_code": True} if code else {}
-    values = SMALL | FAMILIES[family]
+    own = FAMILIES[family]
+    is_part = "text_config" in own  # of a model that takes pictures, too
+    values = own if is_part else SMALL | own
+    auto = AutoModelForImageTextToText if is_part else AutoModelForCausalLM
     if code:
         config = AutoConfig.from_pretrained(code, **remote)
         config.update(values | {"model_type": family})
     else:
         config = AutoConfig.for_model(family, **values)
-    model = AutoModelForCausalLM.from_config(config, **remote)
-    fill(model, SEEDS.get(family, 1))
+    model = auto.from_config(config, **remote)
+    fill(model, family, SEEDS.get(family, 1))
     folder = out / family
     model.to(torch.bfloat16).save_pretrained(folder)
     # Again from the folder: rounding the model rounds its rotary embedding, too.
-    model = AutoModelForCausalLM.from_pretrained(
+    model = auto.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", **remote
     ).eval()
     generator = torch.Generator().manual_seed(2)

@@ -39,7 +39,7 @@ struct EvalArguments {
   uint32_t seed = 1234;
   std::string log;
   bool allow_code = false;
-  LoadOptions load;
+  LoadOptions load = {.sequences = 8};
 };
 
 std::vector<std::string> TaskNames() {

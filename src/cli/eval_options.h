@@ -15,7 +15,7 @@ struct EvalCommandOptions {
   std::string protocol;
   int64_t max_tokens = INT64_MAX;
   int64_t context = 0;
-  LoadOptions load;
+  LoadOptions load = {.sequences = 8};
 };
 
 // Adds the file, --protocol, --max-tokens, --context, the run options and the

@@ -61,11 +61,12 @@ Json AnswerJson(const Tokenizer& tokenizer, const GenerateOptions& options,
   return json;
 }
 
-// Memory is planned for so many tokens.
+// Memory is planned for so many tokens, of so many texts.
 Model LoadModel(const GenerateArguments& options, int64_t cache_tokens,
-                const CommonOptions& common) {
+                int64_t sequences, const CommonOptions& common) {
   LoadOptions load = options.load;
   load.cache_tokens = cache_tokens;
+  load.sequences = sequences;
   Model model = Model::Load(options.model, load);
   PrintMemory(model, common);
   return model;
@@ -77,8 +78,8 @@ void RunOne(const GenerateArguments& options, const CommonOptions& common) {
                                  ? options.prompt
                                  : ReadTextFile(options.prompt_file);
   const std::vector<int32_t> ids = tokenizer.EncodePrompt(prompt);
-  const Model model =
-      LoadModel(options, std::ssize(ids) + options.generate.max_tokens, common);
+  const Model model = LoadModel(
+      options, std::ssize(ids) + options.generate.max_tokens, 1, common);
   std::string text;
   const GenerateResult result = Generate(
       model, tokenizer, ids, options.generate, [&](std::string_view piece) {
@@ -157,8 +158,9 @@ void RunAll(const GenerateArguments& options, const CommonOptions& common) {
   for (const std::string& prompt : prompts) {
     ids.push_back(tokenizer.EncodePrompt(prompt));
   }
-  const Model model = LoadModel(
-      options, TokensTogether(ids, options.generate.max_tokens), common);
+  const Model model =
+      LoadModel(options, TokensTogether(ids, options.generate.max_tokens),
+                std::min(std::ssize(ids), EngineOptions().sequences), common);
   Json answers = Json::array();
   int64_t tokens = 0;
   size_t number = 0;

@@ -312,7 +312,8 @@ TEST_F(Fp8Test, RefusesWhatItCannotRead) {
       {ErrorKind::kUnsupported, "activation_scheme \"static\"",
        quantization("activation_scheme", "static")},
       // One scale for a matrix, or one a row, is expected then.
-      {ErrorKind::kCorruptFile, "expected [1, 1]: one for each block of 64 x 160",
+      {ErrorKind::kCorruptFile,
+       "expected [1, 1]: one for each block of 64 x 160",
        quantization("weight_block_size", nullptr)},
       {ErrorKind::kCorruptFile, "\"weight_block_size\" is [0,128]",
        quantization("weight_block_size", {0, 128})},

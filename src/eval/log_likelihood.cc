@@ -63,6 +63,8 @@ class LikelihoodRun {
         rows_(std::clamp<int64_t>(
             kLogitsBytes / (vocab_ * static_cast<int64_t>(sizeof(float))), 1,
             model.pass_tokens())),
+        // Contexts, and as many texts that go on from them.
+        texts_(std::max<int64_t>(model.TextsTogether(2 * kTexts) / 2, 1)),
         sums_(continuations.size()) {}
 
   std::vector<double> Run() {
@@ -72,7 +74,7 @@ class LikelihoodRun {
     for (std::span<SameContext> rest = groups; !rest.empty();) {
       size_t count = 0;
       int64_t tokens = 0;
-      while (count < rest.size() && std::cmp_less(count, kTexts) &&
+      while (count < rest.size() && std::cmp_less(count, texts_) &&
              std::cmp_less(count, rows_)) {
         tokens += std::ssize(rest[count].context);
         if (count > 0 && tokens > most) break;
@@ -97,8 +99,8 @@ class LikelihoodRun {
       }
     }
     // A text that goes on copies the page that its context ends in.
-    const auto pool = model_.NewPool(tokens + kTexts * longest,
-                                     std::ssize(groups) + 2 * kTexts);
+    const auto pool = model_.NewPool(tokens + texts_ * longest,
+                                     std::ssize(groups) + 2 * texts_);
     std::vector<BatchPart> batch;
     for (SameContext& group : groups) {
       group.cache.emplace_back(model_.config(),
@@ -136,7 +138,7 @@ class LikelihoodRun {
 
   void AddLater(size_t index, const SameContext& group) {
     const int64_t reads = std::ssize(continuations_[index].tokens) - 1;
-    if (std::ssize(later_) == kTexts || later_rows_ + reads > rows_) RunLater();
+    if (std::ssize(later_) == texts_ || later_rows_ + reads > rows_) RunLater();
     later_.push_back(
         {index, group.cache.front().Fork(std::ssize(group.context))});
     later_rows_ += reads;
@@ -197,6 +199,7 @@ class LikelihoodRun {
   const std::span<const Continuation> continuations_;
   const int64_t vocab_;
   const int64_t rows_;  // of logits
+  const int64_t texts_;
   std::vector<double> sums_;
   std::vector<Later> later_;
   int64_t later_rows_ = 0;

@@ -116,9 +116,10 @@ EvalRun RunWindows(std::span<const Model* const> models, const EvalText& text,
   for (const Model* model : models) {
     pass_tokens = std::min(pass_tokens, model->pass_tokens());
   }
-  const int64_t together =
+  int64_t together =
       std::min(WindowsTogether(options.protocol, context, rows, pass_tokens),
                std::ssize(windows));
+  for (const Model* model : models) together = model->TextsTogether(together);
   std::vector<std::vector<KvCache>> caches;  // of each model and window
   std::vector<Buffer<float>> logits;         // of each model
   for (const Model* model : models) {

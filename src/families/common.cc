@@ -24,7 +24,7 @@ void ReadGroupedAttention(const ConfigReader& json,
   c->max_positions =
       json.Size("max_position_embeddings", defaults.max_positions);
   c->rope = ReadRope(json, c->head_dim, c->max_positions, defaults.rope_theta,
-                     defaults.rotated_share);
+                     defaults.rotated_share, defaults.has_grids);
   c->max_positions = ExtendedPositions(c->rope, c->max_positions);
   c->attention_scale = 1 / std::sqrt(static_cast<float>(c->head_dim));
 }
@@ -47,24 +47,25 @@ void ReadSigmoidRouter(const ConfigReader& json, const RouterRule& missing,
   ReadGroups(json, missing, c);
 }
 
-void ReadLayerTypes(const ConfigReader& json, const char* key,
-                    const char* dense, const char* sparse, ModelConfig* c) {
-  if (!json.Has(key)) return;
+std::vector<int64_t> ListLayers(const ConfigReader& json, const char* key,
+                                const char* wanted, const char* other,
+                                const ModelConfig& c) {
   const Json& kinds = json.Value(key);
   const std::string expected = fmt::format("{} entries of \"{}\" or \"{}\"",
-                                           c->num_layers, dense, sparse);
-  if (!kinds.is_array() || kinds.size() != static_cast<size_t>(c->num_layers)) {
+                                           c.num_layers, wanted, other);
+  if (!kinds.is_array() || kinds.size() != static_cast<size_t>(c.num_layers)) {
     json.Reject(key, expected);
   }
-  c->first_moe_layer = 0;
-  for (int64_t layer = 0; layer < c->num_layers; ++layer) {
+  std::vector<int64_t> layers;
+  for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     const Json& kind = kinds[static_cast<size_t>(layer)];
-    if (kind == dense) {
-      c->dense_layers.push_back(layer);
-    } else if (kind != sparse) {
+    if (kind == wanted) {
+      layers.push_back(layer);
+    } else if (kind != other) {
       json.Reject(key, expected);
     }
   }
+  return layers;
 }
 
 void ReadGroups(const ConfigReader& json, const RouterRule& missing,

@@ -27,6 +27,10 @@ inline constexpr Dim kKeys = [](const ModelConfig& c) {
 inline constexpr Dim kAttended = [](const ModelConfig& c) {
   return c.num_heads * c.value_dim;
 };
+// Queries, and with each head its gate where there is one.
+inline constexpr Dim kQueryRows = [](const ModelConfig& c) {
+  return (c.attention_gate ? 2 : 1) * c.num_heads * c.head_dim;
+};
 // How many numbers of a query or key have one norm.
 inline constexpr Dim kQueryNormed = [](const ModelConfig& c) {
   return c.query_key_norm == QueryKeyNorm::kWhole ? c.num_heads * c.head_dim
@@ -81,26 +85,26 @@ inline constexpr TensorRow kLayerNormRows[] = {
      kHidden, nullptr},
 };
 inline constexpr TensorRow kGroupedAttentionRows[] = {
-    {Role::kQuery, Scope::kLayer, LAYER "self_attn.q_proj.weight", kQueries,
+    {Role::kQuery, Scope::kAttentionLayer, LAYER "self_attn.q_proj.weight",
+     kQueryRows, kHidden},
+    {Role::kKey, Scope::kAttentionLayer, LAYER "self_attn.k_proj.weight", kKeys,
      kHidden},
-    {Role::kKey, Scope::kLayer, LAYER "self_attn.k_proj.weight", kKeys,
-     kHidden},
-    {Role::kValue, Scope::kLayer, LAYER "self_attn.v_proj.weight", kKeys,
-     kHidden},
-    {Role::kAttentionOutput, Scope::kLayer, LAYER "self_attn.o_proj.weight",
-     kHidden, kQueries},
-    {Role::kQueryBias, Scope::kLayer, LAYER "self_attn.q_proj.bias", kQueries,
-     nullptr, kQkvBiased},
-    {Role::kKeyBias, Scope::kLayer, LAYER "self_attn.k_proj.bias", kKeys,
-     nullptr, kQkvBiased},
-    {Role::kValueBias, Scope::kLayer, LAYER "self_attn.v_proj.bias", kKeys,
-     nullptr, kQkvBiased},
-    {Role::kAttentionOutputBias, Scope::kLayer, LAYER "self_attn.o_proj.bias",
-     kHidden, nullptr, kOutputBiased},
-    {Role::kQueryNorm, Scope::kLayer, LAYER "self_attn.q_norm.weight",
+    {Role::kValue, Scope::kAttentionLayer, LAYER "self_attn.v_proj.weight",
+     kKeys, kHidden},
+    {Role::kAttentionOutput, Scope::kAttentionLayer,
+     LAYER "self_attn.o_proj.weight", kHidden, kQueries},
+    {Role::kQueryBias, Scope::kAttentionLayer, LAYER "self_attn.q_proj.bias",
+     kQueries, nullptr, kQkvBiased},
+    {Role::kKeyBias, Scope::kAttentionLayer, LAYER "self_attn.k_proj.bias",
+     kKeys, nullptr, kQkvBiased},
+    {Role::kValueBias, Scope::kAttentionLayer, LAYER "self_attn.v_proj.bias",
+     kKeys, nullptr, kQkvBiased},
+    {Role::kAttentionOutputBias, Scope::kAttentionLayer,
+     LAYER "self_attn.o_proj.bias", kHidden, nullptr, kOutputBiased},
+    {Role::kQueryNorm, Scope::kAttentionLayer, LAYER "self_attn.q_norm.weight",
      kQueryNormed, nullptr, kQueryKeyNorm},
-    {Role::kKeyNorm, Scope::kLayer, LAYER "self_attn.k_norm.weight", kKeyNormed,
-     nullptr, kQueryKeyNorm},
+    {Role::kKeyNorm, Scope::kAttentionLayer, LAYER "self_attn.k_norm.weight",
+     kKeyNormed, nullptr, kQueryKeyNorm},
 };
 inline constexpr TensorRow kRouterRows[] = {
     {Role::kRouter, Scope::kMoeLayer, LAYER "mlp.gate.weight", kExperts,
@@ -140,6 +144,17 @@ inline constexpr TensorRow kSharedRows[] = {
     {Role::kSharedDown, Scope::kMoeLayer,
      LAYER "mlp.shared_experts.down_proj.weight", kHidden, kShared, kSharing},
 };
+// Of a shared expert whose outcome is scaled (shared_scaled).
+inline constexpr TensorRow kGatedSharedRows[] = {
+    {Role::kSharedGate, Scope::kMoeLayer,
+     LAYER "mlp.shared_expert.gate_proj.weight", kShared, kHidden, kSharing},
+    {Role::kSharedUp, Scope::kMoeLayer,
+     LAYER "mlp.shared_expert.up_proj.weight", kShared, kHidden, kSharing},
+    {Role::kSharedDown, Scope::kMoeLayer,
+     LAYER "mlp.shared_expert.down_proj.weight", kHidden, kShared, kSharing},
+    {Role::kSharedScale, Scope::kMoeLayer,
+     LAYER "mlp.shared_expert_gate.weight", kOne, kHidden, kSharing},
+};
 inline constexpr TensorRow kDenseRows[] = {
     {Role::kDenseGate, Scope::kDenseLayer, LAYER "mlp.gate_proj.weight", kDense,
      kHidden},
@@ -166,6 +181,7 @@ struct AttentionDefaults {
   // Of a head's numbers those that are rotated; nothing: all, and a config that
   // says another share can't be run.
   std::optional<double> rotated_share = std::nullopt;
+  bool has_grids = false;  // as ReadRope's
 };
 
 // Sizes, embedding and final norm, as most configs have them.
@@ -181,10 +197,11 @@ void ReadExperts(const ConfigReader& json, const char* expert_size,
 // picking, of the best groups. What is not in config.json is as in `missing`.
 void ReadSigmoidRouter(const ConfigReader& json, const RouterRule& missing,
                        ModelConfig* c);
-// Which layers are dense, from a list that names the kind of each; without one
-// first_moe_layer stays.
-void ReadLayerTypes(const ConfigReader& json, const char* key,
-                    const char* dense, const char* sparse, ModelConfig* c);
+// Which layers are `wanted`, from a list that names each so or `other`, which
+// must be there.
+std::vector<int64_t> ListLayers(const ConfigReader& json, const char* key,
+                                const char* wanted, const char* other,
+                                const ModelConfig& c);
 // How many groups of experts there are, and how many are kept.
 void ReadGroups(const ConfigReader& json, const RouterRule& missing,
                 ModelConfig* c);

@@ -23,14 +23,17 @@ extern const Family kMiniMaxM2;
 extern const Family kOlmoe;
 extern const Family kGlm4Moe;
 extern const Family kHyV3;
+extern const Family kQwen3Next;
+extern const Family kQwen35Moe;
+extern const Family kQwen35MoeText;
 // NOLINTEND(readability-identifier-naming)
 
 namespace {
 
-constexpr const Family* kRunning[] = {&kQwen3Moe,     &kQwen2Moe, &kDeepseekV2,
-                                      &kDeepseekV3,   &kKimiK2,   &kBailingMoe,
-                                      &kBailingMoeV2, &kMixtral,  &kMiniMaxM2,
-                                      &kOlmoe,        &kGlm4Moe,  &kHyV3};
+constexpr const Family* kRunning[] = {
+    &kQwen3Moe,   &kQwen2Moe,     &kDeepseekV2, &kDeepseekV3, &kKimiK2,
+    &kBailingMoe, &kBailingMoeV2, &kMixtral,    &kMiniMaxM2,  &kOlmoe,
+    &kGlm4Moe,    &kHyV3,         &kQwen3Next,  &kQwen35Moe,  &kQwen35MoeText};
 
 std::vector<const Family*> AllFamilies() {
   std::vector<const Family*> all(std::begin(kRunning), std::end(kRunning));
@@ -47,21 +50,32 @@ std::string Expand(std::string name, std::string_view placeholder,
   return name;
 }
 
-std::string NameOf(const TensorRow& row, int64_t layer, int64_t expert) {
-  return Expand(Expand(row.name, "{layer}", layer), "{expert}", expert);
+// `name` as a row has it.
+std::string NameOf(const Family& family, std::string_view name, int64_t layer,
+                   int64_t expert = -1) {
+  constexpr std::string_view kPrefix = "model.";
+  std::string own(name);
+  if (name.starts_with(kPrefix)) {
+    own.replace(0, kPrefix.size(), family.prefix);
+  }
+  return Expand(Expand(std::move(own), "{layer}", layer), "{expert}", expert);
 }
 
-bool InLayer(Scope scope, bool moe) {
+bool InLayer(Scope scope, const ModelConfig& config, int64_t layer) {
   switch (scope) {
     case Scope::kModel:
       return false;
     case Scope::kLayer:
       return true;
+    case Scope::kAttentionLayer:
+      return !config.IsDeltaLayer(layer);
+    case Scope::kDeltaLayer:
+      return config.IsDeltaLayer(layer);
     case Scope::kDenseLayer:
-      return !moe;
+      return !config.IsMoeLayer(layer);
     case Scope::kMoeLayer:
     case Scope::kExpert:
-      return moe;
+      return config.IsMoeLayer(layer);
   }
   return false;
 }
@@ -72,6 +86,12 @@ bool ModelConfig::IsMoeLayer(int64_t layer) const {
   return layer >= first_moe_layer && (layer + 1) % moe_layer_step == 0 &&
          std::find(dense_layers.begin(), dense_layers.end(), layer) ==
              dense_layers.end();
+}
+
+bool ModelConfig::IsDeltaLayer(int64_t layer) const {
+  return attention_interval > 0
+             ? (layer + 1) % attention_interval != 0
+             : std::ranges::binary_search(delta_layers, layer);
 }
 
 std::span<const Family* const> Families() {
@@ -106,8 +126,9 @@ std::vector<TensorSpec> ListTensors(const Family& family,
     TensorSpec spec{row.role,
                     layer,
                     expert,
-                    NameOf(row, layer, expert),
+                    NameOf(family, row.name, layer, expert),
                     {row.rows(config)}};
+    if (row.depthwise) spec.shape.push_back(1);
     if (row.cols != nullptr) spec.shape.push_back(row.cols(config));
     tensors.push_back(std::move(spec));
   };
@@ -118,9 +139,8 @@ std::vector<TensorSpec> ListTensors(const Family& family,
     if (row.scope == Scope::kModel && wanted(row)) add(row, -1, -1);
   }
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    const bool moe = config.IsMoeLayer(layer);
     for (const TensorRow& row : family.rows) {
-      if (!InLayer(row.scope, moe) || !wanted(row)) continue;
+      if (!InLayer(row.scope, config, layer) || !wanted(row)) continue;
       if (row.scope != Scope::kExpert) {
         add(row, layer, -1);
         continue;
@@ -143,7 +163,7 @@ bool HasRole(const Family& family, const ModelConfig& config, Role role) {
 std::string TensorName(const Family& family, Role role, int64_t layer,
                        int64_t expert) {
   for (const TensorRow& row : family.rows) {
-    if (row.role == role) return NameOf(row, layer, expert);
+    if (row.role == role) return NameOf(family, row.name, layer, expert);
   }
   Fail(ErrorKind::kInternal, "family {} has no tensor of role {}",
        family.model_type, static_cast<int>(role));
@@ -154,7 +174,7 @@ std::vector<StackedSpec> ListStacked(const Family& family,
   std::vector<StackedSpec> list;
   for (const TensorRow& row : family.rows) {
     if (row.stacked.name == nullptr) continue;
-    const std::string name = Expand(row.stacked.name, "{layer}", layer);
+    const std::string name = NameOf(family, row.stacked.name, layer);
     auto spec = std::ranges::find(list, name, &StackedSpec::name);
     if (spec == list.end()) {
       const std::vector<int64_t> shape = {config.num_experts,
@@ -175,6 +195,7 @@ bool IsNotRun(const ModelConfig& config, std::string_view tensor) {
   if (tensor.ends_with(".rotary_emb.inv_freq") || tensor.starts_with("mtp.")) {
     return true;
   }
+  if (config.has_vision && tensor.starts_with("model.visual.")) return true;
   if (!tensor.starts_with(kLayers)) return false;
   tensor.remove_prefix(kLayers.size());
   int64_t layer = 0;
@@ -228,7 +249,9 @@ void CheckConfig(const ModelConfig& config, const ConfigReader& reader) {
   }
   const Json& types = reader.Value("layer_types");
   for (const Json& type : types.is_array() ? types : Json::array()) {
-    if (type == "full_attention") continue;
+    const bool is_delta =
+        config.delta.key_heads > 0 && type == "linear_attention";
+    if (type == "full_attention" || is_delta) continue;
     Fail(ErrorKind::kUnsupported,
          "{}: \"layer_types\" has {}, only \"full_attention\" can be run",
          reader.source(), Excerpt(type));

@@ -47,6 +47,21 @@ struct LatentSizes {
   int64_t nope = 0;        // numbers of a key that are not rotated
 };
 
+// Gated delta nets (Yang et al. 2024, arXiv 2412.06464): layers that keep, in
+// place of keys and values, a matrix for each head, whatever the context.
+struct DeltaSizes {
+  int64_t key_heads = 0;    // of queries, too; 0: no layer is such a net
+  int64_t value_heads = 0;  // a multiple: those in a row share a key head
+  int64_t key_dim = 0;      // of a head's queries and keys
+  int64_t value_dim = 0;
+  int64_t window = 0;  // tokens that the convolution before them sees
+
+  int64_t keys() const { return key_heads * key_dim; }
+  int64_t values() const { return value_heads * value_dim; }
+  // What the convolution is over: queries, keys and values.
+  int64_t channels() const { return 2 * keys() + values(); }
+};
+
 // Which numbers of a query or a key have an RMS norm together.
 enum class QueryKeyNorm { kNone, kHead, kWhole };
 
@@ -77,13 +92,25 @@ struct ModelConfig {
   int64_t max_positions = 0;
   Rope rope;
   LatentSizes latent;
+  DeltaSizes delta;
+  // Which layers are delta nets: all but each attention_interval-th; 0: those
+  // listed, which ascend. The others have attention.
+  int64_t attention_interval = 0;
+  std::vector<int64_t> delta_layers;
+  // What attention gives is multiplied by the sigmoid of a product with x,
+  // whose rows are in the query matrix: for each head the query's, then these.
+  bool attention_gate = false;
   float attention_scale = 0;  // of the products of queries and keys
   float rms_norm_eps = 0;
+  // What the weights of norms over the hidden state, of queries and of keys are
+  // stored without: 1 where such a norm multiplies by 1 + weight.
+  float norm_offset = 0;
   QueryKeyNorm query_key_norm = QueryKeyNorm::kNone;
   bool qkv_bias = false;
   bool attention_output_bias = false;
   bool tie_embeddings = false;
-  bool norm_head = false;  // lm_head's columns are divided by their L2 norm
+  bool has_vision = false;  // takes pictures, too: not run
+  bool norm_head = false;   // lm_head's columns are divided by their L2 norm
 
   int64_t dense_size = 0;   // intermediate size of layers without experts
   int64_t expert_size = 0;  // intermediate size of one expert
@@ -102,6 +129,7 @@ struct ModelConfig {
   std::vector<int64_t> dense_layers;
 
   bool IsMoeLayer(int64_t layer) const;
+  bool IsDeltaLayer(int64_t layer) const;
   bool IsLatent() const { return latent.kv_rank > 0; }
 };
 
@@ -123,6 +151,20 @@ enum class Role {
   kQueryKeyValueBias,
   kQueryNorm,
   kKeyNorm,
+  // Of gated delta nets: what makes queries, keys, values and gates of the
+  // hidden state, and the rates of each value head: how much of a value is
+  // written (beta), and of the state forgotten (decay).
+  kDeltaQueryKeyValue,
+  kDeltaGate,
+  kDeltaBeta,
+  kDeltaDecay,
+  kDeltaInputs,  // the first two in one, and the others, by key heads
+  kDeltaRates,
+  kDeltaConvolution,
+  kDeltaDecayBias,
+  kDeltaDecayLog,
+  kDeltaNorm,
+  kDeltaOutput,
   // Of latent attention, whose kQuery or kQueryUp makes the queries.
   kQueryDown,
   kQueryDownNorm,
@@ -159,7 +201,15 @@ enum class Role {
 };
 
 // Which layers and experts a row of the table stands for.
-enum class Scope { kModel, kLayer, kDenseLayer, kMoeLayer, kExpert };
+enum class Scope {
+  kModel,
+  kLayer,
+  kAttentionLayer,
+  kDeltaLayer,
+  kDenseLayer,
+  kMoeLayer,
+  kExpert
+};
 
 // One dimension, as a formula.
 using Dim = int64_t (*)(const ModelConfig&);
@@ -183,6 +233,8 @@ struct TensorRow {
   Dim cols = nullptr;                          // null for a vector
   bool (*when)(const ModelConfig&) = nullptr;  // null: always
   Stacked stacked = {};                        // of experts
+  // Stored as [rows, 1, cols]: a convolution of each row for itself.
+  bool depthwise = false;
 };
 
 struct Family {
@@ -196,6 +248,8 @@ struct Family {
   // The same with other names of tensors, where publishers and transformers
   // write different ones; which it is the tensors say.
   const Family* otherwise = nullptr;
+  // What stands where names in the table begin with "model.".
+  const char* prefix = "model.";
 };
 
 // Every family there is.
@@ -238,17 +292,21 @@ std::vector<StackedSpec> ListStacked(const Family& family,
                                      const ModelConfig& config, int64_t layer);
 
 // Whether a tensor that is in no table is known to take no part in what is run:
-// that of layers for multi-token prediction, and what old versions of
-// transformers stored of rotary embeddings, which follows from config.json.
+// that of layers for multi-token prediction, of what sees pictures, and what
+// old versions of transformers stored of rotary embeddings, which follows from
+// config.json.
 bool IsNotRun(const ModelConfig& config, std::string_view tensor);
 
 // Rotary embedding of heads of `head_dim` numbers (rope_theta, rope_scaling,
 // rope_parameters). `rotated_share` is the part of them that is rotated where
-// config.json does not say it; nothing: all are in this family. Fails with
-// kUnsupported for a type that is not known, and where two places disagree.
+// config.json does not say it; nothing: all are in this family. With
+// `has_grids`, pairs may be shared out to time, height and width of pictures
+// (mrope_section), which are all the same in a text. Fails with kUnsupported
+// for a type that is not known, and where two places disagree.
 Rope ReadRope(const ConfigReader& reader, int64_t head_dim,
               int64_t max_positions, double theta = 10000,
-              std::optional<double> rotated_share = std::nullopt);
+              std::optional<double> rotated_share = std::nullopt,
+              bool has_grids = false);
 // How many positions a model takes: yarn extends what it was trained with by
 // its factor, also where max_position_embeddings was left at that.
 int64_t ExtendedPositions(const Rope& rope, int64_t max_positions);

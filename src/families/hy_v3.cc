@@ -29,7 +29,10 @@ ModelConfig ReadHyV3(const ConfigReader& json) {
   // In which precision experts and shared ones are added: here always float32.
   json.Has("enable_moe_fp32_combine");
   c.first_moe_layer = json.Count("first_k_dense_replace", 1);
-  ReadLayerTypes(json, "mlp_layer_types", "dense", "sparse", &c);
+  if (json.Has("mlp_layer_types")) {
+    c.first_moe_layer = 0;
+    c.dense_layers = ListLayers(json, "mlp_layer_types", "dense", "sparse", c);
+  }
   CheckConfig(c, json);
   return c;
 }

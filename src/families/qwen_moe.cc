@@ -42,21 +42,9 @@ ModelConfig ReadQwen3(const ConfigReader& json) {
   return c;
 }
 
-#define SHARED "model.layers.{layer}.mlp.shared_expert"
-constexpr TensorRow kQwenSharedRows[] = {
-    {Role::kSharedGate, Scope::kMoeLayer, SHARED ".gate_proj.weight", kShared,
-     kHidden, kSharing},
-    {Role::kSharedUp, Scope::kMoeLayer, SHARED ".up_proj.weight", kShared,
-     kHidden, kSharing},
-    {Role::kSharedDown, Scope::kMoeLayer, SHARED ".down_proj.weight", kHidden,
-     kShared, kSharing},
-    {Role::kSharedScale, Scope::kMoeLayer, SHARED "_gate.weight", kOne, kHidden,
-     kSharing},
-};
-#undef SHARED
 constexpr auto kQwenRows =
     JoinRows(kEndRows, kGroupedAttentionRows, kLayerNormRows, kRouterRows,
-             kExpertRows, kQwenSharedRows, kDenseRows);
+             kExpertRows, kGatedSharedRows, kDenseRows);
 
 }  // namespace
 

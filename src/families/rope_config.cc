@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -79,7 +80,8 @@ constexpr TypeRow kTypes[] = {
 
 // What rope_scaling or rope_parameters says, but for what stands at the top,
 // too.
-Rope ReadScaling(const ConfigReader& json, Rope rope, int64_t max_positions) {
+Rope ReadScaling(const ConfigReader& json, Rope rope, int64_t max_positions,
+                 bool has_grids) {
   // "type" is the older name.
   const std::string name =
       json.String(json.OneOf({"rope_type", "type"}), "default");
@@ -101,7 +103,8 @@ Rope ReadScaling(const ConfigReader& json, Rope rope, int64_t max_positions) {
   }
   if (row->read != nullptr) row->read(json, max_positions, &rope);
   if (rope.type == RopeType::kDefault) rope.factor = 1;
-  json.RefuseOthers();
+  constexpr const char* kGridKeys[] = {"mrope_section", "mrope_interleaved"};
+  json.RefuseOthers(std::span(kGridKeys).first(has_grids ? 2 : 0));
   return rope;
 }
 
@@ -141,7 +144,7 @@ int64_t RotatedNumbers(const std::vector<ConfigReader>& places,
 
 Rope ReadRope(const ConfigReader& reader, int64_t head_dim,
               int64_t max_positions, double theta,
-              std::optional<double> rotated_share) {
+              std::optional<double> rotated_share, bool has_grids) {
   std::vector<ConfigReader> places = {reader};
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     if (!reader.Value(key).empty()) places.push_back(reader.Object(key));
@@ -161,7 +164,7 @@ Rope ReadRope(const ConfigReader& reader, int64_t head_dim,
   rope.theta = ReadNumber(places, "rope_theta", theta);
   std::optional<Rope> scaled;
   for (size_t i = 1; i < places.size(); ++i) {
-    const Rope found = ReadScaling(places[i], rope, max_positions);
+    const Rope found = ReadScaling(places[i], rope, max_positions, has_grids);
     if (scaled && found != *scaled) {
       Fail(ErrorKind::kUnsupported,
            "{}: \"rope_scaling\" and \"rope_parameters\" are both there and "

@@ -85,6 +85,19 @@ bool HasExperts(const Family& family, const ModelConfig& config,
                              });
 }
 
+// Of a family that is run the embedding tells which names there are.
+void FindNames(OpenedModel* model) {
+  const Family* other = model->family->otherwise;
+  const auto has_embedding = [&](const Family& family) {
+    const std::string name = TensorName(family, Role::kEmbedding);
+    return model->checkpoint.Find(name) != nullptr;
+  };
+  if (other != nullptr && !has_embedding(*model->family) &&
+      has_embedding(*other)) {
+    model->family = other;
+  }
+}
+
 // Of a family that is not run the tensors tell under which names its experts
 // are, and which layers have any.
 void FindExperts(OpenedModel* model) {
@@ -193,7 +206,11 @@ OpenedModel OpenModel(const std::filesystem::path& folder) {
   model.family = &FamilyOf(reader);
   model.config = model.family->read_config(reader);
   CheckCount(model.checkpoint, "the number of layers", model.config.num_layers);
-  if (!model.family->runs) FindExperts(&model);
+  if (model.family->runs) {
+    FindNames(&model);
+  } else {
+    FindExperts(&model);
+  }
   SplitStacked(*model.family, model.config, &model.checkpoint);
   CheckExperts(model.checkpoint, model.config);
   model.mobe = DetectFormat(*model.family, model.checkpoint, model.config);

@@ -15,9 +15,12 @@ constexpr Role kDense[] = {Role::kSharedGate, Role::kSharedUp,
                            Role::kSharedDown, Role::kDenseGate,
                            Role::kDenseUp,    Role::kDenseDown};
 constexpr Role kAttention[] = {
-    Role::kQuery,    Role::kKey,        Role::kValue,
-    Role::kQueryUp,  Role::kQueryDown,  Role::kAttentionOutput,
-    Role::kLatentUp, Role::kLatentDown, Role::kQueryKeyValue};
+    Role::kQuery, Role::kKey, Role::kValue, Role::kQueryUp, Role::kQueryDown,
+    Role::kAttentionOutput, Role::kLatentUp, Role::kLatentDown,
+    Role::kQueryKeyValue,
+    // Not those of the rates: small, and they decide what is forgotten.
+    Role::kDeltaQueryKeyValue, Role::kDeltaGate, Role::kDeltaInputs,
+    Role::kDeltaOutput};
 constexpr Role kEmbedding[] = {Role::kEmbedding};
 constexpr Role kHead[] = {Role::kOutput};
 

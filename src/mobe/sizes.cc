@@ -24,6 +24,16 @@ int64_t& PartOf(Role role, PartSizes* sizes) {
     case Role::kQueryUp:
     case Role::kLatentDown:
     case Role::kLatentUp:
+    case Role::kDeltaQueryKeyValue:
+    case Role::kDeltaGate:
+    case Role::kDeltaBeta:
+    case Role::kDeltaDecay:
+    case Role::kDeltaInputs:
+    case Role::kDeltaRates:
+    case Role::kDeltaConvolution:
+    case Role::kDeltaDecayBias:
+    case Role::kDeltaDecayLog:
+    case Role::kDeltaOutput:
       return sizes->attention;
     case Role::kFinalNorm:
     case Role::kAttentionNorm:
@@ -31,6 +41,7 @@ int64_t& PartOf(Role role, PartSizes* sizes) {
     case Role::kKeyNorm:
     case Role::kQueryDownNorm:
     case Role::kLatentNorm:
+    case Role::kDeltaNorm:
     case Role::kMlpNorm:
       return sizes->norms;
     case Role::kRouter:

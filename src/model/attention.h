@@ -1,4 +1,4 @@
-// Attention, of the kind that the model has.
+// Attention, of the kind that the layer has, or what stands in its place.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "model/delta_net.h"
 #include "model/kv_cache.h"
 #include "model/rope.h"
 #include "model/weights.h"
@@ -19,6 +20,9 @@ struct AttentionScratch {
   Buffer<float> sums;     // AttentionSums of every piece of work
   // Grouped-query attention.
   Buffer<float> key, value;  // [tokens, kv_heads, head_dim]
+  // With gates: [tokens, heads, 2 head_dim] and [tokens, heads, head_dim].
+  Buffer<float> gated_query, gate;
+  DeltaScratch delta;
   // Latent attention. What lies by heads has the shape [heads, tokens, ...].
   // The latent_ ones are of those tokens only that take the absorbed form.
   Buffer<float> query_down;      // [tokens, query_rank]
@@ -29,13 +33,6 @@ struct AttentionScratch {
   Buffer<float> latent_context;  // by heads, kv_rank
   Buffer<float> head_context;    // by heads, value_dim
   std::vector<LinearJob> jobs;
-};
-
-// The tokens of one sequence in a batch: its rows [first, first + count).
-struct SequenceRows {
-  int64_t first;
-  int64_t count;
-  KvCache* cache;
 };
 
 // y = the attention of x [tokens, hidden] (already normed), y the same shape.
@@ -54,11 +51,18 @@ namespace internal {
 // Up to s->context, without the output's product. Caches have reserved places.
 
 // Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245), with an RMS
-// norm on each query and key head where the model has one (Qwen3).
+// norm on each query and key head where the model has one (Qwen3), and gates
+// where it has some.
 void AttendGrouped(const ModelConfig& config, const AttentionWeights& weights,
                    const RopeTable& rope, Precision precision, int64_t layer,
                    const float* x, std::span<const SequenceRows> sequences,
                    AttentionScratch* s);
+
+// s->query and s->gate = what lies together in s->gated_query.
+void SplitGates(const ModelConfig& config, int64_t tokens, AttentionScratch* s);
+// s->context [count] *= sigmoid(s->gate): gated attention (Qiu et al. 2025,
+// arXiv 2505.06708).
+void ApplyGates(int64_t count, AttentionScratch* s);
 
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1).
 void AttendLatent(const ModelConfig& config, const AttentionWeights& weights,

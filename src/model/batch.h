@@ -1,4 +1,4 @@
-// What one forward pass takes: tokens of several sequences.
+// What one forward pass takes, and a layer of it: tokens of several sequences.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,13 @@ struct BatchPart {
   std::span<const int32_t> tokens;  // one or more
   KvCache* cache;                   // no other part's
   LogitsFor logits;
+};
+
+// The tokens of one sequence in a batch: its rows [first, first + count).
+struct SequenceRows {
+  int64_t first;
+  int64_t count;
+  KvCache* cache;
 };
 
 }  // namespace mobe

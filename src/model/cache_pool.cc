@@ -6,6 +6,16 @@
 #include "base/error.h"
 
 namespace mobe {
+namespace {
+
+// Of a delta net: what its convolution has yet to see, and a matrix for each
+// head (delta_net.h).
+int64_t StateFloats(const DeltaSizes& d) {
+  return (d.window - 1) * d.channels() +
+         d.value_heads * d.key_dim * d.value_dim;
+}
+
+}  // namespace
 
 CacheLayout::CacheLayout(const ModelConfig& config, const CacheFormat& f)
     : format(f) {
@@ -27,7 +37,12 @@ CacheLayout::CacheLayout(const ModelConfig& config, const CacheFormat& f)
           WholeLines(kPageTokens * static_cast<int64_t>(sizeof(float)));
     }
   }
-  page_bytes = config.num_layers * layer_bytes;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    const bool is_delta = config.IsDeltaLayer(layer);
+    int64_t& size = is_delta ? state_floats : page_bytes;
+    starts.push_back(size);
+    size += is_delta ? StateFloats(config.delta) : layer_bytes;
+  }
 }
 
 CachePool::CachePool(const ModelConfig& config, const CacheFormat& format,

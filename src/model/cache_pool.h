@@ -18,8 +18,8 @@ namespace mobe {
 // Tokens of a page: a tile of attention. What sequences share is a multiple.
 inline constexpr int64_t kPageTokens = kTileTokens;
 
-// One vector of each token, in every layer: a head's keys or values, or the
-// latent vectors.
+// One vector of each token, in every layer of attention: a head's keys or
+// values, or the latent vectors.
 struct CachePart {
   int64_t width = 0;  // of the vector
   // Whether the tokens of a page lie side by side, [width, kPageTokens], rather
@@ -30,7 +30,9 @@ struct CachePart {
   int64_t scales = 0;   // and to the scales, float32 [kPageTokens], if any
 };
 
-// Where things are in a page, which holds all layers of its tokens.
+// Where things are in a page, which holds all layers of attention of its
+// tokens, and in the states of a sequence's delta nets, one of each, of all its
+// tokens.
 struct CacheLayout {
   CacheLayout(const ModelConfig& config, const CacheFormat& format);
 
@@ -38,8 +40,16 @@ struct CacheLayout {
   // Grouped-query attention: of each key head, keys and values. Latent
   // attention: latent vectors, normed, and the rotated keys of all heads.
   std::vector<CachePart> parts;
+  // Of each layer: bytes from the start of a page, or floats from that of the
+  // states.
+  std::vector<int64_t> starts;
   int64_t layer_bytes = 0;
   int64_t page_bytes = 0;
+  int64_t state_floats = 0;  // of all states together; 0: there are none
+
+  int64_t state_bytes() const {
+    return state_floats * static_cast<int64_t>(sizeof(float));
+  }
 };
 
 // The last of its owners gives it back to the pool, which may be gone by then.

@@ -45,12 +45,13 @@ std::vector<int32_t> Alone(const Model& model, const EngineRequest& request) {
 }
 
 // Prompts shorter and longer than what a step takes, some that begin alike.
-std::vector<EngineRequest> Requests() {
+std::vector<EngineRequest> Requests(int64_t vocab) {
   std::vector<EngineRequest> requests;
   int32_t first = 7;
   for (const int64_t tokens : {1, 24, 3, 50, 11, 2, 40, 8, 17, 1, 5, 29}) {
     EngineRequest request{.prompt = PromptOf(tokens, first % 40),
                           .max_tokens = 4 + first % 9};
+    for (int32_t& token : request.prompt) token %= static_cast<int32_t>(vocab);
     // Every third one is sampled, by its own seed.
     if (first % 3 == 0) {
       request.sampler = {
@@ -65,7 +66,8 @@ std::vector<EngineRequest> Requests() {
 const char* const kFamilies[] = {"qwen3_moe",          "qwen3_mobe",
                                  "deepseek_v2",        "deepseek_v3_fp8",
                                  "deepseek_v3_mobe",   "kimi_k2_mobe",
-                                 "bailing_moe_biased", "bailing_moe_mobe"};
+                                 "bailing_moe_biased", "bailing_moe_mobe",
+                                 "qwen3_5_moe",        "qwen3_next"};
 
 class EngineTest
     : public testing::TestWithParam<std::tuple<const char*, ExpertMode, int>> {
@@ -92,7 +94,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST_P(EngineTest, TextsAreThoseOfEachAlone) {
   const Model model = Load();
-  std::vector<EngineRequest> requests = Requests();
+  std::vector<EngineRequest> requests = Requests(model.config().vocab_size);
   std::vector<std::vector<int32_t>> alone;
   for (const EngineRequest& request : requests) {
     alone.push_back(Alone(model, request));
@@ -356,6 +358,51 @@ TEST_F(EngineRulesTest, TextsThatBeginAlikeShare) {
   }
   EXPECT_EQ(found, right);
   EXPECT_EQ(cached({.prompt = PromptOf(2 * page + 3, 2)}), 0);
+}
+
+// Delta nets have a state of all that was before, which nobody keeps: of what
+// texts have in common nothing is shared, and what each becomes is right. A
+// sequence that is kept goes on from its end, or begins anew.
+TEST_F(EngineRulesTest, TextsWithStatesShareNothing) {
+  for (const char* name : {"qwen3_5_moe", "qwen3_next"}) {
+    const Model model = Model::Load(TestModel(name), {});
+    std::vector<int32_t> prompt = PromptOf(2 * kPageTokens + 3, 1);
+    for (int32_t& token : prompt) token %= 128;
+    const EngineRequest first{.prompt = prompt, .max_tokens = 9};
+    const std::vector<int32_t> text = Alone(model, first);
+    EngineRequest longer = first;
+    longer.prompt.insert(longer.prompt.end(), text.begin(), text.end());
+    EngineRequest other = longer;
+    other.prompt[70] = (other.prompt[70] + 1) % 128;
+
+    Sequence sequence{KvCache(model.config(), 200)};
+    const auto kept = [&sequence](EngineRequest request) {
+      request.sequence = &sequence;
+      return request;
+    };
+    Engine engine(model, {});
+    std::vector<int64_t> cached;
+    const auto run = [&](const EngineRequest& request) {
+      const int64_t id = engine.Add(request);
+      std::vector<int32_t> found;
+      while (!engine.idle()) {
+        for (const EngineEvent& event : engine.Step()) {
+          EXPECT_EQ(event.id, id);
+          found.push_back(event.token);
+          if (found.size() == 1) cached.push_back(event.cached_tokens);
+        }
+      }
+      return found;
+    };
+    EXPECT_EQ(run(first), text);
+    EXPECT_EQ(engine.pages(), 0);
+    EXPECT_EQ(run(longer), Alone(model, longer));
+    EXPECT_EQ(run(kept(first)), text);
+    EXPECT_EQ(run(kept(longer)), Alone(model, longer));
+    EXPECT_EQ(run(kept(other)), Alone(model, other));
+    const int64_t all = std::ssize(prompt) + std::ssize(text) - 1;
+    EXPECT_THAT(cached, ElementsAre(0, 0, 0, all, 0));
+  }
 }
 
 // Texts that have ended make room for others.

@@ -127,6 +127,7 @@ void GenerateAll(const Model& model, const Tokenizer& tokenizer,
       model.plan().is_hard
           ? model.plan().cache_tokens
           : std::max(bounds.cache_tokens, model.config().max_positions);
+  bounds.sequences = model.TextsTogether(bounds.sequences);
   Engine engine(model, bounds);
   struct Slot {
     Answer answer;

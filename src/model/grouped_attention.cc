@@ -36,7 +36,7 @@ void FinishToken(const ModelConfig& c, const AttentionWeights& w,
   AddBias(w.query_bias, query);
   AddBias(w.key_bias, key);
   AddBias(w.value_bias, value);
-  NormHeads(w.query_norm, c.rms_norm_eps, w.query.rows, query);
+  NormHeads(w.query_norm, c.rms_norm_eps, c.num_heads * c.head_dim, query);
   NormHeads(w.key_norm, c.rms_norm_eps, w.key.rows, key);
   for (int64_t h = 0; h < c.num_heads; ++h) {
     rope.Rotate(row, query + h * c.head_dim);
@@ -181,13 +181,16 @@ void AttendGrouped(const ModelConfig& c, const AttentionWeights& w,
                    const float* x, std::span<const SequenceRows> sequences,
                    AttentionScratch* s) {
   const int64_t tokens = sequences.back().first + sequences.back().count;
-  s->query.Resize(tokens * w.query.rows);
+  s->query.Resize(tokens * c.num_heads * c.head_dim);
+  Buffer<float>* const product = c.attention_gate ? &s->gated_query : &s->query;
+  product->Resize(tokens * w.query.rows);
   s->key.Resize(tokens * w.key.rows);
   s->value.Resize(tokens * w.value.rows);
-  const LinearJob inputs[] = {{w.query, x, tokens, s->query.data()},
+  const LinearJob inputs[] = {{w.query, x, tokens, product->data()},
                               {w.key, x, tokens, s->key.data()},
                               {w.value, x, tokens, s->value.data()}};
   LinearBatch(inputs, precision);
+  if (c.attention_gate) SplitGates(c, tokens, s);
   ForEachToken(sequences, [&](int64_t row, KvCache* cache, int64_t position) {
     FinishToken(c, w, rope, layer, row, cache, position, s);
   });
@@ -209,6 +212,7 @@ void AttendGrouped(const ModelConfig& c, const AttentionWeights& w,
   ParallelFor(static_cast<int64_t>(blocks.size()), [&](int64_t i) {
     MergePieces(c, blocks[static_cast<size_t>(i)], s);
   });
+  if (c.attention_gate) ApplyGates(tokens * c.num_heads * c.value_dim, s);
 }
 
 }  // namespace internal

@@ -37,8 +37,9 @@ void Collect(const OpenedModel& model, const std::filesystem::path& file) {
 TEST(InputSquaresTest, OfEveryFamily) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "squares.safetensors";
-  for (const char* name : {"qwen3_moe", "qwen3_mobe", "deepseek_v2",
-                           "deepseek_v3_mobe", "bailing_moe", "kimi_k2_mobe"}) {
+  for (const char* name :
+       {"qwen3_moe", "qwen3_mobe", "deepseek_v2", "deepseek_v3_mobe",
+        "bailing_moe", "kimi_k2_mobe", "qwen3_5_moe", "qwen3_next"}) {
     SCOPED_TRACE(name);
     const OpenedModel model = OpenModel(TestModel(name));
     Collect(model, path);

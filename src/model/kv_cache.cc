@@ -45,7 +45,9 @@ KvCache::KvCache(const ModelConfig& config, int64_t context,
 
 KvCache::KvCache(const ModelConfig& config, int64_t context,
                  std::shared_ptr<CachePool> pool)
-    : context_(context), pool_(std::move(pool)) {
+    : context_(context),
+      pool_(std::move(pool)),
+      states_(static_cast<size_t>(layout().state_floats)) {
   if (context < 1 || context > config.max_positions) {
     Fail(ErrorKind::kUserInput,
          "a context of {} tokens, expected 1 to {} (the model's "
@@ -55,6 +57,11 @@ KvCache::KvCache(const ModelConfig& config, int64_t context,
 }
 
 void KvCache::CheckRoom(int64_t tokens) const {
+  if (states_are_ahead_) {
+    Fail(ErrorKind::kInternal,
+         "a step of this text has failed half-way; it has to be computed from "
+         "its start");
+  }
   if (tokens <= context_ - length_) return;
   Fail(ErrorKind::kUserInput,
        "{} tokens after {} exceed the context, which is limited to {} tokens",
@@ -87,6 +94,11 @@ void KvCache::Reserve(int64_t tokens) {
 }
 
 void KvCache::Truncate(int64_t length) {
+  if (has_states() && (length != length_ || states_are_ahead_)) {
+    std::ranges::fill(states_, 0.0f);
+    states_are_ahead_ = false;
+    length = 0;
+  }
   length_ = length;
   const auto pages = static_cast<size_t>(PagesOf(length));
   if (pages < pages_.size()) pages_.resize(pages);
@@ -108,7 +120,8 @@ void KvCache::Store(int64_t layer, int64_t part, int64_t position,
                     const float* x) {
   const CacheLayout& l = layout();
   const CachePart& p = l.parts[static_cast<size_t>(part)];
-  std::byte* base = page(position / kPageTokens).get() + layer * l.layer_bytes;
+  std::byte* base =
+      page(position / kPageTokens).get() + l.starts[static_cast<size_t>(layer)];
   const int64_t row = position % kPageTokens;
   const int64_t size = DTypeSize(l.format.dtype);
   std::byte* numbers = base + p.numbers;
@@ -127,11 +140,17 @@ void KvCache::Store(int64_t layer, int64_t part, int64_t position,
 StoredTile KvCache::Tile(int64_t layer, int64_t part, int64_t index) const {
   const CacheLayout& l = layout();
   const CachePart& p = l.parts[static_cast<size_t>(part)];
-  const std::byte* base = page(index).get() + layer * l.layer_bytes;
+  const std::byte* base =
+      page(index).get() + l.starts[static_cast<size_t>(layer)];
   const float* scales = reinterpret_cast<const float*>(base + p.scales);
   return {
       {l.format.dtype, base + p.numbers, p.by_columns ? kPageTokens : p.width},
       l.format.scaled ? scales : nullptr};
+}
+
+float* KvCache::State(int64_t layer) {
+  states_are_ahead_ = true;
+  return states_.data() + layout().starts[static_cast<size_t>(layer)];
 }
 
 void KvCache::LoadTile(int64_t layer, int64_t part, int64_t index,

@@ -1,5 +1,6 @@
 // What attention keeps of the tokens that a sequence has seen: keys and values
-// of each head, or the latent vectors that they are made of.
+// of each head, or the latent vectors that they are made of; and what delta
+// nets keep, a state of all of them.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,7 @@ namespace mobe {
 
 // Holds up to context() tokens, in pages that it takes from a pool as they are
 // needed. A copy shares the pages; which of them a sequence writes to, it
-// copies first.
+// copies first. States it has for itself.
 class KvCache {
  public:
   // With a pool of its own, or one of several sequences of this config. Fails
@@ -27,7 +28,8 @@ class KvCache {
   int64_t context() const { return context_; }
   const CacheLayout& layout() const { return pool_->layout(); }
 
-  // Fails with kUserInput, telling the limit, when `tokens` more don't fit.
+  // Fails with kUserInput, telling the limit, when `tokens` more don't fit; and
+  // with kInternal when a pass has changed states and failed before Append.
   void CheckRoom(int64_t tokens) const;
   // Pages that `tokens` more take from the pool.
   int64_t PagesFor(int64_t tokens) const;
@@ -35,11 +37,16 @@ class KvCache {
   // stored. Fails as CachePool::Take does.
   void Reserve(int64_t tokens);
   // Counts `tokens` more as seen, once every layer has stored them.
-  void Append(int64_t tokens) { length_ += tokens; }
-  // Forgets all tokens from `length` on.
+  void Append(int64_t tokens) {
+    length_ += tokens;
+    states_are_ahead_ = false;
+  }
+  // Forgets all tokens from `length` on. States can't go back but to the start:
+  // where there are some, forgets all tokens, unless there are `length`.
   void Truncate(int64_t length);
 
-  // Another sequence that begins with the first `tokens` of these.
+  // Another sequence that begins with the first `tokens` of these: with states,
+  // as Truncate has it.
   KvCache Fork(int64_t tokens) const;
   // The tokens [index * kPageTokens, (index + 1) * kPageTokens), all of which
   // are seen; and the same, to go on with after whole pages.
@@ -62,11 +69,18 @@ class KvCache {
   StoredTile Tile(int64_t layer, int64_t part, int64_t page) const;
   void LoadTile(int64_t layer, int64_t part, int64_t page, float* to) const;
 
+  bool has_states() const { return layout().state_floats > 0; }
+  // Of a delta net (delta_net.h): zero at the start of the sequence. Who takes
+  // it writes it for the tokens that Append counts next.
+  float* State(int64_t layer);
+
  private:
   int64_t context_;
   std::shared_ptr<CachePool> pool_;
   int64_t length_ = 0;
   std::vector<CachePage> pages_;
+  std::vector<float> states_;
+  bool states_are_ahead_ = false;  // of length_
 };
 
 }  // namespace mobe

@@ -189,6 +189,58 @@ TEST(KvCacheTest, AFullPoolSaysSo) {
   }
 }
 
+ModelConfig StatefulConfig() {
+  ModelConfig c = CacheConfig();
+  c.num_layers = 5;
+  c.attention_interval = 2;
+  c.delta = {.key_heads = 1,
+             .value_heads = 2,
+             .key_dim = 3,
+             .value_dim = 4,
+             .window = 4};
+  return c;
+}
+
+// Layers 1 and 3 have pages, 0, 2 and 4 states.
+TEST(KvCacheTest, EachKindOfLayerHasItsPlaces) {
+  const CacheLayout layout(StatefulConfig(), kExactCache);
+  EXPECT_EQ(layout.page_bytes, 2 * layout.layer_bytes);
+  const int64_t state = 3 * (2 * 3 + 8) + 2 * 3 * 4;
+  EXPECT_EQ(layout.state_floats, 3 * state);
+  EXPECT_THAT(layout.starts,
+              testing::ElementsAre(0, 0, state, layout.layer_bytes, 2 * state));
+}
+
+TEST(KvCacheTest, StatesGoOnOrBackToTheStart) {
+  KvCache first(StatefulConfig(), 100);
+  const auto add = [](KvCache* cache, float value) {
+    cache->Reserve(1);
+    cache->State(2)[5] += value;
+    cache->Append(1);
+  };
+  add(&first, 1);
+  KvCache second = first.Fork(1);
+  add(&first, 2);
+  add(&second, 5);
+  const auto value = [](KvCache cache) { return cache.State(2)[5]; };
+  EXPECT_EQ(value(first), 3);
+  EXPECT_EQ(value(second), 6);
+  first.Truncate(2);
+  EXPECT_EQ(value(first), 3);
+  EXPECT_EQ(first.Fork(1).length(), 0);
+  EXPECT_EQ(value(first.Fork(1)), 0);
+  first.Truncate(1);
+  EXPECT_EQ(first.length(), 0);
+  EXPECT_EQ(value(first), 0);
+  // A pass that fails before Append.
+  second.State(2)[5] += 1;
+  EXPECT_THROW(second.CheckRoom(1), Error);
+  second.Truncate(2);
+  EXPECT_EQ(second.length(), 0);
+  second.CheckRoom(1);
+  EXPECT_EQ(value(second), 0);
+}
+
 class PrefixCacheTest : public testing::Test {
  protected:
   // Tokens whose pages are of the given kinds.

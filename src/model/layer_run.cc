@@ -9,8 +9,11 @@
 namespace mobe {
 namespace {
 
-ModelConfig OfOneLayer(ModelConfig config) {
-  config.num_layers = 1;
+// One layer of each kind: of attention, and before it a delta net if the model
+// has such.
+ModelConfig OneOfEach(ModelConfig config) {
+  config.num_layers = config.delta.key_heads > 0 ? 2 : 1;
+  config.attention_interval = config.num_layers;
   return config;
 }
 
@@ -18,7 +21,7 @@ ModelConfig OfOneLayer(ModelConfig config) {
 
 LayerRun::LayerRun(const OpenedModel& model, int64_t context)
     : model_(model),
-      cache_(OfOneLayer(model.config), context),
+      cache_(OneOfEach(model.config), context),
       steps_(model.config, Precision::kFloat32) {}
 
 void LayerRun::Embed(std::span<const int32_t> ids, float* states) const {
@@ -35,10 +38,13 @@ void LayerRun::AddAttention(const LayerWeights& weights, float* states,
                             int64_t tokens,
                             const std::function<void(int64_t)>& after) {
   cache_.Truncate(0);
+  // Of the cache's, as OneOfEach has them.
+  const bool is_second =
+      model_.config.delta.key_heads > 0 && !weights.attention.delta;
   for (int64_t begin = 0; begin < tokens; begin += kChunk) {
     const SequenceRows rows{0, std::min(kChunk, tokens - begin), &cache_};
     steps_.Begin({&rows, 1});
-    steps_.AddAttention(weights.attention, 0,
+    steps_.AddAttention(weights.attention, is_second ? 1 : 0,
                         states + begin * model_.config.hidden_size);
     steps_.Finish();
     if (after) after(rows.count);

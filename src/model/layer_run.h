@@ -46,7 +46,7 @@ class LayerRun {
 
  private:
   const OpenedModel& model_;
-  KvCache cache_;  // of the layer that runs
+  KvCache cache_;  // of the layer that runs, whatever its kind
   LayerSteps steps_;
 };
 

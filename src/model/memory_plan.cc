@@ -38,11 +38,13 @@ constexpr int64_t kLeastPassTokens = 16;
 int64_t ScratchBytes(const ModelConfig& c, int64_t tokens) {
   const int64_t expert =
       2 * c.hidden_size + 2 * c.expert_size + 2 * c.expert_size;
-  const int64_t attention = c.num_heads * (2 * c.head_dim + c.value_dim) +
+  const int64_t heads = c.num_heads * (2 * c.head_dim + c.value_dim);
+  const int64_t attention = (c.attention_gate ? 2 : 1) * heads +
                             2 * c.num_kv_heads * (c.head_dim + c.value_dim) +
                             2 * c.latent.kv_rank;
-  const int64_t token = 4 * c.hidden_size + attention + 2 * c.num_experts +
-                        c.experts_per_token * expert +
+  const int64_t delta = 3 * c.delta.channels() + 3 * c.delta.values();
+  const int64_t token = 4 * c.hidden_size + std::max(attention, delta) +
+                        2 * c.num_experts + c.experts_per_token * expert +
                         3 * std::max(c.dense_size, c.shared_size);
   // A part of it is there in 16 or 8 bits, too.
   return tokens * token * 4 * 3 / 2;
@@ -70,6 +72,7 @@ struct LayerNeed {
 struct Needs {
   int64_t always = 0;  // attention, head, what runs for every token
   int64_t cache = 0;
+  int64_t states = 0;  // of delta nets
   int64_t program = 0;
   std::vector<LayerNeed> layers;
   LayerNeed all;
@@ -123,6 +126,7 @@ Needs NeedsOf(const OpenedModel& model, const Weights& weights,
   const int64_t tokens =
       std::min(options.cache_tokens, model.config.max_positions);
   needs.cache = (tokens + kPageTokens - 1) / kPageTokens * cache.page_bytes;
+  needs.states = options.sequences * cache.state_bytes();
   needs.program = kProgramBytes + Threads() * kThreadBytes;
   needs.place = ExpertStore::PlaceBytes(model, weights);
   return needs;
@@ -142,11 +146,12 @@ class Planner {
         is_factored_(needs_.all.built > 0) {
     plan_.modes.resize(weights.layers.size(), ExpertMode::kFused);
     plan_.cache_tokens = options.cache_tokens;
+    plan_.sequences = options.sequences;
     FindLimit();
     plan_.evicts = plan_.is_hard;
     ChoosePassTokens();
-    rest_ = room_ - needs_.always - needs_.cache - needs_.program -
-            ScratchBytes(model.config, plan_.pass_tokens);
+    rest_ = room_ - needs_.always - needs_.cache - needs_.states -
+            needs_.program - ScratchBytes(model.config, plan_.pass_tokens);
   }
 
   MemoryPlan Plan() {
@@ -331,6 +336,7 @@ class Planner {
           places * needs_.place);
     }
     add("keys and values", needs_.cache);
+    add(fmt::format("states of {} texts", plan_.sequences), needs_.states);
     add(fmt::format("passes of {} tokens", plan_.pass_tokens),
         ScratchBytes(model_.config, plan_.pass_tokens));
     add("the program", needs_.program + plan_.limit - room_);

@@ -25,6 +25,8 @@ struct MemoryPlan {
   // time.
   int64_t pass_tokens = 0;
   int64_t cache_tokens = 0;
+  // Texts that are computed at a time, where each has states.
+  int64_t sequences = 0;
   // Whether what is mapped and hardly used has to be let go at once.
   bool evicts = false;
 

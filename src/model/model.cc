@@ -24,7 +24,9 @@ void AddStopIds(const ConfigReader& config, std::set<int32_t>* ids) {
 
 std::vector<int32_t> ReadStopIds(const Checkpoint& checkpoint) {
   std::set<int32_t> ids;
-  AddStopIds({checkpoint.config(), checkpoint.config_path()}, &ids);
+  const ConfigReader config(checkpoint.config(), checkpoint.config_path());
+  AddStopIds(config, &ids);
+  if (config.Has("text_config")) AddStopIds(config.Object("text_config"), &ids);
   const auto path = checkpoint.folder() / "generation_config.json";
   if (IsNamed(path)) {
     const Json json = ParseJson(ReadSmallFile(path), path.string());

@@ -1,6 +1,7 @@
 // A model that runs: from token ids to logits.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -52,6 +53,13 @@ class Model {
     return {config(), context, cache_format_};
   }
 
+  // Of so many texts those that may be computed together: as many as memory was
+  // planned for, where each has states.
+  int64_t TextsTogether(int64_t wanted) const {
+    return config().delta.key_heads > 0 ? std::min(wanted, plan_.sequences)
+                                        : wanted;
+  }
+
   // Memory for caches of several sequences, of so many tokens in all and a
   // page's more for each sequence.
   std::shared_ptr<CachePool> NewPool(int64_t tokens, int64_t sequences) const;
@@ -69,7 +77,8 @@ class Model {
   // Writes the logits [wanted, vocab] of the parts in turn: those of token t +
   // 1 given tokens [0, t] of the sequence. Fails as CheckTokens
   // does, and with kUserInput when a context is exceeded; all caches are then
-  // as before.
+  // as before. What else fails leaves no cache with states to go on with
+  // (KvCache::CheckRoom).
   //
   // A sequence's logits are those that it would get alone: to the bit where no
   // product has more than eight tokens (of one expert, if the experts are

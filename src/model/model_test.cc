@@ -36,7 +36,9 @@ const char* const kModels[] = {"qwen3_moe",
                                "minimax_m2",
                                "mixtral",
                                "olmoe",
-                               "qwen2_moe"};
+                               "qwen2_moe",
+                               "qwen3_5_moe",
+                               "qwen3_next"};
 constexpr ExpertMode kModes[] = {ExpertMode::kBuilt, ExpertMode::kFused};
 
 float LargestDifference(const std::vector<float>& a,
@@ -197,8 +199,8 @@ BatchLogits RunBatch(const Model& model, std::vector<int32_t> tokens,
     }
     batch.push_back({part, cache, c.logits});
     std::vector<float> all(part.size() * static_cast<size_t>(vocab));
-    model.Forward(part, cache, LogitsFor::kAll, all.data());
-    cache->Truncate(c.before);
+    KvCache alone = *cache;
+    model.Forward(part, &alone, LogitsFor::kAll, all.data());
     const int64_t wanted = c.logits == LogitsFor::kAll    ? c.tokens
                            : c.logits == LogitsFor::kLast ? 1
                                                           : 0;
@@ -270,6 +272,40 @@ TEST_P(ModelTest, ThreadsDoNotChangeABit) {
     EXPECT_EQ(run(2), one);
     EXPECT_EQ(run(3), one);
     SetThreads(0);
+  }
+}
+
+// The text part alone, with names as it had them in the whole, or without.
+TEST(TextPartTest, IsTheSameModel) {
+  const std::filesystem::path whole = TestModel("qwen3_5_moe");
+  const Json config =
+      ParseJson(ReadSmallFile(whole / "config.json"), "")["text_config"];
+  const SafetensorsFile file(whole / "model.safetensors");
+  for (const bool renamed : {false, true}) {
+    const TemporaryFolder folder;
+    WriteFileAtomically(folder.path() / "config.json", config.dump());
+    const auto name_of = [&](std::string name) {
+      constexpr std::string_view kInside = "language_model.";
+      const size_t at = name.find(kInside);
+      if (renamed && at != std::string::npos) name.erase(at, kInside.size());
+      return name;
+    };
+    std::vector<TensorDecl> decls;
+    for (const TensorView& tensor : file.tensors()) {
+      decls.push_back({name_of(tensor.name), tensor.dtype, tensor.shape});
+    }
+    SafetensorsWriter writer(folder.path() / "model.safetensors", decls);
+    for (const TensorView& tensor : file.tensors()) {
+      writer.Append(name_of(tensor.name), tensor.data);
+    }
+    writer.Commit();
+    const Model model = Model::Load(folder.path(), {});
+    EXPECT_LT(LargestDifference(
+                  RunModel(model, Golden<int32_t>("qwen3_5_moe", "input_ids"),
+                           kTokens),
+                  Golden<float>("qwen3_5_moe", "logits")),
+              1e-3f);
+    EXPECT_THAT(model.stop_ids(), testing::ElementsAre(0));
   }
 }
 

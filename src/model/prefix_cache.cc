@@ -16,6 +16,8 @@ std::vector<int32_t> PageTokens(std::span<const int32_t> tokens, int64_t page) {
 
 void PrefixCache::Insert(std::span<const int32_t> tokens,
                          const KvCache& cache) {
+  // Pages alone don't go on without the state at their end, which is gone.
+  if (cache.has_states()) return;
   const int64_t known =
       std::min(static_cast<int64_t>(tokens.size()), cache.length());
   // A page is used before those behind it are: they are to be evicted first,

@@ -20,7 +20,8 @@ namespace mobe {
 class PrefixCache {
  public:
   // Remembers the full pages of a sequence; `tokens` are those in its cache, in
-  // order, or the first of them.
+  // order, or the first of them. Of a model with delta nets none: what its
+  // sequences have in common is computed for each.
   void Insert(std::span<const int32_t> tokens, const KvCache& cache);
   // Appends to an empty cache the pages that are known for the beginning of
   // `tokens`, but leaves at least one token to be computed: its logits are

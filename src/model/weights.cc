@@ -28,6 +28,13 @@ class Loader {
     return values;
   }
 
+  // Of a norm over the hidden state, queries or keys: as it multiplies.
+  std::vector<float> Norm(Role role, int64_t layer = -1) const {
+    std::vector<float> weight = Vector(role, layer);
+    for (float& w : weight) w += model_.config.norm_offset;
+    return weight;
+  }
+
   // Empty when the model has none.
   WeightView Matrix(Role role, int64_t layer = -1, int64_t expert = -1) {
     if (!Has(role)) return {};
@@ -147,10 +154,35 @@ void SplitQueryKeyValue(const ModelConfig& c, const WeightView& fused,
   }
 }
 
+DeltaWeights LoadDelta(const DeltaSizes& sizes, int64_t layer, Loader* load) {
+  DeltaWeights d;
+  d.query_key_value = load->Matrix(Role::kDeltaQueryKeyValue, layer);
+  d.gate = load->Matrix(Role::kDeltaGate, layer);
+  d.beta = load->Matrix(Role::kDeltaBeta, layer);
+  d.decay = load->Matrix(Role::kDeltaDecay, layer);
+  d.inputs = load->Matrix(Role::kDeltaInputs, layer);
+  d.rates = load->Matrix(Role::kDeltaRates, layer);
+  const std::vector<float> by_channels =
+      load->Vector(Role::kDeltaConvolution, layer);
+  d.convolution.resize(by_channels.size());
+  Transpose(by_channels.data(), sizes.channels(), sizes.window,
+            d.convolution.data());
+  d.decay_bias = load->Vector(Role::kDeltaDecayBias, layer);
+  d.decay_scale = load->Vector(Role::kDeltaDecayLog, layer);
+  for (float& scale : d.decay_scale) scale = -std::exp(scale);
+  d.norm = load->Vector(Role::kDeltaNorm, layer);
+  return d;
+}
+
 AttentionWeights LoadAttention(const ModelConfig& config, int64_t layer,
                                Loader* load) {
   AttentionWeights a;
-  a.norm = load->Vector(Role::kAttentionNorm, layer);
+  a.norm = load->Norm(Role::kAttentionNorm, layer);
+  if (config.IsDeltaLayer(layer)) {
+    a.delta = LoadDelta(config.delta, layer, load);
+    a.output = load->Matrix(Role::kDeltaOutput, layer);
+    return a;
+  }
   a.output = load->Matrix(Role::kAttentionOutput, layer);
   a.output_bias = load->Vector(Role::kAttentionOutputBias, layer);
   if (load->Has(Role::kQueryKeyValue)) {
@@ -165,8 +197,8 @@ AttentionWeights LoadAttention(const ModelConfig& config, int64_t layer,
     a.key_bias = load->Vector(Role::kKeyBias, layer);
     a.value_bias = load->Vector(Role::kValueBias, layer);
   }
-  a.query_norm = load->Vector(Role::kQueryNorm, layer);
-  a.key_norm = load->Vector(Role::kKeyNorm, layer);
+  a.query_norm = load->Norm(Role::kQueryNorm, layer);
+  a.key_norm = load->Norm(Role::kKeyNorm, layer);
   a.query_down = load->Matrix(Role::kQueryDown, layer);
   a.query_down_norm = load->Vector(Role::kQueryDownNorm, layer);
   a.latent_down = load->Matrix(Role::kLatentDown, layer);
@@ -178,7 +210,7 @@ AttentionWeights LoadAttention(const ModelConfig& config, int64_t layer,
 LayerWeights LoadLayer(const OpenedModel& model, int64_t layer, Loader* load) {
   LayerWeights w;
   w.attention = LoadAttention(model.config, layer, load);
-  w.mlp_norm = load->Vector(Role::kMlpNorm, layer);
+  w.mlp_norm = load->Norm(Role::kMlpNorm, layer);
   if (!model.config.IsMoeLayer(layer)) {
     w.dense = {load->Matrix(Role::kDenseGate, layer),
                load->Matrix(Role::kDenseUp, layer),
@@ -238,7 +270,7 @@ void LoadEnds(const OpenedModel& model, Loader* load, Weights* weights) {
   weights->embedding = load->Matrix(Role::kEmbedding);
   weights->output = model.config.tie_embeddings ? weights->embedding
                                                 : load->Matrix(Role::kOutput);
-  weights->final_norm = load->Vector(Role::kFinalNorm);
+  weights->final_norm = load->Norm(Role::kFinalNorm);
   if (model.config.norm_head) {
     DivideByColumnNorms(weights->output, &weights->final_norm);
   }
@@ -252,6 +284,7 @@ int64_t CopiedBytes(const OpenedModel& model) {
   int64_t elements = 0;
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     if (c.IsMoeLayer(layer)) elements += c.num_experts * c.hidden_size;
+    if (c.IsDeltaLayer(layer)) elements += c.delta.channels() * c.delta.window;
   }
   for (const TensorView* tensor : model.checkpoint.tensors()) {
     const bool copied_bases =
@@ -294,6 +327,19 @@ Weights LoadHead(const OpenedModel& model) {
   Loader load(model, &weights);
   LoadEnds(model, &load, &weights);
   return weights;
+}
+
+std::vector<const WeightView*> AttentionWeights::Matrices() const {
+  std::vector<const WeightView*> matrices = {
+      &query, &key, &value, &output, &query_down, &latent_down, &latent_up};
+  if (delta) {
+    for (const WeightView* w :
+         {&delta->query_key_value, &delta->gate, &delta->beta, &delta->decay,
+          &delta->inputs, &delta->rates}) {
+      matrices.push_back(w);
+    }
+  }
+  return matrices;
 }
 
 int64_t FactoredWeights::bytes() const {

@@ -5,7 +5,6 @@
 // small and become float32 at load.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -20,11 +19,30 @@
 
 namespace mobe {
 
-// What a model does not have is empty.
+// Of a gated delta net, beside its output (model/delta_net.cc). A model has its
+// inputs in two matrices or in four: what it does not have is empty. Sizes are
+// those of DeltaSizes.
+struct DeltaWeights {
+  WeightView query_key_value;  // [channels, hidden]
+  WeightView gate;             // [values, hidden]
+  WeightView beta, decay;      // [value_heads, hidden]
+  // By key heads: of each the rows of its query and key, then of its values,
+  // then of their gates; and of its values' beta, then of their decay.
+  WeightView inputs;               // [channels + values, hidden]
+  WeightView rates;                // [2 value_heads, hidden]
+  std::vector<float> convolution;  // [window, channels]: the oldest token first
+  std::vector<float> decay_bias;   // [value_heads]
+  std::vector<float> decay_scale;  // [value_heads]: -exp(A_log)
+  std::vector<float> norm;         // [value_dim]
+};
+
+// What a model does not have is empty. Norms are as they multiply
+// (ModelConfig::norm_offset).
 struct AttentionWeights {
   std::vector<float> norm;  // [hidden]
-  WeightView query;         // [heads * head_dim, hidden or query_rank]
-  WeightView output;        // [hidden, heads * value_dim]
+  // [heads * head_dim, hidden or query_rank]; twice as many rows with gates.
+  WeightView query;
+  WeightView output;  // [hidden, heads * value_dim], or a delta net's values
   std::vector<float> output_bias;
   // Grouped-query attention. Biases have one value for each row of the matrix.
   WeightView key, value;  // [kv_heads * head_dim, hidden]
@@ -37,12 +55,10 @@ struct AttentionWeights {
   WeightView latent_down;              // [kv_rank + rope.dim, hidden]
   std::vector<float> latent_norm;      // [kv_rank]
   WeightView latent_up;                // [heads * (nope + value_dim), kv_rank]
+  std::optional<DeltaWeights> delta;   // in place of attention
 
   // All of the matrices.
-  std::array<const WeightView*, 7> Matrices() const {
-    return {&query,      &key,         &value,    &output,
-            &query_down, &latent_down, &latent_up};
-  }
+  std::vector<const WeightView*> Matrices() const;
 };
 
 // down(silu(gate x) * (up x)): one expert, or what runs for every token. A

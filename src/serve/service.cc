@@ -23,6 +23,7 @@ EngineQueueOptions Bounded(EngineQueueOptions queue, const Model& model) {
 
 LoadOptions WithCache(LoadOptions load, const EngineQueueOptions& queue) {
   load.cache_tokens = queue.engine.cache_tokens;
+  load.sequences = queue.engine.sequences;
   return load;
 }
 

@@ -41,8 +41,10 @@ std::vector<int32_t> RandomIds(int64_t count, int64_t vocab) {
   return ids;
 }
 
-LoadOptions WithCache(LoadOptions options, int64_t tokens) {
-  options.cache_tokens = tokens;
+// Of contexts of so many tokens, of which each is kept and goes on in a copy.
+LoadOptions WithCache(LoadOptions options, int64_t context, int64_t batch) {
+  options.cache_tokens = context * batch;
+  options.sequences = 2 * batch;
   return options;
 }
 
@@ -51,7 +53,7 @@ LoadOptions WithCache(LoadOptions options, int64_t tokens) {
 BenchModel::BenchModel(const std::filesystem::path& folder,
                        const LoadOptions& options, int64_t context,
                        int64_t batch)
-    : model_(Model::Load(folder, WithCache(options, context * batch))),
+    : model_(Model::Load(folder, WithCache(options, context, batch))),
       ids_(RandomIds(context, config().vocab_size)),
       logits_(static_cast<size_t>(config().vocab_size)) {
   for (int64_t i = 0; i < batch; ++i) {

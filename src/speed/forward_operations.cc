@@ -20,15 +20,28 @@ struct Sizes {
         expert(static_cast<double>(c.expert_size)),
         shared(static_cast<double>(c.shared_size)),
         experts(static_cast<double>(c.num_experts)),
-        picks(static_cast<double>(c.experts_per_token)) {}
+        picks(static_cast<double>(c.experts_per_token)),
+        delta_channels(static_cast<double>(c.delta.channels())),
+        delta_values(static_cast<double>(c.delta.values())),
+        delta_heads(static_cast<double>(c.delta.value_heads)),
+        delta_key(static_cast<double>(c.delta.key_dim)) {}
 
   double vocab, hidden, heads, kv_heads, head_dim, value_dim, rotated, kv_rank,
-      query_rank, nope, dense, expert, shared, experts, picks;
+      query_rank, nope, dense, expert, shared, experts, picks, delta_channels,
+      delta_values, delta_heads, delta_key;
 };
 
-// Weights of attention that a token meets in a layer.
-double AttentionWeightsOf(const ModelConfig& config, const Sizes& n) {
-  const double queries = n.heads * n.head_dim;
+// Weights of attention that a token meets in a layer. A delta net's matrices S
+// count, too: a token reads them by its key, writes them, and reads them by its
+// query.
+double AttentionWeightsOf(const ModelConfig& config, const Sizes& n,
+                          int64_t layer) {
+  if (config.IsDeltaLayer(layer)) {
+    return n.hidden *
+               (n.delta_channels + 2 * n.delta_values + 2 * n.delta_heads) +
+           3 * n.delta_key * n.delta_values;
+  }
+  const double queries = (config.attention_gate ? 2 : 1) * n.heads * n.head_dim;
   const double output = n.heads * n.value_dim * n.hidden;
   if (!config.IsLatent()) {
     return n.hidden * (queries + n.kv_heads * (n.head_dim + n.value_dim)) +
@@ -51,15 +64,18 @@ double ForwardOperations(const ModelConfig& config, int64_t tokens,
                          int64_t depth, int64_t logits) {
   const Sizes n(config);
   const auto count = static_cast<double>(tokens);
-  double weights = 0;  // that one token meets
+  double weights = 0;     // that one token meets
+  double attentions = 0;  // layers
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    weights += AttentionWeightsOf(config, n) + MlpWeightsOf(config, n, layer);
+    weights +=
+        AttentionWeightsOf(config, n, layer) + MlpWeightsOf(config, n, layer);
+    if (!config.IsDeltaLayer(layer)) ++attentions;
   }
   // Tokens seen by all tokens together: depth + 1, depth + 2, ...
   const double seen =
       count * static_cast<double>(depth) + count * (count + 1) / 2;
-  const double attended = static_cast<double>(config.num_layers) * n.heads *
-                          (n.head_dim + n.value_dim) * seen;
+  const double attended =
+      attentions * n.heads * (n.head_dim + n.value_dim) * seen;
   return 2 * (count * weights + attended +
               static_cast<double>(logits) * n.hidden * n.vocab);
 }

@@ -31,7 +31,8 @@ TEST(ForwardOperationsTest, GroupedAttention) {
 }
 
 TEST(ForwardOperationsTest, StepsAddUpToTheWhole) {
-  for (const char* model : {"qwen3_moe", "deepseek_v3", "bailing_moe"}) {
+  for (const char* model :
+       {"qwen3_moe", "deepseek_v3", "bailing_moe", "qwen3_next"}) {
     const ModelConfig config = ConfigOf(model);
     double steps = 0;
     for (int64_t i = 0; i < 5; ++i) {
@@ -39,6 +40,19 @@ TEST(ForwardOperationsTest, StepsAddUpToTheWhole) {
     }
     EXPECT_EQ(ForwardOperations(config, 5, 7, 5), steps) << model;
   }
+}
+
+TEST(ForwardOperationsTest, DeltaNets) {
+  // The first two of three layers are such nets: hidden 32, 2 heads of keys of
+  // 8, 4 of values of 12. The last has 4 gated heads of 16, 2 of keys and
+  // values. All have 3 of 8 experts of 16 and a shared one of 24.
+  const ModelConfig config = ConfigOf("qwen3_5_moe");
+  const double net = 32 * (2 * 16 + 48 + 48 + 2 * 4) + 48 * 32 + 3 * 8 * 48;
+  const double attention = 32 * 2 * 64 + 2 * 32 * 32 + 64 * 32;
+  const double mlp = 32 * 8 + 3 * 32 * (3 * 16 + 24);
+  const double seen = 4 * (16 + 16);
+  EXPECT_EQ(ForwardOperations(config, 1, 9, 1),
+            2 * (2 * net + attention + 3 * mlp + 10 * seen + 32 * 128));
 }
 
 TEST(ForwardOperationsTest, LatentAttention) {

@@ -63,6 +63,7 @@ int64_t BytesOf(const TensorSpec& spec, DType dtype) {
   for (const int64_t dim : spec.shape) elements *= dim;
   const MatrixKind* kind = KindOf(spec.role);
   const bool as_float = spec.shape.size() < 2 || spec.role == Role::kRouter ||
+                        spec.role == Role::kDeltaConvolution ||
                         (kind != nullptr && spec.role == kind->alpha) ||
                         (dtype == DType::kF16 && spec.shape.size() > 2);
   return elements * DTypeSize(as_float ? DType::kF32 : dtype);
@@ -86,6 +87,9 @@ Outline OutlineOf(const OpenedModel& model, std::vector<fs::path> shards) {
 
 // As the key "dtype" (transformers 5) or "torch_dtype" says.
 DType ReadDType(const ConfigReader& reader) {
+  const bool is_inside = !reader.Has("dtype") && !reader.Has("torch_dtype") &&
+                         reader.Has("text_config");
+  if (is_inside) return ReadDType(reader.Object("text_config"));
   struct Row {
     const char* name;
     DType dtype;
