@@ -336,7 +336,10 @@ class Planner {
           places * needs_.place);
     }
     add("keys and values", needs_.cache);
-    add(fmt::format("states of {} texts", plan_.sequences), needs_.states);
+    add(plan_.sequences == 1
+            ? "the state of a text"
+            : fmt::format("the states of {} texts", plan_.sequences),
+        needs_.states);
     add(fmt::format("passes of {} tokens", plan_.pass_tokens),
         ScratchBytes(model_.config, plan_.pass_tokens));
     add("the program", needs_.program + plan_.limit - room_);

@@ -27,8 +27,9 @@ std::vector<int32_t> Ids(int64_t vocab_size) {
   return ids;
 }
 
-void Collect(const std::filesystem::path& file) {
-  const OpenedModel model = OpenModel(TestModel("qwen3_moe"));
+void Collect(const std::filesystem::path& file,
+             const char* name = "qwen3_moe") {
+  const OpenedModel model = OpenModel(TestModel(name));
   const std::vector<int32_t> ids = Ids(model.config.vocab_size);
   CollectMoments(model, {ids, kContext}, file, [](const ProgressEvent&) {});
 }
@@ -63,8 +64,8 @@ void AddSquare(const std::vector<double>& x, double weight,
   }
 }
 
-std::map<int64_t, Sums> SumsOfForwardPass() {
-  const Model model = Model::Load(TestModel("qwen3_moe"), {});
+std::map<int64_t, Sums> SumsOfForwardPass(const char* name) {
+  const Model model = Model::Load(TestModel(name), {});
   const ModelConfig& c = model.config();
   const std::vector<int32_t> ids = Ids(c.vocab_size);
   std::map<int64_t, Sums> sums;
@@ -117,12 +118,17 @@ void ExpectClose(const SafetensorsFile& file, const std::string& name,
   }
 }
 
-TEST(MomentsTest, AreThoseOfAPlainForwardPass) {
+class MomentsOfTest : public testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(KindsOfLayers, MomentsOfTest,
+                         testing::Values("qwen3_moe", "qwen3_next"));
+
+TEST_P(MomentsOfTest, AreThoseOfAPlainForwardPass) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "moments.safetensors";
-  Collect(path);
+  Collect(path, GetParam());
   const SafetensorsFile file(path);
-  const auto sums = SumsOfForwardPass();
+  const auto sums = SumsOfForwardPass(GetParam());
   ASSERT_EQ(sums.size(), 2u);  // the first of three layers is dense
   for (const auto& [layer, s] : sums) {
     ExpectClose(file, MomentsName(layer, "moment"), s.moment, kCount);

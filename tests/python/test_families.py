@@ -26,6 +26,7 @@ STOCK = (
     "mixtral",
     "olmoe",
     "qwen2_moe",
+    "qwen3_next",
 )
 # Mixtral's names of an expert's matrices.
 MIXTRAL = {"gate": "w1", "up": "w3"}
