@@ -64,6 +64,28 @@ TEST(LogLikelihoodTest, EqualsOnePassOverEachText) {
   EXPECT_EQ(sums.back(), 0);
 }
 
+// Each text that goes on from a context has states for itself: few at a time.
+TEST(LogLikelihoodTest, OfModelsWithStates) {
+  for (const int64_t sequences : {1, 5, 300}) {
+    const Model model = Model::Load(SourcePath("tests/data/models/qwen3_next"),
+                                    {.sequences = sequences});
+    const auto ids = [](size_t count, int32_t first) {
+      std::vector<int32_t> some = Ids(count, first);
+      for (int32_t& id : some) id %= 128;
+      return some;
+    };
+    std::vector<Continuation> all;
+    for (int32_t i = 0; i < 20; ++i) {
+      all.push_back({ids(70, i / 7), ids(static_cast<size_t>(i % 4 + 1), i)});
+    }
+    const std::vector<double> sums = LogLikelihoods(model, all);
+    for (size_t i = 0; i < all.size(); ++i) {
+      EXPECT_NEAR(sums[i], Directly(model, all[i].context, all[i].tokens), 1e-3)
+          << i;
+    }
+  }
+}
+
 TEST(LogLikelihoodTest, LeavesOutTheBeginningOfWhatIsTooLong) {
   const auto most = static_cast<size_t>(BundledModel().config().max_positions);
   const std::vector<int32_t> context = Ids(most + 10, 3);

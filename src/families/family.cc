@@ -249,8 +249,7 @@ void CheckConfig(const ModelConfig& config, const ConfigReader& reader) {
   }
   const Json& types = reader.Value("layer_types");
   for (const Json& type : types.is_array() ? types : Json::array()) {
-    const bool is_delta =
-        config.delta.key_heads > 0 && type == "linear_attention";
+    const bool is_delta = config.HasDeltaNets() && type == "linear_attention";
     if (type == "full_attention" || is_delta) continue;
     Fail(ErrorKind::kUnsupported,
          "{}: \"layer_types\" has {}, only \"full_attention\" can be run",

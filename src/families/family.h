@@ -131,6 +131,7 @@ struct ModelConfig {
   bool IsMoeLayer(int64_t layer) const;
   bool IsDeltaLayer(int64_t layer) const;
   bool IsLatent() const { return latent.kv_rank > 0; }
+  bool HasDeltaNets() const { return delta.key_heads > 0; }
 };
 
 // What a tensor is for.

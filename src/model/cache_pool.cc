@@ -4,18 +4,9 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "model/delta_net.h"
 
 namespace mobe {
-namespace {
-
-// Of a delta net: what its convolution has yet to see, and a matrix for each
-// head (delta_net.h).
-int64_t StateFloats(const DeltaSizes& d) {
-  return (d.window - 1) * d.channels() +
-         d.value_heads * d.key_dim * d.value_dim;
-}
-
-}  // namespace
 
 CacheLayout::CacheLayout(const ModelConfig& config, const CacheFormat& f)
     : format(f) {

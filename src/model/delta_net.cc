@@ -112,7 +112,9 @@ float Softplus(float x) { return x > 20 ? x : std::log1p(std::exp(x)); }
 void RunHead(const ModelConfig& c, const DeltaWeights& w,
              const StatefulRows& rows, int64_t head, const DeltaScratch& s,
              float* context) {
-  thread_local Buffer<float> query, key, change;
+  thread_local Buffer<float> query;
+  thread_local Buffer<float> key;
+  thread_local Buffer<float> change;
   const DeltaSizes& n = c.delta;
   query.Resize(n.key_dim);
   key.Resize(n.key_dim);
@@ -157,7 +159,16 @@ void RunHead(const ModelConfig& c, const DeltaWeights& w,
   }
 }
 
+int64_t RecentFloats(const DeltaSizes& n) {
+  return (n.window - 1) * n.channels();
+}
+
 }  // namespace
+
+int64_t StateFloats(const DeltaSizes& sizes) {
+  return RecentFloats(sizes) +
+         sizes.value_heads * sizes.key_dim * sizes.value_dim;
+}
 
 void RunDeltaNet(const ModelConfig& c, const DeltaWeights& w,
                  Precision precision, int64_t layer, const float* x,
@@ -169,8 +180,7 @@ void RunDeltaNet(const ModelConfig& c, const DeltaWeights& w,
   std::vector<StatefulRows> all;
   for (const SequenceRows& rows : sequences) {
     float* state = rows.cache->State(layer);
-    all.push_back(
-        {rows.first, rows.count, state, state + (n.window - 1) * n.channels()});
+    all.push_back({rows.first, rows.count, state, state + RecentFloats(n)});
   }
   s->convolved.Resize(tokens * n.channels());
   constexpr int64_t kGrain = 256;

@@ -12,7 +12,7 @@ namespace {
 // One layer of each kind: of attention, and before it a delta net if the model
 // has such.
 ModelConfig OneOfEach(ModelConfig config) {
-  config.num_layers = config.delta.key_heads > 0 ? 2 : 1;
+  config.num_layers = config.HasDeltaNets() ? 2 : 1;
   config.attention_interval = config.num_layers;
   return config;
 }
@@ -40,7 +40,7 @@ void LayerRun::AddAttention(const LayerWeights& weights, float* states,
   cache_.Truncate(0);
   // Of the cache's, as OneOfEach has them.
   const bool is_second =
-      model_.config.delta.key_heads > 0 && !weights.attention.delta;
+      model_.config.HasDeltaNets() && !weights.attention.delta;
   for (int64_t begin = 0; begin < tokens; begin += kChunk) {
     const SequenceRows rows{0, std::min(kChunk, tokens - begin), &cache_};
     steps_.Begin({&rows, 1});

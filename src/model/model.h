@@ -56,8 +56,7 @@ class Model {
   // Of so many texts those that may be computed together: as many as memory was
   // planned for, where each has states.
   int64_t TextsTogether(int64_t wanted) const {
-    return config().delta.key_heads > 0 ? std::min(wanted, plan_.sequences)
-                                        : wanted;
+    return config().HasDeltaNets() ? std::min(wanted, plan_.sequences) : wanted;
   }
 
   // Memory for caches of several sequences, of so many tokens in all and a
