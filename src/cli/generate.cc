@@ -158,9 +158,9 @@ void RunAll(const GenerateArguments& options, const CommonOptions& common) {
   for (const std::string& prompt : prompts) {
     ids.push_back(tokenizer.EncodePrompt(prompt));
   }
-  const Model model =
-      LoadModel(options, TokensTogether(ids, options.generate.max_tokens),
-                std::min(std::ssize(ids), EngineOptions().sequences), common);
+  const Model model = LoadModel(
+      options, TokensTogether(ids, options.generate.max_tokens),
+      2 * std::min(std::ssize(ids), EngineOptions().sequences), common);
   Json answers = Json::array();
   int64_t tokens = 0;
   size_t number = 0;

@@ -30,7 +30,8 @@ const char* FinishReasonName(FinishReason reason) {
 Engine::Engine(const Model& model, const EngineOptions& options)
     : model_(model),
       options_(options),
-      pool_(model.NewPool(options.cache_tokens, options.sequences)) {
+      pool_(model.NewPool(options.cache_tokens, options.sequences)),
+      prefixes_(options.sequences) {
   if (options.sequences < 1 || options.cache_tokens < 1 ||
       options.step_tokens < options.sequences) {
     Fail(ErrorKind::kUserInput,
@@ -155,6 +156,14 @@ EngineEvent Engine::Sample(std::span<const float> logits, Text* text) const {
   return event;
 }
 
+// Tokens of the prompt, in whole pages, behind which states are to be kept, for
+// others that begin alike; 0: there are none, or nobody else sees them.
+int64_t Engine::StatefulTokens(const Text& text) const {
+  if (!model_.config().HasDeltaNets() || !text.owned) return 0;
+  // The last token is computed in any case: its logits are wanted.
+  return (std::ssize(text.request.prompt) - 1) / kPageTokens * kPageTokens;
+}
+
 // One token each comes first, then what is left of the step for prompts.
 Engine::StepPlan Engine::PlanStep() {
   StepPlan plan;
@@ -167,8 +176,12 @@ Engine::StepPlan Engine::PlanStep() {
       if ((tokens.size() == 1) != single) continue;
       int64_t count = std::min(room, std::ssize(tokens));
       if (count == 0) break;
+      const int64_t to_page_end =
+          StatefulTokens(text) - text.sequence->cache.length();
+      if (to_page_end > 0) count = std::min(count, to_page_end);
       const bool all = text.request.prompt_log_probs && !single;
       if (all) count = std::min(count, std::max<int64_t>(rows, 1));
+      if (count == to_page_end) plan.at_page_end.push_back(&text);
       room -= count;
       const bool whole = count == std::ssize(tokens);
       plan.batch.push_back({tokens.first(static_cast<size_t>(count)),
@@ -196,6 +209,7 @@ std::vector<EngineEvent> Engine::Step() {
   logits_.Resize(std::ssize(plan.rows) * vocab);
   FindPages(plan.batch);
   model_.Forward(plan.batch, logits_.data());
+  for (const Text* text : plan.at_page_end) Remember(*text);
   // A prompt can be shared as soon as it is computed, a text when it is over.
   for (const Row& row : plan.rows) {
     if (row.position + 1 == std::ssize(row.text->request.prompt)) {

@@ -45,7 +45,8 @@ struct EngineRequest {
   // ended. What the prompt has in common with it is not computed again. Null:
   // the engine makes one, and what the prompt has in common with the beginning
   // of any text of the engine's, in whole pages that are still there, is
-  // shared.
+  // shared; with delta nets, in pages of its prompt alone, from which states
+  // are kept.
   Sequence* sequence = nullptr;
 };
 
@@ -125,12 +126,14 @@ class Engine {
   };
   struct StepPlan {
     std::vector<BatchPart> batch;
-    std::vector<Row> rows;  // in the order of the logits
+    std::vector<Row> rows;                 // in the order of the logits
+    std::vector<const Text*> at_page_end;  // then, of their prompt: with states
     int64_t events = 0;
   };
 
   StepPlan PlanStep();
   int64_t LimitOf(const EngineRequest& request) const;
+  int64_t StatefulTokens(const Text& text) const;
   void Admit();
   void FindPages(std::span<const BatchPart> batch);
   void Remember(const Text& text);

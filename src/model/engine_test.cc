@@ -360,10 +360,10 @@ TEST_F(EngineRulesTest, TextsThatBeginAlikeShare) {
   EXPECT_EQ(cached({.prompt = PromptOf(2 * page + 3, 2)}), 0);
 }
 
-// Delta nets have a state of all that was before, which nobody keeps: of what
-// texts have in common nothing is shared, and what each becomes is right. A
-// sequence that is kept goes on from its end, or begins anew.
-TEST_F(EngineRulesTest, TextsWithStatesShareNothing) {
+// Delta nets have a state of all that was before. It is kept behind the whole
+// pages of a prompt, with which others may begin; a sequence that is kept goes
+// on from its end, or begins anew.
+TEST_F(EngineRulesTest, TextsWithStatesSharePrompts) {
   for (const char* name : {"qwen3_5_moe", "qwen3_next"}) {
     const Model model = Model::Load(TestModel(name), {});
     std::vector<int32_t> prompt = PromptOf(2 * kPageTokens + 3, 1);
@@ -395,13 +395,26 @@ TEST_F(EngineRulesTest, TextsWithStatesShareNothing) {
       return found;
     };
     EXPECT_EQ(run(first), text);
-    EXPECT_EQ(engine.pages(), 0);
+    EXPECT_EQ(engine.pages(), 2);
+    EXPECT_EQ(run(longer), Alone(model, longer));
+    EXPECT_EQ(run(other), Alone(model, other));
     EXPECT_EQ(run(longer), Alone(model, longer));
     EXPECT_EQ(run(kept(first)), text);
     EXPECT_EQ(run(kept(longer)), Alone(model, longer));
     EXPECT_EQ(run(kept(other)), Alone(model, other));
+    // Together, some waiting for others' pages.
+    Engine busy(model,
+                {.sequences = 3, .cache_tokens = 512, .step_tokens = 48});
+    const EngineRequest* const requests[] = {&first, &longer, &other, &longer,
+                                             &first, &other,  &longer};
+    for (const EngineRequest* request : requests) busy.Add(*request);
+    const Texts texts = RunAll(&busy);
+    for (size_t i = 0; i < std::size(requests); ++i) {
+      EXPECT_EQ(texts.at(static_cast<int64_t>(i)), Alone(model, *requests[i]));
+    }
     const int64_t all = std::ssize(prompt) + std::ssize(text) - 1;
-    EXPECT_THAT(cached, ElementsAre(0, 0, 0, all, 0));
+    EXPECT_THAT(cached,
+                ElementsAre(0, 2 * kPageTokens, 0, 2 * kPageTokens, 0, all, 0));
   }
 }
 

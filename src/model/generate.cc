@@ -127,7 +127,9 @@ void GenerateAll(const Model& model, const Tokenizer& tokenizer,
       model.plan().is_hard
           ? model.plan().cache_tokens
           : std::max(bounds.cache_tokens, model.config().max_positions);
-  bounds.sequences = model.TextsTogether(bounds.sequences);
+  // Half of the states are kept for prompts that begin alike.
+  bounds.sequences =
+      std::max<int64_t>(model.TextsTogether(2 * bounds.sequences) / 2, 1);
   Engine engine(model, bounds);
   struct Slot {
     Answer answer;

@@ -57,7 +57,7 @@ KvCache::KvCache(const ModelConfig& config, int64_t context,
 }
 
 void KvCache::CheckRoom(int64_t tokens) const {
-  if (states_are_ahead_) {
+  if (!is_whole()) {
     Fail(ErrorKind::kInternal,
          "a step of this text has failed half-way; it has to be computed from "
          "its start");
@@ -94,7 +94,7 @@ void KvCache::Reserve(int64_t tokens) {
 }
 
 void KvCache::Truncate(int64_t length) {
-  if (has_states() && (length != length_ || states_are_ahead_)) {
+  if (has_states() && (length != length_ || !is_whole())) {
     std::ranges::fill(states_, 0.0f);
     states_are_ahead_ = false;
     length = 0;

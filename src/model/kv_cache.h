@@ -29,7 +29,7 @@ class KvCache {
   const CacheLayout& layout() const { return pool_->layout(); }
 
   // Fails with kUserInput, telling the limit, when `tokens` more don't fit; and
-  // with kInternal when a pass has changed states and failed before Append.
+  // with kInternal when it is not whole.
   void CheckRoom(int64_t tokens) const;
   // Pages that `tokens` more take from the pool.
   int64_t PagesFor(int64_t tokens) const;
@@ -70,9 +70,15 @@ class KvCache {
   void LoadTile(int64_t layer, int64_t part, int64_t page, float* to) const;
 
   bool has_states() const { return layout().state_floats > 0; }
+  // No pass has changed states and failed before Append.
+  bool is_whole() const { return !states_are_ahead_; }
   // Of a delta net (delta_net.h): zero at the start of the sequence. Who takes
   // it writes it for the tokens that Append counts next.
   float* State(int64_t layer);
+  // Of all delta nets, behind the tokens counted: for another sequence that
+  // begins with these.
+  const std::vector<float>& states() const { return states_; }
+  void SetStates(const std::vector<float>& states) { states_ = states; }
 
  private:
   int64_t context_;

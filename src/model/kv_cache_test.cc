@@ -272,7 +272,7 @@ class PrefixCacheTest : public testing::Test {
 
   std::shared_ptr<CachePool> pool_ =
       std::make_shared<CachePool>(CacheConfig(), kExactCache, 8);
-  PrefixCache prefixes_;
+  PrefixCache prefixes_{2};
 };
 
 TEST_F(PrefixCacheTest, FindsTheLongestBeginning) {
@@ -327,6 +327,56 @@ TEST_F(PrefixCacheTest, KeepsWhatSequencesUse) {
   EXPECT_FALSE(prefixes_.EvictOne());
   EXPECT_EQ(pool_->free_pages(), 8);
   EXPECT_EQ(Found("ABC"), 0);
+}
+
+// Pages are found up to where states are known, of the two texts used last.
+TEST(PrefixCacheStatesTest, AreFoundWithTheirPages) {
+  const ModelConfig config = StatefulConfig();
+  const auto pool = std::make_shared<CachePool>(config, kExactCache, 20);
+  PrefixCache prefixes(2);
+  const auto tokens = [](int64_t count, int32_t first) {
+    std::vector<int32_t> ids(static_cast<size_t>(count), 7);
+    ids.front() = first;
+    return ids;
+  };
+  const auto insert = [&](int64_t count, int32_t first, bool fails = false) {
+    KvCache cache(config, 1000, pool);
+    cache.Reserve(count);
+    cache.State(4)[0] = static_cast<float>(count + first);
+    cache.Append(count);
+    if (fails) cache.State(4)[0] = 0;
+    prefixes.Insert(tokens(count + 1, first), cache);
+  };
+  // Of a prompt of `count` tokens: those known, with the right states.
+  const auto found = [&](int64_t count, int32_t first) {
+    KvCache cache(config, 1000, pool);
+    const int64_t known = prefixes.Adopt(tokens(count, first), &cache);
+    cache.CheckRoom(1);
+    const auto want = static_cast<float>(known == 0 ? 0 : known + first);
+    EXPECT_EQ(cache.State(4)[0], want);
+    return known;
+  };
+  constexpr int64_t kPage = kPageTokens;
+  insert(2 * kPage, 1, true);
+  insert(2 * kPage + 1, 1);
+  EXPECT_EQ(prefixes.pages(), 0);
+  insert(2 * kPage, 1);
+  EXPECT_EQ(found(2 * kPage + 1, 1), 2 * kPage);
+  EXPECT_EQ(found(9 * kPage, 1), 2 * kPage);
+  EXPECT_EQ(found(2 * kPage, 1),
+            0);  // nothing is known of the first page's end
+  insert(3 * kPage, 1);
+  EXPECT_EQ(found(3 * kPage, 1), 2 * kPage);
+  EXPECT_EQ(found(3 * kPage + 1, 1), 3 * kPage);
+  EXPECT_EQ(found(2 * kPage + 1, 1), 2 * kPage);
+  insert(kPage, 2);  // in place of the longer one
+  EXPECT_EQ(found(kPage + 1, 2), kPage);
+  EXPECT_EQ(found(9 * kPage, 1), 2 * kPage);
+  while (prefixes.EvictOne()) {
+  }
+  EXPECT_EQ(found(9 * kPage, 1), 0);
+  insert(kPage, 3);
+  EXPECT_EQ(found(kPage + 1, 3), kPage);
 }
 
 }  // namespace

@@ -38,8 +38,8 @@ struct LoadOptions {
   // Tokens of the contexts that are kept at a time, for which memory is
   // planned.
   int64_t cache_tokens = 4096;
-  // Texts that are computed at a time, likewise: each has states of delta nets
-  // for itself, if the model has such.
+  // Texts of which states of delta nets are kept at a time, likewise, if the
+  // model has such.
   int64_t sequences = 1;
 };
 

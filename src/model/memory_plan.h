@@ -25,7 +25,7 @@ struct MemoryPlan {
   // time.
   int64_t pass_tokens = 0;
   int64_t cache_tokens = 0;
-  // Texts that are computed at a time, where each has states.
+  // Texts of which states are kept at a time, if there are any.
   int64_t sequences = 0;
   // Whether what is mapped and hardly used has to be let go at once.
   bool evicts = false;

@@ -53,7 +53,7 @@ class Model {
     return {config(), context, cache_format_};
   }
 
-  // Of so many texts those that may be computed together: as many as memory was
+  // Of so many texts those that may be there together: as many as memory was
   // planned for, where each has states.
   int64_t TextsTogether(int64_t wanted) const {
     return config().HasDeltaNets() ? std::min(wanted, plan_.sequences) : wanted;

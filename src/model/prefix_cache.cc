@@ -16,10 +16,11 @@ std::vector<int32_t> PageTokens(std::span<const int32_t> tokens, int64_t page) {
 
 void PrefixCache::Insert(std::span<const int32_t> tokens,
                          const KvCache& cache) {
-  // Pages alone don't go on without the state at their end, which is gone.
-  if (cache.has_states()) return;
   const int64_t known =
       std::min(static_cast<int64_t>(tokens.size()), cache.length());
+  const bool ends_with_page =
+      known == cache.length() && known > 0 && known % kPageTokens == 0;
+  if (cache.has_states() && !(ends_with_page && cache.is_whole())) return;
   // A page is used before those behind it are: they are to be evicted first,
   // since without it nobody finds them.
   auto place = entries_.begin();
@@ -36,19 +37,39 @@ void PrefixCache::Insert(std::span<const int32_t> tokens,
     place = std::next(found->second);
     before = found->second->number;
   }
+  if (cache.has_states()) KeepStates(cache, &*std::prev(place));
+}
+
+void PrefixCache::KeepStates(const KvCache& cache, Entry* entry) {
+  if (!entry->states.empty()) return;
+  entry->states = cache.states();
+  ++states_;
+  for (auto e = entries_.rbegin(); states_ > most_states_; ++e) {
+    if (e->states.empty()) continue;
+    e->states = {};
+    --states_;
+  }
 }
 
 int64_t PrefixCache::Adopt(std::span<const int32_t> tokens, KvCache* cache) {
-  auto place = entries_.begin();
+  std::vector<Entries::iterator> known;
   int64_t before = 0;
   const auto wanted = static_cast<int64_t>(tokens.size()) - 1;
   for (int64_t i = 0; i < wanted / kPageTokens; ++i) {
     const auto found = index_.find({before, PageTokens(tokens, i)});
     if (found == index_.end()) break;
-    cache->AppendPage(found->second->page);
-    entries_.splice(place, entries_, found->second);
-    place = std::next(found->second);
+    known.push_back(found->second);
     before = found->second->number;
+  }
+  if (cache->has_states()) {
+    while (!known.empty() && known.back()->states.empty()) known.pop_back();
+    if (!known.empty()) cache->SetStates(known.back()->states);
+  }
+  auto place = entries_.begin();
+  for (const Entries::iterator entry : known) {
+    cache->AppendPage(entry->page);
+    entries_.splice(place, entries_, entry);
+    place = std::next(entry);
   }
   return cache->length();
 }
@@ -58,6 +79,7 @@ bool PrefixCache::EvictOne() {
       std::find_if(entries_.rbegin(), entries_.rend(),
                    [](const Entry& e) { return e.page.use_count() == 1; });
   if (found == entries_.rend()) return false;
+  if (!found->states.empty()) --states_;
   index_.erase(*found->key);
   entries_.erase(std::next(found).base());
   return true;

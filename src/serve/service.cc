@@ -23,7 +23,8 @@ EngineQueueOptions Bounded(EngineQueueOptions queue, const Model& model) {
 
 LoadOptions WithCache(LoadOptions load, const EngineQueueOptions& queue) {
   load.cache_tokens = queue.engine.cache_tokens;
-  load.sequences = queue.engine.sequences;
+  // Those that run, and as many that others begin with.
+  load.sequences = 2 * queue.engine.sequences;
   return load;
 }
 
