@@ -80,6 +80,9 @@ ModelConfig ReadQwen3Next(const ConfigReader& json) {
 ModelConfig ReadQwen35Text(const ConfigReader& json) {
   ModelConfig c = ReadGatedModel(json, true);
   c.router.normalise = true;
+  Expect(json, "norm_topk_prob", true);
+  Expect(json, "decoder_sparse_step", 1);
+  json.Has("intermediate_size");  // of layers without experts: there are none
   CheckConfig(c, json);
   return c;
 }
