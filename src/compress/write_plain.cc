@@ -20,6 +20,7 @@ namespace {
 struct PlainTensor {
   TensorDecl decl;
   std::vector<TensorSpec> parts;
+  Stacking stacking = Stacking::kParts;
 };
 
 // The stacked tensors of a layer in place of those of its experts.
@@ -28,22 +29,36 @@ std::vector<PlainTensor> StackExperts(const OpenedModel& model, int64_t layer) {
   for (const StackedSpec& spec :
        ListStacked(*model.family, model.config, layer)) {
     if (!spec.always) continue;
-    const auto in_expert = static_cast<int64_t>(spec.parts.size());
     PlainTensor& tensor = list.emplace_back();
     tensor.decl = {spec.name, DType::kF32, spec.shape};
+    tensor.stacking = spec.stacking;
     for (const Role role : spec.parts) {
       for (int64_t expert = 0; expert < model.config.num_experts; ++expert) {
         tensor.parts.push_back({role,
                                 layer,
                                 expert,
                                 TensorName(*model.family, role, layer, expert),
-                                {spec.shape[1] / in_expert, spec.shape[2]}});
+                                {spec.rows, spec.cols}});
       }
     }
     const std::string& first = tensor.parts.front().name;
     tensor.decl.dtype = ComputedDType(model.checkpoint.At(first));
   }
   return list;
+}
+
+// A matrix into its columns of the transposed ones of an expert, whose parts
+// take turns.
+void PlaceInTurns(const TensorSpec& spec, int64_t size, const std::byte* from,
+                  int64_t part, int64_t parts, std::byte* to) {
+  const int64_t rows = spec.shape[0];
+  const int64_t cols = spec.shape[1];
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < cols; ++c) {
+      std::copy_n(from + (r * cols + c) * size, size,
+                  to + (c * rows * parts + r * parts + part) * size);
+    }
+  }
 }
 
 // The tensors of the family's table as the family's own classes read them.
@@ -72,10 +87,10 @@ bool WritePlain(const OpenedModel& model, const std::filesystem::path& out,
                 const ProgressFn& progress) {
   job.written = ListTensors(*model.family, model.config);
   job.config = ConfigWithoutFp8(PlainConfig(model.checkpoint.config()));
-  std::unordered_map<std::string, std::vector<TensorSpec>> parts;
+  std::unordered_map<std::string, PlainTensor> plain;
   for (PlainTensor& tensor : ListPlain(model)) {
-    parts[tensor.decl.name] = std::move(tensor.parts);
-    job.tensors.push_back(std::move(tensor.decl));
+    job.tensors.push_back(tensor.decl);
+    plain[tensor.decl.name] = std::move(tensor);
   }
   // What the table does not know is taken over, too.
   std::unordered_set<std::string> known;
@@ -98,31 +113,37 @@ bool WritePlain(const OpenedModel& model, const std::filesystem::path& out,
   };
   // In memory as a whole, since `compute` makes a kind after the other.
   Buffer<std::byte> stack;
-  const auto write_stack = [&](const TensorDecl& tensor,
-                               const std::vector<TensorSpec>& specs,
+  Buffer<std::byte> part;
+  const auto write_stack = [&](const PlainTensor& tensor,
                                const ByteSink& sink) {
-    stack.Resize(tensor.bytes());
+    stack.Resize(tensor.decl.bytes());
+    part.Resize(stack.size() / std::ssize(tensor.parts));
     const int64_t experts = model.config.num_experts;
-    const int64_t in_expert = std::ssize(specs) / experts;
-    const int64_t bytes = tensor.bytes() / std::ssize(specs);
-    for (int64_t i = 0; i < std::ssize(specs); ++i) {
-      const TensorSpec& spec = specs[static_cast<size_t>(i)];
-      const int64_t place = spec.expert * in_expert + i / experts;
-      std::byte* to = stack.data() + place * bytes;
-      write_one(spec, tensor.dtype, [&to](std::span<const std::byte> piece) {
-        to = std::copy(piece.begin(), piece.end(), to);
+    const int64_t in_expert = std::ssize(tensor.parts) / experts;
+    for (int64_t i = 0; i < std::ssize(tensor.parts); ++i) {
+      const TensorSpec& spec = tensor.parts[static_cast<size_t>(i)];
+      std::byte* end = part.data();
+      write_one(spec, tensor.decl.dtype, [&](std::span<const std::byte> piece) {
+        end = std::copy(piece.begin(), piece.end(), end);
       });
+      std::byte* expert = stack.data() + spec.expert * in_expert * part.size();
+      if (tensor.stacking == Stacking::kParts) {
+        std::copy(part.begin(), part.end(), expert + i / experts * part.size());
+      } else {
+        PlaceInTurns(spec, DTypeSize(tensor.decl.dtype), part.data(),
+                     i / experts, in_expert, expert);
+      }
     }
     sink({stack.data(), static_cast<size_t>(stack.size())});
   };
   job.source = [&](const TensorDecl& tensor, const ByteSink& sink) {
-    const auto found = parts.find(tensor.name);
-    if (found == parts.end()) {
+    const auto found = plain.find(tensor.name);
+    if (found == plain.end()) {
       CopyTensor(model.checkpoint, tensor, sink);
-    } else if (found->second.size() == 1) {
-      write_one(found->second.front(), tensor.dtype, sink);
+    } else if (found->second.parts.size() == 1) {
+      write_one(found->second.parts.front(), tensor.dtype, sink);
     } else {
-      write_stack(tensor, found->second, sink);
+      write_stack(found->second, sink);
     }
   };
   return WriteModel(model, out, job, progress);

@@ -61,6 +61,13 @@ constexpr std::array<TensorRow, 3> StackedIn(const char* gate_up,
   return rows;
 }
 
+constexpr std::array<TensorRow, 3> InTurns(std::array<TensorRow, 3> rows) {
+  for (TensorRow& row : rows) {
+    row.stacked.stacking = Stacking::kTurnsTransposed;
+  }
+  return rows;
+}
+
 constexpr std::array<TensorRow, 3> MayBeStackedIn(
     const char* gate_up, const char* down, std::array<TensorRow, 3> rows) {
   rows = StackedIn(gate_up, down, rows);
@@ -95,6 +102,7 @@ constexpr auto kGraniteRows =
 constexpr auto kStackedMlpRows =
     StackedIn(LAYER "mlp.experts.gate_up_proj", LAYER "mlp.experts.down_proj",
               PROJECTIONS(LAYER "mlp."));
+constexpr auto kGptOssRows = InTurns(kStackedMlpRows);
 #define GEMMA "model.language_model.layers.{layer}."
 constexpr auto kGemma4Rows =
     StackedIn(GEMMA "experts.gate_up_proj", GEMMA "experts.down_proj",
@@ -127,6 +135,7 @@ constexpr Family kFactoredOnly[] = {
     OnlyFactored("gemma4_text", kGemma4TextRows),
     OnlyFactored("glm4_moe_lite", kMlpRows),
     OnlyFactored("glm_moe_dsa", kMlpRows),
+    OnlyFactored("gpt_oss", kGptOssRows),
     OnlyFactored("granitemoe", kGraniteRows),
     OnlyFactored("granitemoehybrid", kGraniteRows),
     OnlyFactored("granitemoeshared", kGraniteRows),

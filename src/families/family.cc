@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <string_view>
+#include <utility>
 
 #include "base/error.h"
 #include "families/factored_only.h"
@@ -177,13 +178,19 @@ std::vector<StackedSpec> ListStacked(const Family& family,
     const std::string name = NameOf(family, row.stacked.name, layer);
     auto spec = std::ranges::find(list, name, &StackedSpec::name);
     if (spec == list.end()) {
-      const std::vector<int64_t> shape = {config.num_experts,
-                                          row.stacked.parts * row.rows(config),
-                                          row.cols(config)};
-      spec = list.insert(
-          spec, {name, shape,
-                 std::vector<Role>(static_cast<size_t>(row.stacked.parts)),
-                 row.stacked.always});
+      StackedSpec made;
+      made.name = name;
+      made.rows = row.rows(config);
+      made.cols = row.cols(config);
+      made.parts.resize(static_cast<size_t>(row.stacked.parts));
+      made.always = row.stacked.always;
+      made.stacking = row.stacked.stacking;
+      made.shape = {config.num_experts, row.stacked.parts * made.rows,
+                    made.cols};
+      if (made.stacking == Stacking::kTurnsTransposed) {
+        std::swap(made.shape[1], made.shape[2]);
+      }
+      spec = list.insert(spec, std::move(made));
     }
     spec->parts[static_cast<size_t>(row.stacked.part)] = row.role;
   }

@@ -215,6 +215,10 @@ enum class Scope {
 // One dimension, as a formula.
 using Dim = int64_t (*)(const ModelConfig&);
 
+// How the parts of a stacked tensor lie: one below the other; or (gpt-oss)
+// their rows in turns, of the transposed matrix, which in MXFP4 is not so.
+enum class Stacking { kParts, kTurnsTransposed };
+
 // How a row's tensors may be stored, too: one below the other in one tensor of
 // a layer, [experts, parts * rows, cols], in which an expert's are part `part`
 // of its own. transformers 5 has gate and up so, and down (with one part).
@@ -224,6 +228,7 @@ struct Stacked {
   int64_t parts = 1;
   // The family's own classes read no other form: a plain model is written so.
   bool always = false;
+  Stacking stacking = Stacking::kParts;
 };
 
 struct TensorRow {
@@ -285,9 +290,13 @@ std::string TensorName(const Family& family, Role role, int64_t layer = -1,
 // A tensor that may stand for those of a layer's experts.
 struct StackedSpec {
   std::string name;
-  std::vector<int64_t> shape;  // [experts, rows of all parts, cols]
-  std::vector<Role> parts;     // each of as many rows
-  bool always = false;         // as of Stacked
+  // [experts, rows of all parts, cols]; the last two swapped where transposed.
+  std::vector<int64_t> shape;
+  std::vector<Role> parts;  // each of as many rows
+  int64_t rows = 0;         // of a part
+  int64_t cols = 0;
+  bool always = false;  // as of Stacked
+  Stacking stacking = Stacking::kParts;
 };
 std::vector<StackedSpec> ListStacked(const Family& family,
                                      const ModelConfig& config, int64_t layer);

@@ -138,6 +138,15 @@ void Checkpoint::ListTensors() {
 void Checkpoint::LinkScales() {
   const auto scheme = ReadQuantScheme({config_, config_path()});
   if (scheme && scheme->in_words) UnpackWords(*scheme);
+  if (scheme && scheme->is_mxfp4 &&
+      std::ranges::none_of(tensors_, [](const TensorView* tensor) {
+        return tensor->name.ends_with("_blocks");
+      })) {
+    Fail(ErrorKind::kUnsupported,
+         "{}: quantization_config: quant_method \"mxfp4\" can't be read of "
+         "tensors that are not stacked experts (..._blocks)",
+         config_path());
+  }
   const bool in_bytes = scheme && scheme->code_bits == 8 && !scheme->in_words;
   for (SafetensorsFile& shard : shards_) {
     for (TensorView& tensor : shard.tensors()) {
@@ -295,6 +304,17 @@ void Checkpoint::Split(const TensorView& whole, std::vector<TensorView> parts) {
     views.push_back(&view);
   }
   tensors_.insert(tensors_.erase(at), views.begin(), views.end());
+}
+
+void Checkpoint::Split(const TensorView& whole, const TensorView& whole_scales,
+                       std::vector<TensorView> parts,
+                       std::vector<TensorView> scales) {
+  for (size_t i = 0; i < parts.size(); ++i) {
+    parts[i].scales = &parts_.emplace_back(std::move(scales[i]));
+  }
+  const std::string first = parts.front().name;
+  Split(whole, std::move(parts));
+  SetScaled(whole_scales, At(first));
 }
 
 void Checkpoint::LinkPacked(const std::string& name,

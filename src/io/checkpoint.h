@@ -47,6 +47,9 @@ class Checkpoint {
   const std::string* IndexFault(const std::string& name) const;
   // Puts parts of a tensor, in the order of their data, in its place.
   void Split(const TensorView& whole, std::vector<TensorView> parts);
+  // The same of numbers and their scales: the i-th of `scales` are parts[i]'s.
+  void Split(const TensorView& whole, const TensorView& whole_scales,
+             std::vector<TensorView> parts, std::vector<TensorView> scales);
   // Where the planes of packed numbers are there in place of a tensor (see
   // PackedName and tensor/planes.h), a view of them under the tensor's name
   // takes the place of the codes; otherwise nothing changes. Fails with

@@ -28,7 +28,9 @@ BlockSize BlockOf(const TensorDecl& matrix, const TensorDecl& scales) {
 }
 
 int64_t ScaleStride(const TensorView& matrix) {
-  return Blocks(matrix.shape[1], matrix.block.cols);
+  const int64_t cols =
+      matrix.row_stride != 0 ? matrix.row_stride : matrix.shape[1];
+  return Blocks(cols, matrix.block.cols);
 }
 
 std::string CheckScales(const TensorDecl& matrix, const TensorDecl& scales,
@@ -86,6 +88,25 @@ void LoadCodes(const TensorView& tensor, int64_t first, int64_t count,
   }
 }
 
+// Numbers that lie apart.
+void LoadStrided(const TensorView& tensor, int64_t first, int64_t count,
+                 float* out) {
+  constexpr float kE2M1[] = {0,     0.5f,  1,  1.5f,  2,  3,  4,  6,
+                             -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+  const int64_t cols = tensor.shape[1];
+  const std::byte* data = tensor.data.data();
+  for (int64_t i = first; i < first + count; ++i) {
+    const int64_t at =
+        i / cols * tensor.row_stride + i % cols * tensor.col_stride;
+    if (tensor.is_fp4) {
+      const auto pair = static_cast<unsigned>(data[at / 2]);
+      *out++ = kE2M1[(at % 2 == 0 ? pair : pair >> 4) & 15];
+    } else {
+      *out++ = LoadAsFloat(tensor.dtype, data, at);
+    }
+  }
+}
+
 }  // namespace
 
 void LoadFloats(const TensorView& tensor, int64_t first, int64_t count,
@@ -94,7 +115,9 @@ void LoadFloats(const TensorView& tensor, int64_t first, int64_t count,
     return DecodePlanes(*tensor.packed, tensor.shape, tensor.data.data(),
                         tensor.scales->data.data(), first, count, out);
   }
-  if (tensor.code_bits != 0) {
+  if (tensor.row_stride != 0) {
+    LoadStrided(tensor, first, count, out);
+  } else if (tensor.code_bits != 0) {
     LoadCodes(tensor, first, count, out);
   } else {
     const auto* data = tensor.data.data() + first * DTypeSize(tensor.dtype);

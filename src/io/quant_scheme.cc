@@ -9,9 +9,9 @@ namespace mobe {
 namespace {
 
 constexpr char kRead[] =
-    "of quantised models mobe reads FP8 (E4M3) and compressed-tensors' int8 "
-    "and "
-    "int4, symmetric and without static activation scales";
+    "of quantised models mobe reads FP8 (E4M3), gpt-oss's MXFP4 and "
+    "compressed-tensors' int8 and int4, symmetric and without static "
+    "activation scales";
 
 [[noreturn]] void Refuse(const ConfigReader& reader, const char* key) {
   Fail(ErrorKind::kUnsupported, "{}: {} {} can't be read; {}", reader.source(),
@@ -109,6 +109,11 @@ std::optional<QuantScheme> ReadQuantScheme(const ConfigReader& config) {
   }
   const std::string method = reader.String("quant_method", "");
   if (method == "fp8") return ReadFp8(reader);
+  if (method == "mxfp4") {
+    QuantScheme scheme;
+    scheme.is_mxfp4 = true;
+    return scheme;
+  }
   if (method == "compressed-tensors") return ReadCompressedTensors(reader);
   Refuse(reader, "quant_method");
 }

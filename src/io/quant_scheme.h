@@ -6,9 +6,10 @@
 //     "float-quantized"                F8_E4M3 (also "naive-quantized")
 //     "int-quantized"                  I8, 8 bits
 //     "pack-quantized"                 4 or 8 bits in words (Kimi-K2-Thinking)
+//   "mxfp4"                            E2M1 in stacked experts (gpt-oss)
 //
 // symmetric, with scales of blocks, groups, rows or the whole matrix. Others
-// (GPTQ, AWQ, MXFP4, NVFP4, bitsandbytes) are refused by name.
+// (GPTQ, AWQ, NVFP4, bitsandbytes) are refused by name.
 // Sources: transformers 5.24, quantizers; compressed-tensors 0.12.
 #pragma once
 
@@ -25,6 +26,7 @@ struct QuantScheme {
   BlockSize block = {};
   int code_bits = 0;      // of integers; 0: FP8
   bool in_words = false;  // these lie in words of 32 bits
+  bool is_mxfp4 = false;
   // "quant_method" is "fp8", which is the form that mobe can write, too.
   bool is_fp8_method = false;
 };

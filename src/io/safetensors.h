@@ -67,6 +67,13 @@ struct TensorView : TensorDecl {
   // of 32 bits, each row in words of its own, the first code lowest and all
   // from 0 with 2^(bits - 1) in the middle. The shape counts codes.
   int code_bits = 0;
+  // Codes of 4 bits are E2M1 floats, two in a byte, the first one low (MXFP4).
+  bool is_fp4 = false;
+  // Of a part of a stacked tensor whose numbers lie apart: elements from a row
+  // to the next, and from a column to the next; 0: rows follow one another.
+  // data begins at the first number, and is as long as all are together.
+  int64_t row_stride = 0;
+  int64_t col_stride = 0;
 
   // How its numbers are read; F32 for what is no matrix of weights.
   NumberFormat format() const {

@@ -63,7 +63,7 @@ void AddOtherCopies(const Checkpoint& checkpoint,
 void CopyTensor(const Checkpoint& model, const TensorDecl& copy,
                 const ByteSink& sink) {
   const TensorView& tensor = model.At(copy.name);
-  if (tensor.dtype == copy.dtype) {
+  if (tensor.dtype == copy.dtype && tensor.row_stride == 0) {
     sink(tensor.data);
   } else {
     ForEachPiece(tensor, copy.dtype, [&](int64_t, auto piece) {
@@ -75,13 +75,25 @@ void CopyTensor(const Checkpoint& model, const TensorDecl& copy,
 }
 
 bool IsCopy(const TensorView& original, const TensorView& copy) {
-  if (original.dtype == copy.dtype) {
+  if (original.dtype == copy.dtype && original.row_stride == 0 &&
+      copy.row_stride == 0) {
     return SameBytes(original.data, copy.data);
   }
   bool equal = true;
+  Buffer<float> values;
+  Buffer<std::byte> stored;
   ForEachPiece(original, copy.dtype, [&](int64_t first, auto piece) {
-    const auto begin = static_cast<size_t>(first * DTypeSize(copy.dtype));
-    equal = SameBytes(piece, copy.data.subspan(begin, piece.size()));
+    const int64_t size = DTypeSize(copy.dtype);
+    auto there =
+        copy.data.subspan(static_cast<size_t>(first * size), piece.size());
+    if (copy.row_stride != 0) {
+      values.Resize(static_cast<int64_t>(piece.size()) / size);
+      stored.Resize(static_cast<int64_t>(piece.size()));
+      LoadFloats(copy, first, values.size(), values.data());
+      StoreFloats(values.data(), values.size(), copy.dtype, stored.data());
+      there = {stored.data(), piece.size()};
+    }
+    equal = SameBytes(piece, there);
     return equal;
   });
   return equal;

@@ -38,6 +38,19 @@ def stacked(gate_up, down):
     return tensors
 
 
+def in_turns(block):
+    """The same transposed, gate and up in turns (gpt-oss)."""
+
+    def tensors(layer, matrices):
+        place = block.format(layer)
+        both = [torch.stack(expert[:2], 1).flatten(0, 1).T for expert in matrices]
+        yield f"{place}.gate_up_proj", torch.stack(both)
+        yield f"{place}.down_proj", torch.stack([expert[2].T for expert in matrices])
+        yield f"{place}.gate_up_proj_bias", torch.ones(len(matrices), 2 * SIZE)
+
+    return tensors
+
+
 MLP = "model.layers.{}.mlp"
 TEXT = "model.language_model.layers.{}"
 SPARSE = "model.layers.{}.block_sparse_moe"
@@ -57,6 +70,7 @@ FORMS = {
         "num_local_experts",
         stacked(f"{SPARSE}.input_linear.weight", f"{SPARSE}.output_linear.weight"),
     ),
+    "gpt_oss": ("num_local_experts", in_turns(f"{MLP}.experts")),
     "gemma4": (
         "num_experts",
         stacked(f"{TEXT}.experts.gate_up_proj", f"{TEXT}.experts.down_proj"),
@@ -114,17 +128,67 @@ def test_round_trip(mobe, tmp_path, form):
     assert all(any(kind in name for kind in kinds) for name in changed)
 
 
-def test_matrices_lie_where_they_lay(mobe, tmp_path):
-    """Stacked again, with as many bases as experts: nearly the original."""
-    original = write_model(tmp_path / "model", "granitemoe")
+def nearly_restored(mobe, original, tmp_path):
+    """Compressed with as many bases as experts, and reconstructed."""
     native, plain = tmp_path / "native", tmp_path / "plain"
     options = ("--bases", EXPERTS, "--activation", "identity", "--passes", 30)
     mobe("compress", original, native, *options)
     mobe("reconstruct", native, plain)
-    name = f"{SPARSE.format(1)}.input_linear.weight"
-    before, after = (tensors_of(f)[name].float() for f in (original, plain))
+    return tensors_of(plain)
+
+
+def check_near(after, before):
+    before, after = before.float(), after.float()
     errors = (after - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)
     assert errors.max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        ("granitemoe", f"{SPARSE}.input_linear.weight"),
+        ("gpt_oss", f"{MLP}.experts.gate_up_proj"),
+    ],
+)
+def test_matrices_lie_where_they_lay(mobe, tmp_path, form, name):
+    original = write_model(tmp_path / "model", form)
+    after = nearly_restored(mobe, original, tmp_path)
+    check_near(after[name.format(1)], tensors_of(original)[name.format(1)])
+
+
+E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def test_mxfp4(mobe, tmp_path):
+    """As gpt-oss is published: rows as they are, of gate and up in turns."""
+    original = write_model(tmp_path / "model", "gpt_oss")
+    path = original / "config.json"
+    quantised = {"quantization_config": {"quant_method": "mxfp4"}, "hidden_size": 64}
+    quantised |= {"moe_intermediate_size": 32}
+    path.write_text(json.dumps(json.loads(path.read_text()) | quantised))
+    generator = torch.Generator().manual_seed(1)
+    tensors, expected = {}, {}
+    for layer in range(1, LAYERS):
+        for name, rows, cols in (("gate_up_proj", 64, 64), ("down_proj", 64, 32)):
+            place = f"{MLP.format(layer)}.experts.{name}"
+            shape = (EXPERTS, rows, cols // 32)
+            codes = torch.randint(16, (*shape, 16, 2), generator=generator)
+            scales = torch.randint(118, 124, shape, generator=generator)
+            pairs = codes[..., 0] + 16 * codes[..., 1]
+            tensors[f"{place}_blocks"] = pairs.to(torch.uint8)
+            tensors[f"{place}_scales"] = scales.to(torch.uint8)
+            values = E2M1[codes].flatten(-2) * 2.0 ** (scales[..., None] - 127)
+            expected[place] = values.flatten(2).transpose(1, 2)
+    save_file(tensors, original / "model.safetensors")
+    after = nearly_restored(mobe, original, tmp_path)
+    assert after.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert after[name].dtype == torch.bfloat16
+        if "down" in name:
+            assert torch.equal(after[name].float(), tensor)
+        check_near(after[name], tensor)
+    config = json.loads((tmp_path / "plain/config.json").read_text())
+    assert "quantization_config" not in config
 
 
 def test_what_would_run_says_that_it_cannot(mobe, models, tmp_path):
