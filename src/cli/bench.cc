@@ -147,10 +147,9 @@ void AddBench(CLI::App& app, CommonOptions* common) {
                                "rounds of all cases in turn")
                   ->capture_default_str(),
               1, 1000);
-  command
-      ->add_option("--output", options->output,
-                   "markdown (default), csv or json")
-      ->check(CLI::IsMember({"markdown", "csv", "json"}));
+  ExpectOneOf(command->add_option("--output", options->output,
+                                  "markdown (default), csv or json"),
+              {"markdown", "csv", "json"});
   // Not AddCommonOptions: --threads is a list.
   command->add_flag("--json", common->json, "the same as --output json");
   command->add_flag("--quiet", common->quiet, "no progress on stderr");

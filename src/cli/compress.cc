@@ -252,9 +252,9 @@ void RunFirst(const CompressArguments& arguments,
               const CommonOptions& common, Ranks* ranks) {
   const double start = MonotonicSeconds();
   if (!arguments.trace.path.empty()) {
-    CheckOutputFile(arguments.trace, kTraceOutput,
-                    {arguments.model, arguments.out},
-                    {arguments.start, arguments.calibrate.file});
+    CheckOutputFile(
+        arguments.trace, kTraceOutput, {arguments.model, arguments.out},
+        {arguments.start, arguments.calibrate.file});
   }
   const OpenedModel model = OpenModel(arguments.model);
   CompressOptions options = OptionsOf(arguments, model);
@@ -412,29 +412,28 @@ void AddRecipe(CLI::App* recipe, CompressArguments* arguments) {
             "rank of the factors (default: the experts' size)");
   add_count("--basis-rank", &arguments->basis_rank,
             "store each basis as a product of this rank (default: whole)");
-  recipe
-      ->add_option("--split", arguments->split,
-                   "of the ratio over layers and kinds: even, or auto, by what "
-                   "an error of each does to the predictions")
-      ->check(CLI::IsMember({"even", "auto"}))
+  ExpectOneOf(
+      recipe->add_option("--split", arguments->split,
+                         "of the ratio over layers and kinds: even, or auto, "
+                         "by what an error of each does to the predictions"),
+      {"even", "auto"})
       ->capture_default_str();
   add_count("--alphas", &arguments->alphas,
             "bases that one expert may use (default: all)");
   add_count("--groups", &arguments->groups,
             "groups of experts that share no bases, in each layer; the number "
             "of bases is that of all groups (default: the preset's, or 1)");
-  recipe
-      ->add_option("--activation", arguments->activation,
-                   "function between bases and A: silu, tanh or identity "
-                   "(default: the preset's, or silu)")
-      ->check(CLI::IsMember({"silu", "tanh", "identity"}));
+  ExpectOneOf(
+      recipe->add_option("--activation", arguments->activation,
+                         "function between bases and A: silu, tanh or identity "
+                         "(default: the preset's, or silu)"),
+      {"silu", "tanh", "identity"});
   ExpectForm(recipe->add_option("--layers", arguments->layers,
                                 "layers to factor, as 3 or 0-5 (default: all)"),
              ParseLayers);
-  recipe
-      ->add_option("--solver", arguments->solver,
-                   "fast, or the published algorithm")
-      ->check(CLI::IsMember({"fast", "reference"}))
+  ExpectOneOf(recipe->add_option("--solver", arguments->solver,
+                                 "fast, or the published algorithm"),
+              {"fast", "reference"})
       ->capture_default_str();
   auto* passes =
       ExpectForm(recipe->add_option("--passes", arguments->passes,
@@ -528,11 +527,11 @@ void AddCompress(CLI::App& app, CommonOptions* common) {
   for (const Baseline& baseline : Baselines()) {
     methods.emplace_back(baseline.name);
   }
-  command
-      ->add_option("--method", arguments->method,
-                   "mobe, or another method with as many bytes, written as a "
-                   "plain model, to compare with")
-      ->check(CLI::IsMember(methods))
+  ExpectOneOf(
+      command->add_option("--method", arguments->method,
+                          "mobe, or another method with as many bytes, written "
+                          "as a plain model, to compare with"),
+      methods)
       ->capture_default_str();
   command->add_flag("--dry-run", arguments->dry_run,
                     "print what would be done and stop");

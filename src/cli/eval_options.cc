@@ -17,11 +17,11 @@ void AddEvalOptions(CLI::App* command, EvalCommandOptions* options,
   }
   options->protocol = names.front();
   command->add_option("file", options->file, "text to read, UTF-8")->required();
-  command
-      ->add_option("--protocol", options->protocol,
-                   "windows of the text: hf (all tokens; default) or llama.cpp "
-                   "(the second half of each)")
-      ->check(CLI::IsMember(names));
+  ExpectOneOf(command->add_option(
+                  "--protocol", options->protocol,
+                  "windows of the text: hf (all tokens; default) or llama.cpp "
+                  "(the second half of each)"),
+              names);
   ExpectWhole(command->add_option("--max-tokens", options->max_tokens,
                                   "tokens of the text to read (default: all)"),
               1);

@@ -1,6 +1,6 @@
 #include "cli/expect.h"
 
-#include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <charconv>
@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/visible.h"
+#include "tensor/number_names.h"
 
 namespace mobe {
 namespace {
@@ -69,6 +70,22 @@ CLI::Option* ExpectNumber(CLI::Option* option, const std::string& expected,
     return ReadAll(text, &value) && std::isfinite(value) && fits(value) ? text
                                                                         : "";
   });
+}
+
+CLI::Option* ExpectOneOf(CLI::Option* option,
+                         const std::vector<std::string>& names) {
+  const auto check = [option, names](std::string& text) {
+    const auto found = std::ranges::find_if(
+        names, [&](const auto& name) { return NameTheSame(name, text); });
+    if (found == names.end()) {
+      Reject(fmt::format("{} {}: expected {}", option->get_name(), text,
+                         fmt::join(names, ", ")));
+    }
+    text = *found;
+    return std::string();
+  };
+  return option->transform(
+      CLI::Validator(check, fmt::format("{{{}}}", fmt::join(names, ","))));
 }
 
 CLI::Option* ExpectForm(CLI::Option* option,

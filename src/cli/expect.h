@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace mobe {
 
@@ -17,6 +18,11 @@ CLI::Option* ExpectWhole(CLI::Option* option, uint64_t least,
 // 0".
 CLI::Option* ExpectNumber(CLI::Option* option, const std::string& expected,
                           bool (*fits)(double));
+
+// One of these names, which --help lists, too, or another name of the same
+// numbers (tensor/number_names.h).
+CLI::Option* ExpectOneOf(CLI::Option* option,
+                         const std::vector<std::string>& names);
 
 // What `parse` does not throw an Error for.
 CLI::Option* ExpectForm(CLI::Option* option,

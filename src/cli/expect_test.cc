@@ -61,6 +61,23 @@ TEST(Expect, Numbers) {
   EXPECT_EQ(ratio, 0.5);
 }
 
+TEST(Expect, Names) {
+  CLI::App app;
+  std::string dtype, cache;
+  ExpectOneOf(app.add_option("--dtype", dtype), {"float32", "bfloat16"});
+  ExpectOneOf(app.add_option("--cache", cache), {"f32", "bf16", "int8"});
+  EXPECT_EQ(Refused(&app, {"--dtype", "int8"}),
+            "--dtype int8: expected float32, bfloat16");
+  for (const std::string text : {"f32", "fp32", "float32"}) {
+    EXPECT_EQ(Refused(&app, {"--dtype", text, "--cache", text}), "");
+    EXPECT_EQ(dtype, "float32");
+    EXPECT_EQ(cache, "f32");
+  }
+  EXPECT_EQ(Refused(&app, {"--dtype", "bf16", "--cache", "bfloat16"}), "");
+  EXPECT_EQ(dtype, "bfloat16");
+  EXPECT_EQ(cache, "bf16");
+}
+
 TEST(Expect, FormsAndValues) {
   CLI::App app;
   std::string layers, prompt, start;

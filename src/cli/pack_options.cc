@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/expect.h"
 #include "mobe/parts.h"
 #include "tensor/format.h"
 
@@ -15,16 +16,16 @@ CLI::Option* AddPackOptions(CLI::App* command, PackOptions* options) {
   }
   std::vector<std::string> parts;
   for (const QuantPart& part : QuantParts()) parts.emplace_back(part.name);
-  CLI::Option* format = command
-                            ->add_option("--format", options->format,
-                                         "store matrices in so few bits")
-                            ->check(CLI::IsMember(formats));
-  command
-      ->add_option("--parts", options->parts,
-                   "parts to quantise; default: all, embedding and head in 8 "
-                   "bits. Bases have no form of fewer than 8")
+  CLI::Option* format =
+      ExpectOneOf(command->add_option("--format", options->format,
+                                      "store matrices in so few bits"),
+                  formats);
+  ExpectOneOf(
+      command->add_option("--parts", options->parts,
+                          "parts to quantise; default: all, embedding and head "
+                          "in 8 bits. Bases have no form of fewer than 8"),
+      parts)
       ->delimiter(',')
-      ->check(CLI::IsMember(parts))
       ->needs(format);
   return format;
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -9,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -20,6 +22,7 @@
 #include "cli/commands.h"
 #include "cli/process.h"
 #include "cli/stop_signals.h"
+#include "cli/usage.h"
 #include "kernels/dot.h"
 #include "kernels/kernels.h"
 
@@ -47,13 +50,17 @@ int RunCommand(int argc, char** argv) {
       "MoBE, Mixture-of-Basis-Experts (arXiv 2508.05257): makes large MoE "
       "language models smaller and runs them.",
       "mobe");
-  app.set_version_flag("--version", [] { return VersionText(); });
+  app.set_version_flag("-V,--version", [] { return VersionText(); });
+  app.footer("mobe help COMMAND lists the options of one.");
   app.failure_message(CLI::FailureMessage::help);
   CommonOptions common;
   app.parse_complete_callback([&common] { SetThreads(common.threads); });
   for (const AddCommand add : kCommands) add(app, &common);
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> arguments = ReadArguments(argc, argv);
+    CheckCommandName(app, arguments);
+    std::ranges::reverse(arguments);  // as CLI11 wants them
+    app.parse(std::move(arguments));
     // Not require_subcommand: it would hide a mistyped command's own message.
     if (app.get_subcommands().empty()) {
       fmt::print("{}", app.help());
@@ -61,10 +68,7 @@ int RunCommand(int argc, char** argv) {
     }
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    const auto chosen = app.get_subcommands();
-    const std::string command =
-        chosen.empty() ? "" : chosen.front()->get_name() + " ";
-    PrintError({OneLine(e.what()), " (see mobe ", command, "--help)"});
+    PrintError({UsageText(app, e)});
     return 2;
   }
   return 0;

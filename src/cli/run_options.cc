@@ -70,16 +70,15 @@ void AddChoice(CLI::App* command, const char* option,
     names.push_back(choice.name);
     if (choice.value == *value) default_name = choice.name;
   }
-  command
-      ->add_option_function<std::string>(
-          option,
-          [choices, value](const std::string& name) {
-            for (const Choice<T>& choice : choices) {
-              if (name == choice.name) *value = choice.value;
-            }
-          },
-          help)
-      ->check(CLI::IsMember(names))
+  ExpectOneOf(command->add_option_function<std::string>(
+                  option,
+                  [choices, value](const std::string& name) {
+                    for (const Choice<T>& choice : choices) {
+                      if (name == choice.name) *value = choice.value;
+                    }
+                  },
+                  help),
+              names)
       ->default_str(default_name);
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/visible.h"
+#include "tensor/number_names.h"
 
 namespace mobe {
 namespace {
@@ -108,7 +109,8 @@ std::vector<size_t> ParseNames(std::string_view option, std::string_view text,
                                const std::vector<std::string>& names) {
   std::vector<size_t> places;
   for (const std::string_view part : SplitAt(',', text)) {
-    const auto found = std::ranges::find(names, part);
+    const auto found = std::ranges::find_if(
+        names, [&](const auto& name) { return NameTheSame(name, part); });
     if (found == names.end()) {
       RejectList(option, text, fmt::format("{}", fmt::join(names, ", ")));
     }

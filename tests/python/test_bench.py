@@ -124,7 +124,7 @@ def test_without_a_tokenizer(mobe, tiny, tmp_path):
         (["--dtype", "float32,int3"], "expected auto, float32, bfloat16, separated by"),
         (["--experts", "all"], "--experts all: expected auto, built"),
         (["-r", "0"], "--repeat 0: expected a whole number from 1"),
-        (["--output", "xml"], "--output: xml not in {markdown,csv,json}"),
+        (["--output", "xml"], "--output xml: expected markdown, csv, json"),
     ],
 )
 def test_wrong_lists_are_wrong_usage(mobe, tiny, options, message):
