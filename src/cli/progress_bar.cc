@@ -1,36 +1,21 @@
 #include "cli/progress_bar.h"
 
 #include <fmt/core.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <string>
-#include <string_view>
 
 #include "base/error.h"
 #include "base/visible.h"
+#include "cli/terminal.h"
 
 namespace mobe {
 namespace {
 
 constexpr double kSecondsOfDrawing = 0.1;
 constexpr double kSecondsOfLine = 60;
-
-// Whether stderr can go back to the beginning of a line and clear it.
-bool CanDraw() {
-  const char* term = std::getenv("TERM");
-  return ::isatty(STDERR_FILENO) == 1 && term != nullptr && *term != '\0' &&
-         std::string_view(term) != "dumb";
-}
-
-int Columns() {
-  winsize size = {};
-  const bool known = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0;
-  return known && size.ws_col > 0 ? size.ws_col : 80;
-}
 
 }  // namespace
 
@@ -64,11 +49,27 @@ std::string BarText(double fraction, const std::string& what,
   return fmt::format("{}{}{}{:{}}{}", bar, percent, middle, "", kGap, end);
 }
 
+std::string WrapToColumns(std::string line, int columns) {
+  const auto most = static_cast<size_t>(std::max(columns, 8));
+  std::string text;
+  while (line.size() > most) {
+    // Behind an indent of two there is something.
+    size_t end = line.rfind("  ", most);
+    if (end == std::string::npos || end < 3) end = line.rfind(' ', most);
+    if (end == std::string::npos || end < 3) break;
+    const size_t next = line.find_first_not_of(' ', end);
+    if (next == std::string::npos) break;
+    text += line.substr(0, line.find_last_not_of(' ', end) + 1) + "\n";
+    line = "  " + line.substr(next);
+  }
+  return text + line;
+}
+
 }  // namespace internal
 
 ProgressBar::ProgressBar(const CommonOptions& common)
     : quiet_(common.quiet),
-      draws_(CanDraw()),
+      draws_(CanDraw(STDERR_FILENO)),
       start_seconds_(MonotonicSeconds()),
       last_seconds_(draws_ ? 0 : start_seconds_) {}
 
@@ -90,7 +91,11 @@ void ProgressBar::Show(const ProgressEvent& event) {
   if (start_fraction_ < 0) start_fraction_ = event.fraction;
   if (!event.line.empty()) {
     Erase();
-    fmt::print(stderr, "{}\n", OneLine(event.line));
+    const std::string line = OneLine(event.line);
+    fmt::print(
+        stderr, "{}\n",
+        draws_ ? internal::WrapToColumns(line, ColumnsOfTerminal(STDERR_FILENO))
+               : line);
   }
   const double now = MonotonicSeconds();
   const bool cleared = draws_ && !event.line.empty();
@@ -107,7 +112,8 @@ void ProgressBar::Show(const ProgressEvent& event) {
   if (draws_) {
     // Not in the last column, where terminals may begin a new line.
     fmt::print(stderr, "\r\033[K{}",
-               internal::BarText(fraction, what, eta, Columns() - 1));
+               internal::BarText(fraction, what, eta,
+                                 ColumnsOfTerminal(STDERR_FILENO) - 1));
     drawn_ = true;
   } else {
     fmt::print(stderr, "{:.0f}%{}{}, ETA {}\n", fraction * 100,

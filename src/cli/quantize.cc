@@ -9,6 +9,7 @@
 #include "cli/pack_options.h"
 #include "cli/progress_bar.h"
 #include "cli/stop_signals.h"
+#include "compress/recipe.h"
 
 namespace mobe {
 namespace {
@@ -36,7 +37,11 @@ void Run(const QuantizeArguments& options, const CommonOptions& common) {
     ProgressBar bar(common);
     report = Quantize(model, options.out, quantize, bar.AsFunction());
   }
-  if (!report) return PrintAlready(options.out);
+  const bool already = !report;
+  if (already) {
+    const Recipe recipe = *ReadRecipe(options.out);
+    report = {recipe.bytes_in, recipe.bytes_out, recipe.packed};
+  }
   const PackedPart total = TotalOf(report->parts);
   if (common.json) {
     PrintJson({{"bytes_in", report->bytes_in},
@@ -46,9 +51,11 @@ void Run(const QuantizeArguments& options, const CommonOptions& common) {
                {"relative", total.loss.relative()},
                {"worst",
                 {{"tensor", total.worst}, {"relative", total.worst_relative}}},
+               {"already", already},
                {"seconds", MonotonicSeconds() - start}});
     return;
   }
+  if (already) return PrintAlready(options.out);
   Print("{}: {} in place of {} ({:.1f}%), written in {}\n",
         OneLine(options.out),
         FormatBytes(static_cast<double>(report->bytes_out)),

@@ -24,6 +24,12 @@ struct ReportArguments {
   OutputFile out{"report.html"};
 };
 
+bool HoldsText(const std::string& file, const std::string& text) {
+  std::error_code error;
+  return std::filesystem::file_size(file, error) == text.size() &&
+         ReadSmallFile(file, text.size()) == text;
+}
+
 void Run(const ReportArguments& arguments, const CommonOptions& common) {
   std::vector<std::string> folders = {arguments.folder};
   if (!arguments.original.empty()) folders.push_back(arguments.original);
@@ -48,8 +54,13 @@ void Run(const ReportArguments& arguments, const CommonOptions& common) {
   data.results = std::move(results);
   // Again: another command may have written it meanwhile.
   CheckOutputFile(arguments.out, kReportOutput, folders, inputs);
-  WriteFileAtomically(arguments.out.path, ReportPage(data));
-  Print("wrote {}\n", OneLine(arguments.out.path));
+  const std::string page = ReportPage(data);
+  if (HoldsText(arguments.out.path, page)) {
+    PrintAlready(arguments.out.path);
+  } else {
+    WriteFileAtomically(arguments.out.path, page);
+    Print("wrote {}\n", OneLine(arguments.out.path));
+  }
   const std::string after = FormatBytes(static_cast<double>(data.bytes_out));
   Print("tensors: {}{}\n", after,
         data.bytes_in == 0

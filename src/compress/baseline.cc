@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "compress/finish.h"
+#include "compress/model_card.h"
 #include "compress/write_plain.h"
 #include "kernels/blas.h"
 #include "mobe/moments_file.h"
@@ -105,6 +106,7 @@ CompressReport CompressByBaseline(const OpenedModel& model,
   }
   write.shard_bytes = plan.options.shard_bytes;
   write.stop = plan.options.stop;
+  write.new_card = BaselineCard;
   write.begin = [&](Journal* begun) {
     journal = begun;
     if (plan.options.calibration) {

@@ -301,4 +301,20 @@ std::string ReconstructedCard(const Recipe& recipe,
   return text + Quantized(recipe);
 }
 
+std::string BaselineCard(const Recipe& recipe,
+                         const std::string& original_card) {
+  const std::string command =
+      Plain(recipe.options.value("command", std::string()));
+  std::string text = FrontMatter(recipe, "transformers", original_card);
+  text += fmt::format(
+      "# {0}, approximated to compare with MoBE\n\n"
+      "A standard checkpoint, made by `mobe {1}`: gate and up of the experts "
+      "are\nreplaced by what that method makes of them in as many bytes as "
+      "MoBE would take,\nmultiplied out. So it has as many parameters as {0}, "
+      "and behaves as the compressed\nmodel would.\n",
+      Plain(recipe.source), command);
+  text += OriginalCardLine(original_card) + "\n## Errors\n\n";
+  return text + Errors(recipe) + Making(recipe);
+}
+
 }  // namespace mobe

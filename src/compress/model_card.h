@@ -26,4 +26,8 @@ std::string QuantizedCard(const Recipe& recipe,
 std::string ReconstructedCard(const Recipe& recipe,
                               const std::string& original_card);
 
+// The card of a standard checkpoint whose experts another method approximated.
+std::string BaselineCard(const Recipe& recipe,
+                         const std::string& original_card);
+
 }  // namespace mobe

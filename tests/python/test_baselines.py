@@ -43,6 +43,11 @@ def test_is_the_best_of_its_rank(mobe, models, tmp_path, method):
     options = ["--method", method, "--bases", BASES, "--layers", LAYER, "--json"]
     done = mobe("compress", original, out, *options)
     assert done["method"] == method
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert recipe["options"]["command"] == f"compress --method {method}"
+    assert f"made by `mobe compress --method {method}`" in (out / "README.md").read_text()
+    again = mobe("compress", original, out, *options)
+    assert again["already"] and again["matrices"] == done["matrices"]
     # Not above MoBE's bytes, and less than a rank below.
     rows, cols = 96, 256
     own = EXPERTS * (rows + cols)

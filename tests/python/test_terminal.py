@@ -70,6 +70,11 @@ def test_the_bar_fits(columns, in_terminal, model, tmp_path):
     for bar in bars:
         assert len(bar) < (columns or 80), bar
         assert ("ETA" in bar) and ("[" in bar) == (columns not in (3, 20))
+    if columns >= 20:  # what came out of each matrix fits, too
+        lines = re.findall(r"layer {3}\d (?:gate|up).*?\(\d+\)", output, re.S)
+        assert len(lines) > 1
+        for line in "\r\n".join(lines).split("\r\n"):
+            assert len(line) <= max(columns, 26), line
     # Nothing of it is left.
     assert output.count(ERASE) > len(bars)
     assert "mean scaled MSE" in output.split(ERASE)[-1]
