@@ -10,6 +10,8 @@ packages=(
   libopenblas-dev liblapacke-dev libdnnl-dev libhwy-dev libssl-dev
   # mobe serve.
   libcpp-httplib-dev rapidjson-dev
+  # mobe chat.
+  libedit-dev
   # libdnnl-dev only recommends it; its CMake file does not do without.
   ocl-icd-opencl-dev
   # Optional: compress on several machines by mpirun.

@@ -10,7 +10,8 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "base/text_file.h"
+#include "cli/chat_file.h"
+#include "cli/closest.h"
 #include "cli/commands.h"
 #include "cli/expect.h"
 #include "cli/generate_options.h"
@@ -82,23 +83,10 @@ int64_t ContextOf(const Model& model, const ChatArguments& options) {
 
 // --- A conversation from a file.
 
-// Reads a list of messages, or an object with "messages" and perhaps "tools".
-OrderedJson ReadMessages(const std::string& file, ChatOptions* chat) {
-  OrderedJson json = ParseOrderedJson(ReadTextFile(file), file);
-  if (json.is_array()) return json;
-  if (!json.is_object() || !json.contains("messages")) {
-    Fail(ErrorKind::kUserInput,
-         "{}: expected a list of messages, or an object with \"messages\" and "
-         "perhaps \"tools\"",
-         file);
-  }
-  chat->tools = json.value("tools", OrderedJson());
-  return json["messages"];
-}
-
 void AnswerFile(const ChatArguments& options, const CommonOptions& common) {
   ChatOptions chat = ReadChatOptions(options);
-  OrderedJson messages = ReadMessages(options.messages_file, &chat);
+  auto [messages, tools] = ReadChatFile(options.messages_file);
+  chat.tools = std::move(tools);
   if (!options.system.empty() && messages.is_array()) {
     SetSystem(options.system, &messages);
   }
@@ -122,13 +110,6 @@ void AnswerFile(const ChatArguments& options, const CommonOptions& common) {
 
 // --- A conversation that is typed, or piped line by line.
 
-constexpr const char* kHelp =
-    "/reset        begin anew, with the same system message\n"
-    "/system TEXT  set the system message; without TEXT: none\n"
-    "/help         this\n"
-    "/quit         leave, as Ctrl-D does\n"
-    "A line that ends in \\ goes on in the next one. Ctrl-C stops an answer.\n";
-
 class Conversation {
  public:
   Conversation(const ChatArguments& options, const CommonOptions& common)
@@ -148,7 +129,8 @@ class Conversation {
     Note("/help lists the commands, Ctrl-D leaves");
     while (std::optional<std::string> text = Read()) {
       if (text->starts_with('/')) {
-        if (!Command(*text)) return;
+        if (*text == "/quit") return;
+        Command(*text);
       } else if (!text->empty()) {
         Answer(*text);
       }
@@ -165,9 +147,9 @@ class Conversation {
     std::string text;
     bool interrupted = false;
     for (;;) {
-      if (typed_) PrintText(text.empty() ? "> " : ". ");
       std::string line;
-      const LineReader::Outcome outcome = reader_.Read(&line);
+      const LineReader::Outcome outcome =
+          reader_->Read(text.empty() ? "> " : ". ", &line);
       if (outcome == LineReader::Outcome::kLine) {
         const bool more = line.ends_with('\\');
         if (more) line.back() = '\n';
@@ -187,44 +169,107 @@ class Conversation {
     }
   }
 
-  // Whether to go on.
-  bool Command(const std::string& line) {
-    const size_t end = std::min(line.find(' '), line.size());
-    const std::string name = line.substr(0, end);
-    if (name == "/quit") return false;
-    if (name == "/help") {
-      fmt::print(stderr, "{}", kHelp);
-    } else if (name == "/reset") {
-      while (messages_.size() > (BeginsWithSystem(messages_) ? 1 : 0)) {
-        messages_.erase(messages_.size() - 1);
-      }
-    } else if (name == "/system") {
-      const size_t text = line.find_first_not_of(" \t", end);
-      SetSystem(text == std::string::npos ? "" : line.substr(text), &messages_);
-    } else {
-      PrintNote("(" + name +
-                " is no command; /help lists them. To say it, put a blank "
-                "before it.)");
-    }
-    return true;
+  struct Word {
+    const char* name;
+    const char* argument;
+    const char* help;
+    void (Conversation::*run)(const std::string& argument);
+  };
+  static const std::vector<Word>& Words() {
+    static const std::vector<Word> words = {
+        {"/reset", "", "begin anew, with the same system message",
+         &Conversation::Reset},
+        {"/system", "TEXT", "set the system message; without TEXT: none",
+         &Conversation::System},
+        {"/save", "FILE", "write the conversation, for /load and --messages",
+         &Conversation::Save},
+        {"/load", "FILE", "go on with the conversation in the file",
+         &Conversation::Load},
+        {"/help", "", "this", &Conversation::Help},
+        {"/quit", "", "leave, as Ctrl-D does", nullptr}};  // Run has it
+    return words;
   }
 
-  // Typed, a failure is told, and the conversation is as before; piped, it ends
-  // the program.
+  void Command(const std::string& line) {
+    const size_t end = std::min(line.find(' '), line.size());
+    const std::string name = line.substr(0, end);
+    const size_t argument = line.find_first_not_of(" \t", end);
+    const auto word = std::ranges::find(Words(), name, &Word::name);
+    if (word == Words().end()) return NoCommand(name);
+    Try([&] {
+      (this->*word->run)(argument == std::string::npos ? ""
+                                                       : line.substr(argument));
+    });
+  }
+
+  void NoCommand(const std::string& name) const {
+    std::vector<std::string> names;
+    for (const Word& word : Words()) names.emplace_back(word.name);
+    const std::string meant = DidYouMean(name, names);
+    PrintNote(fmt::format(
+        "({} is no command{} /help lists them. To say it, put a blank before "
+        "it.)",
+        name, meant.empty() ? ";" : meant));
+  }
+
+  void Help(const std::string&) {
+    for (const Word& word : Words()) {
+      const std::string what = fmt::format("{} {}", word.name, word.argument);
+      PrintNote(fmt::format("{:13} {}", what, word.help));
+    }
+    PrintNote("A line that ends in \\ goes on in the next one.");
+    PrintNote("Ctrl-C stops an answer.");
+  }
+
+  void Reset(const std::string&) {
+    while (messages_.size() > (BeginsWithSystem(messages_) ? 1 : 0)) {
+      messages_.erase(messages_.size() - 1);
+    }
+  }
+
+  void System(const std::string& text) { SetSystem(text, &messages_); }
+
+  void Save(const std::string& file) {
+    if (file.empty()) Fail(ErrorKind::kUserInput, "/save: expected a file");
+    WriteChatFile(file, options_.model, messages_);
+    Note(fmt::format("{} messages in {}", messages_.size(), file));
+  }
+
+  void Load(const std::string& file) {
+    if (file.empty()) Fail(ErrorKind::kUserInput, "/load: expected a file");
+    ChatFile chat = ReadChatFile(file);
+    if (!chat.tools.is_null()) {
+      Fail(ErrorKind::kUserInput,
+           "{}: has tools; such a conversation is answered by --messages",
+           file);
+    }
+    template_.Render(chat.messages, chat_);  // fails on what is no conversation
+    messages_ = std::move(chat.messages);
+    Note(fmt::format("{} messages from {}", messages_.size(), file));
+  }
+
+  // Typed, a failure is told, and all is as before; piped, it ends the program.
+  template <class Work>
+  bool Try(const Work& work) {
+    try {
+      work();
+      return true;
+    } catch (const Error& e) {
+      if (!typed_) throw;
+      PrintNote(fmt::format("({})", e.what()));
+      return false;
+    }
+  }
+
   void Answer(const std::string& text) {
     messages_.push_back(NewMessage("user", text));
     std::string answer;
-    try {
+    const bool answered = Try([&] {
       const GenerateResult result = Generate(&answer);
       PrintText("\n");
-      if (result.reason == FinishReason::kLength) NoteLength(result);
-    } catch (const Error& e) {
-      if (!typed_) throw;
-      messages_.erase(messages_.size() - 1);
-      PrintNote(fmt::format("({})", e.what()));
-      return;
-    }
-    if (answer.empty()) {
+      NoteSpeed(result);
+    });
+    if (!answered || answer.empty()) {
       messages_.erase(messages_.size() - 1);
     } else {
       messages_.push_back(NewMessage("assistant", answer));
@@ -250,13 +295,24 @@ class Conversation {
         [this] { return interrupts_.Take(); });
   }
 
-  void NoteLength(const GenerateResult& result) const {
-    if (result.tokens == options_.generate.max_tokens) {
-      Note(fmt::format("cut at --max-tokens {}", result.tokens));
-    } else {
-      Note(fmt::format("the context of {} tokens is full: /reset begins anew",
-                       session_.context()));
+  // And what cut it short.
+  void NoteSpeed(const GenerateResult& result) const {
+    std::string cut;
+    if (result.reason == FinishReason::kLength) {
+      cut = result.tokens == options_.generate.max_tokens
+                ? fmt::format("; cut at --max-tokens {}", result.tokens)
+                : fmt::format(
+                      "; the context of {} tokens is full: /reset begins anew",
+                      session_.context());
     }
+    // The first token is of the prompt's time.
+    const double seconds = std::max(result.decode_seconds, 1e-9);
+    const std::string speed =
+        result.tokens > 1
+            ? fmt::format(" at {:.1f} a second",
+                          static_cast<double>(result.tokens - 1) / seconds)
+            : "";
+    Note(fmt::format("{} tokens{}{}", result.tokens, speed, cut));
   }
 
   const ChatArguments& options_;
@@ -268,7 +324,7 @@ class Conversation {
   const bool typed_;
   const bool notes_;
   Interrupts interrupts_;  // not before all is loaded
-  LineReader reader_{&interrupts_};
+  std::unique_ptr<LineReader> reader_ = NewLineReader(&interrupts_);
   OrderedJson messages_ = OrderedJson::array();
 };
 

@@ -10,24 +10,44 @@
 #include <utility>
 
 #include "base/error.h"
+#include "cli/command.h"
+#include "cli/line_editor.h"
+#include "cli/terminal.h"
 
 namespace mobe {
+namespace {
+
+class PlainLines : public LineReader {
+ public:
+  explicit PlainLines(Interrupts* interrupts);
+  PlainLines(const PlainLines&) = delete;
+  PlainLines& operator=(const PlainLines&) = delete;
+  ~PlainLines() override;
+  Outcome Read(const std::string& prompt, std::string* line) override;
+
+ private:
+  Interrupts* interrupts_;
+  int fd_ = STDIN_FILENO;
+  std::string held_;  // read, but not yet given
+};
 
 // On Ctrl-C a terminal drops what was typed, perhaps between poll and read,
 // which would then wait for the next line: so it does not wait. The terminal is
 // opened anew for that, since others share the one that is open.
-LineReader::LineReader(Interrupts* interrupts) : interrupts_(interrupts) {
+PlainLines::PlainLines(Interrupts* interrupts) : interrupts_(interrupts) {
   if (::isatty(STDIN_FILENO) == 0) return;
   const int fd =
       ::open("/dev/stdin", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   if (fd >= 0) fd_ = fd;
 }
 
-LineReader::~LineReader() {
+PlainLines::~PlainLines() {
   if (fd_ != STDIN_FILENO) ::close(fd_);
 }
 
-LineReader::Outcome LineReader::Read(std::string* line) {
+LineReader::Outcome PlainLines::Read(const std::string& prompt,
+                                     std::string* line) {
+  if (::isatty(fd_) == 1) PrintText(prompt);
   size_t searched = 0;
   for (;;) {
     const size_t end = held_.find('\n', searched);
@@ -58,6 +78,15 @@ LineReader::Outcome LineReader::Read(std::string* line) {
     *line = std::exchange(held_, {});
     return line->empty() ? Outcome::kEnd : Outcome::kLine;
   }
+}
+
+}  // namespace
+
+std::unique_ptr<LineReader> NewLineReader(Interrupts* interrupts) {
+  if (CanDraw(STDIN_FILENO) && CanDraw(STDOUT_FILENO)) {
+    return NewLineEditor(interrupts);
+  }
+  return std::make_unique<PlainLines>(interrupts);
 }
 
 }  // namespace mobe

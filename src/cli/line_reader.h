@@ -1,6 +1,7 @@
 // Lines from standard input, which Ctrl-C interrupts.
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "cli/stop_signals.h"
@@ -9,11 +10,7 @@ namespace mobe {
 
 class LineReader {
  public:
-  // `interrupts` must outlive the reader.
-  explicit LineReader(Interrupts* interrupts);
-  LineReader(const LineReader&) = delete;
-  LineReader& operator=(const LineReader&) = delete;
-  ~LineReader();
+  virtual ~LineReader() = default;
 
   enum class Outcome {
     kLine,  // without its end, \n or \r\n; also what lies before the end of
@@ -21,12 +18,13 @@ class LineReader {
     kEnd,   // of the input
     kInterrupted,  // what was typed in the line is forgotten
   };
-  Outcome Read(std::string* line);
-
- private:
-  Interrupts* interrupts_;
-  int fd_ = 0;        // standard input
-  std::string held_;  // read, but not yet given
+  // Shows `prompt` where somebody types.
+  virtual Outcome Read(const std::string& prompt, std::string* line) = 0;
 };
+
+// With editing and history (line_editor.h) where standard input and output are
+// a terminal that can do that; else as the lines come. `interrupts` must
+// outlive the reader.
+std::unique_ptr<LineReader> NewLineReader(Interrupts* interrupts);
 
 }  // namespace mobe

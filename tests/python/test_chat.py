@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import shutil
+import struct
 import subprocess
 import termios
 import time
@@ -130,12 +131,14 @@ def test_bad_options(mobe, folder, options, code):
 
 
 class Terminal:
-    """A program on a terminal of its own."""
+    """A program on a terminal of its own, with a history of its own."""
 
-    def __init__(self, *command):
+    def __init__(self, state, *command, term="xterm", columns=80):
         self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
         self.process = subprocess.Popen(
             [str(part) for part in command],
+            env=dict(os.environ, TERM=term, XDG_STATE_HOME=str(state), HOME=str(state)),
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -174,13 +177,27 @@ CTRL_C, CTRL_D = "\x03", "\x04"
 
 
 @pytest.fixture
-def terminal(folder, mobe_program):
-    terminal = Terminal(
-        mobe_program, "chat", folder, "--max-tokens", 4000, "--context", 100000
-    )
-    terminal.wait_for("Ctrl-D leaves)\r\n> ")
-    yield terminal
-    terminal.close()
+def start(folder, mobe_program, tmp_path):
+    """Starts `mobe chat` on a terminal."""
+    started = []
+
+    def run(*options, **settings):
+        command = (mobe_program, "chat", folder, *options)
+        terminal = Terminal(tmp_path / "state", *command, **settings)
+        started.append(terminal)
+        terminal.wait_for("Ctrl-D leaves)\r\n")
+        terminal.wait_for("> ")
+        return terminal
+
+    yield run
+    for terminal in started:
+        terminal.close()
+
+
+@pytest.fixture(params=["xterm", "dumb"])
+def terminal(start, request):
+    """With editing, and without."""
+    return start("--max-tokens", 4000, "--context", 100000, term=request.param)
 
 
 def test_ctrl_c_stops_the_answer(terminal):
@@ -189,7 +206,7 @@ def test_ctrl_c_stops_the_answer(terminal):
     while not terminal.seen:
         terminal.seen = os.read(terminal.master, 1).decode(errors="replace")
     terminal.type(CTRL_C)
-    terminal.wait_for("\n> ")
+    terminal.wait_for("> ")
     # Twice while it answers: the program goes on nevertheless.
     terminal.type("And then?\n")
     terminal.wait_for("And then?\r\n")
@@ -203,13 +220,15 @@ def test_ctrl_c_stops_the_answer(terminal):
 
 def test_ctrl_c_at_the_prompt(terminal):
     terminal.type("half a line" + CTRL_C)
-    terminal.wait_for("(Ctrl-C again, Ctrl-D or /quit leaves)\r\n> ")
+    terminal.wait_for("(Ctrl-C again, Ctrl-D or /quit leaves)\r\n")
+    terminal.wait_for("> ")
     # What was typed before is forgotten, and it takes two in a row.
     terminal.type("/nonsense\n")
     terminal.wait_for("(/nonsense is no command; /help lists them.")
     terminal.wait_for("> ")
     terminal.type(CTRL_C)
-    terminal.wait_for("leaves)\r\n> ")
+    terminal.wait_for("leaves)\r\n")
+    terminal.wait_for("> ")
     terminal.type(CTRL_C)
     assert terminal.process.wait(30) == 0
 
@@ -219,15 +238,92 @@ def test_ctrl_d_leaves(terminal):
     assert terminal.process.wait(30) == 0
 
 
-def test_typed_failure_is_told(folder, mobe_program):
-    terminal = Terminal(mobe_program, "chat", folder, "--context", 24, "--max-tokens", 4)
-    try:
-        terminal.wait_for("> ")
-        terminal.type("a b c d e f g h i j k l m n o p q r s t u v w x y z\n")
-        terminal.wait_for("context is limited to 24: /reset begins anew)\r\n> ")
-        # The conversation is as before.
-        terminal.type("The sea\n")
-        terminal.wait_for("The sea\r\n")
-        assert "limited" not in terminal.wait_for("> ")
-    finally:
-        terminal.close()
+def test_typed_failure_is_told(start):
+    terminal = start("--context", 24, "--max-tokens", 4)
+    terminal.type("a b c d e f g h i j k l m n o p q r s t u v w x y z\n")
+    terminal.wait_for("context is limited to 24: /reset begins anew)\r\n")
+    terminal.wait_for("> ")
+    # The conversation is as before.
+    terminal.type("The sea\n")
+    terminal.wait_for("The sea\r\n")
+    assert "limited" not in terminal.wait_for("> ")
+
+
+UP, LEFT, HOME, CTRL_R = "\x1b[A", "\x1b[D", "\x01", "\x12"
+
+
+def test_a_line_is_edited(start):
+    terminal = start("--max-tokens", 4)
+    # Two columns, three bytes, one character to step over.
+    terminal.type("/海x" + LEFT + LEFT + "no" + "\n")
+    terminal.wait_for("(/no海x is no command")
+    terminal.type("word" + HOME + "/first \n")
+    terminal.wait_for("(/first is no command")
+
+
+def test_lines_are_remembered(start, tmp_path):
+    first = start("--max-tokens", 4)
+    first.type("/one\n")
+    first.wait_for("(/one is no command")
+    first.wait_for("> ")
+    first.type("/two\n/two\n")
+    first.wait_for("(/two is no command")
+    first.wait_for("(/two is no command")
+    first.wait_for("> ")
+    first.type(CTRL_D)
+    assert first.process.wait(30) == 0
+    history = tmp_path / "state/mobe/chat_history"
+    assert history.read_text() == "/one\n/two\n"
+    assert history.stat().st_mode & 0o777 == 0o600
+    second = start("--max-tokens", 4)
+    second.type(UP + UP + "more\n")
+    second.wait_for("(/onemore is no command")
+    second.wait_for("> ")
+    second.type(CTRL_R + "tw" + "\n")
+    second.wait_for("(/two is no command")
+
+
+def test_nothing_is_kept_where_nobody_types(mobe_program, folder, tmp_path):
+    subprocess.run(
+        [mobe_program, "chat", folder, "--max-tokens", "2"], input=b"The sea\n",
+        env=dict(os.environ, XDG_STATE_HOME=str(tmp_path)), check=True,
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_saves_and_loads(mobe, folder, answer, tmp_path):
+    options = ["--max-tokens", 8]
+    file = tmp_path / "saved.json"
+    first = mobe("chat", folder, *options, stdin=f"The sea\n/save {file}\n")
+    messages = [user("The sea"), assistant(first.removesuffix("\n"))]
+    assert json.loads(file.read_text()) == {"messages": messages}
+    mobe("chat", folder, "--messages", file, *options)
+    then = mobe("chat", folder, *options, stdin=f"/load {file}\nThe wind\n/save {file}\n")
+    assert then == answer([*messages, user("The wind")], *options)["text"] + "\n"
+    # Over its own, and nothing else.
+    assert len(json.loads(file.read_text())["messages"]) == 4
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    assert "exists" in mobe("chat", folder, *options, stdin=f"/save {mine}\n", code=1)
+    assert mine.read_text() == "mine"
+    for text in ("[", "{}", '{"messages": [1]}', '{"messages": [], "tools": []}'):
+        mine.write_text(text)
+        said = mobe("chat", folder, *options, stdin=f"/load {mine}\n", code=1)
+        assert said.count("\n") == 1 and "Traceback" not in said
+
+
+def test_help_and_mistyped_commands(start):
+    terminal = start("--max-tokens", 4, columns=40)
+    terminal.type("/help\n")
+    help = terminal.wait_for("Ctrl-C stops")
+    for word in ("/reset", "/system TEXT", "/save FILE", "/load FILE", "/help", "/quit"):
+        assert word in help
+    terminal.wait_for("> ")
+    terminal.type("/sav x\n")
+    terminal.wait_for("(/sav is no command; did you mean /save? /help lists them.")
+
+
+def test_speed_is_told(start):
+    terminal = start("--max-tokens", 6)
+    terminal.type("The sea\n")
+    assert " a second; cut at --max-tokens 6)" in terminal.wait_for("> ")
