@@ -8,6 +8,8 @@
 #include "cli/commands.h"
 #include "cli/output_file.h"
 #include "cli/progress_bar.h"
+#include "mobe/model_identity.h"
+#include "mobe/moments_file.h"
 
 namespace mobe {
 namespace {
@@ -18,19 +20,35 @@ struct CalibrateArguments {
   OutputFile file;
 };
 
+// Whether the same command wrote the file; what is damaged counts for nothing.
+bool IsMadeBefore(const std::string& file, const Calibration& calibration,
+                  const OpenedModel& model) {
+  try {
+    const MomentsHeader header = ReadMomentsHeader(file);
+    return header.hash == calibration.hash &&
+           header.model == WeightsIdentity(model.checkpoint.folder());
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 void Run(const CalibrateArguments& arguments, const CommonOptions& common) {
   CheckOutputFile(arguments.file, kMomentsOutput, {arguments.model},
                   {arguments.text.file});
   const OpenedModel model = OpenModel(arguments.model);
   const Calibration calibration = ToCalibration(arguments.text, model);
-  {
+  const bool already = IsMadeBefore(arguments.file.path, calibration, model);
+  if (!already) {
     ProgressBar bar(common);
     calibration.collect(arguments.file.path, bar.AsFunction());
   }
   if (common.json) {
-    PrintJson({{"tokens", calibration.tokens}, {"hash", calibration.hash}});
+    PrintJson({{"tokens", calibration.tokens},
+               {"hash", calibration.hash},
+               {"already", already}});
     return;
   }
+  if (already) PrintAlready(arguments.file.path);
   Print("{} tokens, hash {}\n", calibration.tokens, calibration.hash);
 }
 

@@ -1,13 +1,18 @@
 #include "cli/calibrate_options.h"
 
+#include <algorithm>
 #include <memory>
 #include <random>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
 #include "cli/expect.h"
 #include "eval/text.h"
+#include "mobe/model_identity.h"
+#include "mobe/moments_file.h"
 #include "model/input_squares.h"
 #include "model/moments.h"
 
@@ -94,10 +99,49 @@ Calibration CalibrationOf(const CalibrateOptions& options,
 
 }  // namespace
 
+namespace {
+
+void CopyWithProgress(const std::string& from, const std::filesystem::path& to,
+                      const ProgressFn& progress) {
+  const MappedFile source(from);
+  AtomicFile copy(to);
+  constexpr size_t kPiece = size_t{16} << 20;
+  for (size_t at = 0; at < source.bytes().size(); at += kPiece) {
+    const auto rest = source.bytes().subspan(at);
+    copy.Write(rest.first(std::min(rest.size(), kPiece)));
+    source.Evict(rest.first(std::min(rest.size(), kPiece)));
+    progress({.what = "copying moments"});
+  }
+  copy.Commit();
+}
+
+}  // namespace
+
 Calibration ToCalibration(const CalibrateOptions& options,
                           const OpenedModel& model) {
   Calibration calibration = CalibrationOf(options, model, CollectMoments);
   calibration.bytes = MomentsBytes(model.config, calibration.tokens);
+  return calibration;
+}
+
+Calibration CalibrationFrom(const std::string& file, const OpenedModel& model) {
+  const MomentsHeader header = ReadMomentsHeader(file);
+  if (header.model != WeightsIdentity(model.checkpoint.folder())) {
+    Fail(ErrorKind::kUserInput,
+         "--moments {}: is of another model than {}; make one of this: mobe "
+         "calibrate",
+         file, model.checkpoint.folder().string());
+  }
+  Calibration calibration;
+  calibration.tokens = header.tokens;
+  // Of all bytes: what else tells that they are the ones the job began with?
+  calibration.hash = HashFile(file);
+  calibration.collect = [file](const std::filesystem::path& copy,
+                               const ProgressFn& progress) {
+    CopyWithProgress(file, copy, progress);
+  };
+  calibration.probe = [] { return 0.0; };
+  calibration.bytes = static_cast<int64_t>(std::filesystem::file_size(file));
   return calibration;
 }
 

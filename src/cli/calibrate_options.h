@@ -37,6 +37,9 @@ std::vector<int32_t> ReadTokens(const CalibrateOptions& options,
 // probe.
 Calibration ToCalibration(const CalibrateOptions& options,
                           const OpenedModel& model);
+// What mobe calibrate wrote instead: it is copied. Fails with kUserInput when
+// it is of another model.
+Calibration CalibrationFrom(const std::string& file, const OpenedModel& model);
 Calibration ToRoundingCalibration(const CalibrateOptions& options,
                                   const OpenedModel& model);
 

@@ -55,6 +55,7 @@ struct CompressArguments {
   OutputFile trace;
   std::string shard;
   CalibrateOptions calibrate;
+  std::string moments;
   PackOptions pack;
   std::string method = "mobe";
   uint64_t seed = 0;
@@ -147,6 +148,9 @@ CompressOptions OptionsOf(const CompressArguments& arguments,
   if (!arguments.shard.empty()) options.share = ParseShare(arguments.shard);
   if (!arguments.calibrate.file.empty()) {
     options.calibration = ToCalibration(arguments.calibrate, model);
+  }
+  if (!arguments.moments.empty()) {
+    options.calibration = CalibrationFrom(arguments.moments, model);
   }
   options.keep_fp8 = arguments.keep_fp8;
   options.pack = ToPackRule(arguments.pack);
@@ -254,7 +258,7 @@ void RunFirst(const CompressArguments& arguments,
   if (!arguments.trace.path.empty()) {
     CheckOutputFile(
         arguments.trace, kTraceOutput, {arguments.model, arguments.out},
-        {arguments.start, arguments.calibrate.file});
+        {arguments.start, arguments.calibrate.file, arguments.moments});
   }
   const OpenedModel model = OpenModel(arguments.model);
   CompressOptions options = OptionsOf(arguments, model);
@@ -461,6 +465,10 @@ void AddRecipe(CLI::App* recipe, CompressArguments* arguments) {
   recipe->add_option("--start", arguments->start,
                      "safetensors file of starts for --solver reference");
   AddCalibrateOptions(recipe, "the experts", &arguments->calibrate);
+  recipe
+      ->add_option("--moments", arguments->moments,
+                   "file that mobe calibrate wrote, instead of --calibrate")
+      ->excludes(recipe->get_option("--calibrate"));
 }
 
 void RunMerge(const std::string& folder, const std::string& out,

@@ -18,7 +18,7 @@
 #include "eval/eval_log.h"
 #include "eval/eval_run.h"
 #include "eval/eval_table.h"
-#include "eval/model_identity.h"
+#include "mobe/model_identity.h"
 #include "eval/run_code.h"
 #include "eval/task_data.h"
 #include "eval/text.h"

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <numeric>
 #include <vector>
@@ -78,6 +79,27 @@ void KeepGroup(const ExpertGroup& group, RoutedInputs* inputs) {
 }
 
 }  // namespace
+
+MomentsHeader ReadMomentsHeader(const std::filesystem::path& path) {
+  const SafetensorsFile file(path);
+  const Metadata& metadata = file.metadata();
+  MomentsHeader header;
+  const auto text = [&](const char* key) {
+    const auto found = metadata.find(key);
+    return found == metadata.end() ? std::string() : found->second;
+  };
+  const std::string tokens = text("tokens");
+  std::from_chars(tokens.data(), tokens.data() + tokens.size(), header.tokens);
+  header.hash = text("hash");
+  header.model = text("model");
+  if (header.tokens > 0 && !header.hash.empty() && !header.model.empty()) {
+    return header;
+  }
+  Fail(ErrorKind::kCorruptFile,
+       "{}: not a file of mobe calibrate, or one of an older mobe; make it "
+       "again",
+       path.string());
+}
 
 std::string MomentsName(int64_t layer, const char* what) {
   return fmt::format("model.layers.{}.{}", layer, what);

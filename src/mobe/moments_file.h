@@ -18,7 +18,8 @@
 //   model.layers.{i}.picks        I32 [tokens, picks]: the chosen experts,
 //                                 ascending
 //   model.layers.{i}.pick_weights [tokens, picks]: their routing weights
-//   metadata                      "tokens": their number, "context", "hash"
+//   metadata                      "tokens": their number, "context", "hash",
+//                                 "model": WeightsIdentity of it
 #pragma once
 
 #include <cstdint>
@@ -29,6 +30,15 @@
 #include "mobe/format.h"
 
 namespace mobe {
+
+// What the file says of itself. Fails with kCorruptFile when it is none of
+// these.
+struct MomentsHeader {
+  int64_t tokens = 0;
+  std::string hash;   // of the token ids and windows
+  std::string model;  // WeightsIdentity
+};
+MomentsHeader ReadMomentsHeader(const std::filesystem::path& path);
 
 // "model.layers.3.moment" of (3, "moment").
 std::string MomentsName(int64_t layer, const char* what);

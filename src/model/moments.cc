@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/parallel.h"
+#include "mobe/model_identity.h"
 #include "mobe/moments_file.h"
 #include "model/layer_walk.h"
 
@@ -190,7 +191,9 @@ void CollectMoments(const OpenedModel& model, const CalibrationTokens& tokens,
     Fail(ErrorKind::kUserInput, "{}: no layer has experts to calibrate",
          model.checkpoint.folder().string());
   }
-  SafetensorsWriter writer(file, std::move(tensors), tokens.Metadata());
+  std::map<std::string, std::string> metadata = tokens.Metadata();
+  metadata["model"] = WeightsIdentity(model.checkpoint.folder());
+  SafetensorsWriter writer(file, std::move(tensors), metadata);
   // Layers behind the last with experts would run for nothing.
   int64_t layers = c.num_layers;
   while (!c.IsMoeLayer(layers - 1)) --layers;

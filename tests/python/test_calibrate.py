@@ -84,3 +84,38 @@ def test_a_calibrated_fit_is_closer_to_the_model(mobe, models, tmp_path):
         return mobe("compare", folder, tmp_path / other, text, "--json")["kld_mean"]
 
     assert kld("calibrated") < 0.8 * kld("plain")
+
+
+def test_a_calibration_that_is_there_already(mobe, models, tmp_path):
+    out = tmp_path / "moments.safetensors"
+    command = ["calibrate", models / "mini-qwen3-moe", "random", out, "--max-tokens"]
+    first = mobe(*command, 20, "--json")
+    before = out.stat().st_ino
+    again = mobe(*command, 20, "--json")
+    assert again == {**first, "already": True} and not first["already"]
+    assert out.stat().st_ino == before
+    assert "finished before, by the same command" in mobe(*command, 20)
+    assert not mobe(*command, 21, "--json")["already"]
+
+
+def test_compress_reads_it(mobe, models, data, tmp_path):
+    """As it calibrates by itself."""
+    folder = models / "mini-qwen3-moe"
+    moments = tmp_path / "moments.safetensors"
+    mobe("calibrate", folder, "random", moments, "--max-tokens", 300)
+    recipe = ["--layers", 2, "--passes", 3, "--bases", 8]
+    out, alone, plain = tmp_path / "out", tmp_path / "alone", tmp_path / "plain"
+    mobe("compress", folder, out, *recipe, "--moments", moments)
+    mobe("compress", folder, alone, *recipe, "--calibrate", "random", "--calibrate-tokens", 300)
+    mobe("compress", folder, plain, *recipe)
+    weights = [(made / "model.safetensors").read_bytes() for made in (out, alone, plain)]
+    assert weights[0] == weights[1] != weights[2]
+    command = ["compress", folder, out, *recipe, "--moments", moments]
+    assert "finished before" in mobe(*command)
+    # Another calibration is another job.
+    mobe("calibrate", folder, "random", moments, "--max-tokens", 301)
+    assert "another option (calibrate: " in mobe(*command, code=1)
+    said = mobe("compress", data / "models/qwen3_moe", tmp_path / "no", "--moments", moments, code=1)
+    assert "is of another model" in said and not (tmp_path / "no").exists()
+    command[2] = tmp_path / "no"
+    assert "excludes" in mobe(*command, "--calibrate", "random", code=2)

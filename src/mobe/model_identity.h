@@ -12,5 +12,7 @@ namespace mobe {
 // changed number may not be noticed. Fails with kMissing when there is no such
 // folder.
 std::string ModelIdentity(const std::filesystem::path& folder);
+// The same of weights and config alone.
+std::string WeightsIdentity(const std::filesystem::path& folder);
 
 }  // namespace mobe

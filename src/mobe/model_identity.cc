@@ -1,4 +1,4 @@
-#include "eval/model_identity.h"
+#include "mobe/model_identity.h"
 
 #include <algorithm>
 #include <set>
@@ -13,16 +13,19 @@ namespace {
 constexpr size_t kPieces = 64;
 constexpr size_t kPieceBytes = 4096;
 
-bool IsPartOfModel(const std::string& name) {
-  static const std::set<std::string> kNames = {
-      "config.json", "generation_config.json", "tokenizer.json",
-      "tokenizer_config.json", "tiktoken.model"};
-  return name.ends_with(".safetensors") || kNames.contains(name);
+bool IsNumbers(const std::string& name) {
+  return name.ends_with(".safetensors") || name == "config.json";
 }
 
-}  // namespace
+bool IsPartOfModel(const std::string& name) {
+  static const std::set<std::string> kNames = {
+      "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+      "tiktoken.model"};
+  return IsNumbers(name) || kNames.contains(name);
+}
 
-std::string ModelIdentity(const std::filesystem::path& folder) {
+std::string IdentityOf(const std::filesystem::path& folder,
+                       bool (*counts)(const std::string& name)) {
   std::error_code error;
   if (!std::filesystem::is_directory(folder, error)) {
     Fail(ErrorKind::kMissing, "{}: no such folder, expected a model's",
@@ -31,7 +34,7 @@ std::string ModelIdentity(const std::filesystem::path& folder) {
   std::set<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (IsPartOfModel(name) && entry.is_regular_file()) names.insert(name);
+    if (counts(name) && entry.is_regular_file()) names.insert(name);
   }
   Sha256 hash;
   const auto add = [&](const std::string& text) {
@@ -47,6 +50,16 @@ std::string ModelIdentity(const std::filesystem::path& folder) {
     }
   }
   return hash.Hex();
+}
+
+}  // namespace
+
+std::string ModelIdentity(const std::filesystem::path& folder) {
+  return IdentityOf(folder, IsPartOfModel);
+}
+
+std::string WeightsIdentity(const std::filesystem::path& folder) {
+  return IdentityOf(folder, IsNumbers);
 }
 
 }  // namespace mobe
