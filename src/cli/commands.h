@@ -18,6 +18,7 @@ void AddServe(CLI::App& app, CommonOptions* common);
 void AddLogits(CLI::App& app, CommonOptions* common);
 void AddPerplexity(CLI::App& app, CommonOptions* common);
 void AddCompare(CLI::App& app, CommonOptions* common);
+void AddTable(CLI::App& app, CommonOptions* common);
 void AddEval(CLI::App& app, CommonOptions* common);
 void AddReport(CLI::App& app, CommonOptions* common);
 void AddBench(CLI::App& app, CommonOptions* common);
@@ -26,8 +27,8 @@ void AddDoctor(CLI::App& app, CommonOptions* common);
 inline constexpr AddCommand kCommands[] = {
     AddCompress,    AddMerge,      AddCalibrate, AddQuantize, AddVerify,
     AddReconstruct, AddInspect,    AddGenerate,  AddChat,     AddServe,
-    AddLogits,      AddPerplexity, AddCompare,   AddEval,     AddReport,
-    AddBench,       AddDoctor,
+    AddLogits,      AddPerplexity, AddCompare,   AddTable,    AddEval,
+    AddReport,      AddBench,      AddDoctor,
 };
 
 }  // namespace mobe

@@ -18,10 +18,10 @@
 #include "eval/eval_log.h"
 #include "eval/eval_run.h"
 #include "eval/eval_table.h"
-#include "mobe/model_identity.h"
 #include "eval/run_code.h"
 #include "eval/task_data.h"
 #include "eval/text.h"
+#include "mobe/model_identity.h"
 #include "speed/bench.h"
 
 namespace mobe {
@@ -199,7 +199,7 @@ void Run(const EvalArguments& arguments, const CommonOptions& common) {
   if (common.json) {
     PrintJson({{"results", EvalJson(results)}});
   } else {
-    Print("{}", AlignedTable(results));
+    Print("{}", AlignedLeft(EvalTable(results)));
   }
 }
 

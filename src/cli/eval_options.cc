@@ -11,12 +11,17 @@ namespace mobe {
 
 void AddEvalOptions(CLI::App* command, EvalCommandOptions* options,
                     CommonOptions* common) {
+  command->add_option("file", options->file, "text to read, UTF-8")->required();
+  AddWindowOptions(command, options, common);
+}
+
+void AddWindowOptions(CLI::App* command, EvalCommandOptions* options,
+                      CommonOptions* common) {
   std::vector<std::string> names;
   for (const Protocol& protocol : Protocols()) {
     names.emplace_back(protocol.name);
   }
   options->protocol = names.front();
-  command->add_option("file", options->file, "text to read, UTF-8")->required();
   ExpectOneOf(command->add_option(
                   "--protocol", options->protocol,
                   "windows of the text: hf (all tokens; default) or llama.cpp "

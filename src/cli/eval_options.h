@@ -22,6 +22,9 @@ struct EvalCommandOptions {
 // common ones. Filled before the command's callback runs.
 void AddEvalOptions(CLI::App* command, EvalCommandOptions* options,
                     CommonOptions* common);
+// The same without the file.
+void AddWindowOptions(CLI::App* command, EvalCommandOptions* options,
+                      CommonOptions* common);
 
 // What the library takes of them.
 EvalOptions ToEvalOptions(const EvalCommandOptions& options,

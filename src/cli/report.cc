@@ -21,6 +21,7 @@ struct ReportArguments {
   std::string folder;
   std::string original;
   std::string eval;
+  std::string table;
   OutputFile out{"report.html"};
 };
 
@@ -34,13 +35,21 @@ void Run(const ReportArguments& arguments, const CommonOptions& common) {
   std::vector<std::string> folders = {arguments.folder};
   if (!arguments.original.empty()) folders.push_back(arguments.original);
   std::vector<std::string> inputs;
-  if (!arguments.eval.empty()) inputs.push_back(arguments.eval);
+  for (const std::string& file : {arguments.eval, arguments.table}) {
+    if (!file.empty()) inputs.push_back(file);
+  }
   CheckOutputFile(arguments.out, kReportOutput, folders, inputs);
   std::vector<EvalResult> results;
   if (!arguments.eval.empty()) {
     results =
         ReadEvalJson(ParseJson(ReadTextFile(arguments.eval), arguments.eval),
                      arguments.eval);
+  }
+  std::optional<Comparison> comparison;
+  if (!arguments.table.empty()) {
+    comparison = ReadComparisonJson(
+        ParseJson(ReadTextFile(arguments.table), arguments.table),
+        arguments.table);
   }
   const OpenedModel model = OpenModel(arguments.folder);
   std::optional<OpenedModel> original;
@@ -52,6 +61,7 @@ void Run(const ReportArguments& arguments, const CommonOptions& common) {
         GatherReport(model, original ? &*original : nullptr, bar.AsFunction());
   }
   data.results = std::move(results);
+  data.comparison = std::move(comparison);
   // Again: another command may have written it meanwhile.
   CheckOutputFile(arguments.out, kReportOutput, folders, inputs);
   const std::string page = ReportPage(data);
@@ -86,6 +96,8 @@ void AddReport(CLI::App& app, CommonOptions* common) {
                       "folder of the original, for its singular values");
   command->add_option("--eval", arguments->eval,
                       "what mobe eval --json printed, to be shown, too");
+  command->add_option("--table", arguments->table,
+                      "what mobe table --json printed, to be shown, too");
   command->add_option("-o,--output", arguments->out.path, "HTML file to write")
       ->capture_default_str();
   AddForce(command, "the page", &arguments->out);

@@ -114,8 +114,8 @@ TEST(EvalRunTest, PairsItemsWithTheOriginals) {
   EXPECT_NEAR(results[0].difference->error, Mean(differences).error, 1e-12);
   // As they are read again for the report.
   const auto read = ReadEvalJson({{"results", EvalJson(results)}}, "x");
-  EXPECT_EQ(AlignedTable(read), AlignedTable(results));
-  EXPECT_EQ(AlignedTable(results),
+  EXPECT_EQ(EvalTable(read), EvalTable(results));
+  EXPECT_EQ(AlignedLeft(EvalTable(results)),
             "task      version      metric    shots  items  value            "
             "original         difference\n"
             "arc_easy  lm-eval 1.0  acc       0      3      0.6667 ± 0.3333  "

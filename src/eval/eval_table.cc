@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "base/error.h"
 #include "base/visible.h"
+#include "eval/estimate_json.h"
 
 namespace mobe {
 namespace {
@@ -19,20 +19,6 @@ std::string ValueCell(const Estimate& estimate, const char* sign = "") {
                                 : "";
   return (estimate.value > 0 ? sign : "") +
          fmt::format("{:.4f}", estimate.value) + error;
-}
-
-// Under `key` and `key` + "_stderr".
-void AddEstimate(const std::string& key, const Estimate& estimate, Json* json) {
-  (*json)[key] = estimate.value;
-  (*json)[key + "_stderr"] = estimate.error;
-}
-
-Estimate ReadEstimate(const Json& json, const std::string& key) {
-  const auto number = [](const Json& value) {
-    return value.is_null() ? std::numeric_limits<double>::quiet_NaN()
-                           : value.get<double>();
-  };
-  return {number(json.at(key)), number(json.at(key + "_stderr"))};
 }
 
 }  // namespace
@@ -78,13 +64,11 @@ std::vector<EvalResult> ReadEvalJson(const Json& json,
   return results;
 }
 
-std::vector<std::vector<std::string>> EvalTable(
-    const std::vector<EvalResult>& results) {
+Cells EvalTable(const std::vector<EvalResult>& results) {
   const bool compared = std::ranges::any_of(
       results,
       [](const EvalResult& result) { return result.base.has_value(); });
-  std::vector<std::vector<std::string>> table = {
-      {"task", "version", "metric", "shots", "items", "value"}};
+  Cells table = {{"task", "version", "metric", "shots", "items", "value"}};
   if (compared) {
     table.front().insert(table.front().end(), {"original", "difference"});
   }
@@ -98,27 +82,6 @@ std::vector<std::vector<std::string>> EvalTable(
     row.push_back(result.difference ? ValueCell(*result.difference, "+") : "");
   }
   return table;
-}
-
-std::string AlignedTable(const std::vector<EvalResult>& results) {
-  const auto table = EvalTable(results);
-  std::vector<int> widths(table.front().size());
-  for (const auto& row : table) {
-    for (size_t i = 0; i < row.size(); ++i) {
-      widths[i] = std::max(widths[i], ColumnsOf(row[i]));
-    }
-  }
-  std::string text;
-  for (const auto& row : table) {
-    std::string line;
-    for (size_t i = 0; i < row.size(); ++i) {
-      line += row[i];
-      line.append(static_cast<size_t>(widths[i] - ColumnsOf(row[i]) + 2), ' ');
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    text += line + "\n";
-  }
-  return text;
 }
 
 }  // namespace mobe

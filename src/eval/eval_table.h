@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "eval/eval_run.h"
+#include "eval/table_form.h"
 
 namespace mobe {
 
@@ -15,9 +16,6 @@ std::vector<EvalResult> ReadEvalJson(const Json& json,
                                      const std::string& source);
 
 // The cells of a table, titles first; a model alone has three columns less.
-std::vector<std::vector<std::string>> EvalTable(
-    const std::vector<EvalResult>& results);
-// The same in aligned columns, a line each.
-std::string AlignedTable(const std::vector<EvalResult>& results);
+Cells EvalTable(const std::vector<EvalResult>& results);
 
 }  // namespace mobe

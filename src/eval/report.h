@@ -8,6 +8,7 @@
 
 #include "base/progress.h"
 #include "compress/recipe.h"
+#include "eval/comparison.h"
 #include "eval/eval_run.h"
 #include "eval/gram.h"
 #include "mobe/open_model.h"
@@ -47,7 +48,9 @@ struct ReportData {
   std::vector<PackedPart> packed;
   std::vector<FactoredMatrix> matrices;  // by layer, then kind
   std::vector<int64_t> detailed;         // layers with spectra and alpha maps
-  std::vector<EvalResult> results;       // of tasks; not GatherReport's
+  // Not GatherReport's: of tasks, and of this model beside others.
+  std::vector<EvalResult> results;
+  std::optional<Comparison> comparison;
 };
 
 // At most this many layers, evenly spaced, get spectra and alpha maps: of one

@@ -445,14 +445,12 @@ std::string PackedSection(const ReportData& data) {
   return text + "</tbody></table>\n";
 }
 
-std::string TaskSection(const ReportData& data) {
-  if (data.results.empty()) {
-    return "<p class=\"note\">With <code>--eval FILE</code> what <code>mobe "
-           "eval --json</code> printed into a file is shown.</p>\n";
-  }
-  std::string text = "<div class=\"wide\"><table class=\"words\">\n";
+// Titles first.
+std::string CellTable(const char* style, const Cells& cells) {
+  std::string text =
+      fmt::format("<div class=\"wide\"><table class=\"{}\">\n", style);
   const char* cell = "th";
-  for (const std::vector<std::string>& row : EvalTable(data.results)) {
+  for (const std::vector<std::string>& row : cells) {
     text += "<tr>";
     for (const std::string& value : row) {
       text += fmt::format("<{0}>{1}</{0}>", cell, Escape(value));
@@ -461,6 +459,26 @@ std::string TaskSection(const ReportData& data) {
     cell = "td";
   }
   return text + "</table></div>\n";
+}
+
+std::string TaskSection(const ReportData& data) {
+  if (data.results.empty()) {
+    return "<p class=\"note\">With <code>--eval FILE</code> what <code>mobe "
+           "eval --json</code> printed into a file is shown.</p>\n";
+  }
+  return CellTable("words", EvalTable(data.results));
+}
+
+std::string ComparisonSection(const ReportData& data) {
+  if (!data.comparison) {
+    return "<p class=\"note\">With <code>--table FILE</code> what <code>mobe "
+           "table --json</code> printed into a file is shown: KL divergence, "
+           "perplexity and speed.</p>\n";
+  }
+  return "<p>KLD: Kullback-Leibler divergence from the first model's "
+         "predictions, in nats a token; top-1: share of tokens where both find "
+         "the same one likeliest; tok/s: one text, a token at a time.</p>\n" +
+         CellTable("", ComparisonCells(*data.comparison, CellsFor::kPeople));
 }
 
 std::string RecipeSection(const Recipe& recipe) {
@@ -528,6 +546,7 @@ std::string ReportPage(const ReportData& data) {
     page += Section("Singular-value energy", SpectrumSection(data));
   }
   if (!data.packed.empty()) page += Section("Quantised", PackedSection(data));
+  page += Section("Predictions and speed", ComparisonSection(data));
   page += Section("Tasks", TaskSection(data));
   page += Section("Size before and after", SizeSection(data));
   if (data.recipe) {
