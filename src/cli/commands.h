@@ -23,12 +23,14 @@ void AddEval(CLI::App& app, CommonOptions* common);
 void AddReport(CLI::App& app, CommonOptions* common);
 void AddBench(CLI::App& app, CommonOptions* common);
 void AddDoctor(CLI::App& app, CommonOptions* common);
+void AddManual(CLI::App& app, CommonOptions* common);
+void AddCompletions(CLI::App& app, CommonOptions* common);
 
 inline constexpr AddCommand kCommands[] = {
     AddCompress,    AddMerge,      AddCalibrate, AddQuantize, AddVerify,
     AddReconstruct, AddInspect,    AddGenerate,  AddChat,     AddServe,
     AddLogits,      AddPerplexity, AddCompare,   AddTable,    AddEval,
-    AddReport,      AddBench,      AddDoctor,
+    AddReport,      AddBench,      AddDoctor,    AddManual,   AddCompletions,
 };
 
 }  // namespace mobe

@@ -1,0 +1,48 @@
+// What the program can be told, as its parser of arguments knows it: the one
+// source of --help, of the manual page and of the completions of shells.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+namespace mobe {
+
+struct OptionUsage {
+  std::vector<std::string> names;  // "-p", "--prompt"; of a positional "model"
+  bool positional = false;
+  std::string help;
+  std::string type;                 // "TEXT", "INT"; of a flag nothing
+  std::vector<std::string> values;  // where no others are taken
+  std::string default_value;
+  bool required = false;
+  bool repeats = false;  // takes several values
+  std::vector<std::string> excludes;
+  std::vector<std::string> needs;
+
+  // May be the name of a file.
+  bool text() const { return type == "TEXT" && values.empty(); }
+};
+
+struct CommandUsage {
+  std::string name;
+  std::string help;
+  std::vector<OptionUsage> options;  // in the order of --help
+};
+
+struct ProgramUsage {
+  CommandUsage program;
+  std::vector<CommandUsage> commands;
+};
+
+ProgramUsage ReadUsage(const CLI::App& program);
+
+// What `print` makes of each, one after the other.
+template <class List, class Print>
+std::string PrintEach(const List& list, const Print& print) {
+  std::string all;
+  for (const auto& one : list) all += print(one);
+  return all;
+}
+
+}  // namespace mobe
