@@ -1,9 +1,11 @@
 # Thin wrappers: the work is in scripts/ and in the CMake presets.
 JOBS := $(shell nproc)
+PREFIX := /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-large faults lint format bench asan tsan \
-        fuzz serve-load serve-schema lm-eval interop chroots nightly clean
+.PHONY: help setup build install deb wheel demo test test-large faults lint \
+        format bench asan tsan fuzz serve-load serve-schema lm-eval interop \
+        chroots nightly clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -14,7 +16,21 @@ setup: ## Install the Debian packages that are missing
 build: ## Build build/release/mobe
 	@scripts/setup.sh build
 	cmake --preset release
-	cmake --build --preset release -j$(JOBS) --target mobe
+	cmake --build --preset release -j$(JOBS) --target mobe manual
+
+install: ## Install what was built, below PREFIX (/usr/local)
+	@test -e build/release/install/mobe.1 || \
+	  { echo "install: nothing is built; run: make build" >&2; exit 1; }
+	cmake --install build/release --prefix $(PREFIX) --strip
+
+deb: build ## Make build/mobe_*.deb, for this release of Debian or Ubuntu
+	@scripts/setup.sh package
+	cd build && cpack --config release/CPackConfig.cmake
+
+wheel: ## Make build/mobe-*.whl, which pip installs on any Linux with glibc
+	@scripts/setup.sh package
+	python3 -m venv build/package
+	build/package/bin/pip wheel --no-deps --wheel-dir build .
 
 demo: build ## Show the program on the bundled model
 	scripts/demo.sh
@@ -74,7 +90,7 @@ asan: setup ## Run all unit tests under ASan and UBSan
 	cmake --build --preset asan -j$(JOBS)
 	ctest --test-dir build/asan --output-on-failure -j$(JOBS)
 
-chroots: ## Build and run the demo on Debian 12 and 13 (needs root)
+chroots: ## Build, install and run on Debian 12, 13, Ubuntu 24.04 (needs root)
 	scripts/chroot_test.sh
 
 nightly: ## What takes too long for each change: an hour and more

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs the Debian packages (12 or 13) that mobe is built with; with `develop`
-# also those of tests, lint, fuzzing and benchmarks. Does nothing, and asks nothing,
-# when all are there.
+# Installs the packages that mobe is built with on Debian 12 and 13 and Ubuntu 24.04;
+# with `package` also those that make the .deb and the wheel, with `develop` those of
+# tests, lint, fuzzing and benchmarks. Does nothing, and asks nothing, when all are
+# there.
 set -euo pipefail
 
 packages=(
@@ -21,8 +22,11 @@ packages=(
 )
 case "${1-build}" in
   build) ;;
+  package) packages+=(dpkg-dev file python3 python3-venv) ;;
   develop)
     packages+=(
+      # tests/python/test_manual.py.
+      zsh fish mandoc
       # Network namespaces, the machines of tests/cluster_netns_test.sh.
       iproute2
       libgtest-dev libgmock-dev libbenchmark-dev
@@ -40,7 +44,7 @@ case "${1-build}" in
       packages+=(clang-format-14 clang-tidy-14)
     fi
     ;;
-  *) echo "usage: scripts/setup.sh [build|develop]" >&2; exit 2 ;;
+  *) echo "usage: scripts/setup.sh [build|package|develop]" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null; then

@@ -36,7 +36,7 @@ venv=$!
 
 # Without the program there is nothing to test.
 cmake --preset release -DMOBE_ASAN_TESTS=ON
-step cmake --build --preset release -j"$jobs" --target mobe unit_tests || exit 1
+step cmake --build --preset release -j"$jobs" --target mobe manual unit_tests || exit 1
 unit_tests() {
   step ctest --test-dir build/release --output-on-failure --no-tests=error \
     -j"$jobs" -R "^$1_[0-9]" || true

@@ -23,6 +23,7 @@ void ReadType(std::string_view text, OptionUsage* usage) {
 // Sorted: CLI11 keeps them by their addresses.
 std::vector<std::string> NamesOfOptions(const std::set<CLI::Option*>& options) {
   std::vector<std::string> names;
+  names.reserve(options.size());
   for (const CLI::Option* option : options) {
     names.push_back(option->get_name());
   }

@@ -1,0 +1,1 @@
+"""Compresses, checks and runs mixture-of-experts language models: the program mobe."""
