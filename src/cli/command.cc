@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/visible.h"
 #include "cli/expect.h"
+#include "cli/terminal.h"
 
 namespace mobe {
 
@@ -57,7 +58,11 @@ void PrintAnswer(std::string_view piece) {
 }
 
 void PrintNote(const std::string& line) {
-  fmt::print(stderr, "{}\n", OneLine(line));
+  std::string note = OneLine(line);
+  if (CanDraw(STDERR_FILENO)) {
+    note = WrapToColumns(std::move(note), ColumnsOfTerminal(STDERR_FILENO));
+  }
+  fmt::print(stderr, "{}\n", note);
 }
 
 namespace {

@@ -46,7 +46,8 @@ void PrintAlready(const std::string& out);
 // What a model says: the same on a terminal, as it is elsewhere.
 void PrintAnswer(std::string_view piece);
 
-// Prints one line on stderr, as OneLine makes it.
+// Prints one line on stderr, as OneLine makes it; on a terminal that is
+// narrower, several.
 void PrintNote(const std::string& line);
 
 // Prints "mobe: warning: ..." on stderr, also with --quiet, as one line. How

@@ -2,11 +2,13 @@
 
 #include <histedit.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <clocale>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cwchar>
 #include <iterator>
@@ -48,12 +50,30 @@ EditedLines* Self(EditLine* editor) {
   return static_cast<EditedLines*>(self);
 }
 
-// The program is in the foreground again, or the window has another size. poll
-// then returns, which is all.
-void WakeOn(int signal) {
+// Readable when the program is in the foreground again, or the window has
+// another size. Which thread gets the signal is the kernel's affair.
+int g_changes = -1;
+
+void CountChange(int) {
+  const int saved = errno;
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(g_changes, &one, sizeof one);
+  errno = saved;
+}
+
+void WatchTerminal() {
+  g_changes = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   struct sigaction action {};
-  action.sa_handler = [](int) {};
-  ::sigaction(signal, &action, nullptr);
+  action.sa_handler = CountChange;
+  action.sa_flags = SA_RESTART;
+  for (const int signal : {SIGCONT, SIGWINCH}) {
+    ::sigaction(signal, &action, nullptr);
+  }
+}
+
+bool TerminalChanged() {
+  uint64_t count = 0;
+  return ::read(g_changes, &count, sizeof count) == sizeof count;
 }
 
 EditedLines::EditedLines(Interrupts* interrupts)
@@ -65,8 +85,7 @@ EditedLines::EditedLines(Interrupts* interrupts)
   }
   // What libedit converts by. Everything here is UTF-8, whatever LANG says.
   std::setlocale(LC_CTYPE, "C.UTF-8");
-  WakeOn(SIGCONT);
-  WakeOn(SIGWINCH);
+  WatchTerminal();
   ::el_set(editor_, EL_CLIENTDATA, this);
   ::el_set(editor_, EL_PROMPT, Prompt);
   ::el_set(editor_, EL_GETCFN, ReadCharacter);
@@ -101,6 +120,7 @@ void EditedLines::DrawAnew() {
   ::el_set(editor_, EL_PREP_TERM, 0);
   ::el_set(editor_, EL_PREP_TERM, 1);
   ::el_resize(editor_);
+  std::fputs("\r\033[K", stdout);
   ::el_set(editor_, EL_REFRESH);
 }
 
@@ -108,20 +128,22 @@ int EditedLines::NextCharacter(wchar_t* character) {
   std::mbstate_t state = {};
   for (;;) {
     pollfd waited[] = {{STDIN_FILENO, POLLIN, 0},
-                       {interrupts_->fd(), POLLIN, 0}};
-    if (::poll(waited, std::size(waited), -1) < 0) {
-      if (errno != EINTR) return -1;
-      DrawAnew();
-      continue;
-    }
+                       {interrupts_->fd(), POLLIN, 0},
+                       {g_changes, POLLIN, 0}};
+    if (::poll(waited, std::size(waited), -1) < 0 && errno != EINTR) return -1;
+    if (TerminalChanged()) DrawAnew();
     if (interrupts_->Take()) {
       interrupted_ = true;
       return -1;
     }
+    if (waited[0].revents == 0) continue;
     char byte = 0;
     const ssize_t size = ::read(STDIN_FILENO, &byte, 1);
     if (size < 0 && errno == EINTR) continue;
     if (size <= 0) return static_cast<int>(size);
+    // Ctrl-D that was typed while the model answered: the terminal, which kept
+    // lines then, gives its mark of an end as a 0.
+    if (byte == 0) return 0;
     const size_t used = std::mbrtowc(character, &byte, 1, &state);
     if (used == static_cast<size_t>(-2)) continue;  // of a longer character
     if (used == static_cast<size_t>(-1)) *character = L'\uFFFD';
@@ -141,7 +163,10 @@ LineReader::Outcome EditedLines::Read(const std::string& prompt,
                                       std::string* line) {
   prompt_ = prompt;
   interrupted_ = false;
-  ::el_resize(editor_);  // perhaps while an answer was printed
+  if (TerminalChanged()) ::el_resize(editor_);  // while an answer was printed
+  // el_gets would do so behind the prompt, and what is typed between them would
+  // be the terminal's, not ours.
+  ::el_set(editor_, EL_PREP_TERM, 1);
   int size = 0;
   const char* text = ::el_gets(editor_, &size);
   if (interrupted_) {

@@ -49,22 +49,6 @@ std::string BarText(double fraction, const std::string& what,
   return fmt::format("{}{}{}{:{}}{}", bar, percent, middle, "", kGap, end);
 }
 
-std::string WrapToColumns(std::string line, int columns) {
-  const auto most = static_cast<size_t>(std::max(columns, 8));
-  std::string text;
-  while (line.size() > most) {
-    // Behind an indent of two there is something.
-    size_t end = line.rfind("  ", most);
-    if (end == std::string::npos || end < 3) end = line.rfind(' ', most);
-    if (end == std::string::npos || end < 3) break;
-    const size_t next = line.find_first_not_of(' ', end);
-    if (next == std::string::npos) break;
-    text += line.substr(0, line.find_last_not_of(' ', end) + 1) + "\n";
-    line = "  " + line.substr(next);
-  }
-  return text + line;
-}
-
 }  // namespace internal
 
 ProgressBar::ProgressBar(const CommonOptions& common)
@@ -91,11 +75,7 @@ void ProgressBar::Show(const ProgressEvent& event) {
   if (start_fraction_ < 0) start_fraction_ = event.fraction;
   if (!event.line.empty()) {
     Erase();
-    const std::string line = OneLine(event.line);
-    fmt::print(
-        stderr, "{}\n",
-        draws_ ? internal::WrapToColumns(line, ColumnsOfTerminal(STDERR_FILENO))
-               : line);
+    PrintNote(event.line);
   }
   const double now = MonotonicSeconds();
   const bool cleared = draws_ && !event.line.empty();

@@ -41,10 +41,6 @@ namespace internal {
 std::string BarText(double fraction, const std::string& what,
                     const std::string& eta, int columns);
 
-// A line in several of at most `columns`, where it has blanks to break at,
-// rather two than one; all but the first begin with two.
-std::string WrapToColumns(std::string line, int columns);
-
 }  // namespace internal
 
 }  // namespace mobe

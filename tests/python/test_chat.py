@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import termios
@@ -133,7 +134,7 @@ def test_bad_options(mobe, folder, options, code):
 class Terminal:
     """A program on a terminal of its own, with a history of its own."""
 
-    def __init__(self, state, *command, term="xterm", columns=80):
+    def __init__(self, state, *command, term="xterm", columns=200):
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
         self.process = subprocess.Popen(
@@ -185,7 +186,7 @@ def start(folder, mobe_program, tmp_path):
         command = (mobe_program, "chat", folder, *options)
         terminal = Terminal(tmp_path / "state", *command, **settings)
         started.append(terminal)
-        terminal.wait_for("Ctrl-D leaves)\r\n")
+        terminal.wait_for("leaves)\r\n")
         terminal.wait_for("> ")
         return terminal
 
@@ -283,6 +284,18 @@ def test_lines_are_remembered(start, tmp_path):
     second.wait_for("(/two is no command")
 
 
+def test_the_window_changes(start):
+    terminal = start("--max-tokens", 4)
+    terminal.type("/half")
+    terminal.wait_for("/half")
+    fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("4H", 24, 60, 0, 0))
+    terminal.process.send_signal(signal.SIGWINCH)
+    terminal.wait_for("\r\x1b[K")
+    terminal.wait_for("> /half")
+    terminal.type(" of it\n")
+    terminal.wait_for("(/half is no command")
+
+
 def test_nothing_is_kept_where_nobody_types(mobe_program, folder, tmp_path):
     subprocess.run(
         [mobe_program, "chat", folder, "--max-tokens", "2"], input=b"The sea\n",
@@ -313,7 +326,7 @@ def test_saves_and_loads(mobe, folder, answer, tmp_path):
 
 
 def test_help_and_mistyped_commands(start):
-    terminal = start("--max-tokens", 4, columns=40)
+    terminal = start("--max-tokens", 4)
     terminal.type("/help\n")
     help = terminal.wait_for("Ctrl-C stops")
     for word in ("/reset", "/system TEXT", "/save FILE", "/load FILE", "/help", "/quit"):
@@ -321,6 +334,13 @@ def test_help_and_mistyped_commands(start):
     terminal.wait_for("> ")
     terminal.type("/sav x\n")
     terminal.wait_for("(/sav is no command; did you mean /save? /help lists them.")
+
+
+def test_notes_fit_a_narrow_terminal(start):
+    terminal = start("--max-tokens", 6, columns=40)
+    terminal.type("/nonsense\n")
+    note = terminal.wait_for("it.)")
+    assert max(map(len, note.split("\r\n"))) <= 40 and "\r\n  " in note
 
 
 def test_speed_is_told(start):
