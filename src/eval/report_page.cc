@@ -26,12 +26,14 @@ body { background: var(--back); color: var(--text); margin: 2em auto;
 h1 { font-size: 1.6em; margin-bottom: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.2em; margin-top: 2.2em; border-bottom: 1px solid var(--line); }
 p.note, figcaption { color: var(--faint); }
-table { border-collapse: collapse; margin: .8em 0; font-variant-numeric:
-  tabular-nums; }
+table { display: block; overflow-x: auto; border-collapse: collapse;
+  margin: .8em 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .15em .9em .15em 0; text-align: right; vertical-align: top; }
 th { font-weight: 600; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child, .words td { text-align: left; }
 .words th { text-align: left; }
+td { white-space: nowrap; }
+.words td { white-space: normal; }
 td.hash, code { font-family: ui-monospace, monospace; font-size: .85em;
   overflow-wrap: anywhere; }
 .tiles { display: flex; flex-wrap: wrap; gap: .8em; margin: 1.2em 0; }
@@ -53,6 +55,8 @@ figure { margin: 1em 0; }
 .chart .mark { stroke: var(--text); stroke-width: 1.4; }
 .key { display: inline-block; margin-right: 1.2em; white-space: nowrap; }
 .key svg { vertical-align: middle; margin-right: .4em; }
+@media (max-width: 600px) { figure { overflow-x: auto; }
+  .chart { max-width: none; } }
 @media print { body { margin: 0; max-width: none; font-size: 11px; }
   section, figure, .chart { break-inside: avoid; } }
 )css";
