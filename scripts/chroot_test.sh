@@ -87,4 +87,8 @@ for suite in "${suites[@]}"; do
   rm -rf --one-file-system "$clean"
   tested+=("$suite")
 done
+if [[ ${#tested[@]} -eq 0 ]]; then
+  echo "chroot_test: nothing was tested" >&2
+  exit 1
+fi
 echo "chroot_test: mobe builds, installs and runs on ${tested[*]}"
