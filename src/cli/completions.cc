@@ -9,6 +9,7 @@
 
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/expect.h"
 #include "cli/program_usage.h"
 
 namespace mobe {
@@ -220,9 +221,9 @@ void AddCompletions(CLI::App& app, CommonOptions* /*common*/) {
   auto shell = std::make_shared<std::string>();
   std::vector<std::string> names;
   for (const ShellRow& row : kShells) names.emplace_back(row.name);
-  command->add_option("shell", *shell, "bash, zsh or fish")
-      ->required()
-      ->check(CLI::IsMember(names));
+  ExpectOneOf(
+      command->add_option("shell", *shell, "bash, zsh or fish")->required(),
+      names);
   command->callback([&app, shell] {
     for (const ShellRow& row : kShells) {
       if (*shell == row.name) PrintText(row.script(ReadUsage(app)));

@@ -149,4 +149,4 @@ def test_fish_offers(scripts, program_path):
 
 
 def test_another_shell_is_refused(mobe):
-    assert "tcsh not in {bash,zsh,fish}" in mobe("completions", "tcsh", code=2)
+    assert "shell tcsh: expected bash, zsh, fish" in mobe("completions", "tcsh", code=2)
