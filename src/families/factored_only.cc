@@ -87,14 +87,9 @@ constexpr std::array<TensorRow, 3> MayBeStackedIn(
 constexpr auto kMlpRows =
     MayBeStackedIn(LAYER "mlp.experts.gate_up_proj",
                    LAYER "mlp.experts.down_proj", PROJECTIONS(LAYER "mlp."));
-constexpr auto kTextOfKimiRows =
-    PROJECTIONS("language_model.model.layers.{layer}.mlp.");
-constexpr auto kTextRows =
-    PROJECTIONS("model.language_model.layers.{layer}.mlp.");
 constexpr auto kSparseRows = NUMBERED(LAYER "block_sparse_moe.");
 constexpr auto kFeedForwardRows = NUMBERED(LAYER "feed_forward.");
-constexpr auto kFfnRows = NUMBERED("layers.{layer}.ffn.");
-constexpr auto kModelFfnRows = NUMBERED(LAYER "ffn.");
+constexpr auto kFfnRows = NUMBERED(LAYER "ffn.");
 constexpr auto kGraniteRows =
     StackedIn(LAYER "block_sparse_moe.input_linear.weight",
               LAYER "block_sparse_moe.output_linear.weight",
@@ -103,12 +98,7 @@ constexpr auto kStackedMlpRows =
     StackedIn(LAYER "mlp.experts.gate_up_proj", LAYER "mlp.experts.down_proj",
               PROJECTIONS(LAYER "mlp."));
 constexpr auto kGptOssRows = InTurns(kStackedMlpRows);
-#define GEMMA "model.language_model.layers.{layer}."
 constexpr auto kGemma4Rows =
-    StackedIn(GEMMA "experts.gate_up_proj", GEMMA "experts.down_proj",
-              PROJECTIONS(GEMMA));
-#undef GEMMA
-constexpr auto kGemma4TextRows =
     StackedIn(LAYER "experts.gate_up_proj", LAYER "experts.down_proj",
               PROJECTIONS(LAYER));
 #undef NUMBERED
@@ -117,22 +107,24 @@ constexpr auto kGemma4TextRows =
 
 constexpr Family OnlyFactored(const char* model_type,
                               std::span<const TensorRow> rows,
+                              const char* prefix = "model.",
                               const Family* otherwise = nullptr) {
-  return {model_type, ReadFactoredOnly, rows, false, otherwise};
+  return {model_type, ReadFactoredOnly, rows, false, otherwise, prefix};
 }
-constexpr Family kDeepseekV4Saved = OnlyFactored("deepseek_v4", kModelFfnRows);
-constexpr Family kKimiK25Saved = OnlyFactored("kimi_k25", kTextRows);
+constexpr char kText[] = "model.language_model.";
+constexpr Family kDeepseekV4Saved = OnlyFactored("deepseek_v4", kFfnRows);
+constexpr Family kKimiK25Saved = OnlyFactored("kimi_k25", kMlpRows, kText);
 // Names as in the published files; where transformers 5.24 writes others, both.
 constexpr Family kFactoredOnly[] = {
     OnlyFactored("afmoe", kMlpRows),
     OnlyFactored("deepseek_v32", kMlpRows),
-    OnlyFactored("deepseek_v4", kFfnRows, &kDeepseekV4Saved),
+    OnlyFactored("deepseek_v4", kFfnRows, "", &kDeepseekV4Saved),
     OnlyFactored("dots1", kMlpRows),
     OnlyFactored("ernie4_5_moe", kMlpRows),
     OnlyFactored("exaone_moe", kMlpRows),
     OnlyFactored("flex_olmo", kMlpRows),
-    OnlyFactored("gemma4", kGemma4Rows),
-    OnlyFactored("gemma4_text", kGemma4TextRows),
+    OnlyFactored("gemma4", kGemma4Rows, kText),
+    OnlyFactored("gemma4_text", kGemma4Rows),
     OnlyFactored("glm4_moe_lite", kMlpRows),
     OnlyFactored("glm_moe_dsa", kMlpRows),
     OnlyFactored("gpt_oss", kGptOssRows),
@@ -141,7 +133,7 @@ constexpr Family kFactoredOnly[] = {
     OnlyFactored("granitemoeshared", kGraniteRows),
     OnlyFactored("hunyuan_v1_moe", kMlpRows),
     OnlyFactored("hy_v4", kStackedMlpRows),
-    OnlyFactored("kimi_k25", kTextOfKimiRows, &kKimiK25Saved),
+    OnlyFactored("kimi_k25", kMlpRows, "language_model.model.", &kKimiK25Saved),
     OnlyFactored("kimi_linear", kSparseRows),
     OnlyFactored("lfm2_moe", kFeedForwardRows),
     OnlyFactored("mimo_v2_flash", kMlpRows),
