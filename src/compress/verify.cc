@@ -15,6 +15,7 @@
 #include "mobe/copy_tensors.h"
 #include "mobe/measure.h"
 #include "mobe/parts.h"
+#include "mobe/stacked.h"
 #include "mobe/tensors.h"
 #include "mobe/zeros.h"
 

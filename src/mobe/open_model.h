@@ -29,12 +29,6 @@ struct OpenedModel {
   }
 };
 
-// Gives experts that are stacked in one tensor of a layer (transformers 5) a
-// tensor each, under the name that the table has for it. Fails with
-// kCorruptFile when such a tensor has another shape than config.json asks for.
-void SplitStacked(const Family& family, const ModelConfig& config,
-                  Checkpoint* checkpoint);
-
 // What is wrong with a tensor that `spec` asks for, as one line that names
 // file, tensor and both shapes, or nothing.
 std::optional<std::string> CheckTensor(const Checkpoint& checkpoint,
