@@ -52,12 +52,13 @@ TEST_F(DirectReaderTest, ReadsPartsTogether) {
 
 // Nobody waits for what is read later; the reader ends all the same.
 TEST_F(DirectReaderTest, ForgetsWhatIsNotWaitedFor) {
-  const AlignedMemory memory = AllocateAligned(kDirectRequest);
   std::vector<DirectRead> reads(100);
+  const AlignedMemory memory = AllocateAligned(100 * kDirectAlign);
   DirectReader reader({path_});
+  std::byte* to = memory.get();
   for (DirectRead& read : reads) {
-    reader.Start({{0, 0, kDirectRequest, memory.get()}}, Urgency::kLater,
-                 &read);
+    reader.Start({{0, 0, kDirectAlign, to}}, Urgency::kLater, &read);
+    to += kDirectAlign;
   }
 }
 
