@@ -97,10 +97,6 @@ Calibration CalibrationOf(const CalibrateOptions& options,
   return calibration;
 }
 
-}  // namespace
-
-namespace {
-
 void CopyWithProgress(const std::string& from, const std::filesystem::path& to,
                       const ProgressFn& progress) {
   const MappedFile source(from);

@@ -55,23 +55,11 @@ OptionUsage ReadOption(const CLI::Option& option) {
   return usage;
 }
 
-void AddOptionsOf(const CLI::App& app, std::vector<OptionUsage>* options) {
-  for (const CLI::Option* option : app.get_options()) {
-    // A group has a --help of its own to CLI11.
-    const bool is_group = app.get_name().empty();
-    if (is_group && option == app.get_help_ptr()) continue;
-    options->push_back(ReadOption(*option));
-  }
-  // Groups of options are subcommands without a name to CLI11.
-  for (const CLI::App* group : app.get_subcommands(
-           [](const CLI::App* part) { return part->get_name().empty(); })) {
-    AddOptionsOf(*group, options);
-  }
-}
-
 CommandUsage ReadCommand(const CLI::App& app) {
   CommandUsage usage{app.get_name(), app.get_description(), {}};
-  AddOptionsOf(app, &usage.options);
+  ForEachOption(app, [&](const CLI::Option& option) {
+    usage.options.push_back(ReadOption(option));
+  });
   return usage;
 }
 

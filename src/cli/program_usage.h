@@ -37,6 +37,21 @@ struct ProgramUsage {
 
 ProgramUsage ReadUsage(const CLI::App& program);
 
+// Calls `use` with each option of a command, and of its groups of options,
+// which are subcommands without a name to CLI11.
+template <class Use>
+void ForEachOption(const CLI::App& command, const Use& use) {
+  for (const CLI::Option* option : command.get_options()) {
+    // A group has a --help of its own to CLI11.
+    const bool is_group = command.get_name().empty();
+    if (!is_group || option != command.get_help_ptr()) use(*option);
+  }
+  for (const CLI::App* group : command.get_subcommands(
+           [](const CLI::App* part) { return part->get_name().empty(); })) {
+    ForEachOption(*group, use);
+  }
+}
+
 // What `print` makes of each, one after the other.
 template <class List, class Print>
 std::string PrintEach(const List& list, const Print& print) {

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/visible.h"
 #include "cli/closest.h"
+#include "cli/program_usage.h"
 
 namespace mobe {
 namespace {
@@ -32,16 +33,6 @@ constexpr Beyond kBeyond[] = {
 
 std::string NameOf(const CLI::App& command) {
   return command.get_parent() == nullptr ? "mobe" : command.get_name();
-}
-
-// Of the command and of its groups, which are subcommands to CLI11. Calls
-// `use` with each option.
-template <class Use>
-void ForEachOption(const CLI::App& command, const Use& use) {
-  for (const CLI::Option* option : command.get_options()) use(*option);
-  for (const CLI::App* group : command.get_subcommands({})) {
-    if (group->get_name().empty()) ForEachOption(*group, use);
-  }
 }
 
 std::vector<std::string> OptionNames(const CLI::App& command) {

@@ -73,6 +73,9 @@ void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
          "--start goes with --solver reference: it gives A, which the fast "
          "solver computes");
   }
+  if (options.pack) {
+    CheckRuns(*model.family, model.checkpoint.folder().string());
+  }
   if (options.pack && options.keep_fp8) {
     Fail(ErrorKind::kUserInput,
          "--keep-fp8 keeps what --format would store anew: leave out one");
@@ -291,7 +294,6 @@ CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
   // What the table does not know is taken over, too.
   AddOtherCopies(model.checkpoint, listed, options.keep_fp8, &tensors);
   if (options.pack) {
-    CheckRuns(*model.family, model.checkpoint.folder().string());
     plan.packing = PackTensors(
         specs,
         [&](const TensorSpec& spec) { return FormatFor(spec, *options.pack); },

@@ -64,8 +64,6 @@ constexpr Dim kQueriesKeysValues = [](const ModelConfig& c) {
 constexpr TensorRow kBailingOwnRows[] = {
     {Role::kEmbedding, Scope::kModel, "model.word_embeddings.weight", kVocab,
      kHidden},
-    {Role::kFinalNorm, Scope::kModel, "model.norm.weight", kHidden, nullptr},
-    {Role::kOutput, Scope::kModel, "lm_head.weight", kVocab, kHidden, kUntied},
     {Role::kQueryKeyValue, Scope::kLayer,
      LAYER "attention.query_key_value.weight", kQueriesKeysValues, kHidden},
     {Role::kQueryKeyValueBias, Scope::kLayer,
@@ -85,8 +83,9 @@ constexpr TensorRow kBailingOwnRows[] = {
      kExperts, nullptr, kRouterBiased},
 };
 #undef LAYER
-constexpr auto kBailingRows = JoinRows(kBailingOwnRows, kLayerNormRows,
-                                       kExpertRows, kSharedRows, kDenseRows);
+constexpr auto kBailingRows =
+    JoinRows(kBailingOwnRows, kHeadRows, kLayerNormRows, kExpertRows,
+             kSharedRows, kDenseRows);
 
 }  // namespace
 

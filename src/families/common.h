@@ -72,9 +72,11 @@ inline constexpr When kSharing = [](const ModelConfig& c) {
 };
 
 #define LAYER "model.layers.{layer}."
-inline constexpr TensorRow kEndRows[] = {
+inline constexpr TensorRow kEmbeddingRows[] = {
     {Role::kEmbedding, Scope::kModel, "model.embed_tokens.weight", kVocab,
      kHidden},
+};
+inline constexpr TensorRow kHeadRows[] = {
     {Role::kFinalNorm, Scope::kModel, "model.norm.weight", kHidden, nullptr},
     {Role::kOutput, Scope::kModel, "lm_head.weight", kVocab, kHidden, kUntied},
 };

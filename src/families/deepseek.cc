@@ -118,8 +118,8 @@ constexpr TensorRow kLatentRows[] = {
 };
 #undef ATTENTION
 constexpr auto kDeepSeekRows =
-    JoinRows(kEndRows, kLatentRows, kLayerNormRows, kRouterRows, kExpertRows,
-             kSharedRows, kDenseRows);
+    JoinRows(kEmbeddingRows, kHeadRows, kLatentRows, kLayerNormRows,
+             kRouterRows, kExpertRows, kSharedRows, kDenseRows);
 
 }  // namespace
 

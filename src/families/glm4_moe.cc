@@ -30,8 +30,8 @@ ModelConfig ReadGlm4Moe(const ConfigReader& json) {
 }
 
 constexpr auto kGlm4MoeRows =
-    JoinRows(kEndRows, kGroupedAttentionRows, kLayerNormRows, kRouterRows,
-             kExpertRows, kSharedRows, kDenseRows);
+    JoinRows(kEmbeddingRows, kHeadRows, kGroupedAttentionRows, kLayerNormRows,
+             kRouterRows, kExpertRows, kSharedRows, kDenseRows);
 
 }  // namespace
 

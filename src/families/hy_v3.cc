@@ -51,8 +51,8 @@ constexpr TensorRow kHyRows[] = {
 };
 #undef MLP
 constexpr auto kHyV3Rows =
-    JoinRows(kEndRows, kGroupedAttentionRows, kLayerNormRows, kExpertRows,
-             kHyRows, kDenseRows);
+    JoinRows(kEmbeddingRows, kHeadRows, kGroupedAttentionRows, kLayerNormRows,
+             kExpertRows, kHyRows, kDenseRows);
 
 }  // namespace
 

@@ -69,7 +69,8 @@ constexpr TensorRow kBlockRows[] = {
 };
 #undef BLOCK
 constexpr auto kMixtralRows =
-    JoinRows(kEndRows, kGroupedAttentionRows, kLayerNormRows, kBlockRows);
+    JoinRows(kEmbeddingRows, kHeadRows, kGroupedAttentionRows, kLayerNormRows,
+             kBlockRows);
 
 }  // namespace
 

@@ -21,8 +21,9 @@ ModelConfig ReadOlmoe(const ConfigReader& json) {
   return c;
 }
 
-constexpr auto kOlmoeRows = JoinRows(kEndRows, kGroupedAttentionRows,
-                                     kLayerNormRows, kRouterRows, kExpertRows);
+constexpr auto kOlmoeRows =
+    JoinRows(kEmbeddingRows, kHeadRows, kGroupedAttentionRows, kLayerNormRows,
+             kRouterRows, kExpertRows);
 
 }  // namespace
 

@@ -155,12 +155,13 @@ constexpr TensorRow kQwen35InputRows[] = {
      kHidden},
 };
 #undef NET
-constexpr auto kQwen3NextRows = JoinRows(
-    kEndRows, kGroupedAttentionRows, kQwen3NextInputRows, kDeltaRows,
-    kLayerNormRows, kRouterRows, kExpertRows, kGatedSharedRows, kDenseRows);
-constexpr auto kQwen35Rows =
-    JoinRows(kEndRows, kGroupedAttentionRows, kQwen35InputRows, kDeltaRows,
-             kLayerNormRows, kRouterRows, kExpertRows, kGatedSharedRows);
+constexpr auto kQwen3NextRows =
+    JoinRows(kEmbeddingRows, kHeadRows, kGroupedAttentionRows,
+             kQwen3NextInputRows, kDeltaRows, kLayerNormRows, kRouterRows,
+             kExpertRows, kGatedSharedRows, kDenseRows);
+constexpr auto kQwen35Rows = JoinRows(
+    kEmbeddingRows, kHeadRows, kGroupedAttentionRows, kQwen35InputRows,
+    kDeltaRows, kLayerNormRows, kRouterRows, kExpertRows, kGatedSharedRows);
 
 }  // namespace
 

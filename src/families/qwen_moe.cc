@@ -43,8 +43,8 @@ ModelConfig ReadQwen3(const ConfigReader& json) {
 }
 
 constexpr auto kQwenRows =
-    JoinRows(kEndRows, kGroupedAttentionRows, kLayerNormRows, kRouterRows,
-             kExpertRows, kGatedSharedRows, kDenseRows);
+    JoinRows(kEmbeddingRows, kHeadRows, kGroupedAttentionRows, kLayerNormRows,
+             kRouterRows, kExpertRows, kGatedSharedRows, kDenseRows);
 
 }  // namespace
 

@@ -140,7 +140,7 @@ void Checkpoint::LinkScales() {
   if (scheme && scheme->in_words) UnpackWords(*scheme);
   if (scheme && scheme->is_mxfp4 &&
       std::ranges::none_of(tensors_, [](const TensorView* tensor) {
-        return tensor->name.ends_with("_blocks");
+        return tensor->name.ends_with(kMxBlocksEnding);
       })) {
     Fail(ErrorKind::kUnsupported,
          "{}: quantization_config: quant_method \"mxfp4\" can't be read of "

@@ -19,6 +19,11 @@ int64_t Blocks(int64_t size, int64_t block) {
   return size / block + (size % block == 0 ? 0 : 1);
 }
 
+std::vector<int64_t> WithoutEndingOnes(std::vector<int64_t> shape) {
+  while (!shape.empty() && shape.back() == 1) shape.pop_back();
+  return shape;
+}
+
 }  // namespace
 
 BlockSize BlockOf(const TensorDecl& matrix, const TensorDecl& scales) {
@@ -42,15 +47,7 @@ std::string CheckScales(const TensorDecl& matrix, const TensorDecl& scales,
   const std::vector<int64_t> shape = {Blocks(matrix.shape[0], block.rows),
                                       Blocks(matrix.shape[1], block.cols)};
   // One a row may be a list, one in all may be a number.
-  std::vector<int64_t> short_shape = shape;
-  while (!short_shape.empty() && short_shape.back() == 1) {
-    short_shape.pop_back();
-  }
-  std::vector<int64_t> short_scales = scales.shape;
-  while (!short_scales.empty() && short_scales.back() == 1) {
-    short_scales.pop_back();
-  }
-  if (short_scales != short_shape) {
+  if (WithoutEndingOnes(scales.shape) != WithoutEndingOnes(shape)) {
     return fmt::format(
         "has shape {}, expected {}: one for each block of {} x {} of {}",
         scales.shape, shape, block.rows, block.cols, Excerpt(matrix.name));

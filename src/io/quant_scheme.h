@@ -21,6 +21,10 @@
 
 namespace mobe {
 
+// How the names of MXFP4's planes end.
+inline constexpr char kMxBlocksEnding[] = "_blocks";
+inline constexpr char kMxScalesEnding[] = "_scales";
+
 struct QuantScheme {
   // Rows and columns that share a scale; 0 x 0: as the scales' shape says.
   BlockSize block = {};

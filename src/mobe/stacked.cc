@@ -20,7 +20,7 @@ namespace {
 // two.
 constexpr int64_t kMxBlock = 32;
 std::string BlocksName(const StackedSpec& spec) {
-  return spec.name + "_blocks";
+  return spec.name + kMxBlocksEnding;
 }
 
 void CheckShape(const Checkpoint& checkpoint, const TensorView& tensor,
@@ -67,7 +67,7 @@ void SplitBlocks(const Family& family, const ModelConfig& config, int64_t layer,
                                              in_expert * spec.rows, groups};
   std::vector<int64_t> shape = scales_shape;
   shape.push_back(kMxBlock / 2);
-  const TensorView& all = checkpoint->At(spec.name + "_scales");
+  const TensorView& all = checkpoint->At(spec.name + kMxScalesEnding);
   CheckShape(*checkpoint, blocks, shape);
   CheckShape(*checkpoint, all, scales_shape);
   for (const TensorView* tensor : {&blocks, &all}) {
