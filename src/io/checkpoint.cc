@@ -197,11 +197,11 @@ void Checkpoint::LinkScales(const QuantScheme& scheme, const TensorView& scales,
 // and X.weight_shape, which says how many columns the words hold.
 void Checkpoint::UnpackWords(const QuantScheme& scheme) {
   constexpr std::string_view kPacked = "_packed";
-  std::vector<const TensorView*> found;
-  for (const TensorView* tensor : tensors_) {
-    if (tensor->name.ends_with(kPacked)) found.push_back(tensor);
-  }
-  for (const TensorView* words : found) {
+  // By place: a trillion parameters are seventy thousand such matrices, and
+  // Split looks for each.
+  for (const TensorView*& place : tensors_) {
+    const TensorView* words = place;
+    if (!words->name.ends_with(kPacked)) continue;
     const std::string name =
         words->name.substr(0, words->name.size() - kPacked.size());
     const TensorView& sizes = At(name + "_shape");
@@ -230,8 +230,9 @@ void Checkpoint::UnpackWords(const QuantScheme& scheme) {
            FileOf(*words), Excerpt(words->name), DTypeName(words->dtype),
            words->shape, in_word, matrix.shape);
     }
-    Split(*words, {std::move(matrix)});
-    TensorView& linked = parts_.back();
+    by_name_.erase(words->name);
+    TensorView& linked = Adopt(words->name, std::move(matrix));
+    place = &linked;
     LinkScales(scheme, scales, &linked);
     SetScaled(sizes, linked);
   }
@@ -288,20 +289,23 @@ const std::string* Checkpoint::IndexFault(const std::string& name) const {
   return found == index_faults_.end() ? nullptr : &found->second;
 }
 
+TensorView& Checkpoint::Adopt(const std::string& whole, TensorView part) {
+  if (Find(part.name) != nullptr) {
+    Fail(ErrorKind::kCorruptFile,
+         "{}: tensors {} and {} are both there, but one is a part of the other",
+         folder_.string(), Excerpt(whole), Excerpt(part.name));
+  }
+  TensorView& view = parts_.emplace_back(std::move(part));
+  by_name_.emplace(view.name, &view);
+  return view;
+}
+
 void Checkpoint::Split(const TensorView& whole, std::vector<TensorView> parts) {
   const auto at = std::ranges::find(tensors_, &whole);
   std::vector<const TensorView*> views;
   by_name_.erase(whole.name);
   for (TensorView& part : parts) {
-    if (Find(part.name) != nullptr) {
-      Fail(ErrorKind::kCorruptFile,
-           "{}: tensors {} and {} are both there, but one is a part of the "
-           "other",
-           folder_.string(), Excerpt(whole.name), Excerpt(part.name));
-    }
-    const TensorView& view = parts_.emplace_back(std::move(part));
-    by_name_.emplace(view.name, &view);
-    views.push_back(&view);
+    views.push_back(&Adopt(whole.name, std::move(part)));
   }
   tensors_.insert(tensors_.erase(at), views.begin(), views.end());
 }

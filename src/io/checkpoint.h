@@ -81,6 +81,8 @@ class Checkpoint {
   void LinkScales(const QuantScheme& scheme, const TensorView& scales,
                   TensorView* matrix);
   void UnpackWords(const QuantScheme& scheme);
+  // Keeps a part of the tensor `whole`, which it names in an error.
+  TensorView& Adopt(const std::string& whole, TensorView part);
   void SetScaled(const TensorView& scales, const TensorView& matrix);
   void CheckPlane(const TensorView& plane, DType dtype,
                   const std::vector<int64_t>& shape) const;
