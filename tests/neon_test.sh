@@ -21,7 +21,7 @@ mkdir -p "$out"
   -o "$out/neon_test" \
   tests/neon/stand_ins.cc src/kernels/dot_test.cc src/kernels/dot*.cc \
   src/kernels/kernels.cc src/kernels/kernels_scalar.cc \
-  src/tensor/{format,int4,int8,packed}.cc src/base/dtype.cc \
+  src/tensor/{few_bits,format,int8,packed}.cc src/base/dtype.cc \
   "$gtest"/googletest/src/gtest-all.cc "$gtest"/googletest/src/gtest_main.cc
 
 # With i8mm, and with dot products alone.

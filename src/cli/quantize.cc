@@ -19,6 +19,7 @@ struct QuantizeArguments {
   std::string out;
   PackOptions pack;
   CalibrateOptions calibrate;
+  std::string moments;
   double shard_gigabytes = 5;
 };
 
@@ -31,6 +32,7 @@ void Run(const QuantizeArguments& options, const CommonOptions& common) {
   if (!options.calibrate.file.empty()) {
     quantize.calibration = ToRoundingCalibration(options.calibrate, model);
   }
+  quantize.moments = options.moments;
   quantize.stop = StopOnSignals();
   std::optional<QuantizeReport> report;
   {
@@ -81,6 +83,8 @@ void AddQuantize(CLI::App& app, CommonOptions* common) {
       ->required();
   AddPackOptions(command, &options->pack)->required();
   AddCalibrateOptions(command, "matrices", &options->calibrate);
+  command->add_option("--moments", options->moments,
+                      "file that mobe calibrate wrote");
   AddShardSize(command, &options->shard_gigabytes);
   AddCommonOptions(command, common, JsonOutput::kYes);
   command->callback([=] { Run(*options, *common); });

@@ -154,8 +154,24 @@ bool PlaneWriter::Write(const TensorDecl& decl, const ByteSink& sink) {
   return true;
 }
 
+Loss PlaneWriter::Take(const TensorView& tensor, const PackedPlane& plane,
+                       const RoundedMatrix& rounded, const ByteSink& sink) {
+  encoded_ = plane.spec.name;
+  scales_.CopyFrom(rounded.scales);
+  if (sink) {
+    sink({rounded.codes.data(), static_cast<size_t>(rounded.codes.size())});
+  }
+  Buffer<float> given(tensor.elements());
+  LoadRounded(tensor, plane.dtype, 0, given.size(), given.data());
+  Loss loss;
+  loss.Add(given.data(), rounded.values.data(), given.size());
+  return loss;
+}
+
 Loss PlaneWriter::Encode(const TensorView& tensor, const PackedPlane& plane,
                          const ByteSink& sink) {
+  const RoundedMatrix* rounded = rounded_ ? rounded_(plane.spec) : nullptr;
+  if (rounded != nullptr) return Take(tensor, plane, *rounded, sink);
   Buffer<float> importance;
   if (importance_) importance = importance_(plane.spec);
   const float* weights = importance.size() == 0 ? nullptr : importance.data();

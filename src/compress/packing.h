@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/matrix.h"
 #include "compress/packed_parts.h"
+#include "fit/error_feedback.h"
 #include "io/checkpoint_writer.h"
 #include "mobe/open_model.h"
 #include "mobe/parts.h"
@@ -50,13 +51,17 @@ class PlaneWriter {
   using FindFn = std::function<const TensorView&(const TensorSpec& spec)>;
   // How much the error of each column counts; empty: all alike.
   using ImportanceFn = std::function<Buffer<float>(const TensorSpec& spec)>;
+  // A matrix that is rounded elsewhere, or null.
+  using RoundedFn =
+      std::function<const RoundedMatrix*(const TensorSpec& spec)>;
 
-  // `packing` must outlive the object; `importance` may be null.
+  // `packing` must outlive the object; the last two may be null.
   PlaneWriter(const Packing& packing, FindFn find,
-              ImportanceFn importance = nullptr)
+              ImportanceFn importance = nullptr, RoundedFn rounded = nullptr)
       : packing_(packing),
         find_(std::move(find)),
-        importance_(std::move(importance)) {}
+        importance_(std::move(importance)),
+        rounded_(std::move(rounded)) {}
 
   // Passes the bytes of a tensor; false when it is no plane. Fast when scales
   // come next after their codes.
@@ -69,10 +74,14 @@ class PlaneWriter {
   // Passes the codes, unless `sink` is null, and keeps the scales.
   Loss Encode(const TensorView& tensor, const PackedPlane& plane,
               const ByteSink& sink);
+  // Likewise of a matrix that is rounded already.
+  Loss Take(const TensorView& tensor, const PackedPlane& plane,
+            const RoundedMatrix& rounded, const ByteSink& sink);
 
   const Packing& packing_;
   const FindFn find_;
   const ImportanceFn importance_;
+  const RoundedFn rounded_;
   std::vector<PackedPart> parts_;
   std::string encoded_;  // the tensor whose scales are kept
   Buffer<std::byte> codes_;

@@ -1,10 +1,12 @@
 #include "compress/quantize.h"
 
+#include <algorithm>
 #include <string>
 #include <unordered_set>
 #include <utility>
 
 #include "base/error.h"
+#include "compress/expert_rounding.h"
 #include "compress/model_card.h"
 #include "compress/write_model.h"
 #include "io/fp8.h"
@@ -61,7 +63,11 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& model,
   };
   WriteJob job;
   std::unordered_set<std::string> known;
-  for (const TensorSpec& spec : model.tensors) {
+  std::vector<TensorSpec> ordered = model.tensors;
+  std::ranges::stable_sort(ordered, [](const TensorSpec& a, const TensorSpec& b) {
+    return a.layer == b.layer && a.layer >= 0 && a.expert < b.expert;
+  });
+  for (const TensorSpec& spec : ordered) {
     const TensorView& tensor = model.checkpoint.At(spec.name);
     known.insert(spec.name);
     if (format_of(spec) != nullptr) {
@@ -87,6 +93,8 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& model,
       inputs.emplace(internal::MomentsPath(out), model);
     };
   }
+  std::optional<ExpertRounding> rounding;
+  if (!options.moments.empty()) rounding.emplace(model, options.moments);
   PlaneWriter writer(
       packing,
       [&](const TensorSpec& spec) -> const TensorView& {
@@ -96,6 +104,28 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& model,
       },
       [&](const TensorSpec& spec) {
         return inputs ? inputs->ImportanceOf(spec) : Buffer<float>();
+      },
+      [&](const TensorSpec& spec) -> const RoundedMatrix* {
+        if (!rounding || spec.expert < 0) return nullptr;
+        const MatrixKind* kind = KindOf(spec.role);
+        if (kind == nullptr) return nullptr;
+        if (kind->transposed && model.Factored(spec.layer, *kind)) return nullptr;
+        const auto format = [&](Role role) -> const FormatRow* {
+          for (const TensorSpec& one : model.tensors) {
+            if (one.role == role && one.layer == spec.layer &&
+                one.expert == spec.expert) {
+              return format_of(one);
+            }
+          }
+          return nullptr;
+        };
+        const RoundedExpert& expert = rounding->Find(
+            spec.layer, spec.expert,
+            {format(Role::kExpertGate), format(Role::kExpertUp),
+             format(Role::kExpertDown)});
+        return kind == &kGateKind  ? &expert.gate
+               : kind == &kUpKind ? &expert.up
+                                  : &expert.down;
       });
   job.source = [&](const TensorDecl& decl, const ByteSink& sink) {
     if (!writer.Write(decl, sink)) {

@@ -21,6 +21,7 @@ struct QuantizeOptions {
   // Weighs the errors of a matrix's columns by what they read: its `collect`
   // writes the file of mobe/input_squares_file.h.
   std::optional<Calibration> calibration = {};
+  std::filesystem::path moments = {};
 };
 
 // What became of the model's bytes.

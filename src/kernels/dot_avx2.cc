@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "kernels/dot_internal.h"
+
 #define MOBE_TARGET __attribute__((target("avx2,fma")))
 #define MOBE_INLINE __attribute__((target("avx2,fma"), always_inline)) inline
 #define MOBE_MULTIPLY MultiplyAvx2
@@ -30,7 +32,7 @@ MOBE_INLINE __m256i StartQuads(int32_t, int) { return _mm256_setzero_si256(); }
 
 MOBE_INLINE __m256i AddQuad(__m256i sums, __m256i codes,
                             const QuadInputs& inputs, int bits) {
-  const __m256i middle = _mm256_set1_epi8(static_cast<char>(1 << (bits - 1)));
+  const __m256i middle = _mm256_set1_epi8(static_cast<char>(MiddleOf(bits)));
   const __m256i pairs = _mm256_maddubs_epi16(
       inputs.magnitudes,
       _mm256_sign_epi8(_mm256_sub_epi8(codes, middle), inputs.signs));

@@ -54,34 +54,62 @@ MOBE_INLINE void StoreLanes(__m512 sums, const LaneRange& lanes, float* y) {
   _mm512_mask_storeu_ps(y - lanes.begin, mask, sums);
 }
 
-// A group's sums += its products, for one token; advances codes. kBits of the
-// format.
-template <int kBits>
-MOBE_INLINE __m512i AddGroup(const uint8_t* codes, const int8_t* in,
-                             int64_t quads, __m512i sums);
+// The bits of a line that belong to a quad: kBits from kFrom on, moved to kTo.
+template <int kBits, int kFrom, int kTo>
+MOBE_INLINE __m512i Bits(__m512i line) {
+  // Shifts are of 16 bits: what comes from the neighbour is masked.
+  if constexpr (kFrom > kTo) line = _mm512_srli_epi16(line, kFrom - kTo);
+  if constexpr (kFrom < kTo) line = _mm512_slli_epi16(line, kTo - kFrom);
+  return _mm512_and_si512(
+      line, _mm512_set1_epi8(static_cast<char>(((1 << kBits) - 1) << kTo)));
+}
 
-template <>
-MOBE_INLINE __m512i AddGroup<8>(const uint8_t* codes, const int8_t* in,
-                                int64_t quads, __m512i sums) {
-  for (int64_t q = 0; q < quads; ++q) {
-    sums = _mm512_dpbusd_epi32(sums, LoadCodes(codes + q * kQuadBytes),
-                               Inputs(in + q * kQuad));
+// A quad of a unit of kBits (tensor/bit_planes.h), a byte for each code, with
+// the middle of MiddleOf.
+template <int kBits, int kQuadOfUnit>
+MOBE_INLINE __m512i UnitCodes(const uint8_t* unit) {
+  constexpr BitPlanes planes = BitPlanesOf(kBits);
+  constexpr PlaneBits low = LowBits(planes, kQuadOfUnit);
+  constexpr int up = UpOf(kBits);
+  const __m512i codes = Bits<planes.low, low.shift, up>(
+      LoadCodes(unit + low.line * kQuadBytes));
+  if constexpr (planes.high == 0) {
+    return codes;
+  } else {
+    constexpr PlaneBits high = HighBits(planes, kQuadOfUnit);
+    return _mm512_or_si512(codes,
+                           Bits<planes.high, high.shift, planes.low + up>(
+                               LoadCodes(unit + high.line * kQuadBytes)));
+  }
+}
+
+// sums += the quads from kFirst on of a unit, times the inputs.
+template <int kBits, int kFirst>
+MOBE_INLINE __m512i AddUnit(const uint8_t* unit, const int8_t* in,
+                            __m512i sums) {
+  sums = _mm512_dpbusd_epi32(sums, UnitCodes<kBits, kFirst>(unit),
+                             Inputs(in + kFirst * kQuad));
+  if constexpr (kFirst + 1 < BitPlanesOf(kBits).quads()) {
+    sums = AddUnit<kBits, kFirst + 1>(unit, in, sums);
   }
   return sums;
 }
 
-// The middle is 8 here, a sixteenth of kCodeMiddle's: see Multiply1.
-template <>
-MOBE_INLINE __m512i AddGroup<4>(const uint8_t* codes, const int8_t* in,
-                                int64_t quads, __m512i sums) {
-  const __m512i low = _mm512_set1_epi8(0x0f);
-  for (int64_t q = 0; q < quads; q += 2) {
-    const __m512i both = LoadCodes(codes + q / 2 * kQuadBytes);
-    sums = _mm512_dpbusd_epi32(sums, _mm512_and_si512(both, low),
-                               Inputs(in + q * kQuad));
-    sums = _mm512_dpbusd_epi32(
-        sums, _mm512_and_si512(_mm512_srli_epi16(both, 4), low),
-        Inputs(in + (q + 1) * kQuad));
+// A group's sums += its products, for one token. kBits of the format.
+template <int kBits>
+MOBE_INLINE __m512i AddGroup(const uint8_t* codes, const int8_t* in,
+                             int64_t quads, __m512i sums) {
+  if constexpr (kBits == 8) {
+    for (int64_t q = 0; q < quads; ++q) {
+      sums = _mm512_dpbusd_epi32(sums, LoadCodes(codes + q * kQuadBytes),
+                                 Inputs(in + q * kQuad));
+    }
+  } else {
+    constexpr int unit = BitPlanesOf(kBits).quads();
+    for (int64_t q = 0; q < quads; q += unit) {
+      sums = AddUnit<kBits, 0>(codes + q * kQuadBytes * kBits / 8,
+                               in + q * kQuad, sums);
+    }
   }
   return sums;
 }
@@ -107,8 +135,8 @@ MOBE_INLINE void Multiply1(const WeightView& w, const PackedSizes& sizes,
     const int64_t left = sizes.quads - first;
     const int64_t quads = left < group_quads ? left : group_quads;
     const int64_t at = token * x.groups + g;
-    // Codes of fewer bits have their middle at 2^(bits - 1).
-    const __m512i middle = _mm512_set1_epi32(x.middle[at] >> (8 - kBits));
+    const __m512i middle =
+        _mm512_set1_epi32(x.middle[at] / kCodeMiddle * MiddleOf(kBits));
     const __m512 scale = _mm512_set1_ps(x.scales[at]);
     const int64_t bytes = quads * kQuadBytes * kBits / 8;
     for (int b = 0; b < kCount; ++b) {
@@ -234,11 +262,21 @@ MOBE_TARGET void MultiplyAvx512Vnni(const WeightView& w, const RoundedInputs& x,
                                     int64_t y_stride) {
   const FormatRow& format = RowOf(w.format);
   const PackedSizes sizes = PackedSizesOf(format, w.cols);
-  if (tokens == 1 && format.bits == 8) {
-    return MultiplyOne<8>(w, sizes, x, first, y);
-  }
-  if (tokens == 1 && format.bits == 4) {
-    return MultiplyOne<4>(w, sizes, x, first, y);
+  if (tokens == 1) {
+    switch (format.bits) {
+      case 2:
+        return MultiplyOne<2>(w, sizes, x, first, y);
+      case 3:
+        return MultiplyOne<3>(w, sizes, x, first, y);
+      case 4:
+        return MultiplyOne<4>(w, sizes, x, first, y);
+      case 5:
+        return MultiplyOne<5>(w, sizes, x, first, y);
+      case 6:
+        return MultiplyOne<6>(w, sizes, x, first, y);
+      default:
+        return MultiplyOne<8>(w, sizes, x, first, y);
+    }
   }
   const int64_t group_quads = format.group / kQuad;
   // Codes that have to be unpacked have room for one block in each thread.

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "kernels/dot_internal.h"
+
 #define MOBE_TARGET __attribute__((target("avx2,fma,avxvnni")))
 #define MOBE_INLINE \
   __attribute__((target("avx2,fma,avxvnni"), always_inline)) inline
@@ -26,7 +28,7 @@ MOBE_INLINE QuadInputs LoadInputs(const int8_t* quad) {
 
 // RoundedInputs::middle is of codes of 8 bits.
 MOBE_INLINE __m256i StartQuads(int32_t middle, int bits) {
-  return _mm256_set1_epi32(middle >> (8 - bits));
+  return _mm256_set1_epi32(middle / kCodeMiddle * MiddleOf(bits));
 }
 
 MOBE_INLINE __m256i AddQuad(__m256i sums, __m256i codes,

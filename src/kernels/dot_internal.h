@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/dot.h"
+#include "tensor/bit_planes.h"
 
 namespace mobe {
 
@@ -43,6 +44,13 @@ inline LaneRange NextLanes(const WeightView& w, const LaneRange& lanes) {
   const int64_t row = lanes.row + lanes.end - lanes.begin;
   const int64_t left = w.rows - row;
   return {lanes.block + 1, 0, left < kPackedRows ? left : kPackedRows, row};
+}
+
+// Codes as kernels unpack them: how far they are shifted up, since every second
+// number is odd, and what is then zero.
+constexpr int UpOf(int bits) { return IsOdd(bits) ? 1 : 0; }
+constexpr int MiddleOf(int bits) {
+  return bits == 8 ? kCodeMiddle : LeastOf(bits);
 }
 
 // The codes of a block of 16 rows as bytes, [quads, 16, 4]: in place where the

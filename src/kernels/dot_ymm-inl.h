@@ -7,7 +7,7 @@
 //   __m256i AddQuad(__m256i sums, __m256i codes, const QuadInputs& inputs,
 //                   int bits)
 //       sums += codes, less their middle, times a quad of inputs. Codes are
-//       bytes with their middle at 2^(bits - 1)
+//       bytes with the middle of MiddleOf
 //   QuadInputs LoadInputs(const int8_t* quad)
 //
 // No include guard: each file compiles it for its own instructions.
@@ -25,19 +25,65 @@ MOBE_INLINE __m256 LoadScales(const uint16_t* scales) {
       _mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
 
-// products[t] += a quad of codes, of 16 rows, times that of kT tokens.
-template <int kBits, int kT>
-MOBE_INLINE void AddQuads(__m256i low, __m256i high, const int8_t* in,
-                          int64_t in_stride, __m256i (*products)[2]) {
-  for (int t = 0; t < kT; ++t) {
-    const QuadInputs inputs = LoadInputs(in + t * in_stride);
-    products[t][0] = AddQuad(products[t][0], low, inputs, kBits);
-    products[t][1] = AddQuad(products[t][1], high, inputs, kBits);
+MOBE_INLINE __m256i LoadCodes(const uint8_t* codes) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
+}
+
+// The bits of half a line that belong to a quad: kBits from kFrom on, moved to
+// kTo.
+template <int kBits, int kFrom, int kTo>
+MOBE_INLINE __m256i Bits(__m256i line) {
+  // Shifts are of 16 bits: what comes from the neighbour is masked.
+  if constexpr (kFrom > kTo) line = _mm256_srli_epi16(line, kFrom - kTo);
+  if constexpr (kFrom < kTo) line = _mm256_slli_epi16(line, kTo - kFrom);
+  return _mm256_and_si256(
+      line, _mm256_set1_epi8(static_cast<char>(((1 << kBits) - 1) << kTo)));
+}
+
+// Eight rows of a quad of a unit of kBits (tensor/bit_planes.h), a byte for each
+// code; of 8 bits a quad is a unit.
+template <int kBits, int kQuadOfUnit>
+MOBE_INLINE __m256i UnitCodes(const uint8_t* unit) {
+  if constexpr (kBits == 8) {
+    return LoadCodes(unit);
+  } else {
+    constexpr BitPlanes planes = BitPlanesOf(kBits);
+    constexpr PlaneBits low = LowBits(planes, kQuadOfUnit);
+    constexpr int up = UpOf(kBits);
+    __m256i codes = Bits<planes.low, low.shift, up>(
+        LoadCodes(unit + low.line * kQuadBytes));
+    if constexpr (planes.high > 0) {
+      constexpr PlaneBits high = HighBits(planes, kQuadOfUnit);
+      codes =
+          _mm256_or_si256(codes, Bits<planes.high, high.shift, planes.low + up>(
+                                     LoadCodes(unit + high.line * kQuadBytes)));
+    }
+    return codes;
   }
 }
 
-// kT tokens by the 16 rows of a block, whose codes are packed in kBits: bytes,
-// or, of 4 bits, two quads in the halves of 64 bytes (tensor/int4.cc).
+constexpr int UnitQuads(int bits) {
+  return bits == 8 ? 1 : BitPlanesOf(bits).quads();
+}
+
+// products[t] += the quads from kFirst on of a unit, of 16 rows, times those of
+// kT tokens.
+template <int kBits, int kT, int kFirst>
+MOBE_INLINE void AddUnit(const uint8_t* unit, const int8_t* in,
+                         int64_t in_stride, __m256i (*products)[2]) {
+  const __m256i low = UnitCodes<kBits, kFirst>(unit);
+  const __m256i high = UnitCodes<kBits, kFirst>(unit + kQuadBytes / 2);
+  for (int t = 0; t < kT; ++t) {
+    const QuadInputs inputs = LoadInputs(in + kFirst * kQuad + t * in_stride);
+    products[t][0] = AddQuad(products[t][0], low, inputs, kBits);
+    products[t][1] = AddQuad(products[t][1], high, inputs, kBits);
+  }
+  if constexpr (kFirst + 1 < UnitQuads(kBits)) {
+    AddUnit<kBits, kT, kFirst + 1>(unit, in, in_stride, products);
+  }
+}
+
+// kT tokens by the 16 rows of a block, whose codes are packed in kBits.
 template <int kBits, int kT>
 MOBE_INLINE void MultiplyTile(const uint8_t* codes, const uint16_t* scales,
                               const PackedSizes& sizes, int64_t group_quads,
@@ -57,23 +103,9 @@ MOBE_INLINE void MultiplyTile(const uint8_t* codes, const uint16_t* scales,
       products[t][0] = products[t][1] =
           StartQuads(x.middle[(token + t) * x.groups + g], kBits);
     }
-    for (int64_t q = first; q < end; q += 8 / kBits) {
-      const auto* from =
-          reinterpret_cast<const __m256i*>(codes + q * kQuadBytes * kBits / 8);
-      const __m256i low = _mm256_loadu_si256(from);
-      const __m256i high = _mm256_loadu_si256(from + 1);
-      const int8_t* quad = in + q * kQuad;
-      if constexpr (kBits == 8) {
-        AddQuads<kBits, kT>(low, high, quad, stride, products);
-      } else {
-        const __m256i half = _mm256_set1_epi8(0x0f);
-        AddQuads<kBits, kT>(_mm256_and_si256(low, half),
-                            _mm256_and_si256(high, half), quad, stride,
-                            products);
-        AddQuads<kBits, kT>(_mm256_and_si256(_mm256_srli_epi16(low, 4), half),
-                            _mm256_and_si256(_mm256_srli_epi16(high, 4), half),
-                            quad + kQuad, stride, products);
-      }
+    for (int64_t q = first; q < end; q += UnitQuads(kBits)) {
+      AddUnit<kBits, kT, 0>(codes + q * kQuadBytes * kBits / 8, in + q * kQuad,
+                            stride, products);
     }
     const __m256 row_scales[2] = {LoadScales(scales + g * kPackedRows),
                                   LoadScales(scales + g * kPackedRows + 8)};
@@ -118,11 +150,21 @@ MOBE_TARGET void MOBE_MULTIPLY(const WeightView& w, const RoundedInputs& x,
   constexpr int kTokens = 2;
   const FormatRow& format = RowOf(w.format);
   const PackedSizes sizes = PackedSizesOf(format, w.cols);
-  if (tokens == 1 && format.bits == 8) {
-    return MultiplyOne<8>(w, sizes, x, first, y);
-  }
-  if (tokens == 1 && format.bits == 4) {
-    return MultiplyOne<4>(w, sizes, x, first, y);
+  if (tokens == 1) {
+    switch (format.bits) {
+      case 2:
+        return MultiplyOne<2>(w, sizes, x, first, y);
+      case 3:
+        return MultiplyOne<3>(w, sizes, x, first, y);
+      case 4:
+        return MultiplyOne<4>(w, sizes, x, first, y);
+      case 5:
+        return MultiplyOne<5>(w, sizes, x, first, y);
+      case 6:
+        return MultiplyOne<6>(w, sizes, x, first, y);
+      default:
+        return MultiplyOne<8>(w, sizes, x, first, y);
+    }
   }
   const int64_t group_quads = format.group / kQuad;
   for (LaneRange lanes = FirstLanes(w); lanes.row < w.rows;

@@ -145,4 +145,13 @@ void LoadMoments(const std::filesystem::path& path, int64_t layer,
   KeepGroup(group, &target->inputs);
 }
 
+Buffer<float> LoadDownMoment(const std::filesystem::path& path, int64_t layer,
+                             int64_t size) {
+  const SafetensorsFile file(path);
+  Buffer<float> moment = Read<float>(file, MomentsName(layer, "down_moment"),
+                                     DType::kF32, {size, size});
+  ScaleToMeanOne(size + 1, &moment);
+  return moment;
+}
+
 }  // namespace mobe

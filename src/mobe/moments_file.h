@@ -57,4 +57,9 @@ void LoadMoments(const std::filesystem::path& path, int64_t layer,
                  const MatrixKind& kind, int64_t experts,
                  const ExpertGroup& group, FitTarget* target);
 
+// down_moment [size, size] of a layer, scaled to a mean diagonal of 1. Fails
+// likewise.
+Buffer<float> LoadDownMoment(const std::filesystem::path& path, int64_t layer,
+                             int64_t size);
+
 }  // namespace mobe

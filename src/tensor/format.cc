@@ -12,7 +12,11 @@ std::span<const FormatRow> Formats() {
       FormatRow{NumberFormat::kBF16, "bf16", 16, DType::kBF16},
       FormatRow{NumberFormat::kF8, "fp8", 8, DType::kF8E4M3},
       kInt8Format,
-      kInt4Format};
+      kInt6Format,
+      kInt5Format,
+      kInt4Format,
+      kInt3Format,
+      kInt2Format};
   return rows;
 }
 

@@ -1,7 +1,7 @@
 // How the numbers of a weight matrix are stored: one row of a table for each
 // format. Everything that opens, copies, quantises, multiplies or counts
-// weights asks the table; a new format is a file like int4.cc and a row in
-// format.cc.
+// weights asks the table; a new format is a row of few_bits.cc, or a file like
+// int8.cc, and a row in format.cc.
 //
 // There are two layouts:
 //
@@ -10,8 +10,8 @@
 //         BF16, and F8 (E4M3) with a scale for each block of rows and columns.
 // packed  Integer codes and their scales in two planes, interleaved by 16 rows
 // as
-//         the products of integers read them (tensor/packed.h): int8, int4;
-//         bases have a layout of their own (tensor/packed_bases.h).
+//         the products of integers read them (tensor/packed.h): int2 to int6,
+//         int8; bases have a layout of their own (tensor/packed_bases.h).
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,29 @@
 
 namespace mobe {
 
-enum class NumberFormat { kF32, kF16, kBF16, kF8, kInt8, kInt4 };
+enum class NumberFormat {
+  kF32,
+  kF16,
+  kBF16,
+  kF8,
+  kInt8,
+  kInt6,
+  kInt5,
+  kInt4,
+  kInt3,
+  kInt2
+};
+
+// The numbers that packed codes of so many bits stand for, before their scale:
+// all integers from -LeastOf to MostOf, or the odd ones alone. Of 8 bits the
+// lowest is left out: instructions before VNNI need a negative of each.
+constexpr bool IsOdd(int bits) { return bits < 4; }
+constexpr int MostOf(int bits) {
+  return IsOdd(bits) ? (1 << bits) - 1 : (1 << (bits - 1)) - 1;
+}
+constexpr int LeastOf(int bits) {
+  return IsOdd(bits) || bits == 8 ? MostOf(bits) : MostOf(bits) + 1;
+}
 
 struct FormatRow {
   NumberFormat format;
@@ -43,10 +65,8 @@ struct FormatRow {
   bool has_bases = false;
 
   bool packed() const { return group > 0; }
-  // Codes stand for least() to most(). Of 8 bits the lowest code is left out:
-  // instructions before VNNI need a negative of each.
-  int most() const { return (1 << (bits - 1)) - 1; }
-  int least() const { return bits == 8 ? -most() : -most() - 1; }
+  int most() const { return MostOf(bits); }
+  int least() const { return -LeastOf(bits); }
 };
 
 // In the order of the enum.
@@ -60,8 +80,9 @@ const FormatRow* FormatFromName(std::string_view name);
 // matrix of weights.
 std::optional<NumberFormat> FormatOf(DType dtype);
 
-// The rows of packed formats, each in its own file.
+// The rows of packed formats: int8.cc, few_bits.cc.
 extern const FormatRow kInt8Format;
-extern const FormatRow kInt4Format;
+extern const FormatRow kInt6Format, kInt5Format, kInt4Format, kInt3Format,
+    kInt2Format;
 
 }  // namespace mobe

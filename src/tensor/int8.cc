@@ -13,8 +13,14 @@ void CopyQuad(const uint8_t* from, uint8_t* to) {
 
 }  // namespace
 
-const FormatRow kInt8Format = {
-    NumberFormat::kInt8, "int8", 8, DType::kU8, 64, 1, CopyQuad, CopyQuad,
-    /*has_bases=*/true};
+const FormatRow kInt8Format = {.format = NumberFormat::kInt8,
+                               .name = "int8",
+                               .bits = 8,
+                               .codes = DType::kU8,
+                               .group = 64,
+                               .quads = 1,
+                               .pack = CopyQuad,
+                               .unpack = CopyQuad,
+                               .has_bases = true};
 
 }  // namespace mobe

@@ -10,8 +10,7 @@
 namespace mobe {
 namespace {
 
-constexpr int64_t kMostGroup = 64;
-constexpr int64_t kMostQuads = 16;
+constexpr int64_t kMostQuads = 8;
 // Of a group's largest number: below the first the scale would be no normal
 // number, and the group is stored as zeros; outside of the other two squares of
 // errors would be none, and no scales are compared.
@@ -42,11 +41,9 @@ struct GivenGroup {
   float weights[kMostGroup] = {};
 };
 
-// And encoded: codes less their middle, and their common scale.
-struct Group {
-  BFloat16 scale{};
-  float codes[kMostGroup] = {};
-  double error = 0;  // weighted squares
+// With how well it is rounded: weighted squares.
+struct Group : RoundedGroup {
+  double error = 0;
 };
 
 // The codes nearest to the numbers for a scale, and then the scale nearest to
@@ -57,6 +54,10 @@ Group RoundGroup(const FormatRow& format, const GivenGroup& given,
   constexpr float kRounder = 0x1.8p23f;
   const auto least = static_cast<float>(format.least());
   const auto most = static_cast<float>(format.most());
+  // Odd numbers are the integers and a half, twice.
+  const float narrow = IsOdd(format.bits) ? 0.5f : 1.0f;
+  const float widen = IsOdd(format.bits) ? 2.0f : 1.0f;
+  const float shift = IsOdd(format.bits) ? 0.5f : 0.0f;
   const float inverse = 1 / scale;
   Group group;
   float products[kLanes] = {};
@@ -65,7 +66,8 @@ Group RoundGroup(const FormatRow& format, const GivenGroup& given,
     for (int64_t j = 0; j < kLanes; ++j) {
       const float number = given.numbers[i + j];
       const float clamped = std::min(std::max(number * inverse, least), most);
-      const float code = (clamped + kRounder) - kRounder;
+      const float code =
+          (clamped * narrow - shift + kRounder - kRounder + shift) * widen;
       const float weighted = given.weights[i + j] * code;
       group.codes[i + j] = code;
       products[j] += weighted * number;
@@ -87,11 +89,13 @@ Group RoundGroup(const FormatRow& format, const GivenGroup& given,
   return group;
 }
 
+}  // namespace
+
 // The steps, as shares of the largest number, at which a group is rounded. With
 // few bits it pays to try: a smaller step clips the largest number for the sake
 // of the many, and a negative one gives it the code below -most().
-Group EncodeGroup(const FormatRow& format, const float* w, int64_t count,
-                  const float* importance) {
+RoundedGroup EncodeGroup(const FormatRow& format, const float* w, int64_t count,
+                         const float* importance) {
   GivenGroup given;
   given.padded = (count + kLanes - 1) / kLanes * kLanes;
   float largest = 0;
@@ -107,17 +111,18 @@ Group EncodeGroup(const FormatRow& format, const float* w, int64_t count,
   }
   Group best;
   best.error = HUGE_VAL;
-  for (const float share :
-       {1.04f, 1.0f, 0.96f, 0.92f, 0.88f, 0.84f, 0.8f, 0.75f}) {
+  // Of two bits the best is 0.7 for normal numbers.
+  const int least = format.bits == 2 ? 48 : 76;
+  for (int percent = 104; percent >= least; percent -= 4) {
     for (const float sign : {1.0f, -1.0f}) {
-      const Group group = RoundGroup(format, given, sign * share * step);
+      const float share = sign * static_cast<float>(percent) / 100;
+      const Group group = RoundGroup(format, given, share * step);
       if (group.error < best.error) best = group;
+      if (IsOdd(format.bits)) break;  // the same numbers either way
     }
   }
   return best;
 }
-
-}  // namespace
 
 PackedSizes PackedSizesOf(const FormatRow& format, int64_t cols) {
   PackedSizes sizes;
@@ -175,28 +180,18 @@ void DecodePacked(const WeightView& w, int64_t first, int64_t count,
   }
 }
 
-void EncodePacked(const FormatRow& format, const float* w, int64_t rows,
-                  int64_t cols, const float* importance, std::byte* codes,
-                  std::byte* scales) {
+void PackRows(const FormatRow& format, const int8_t* rounded, int64_t rows,
+              int64_t cols, std::byte* codes) {
   const PackedSizes sizes = PackedSizesOf(format, cols);
+  // Where there is no code of zero, what lies beyond the columns is that of one,
+  // which meets no input.
   std::vector<uint8_t> quads(static_cast<size_t>(sizes.quads * kQuadBytes),
-                             kCodeMiddle);
-  std::memset(scales, 0, static_cast<size_t>(sizes.scale_bytes()));
+                             kCodeMiddle + (IsOdd(format.bits) ? 1 : 0));
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t g = 0; g < sizes.groups; ++g) {
-      const int64_t first = g * format.group;
-      const int64_t count = std::min(format.group, cols - first);
-      const Group group =
-          EncodeGroup(format, w + r * cols + first, count,
-                      importance == nullptr ? nullptr : importance + first);
-      std::memcpy(scales + (g * kPackedRows + r) * 2, &group.scale, 2);
-      for (int64_t i = 0; i < count; ++i) {
-        const int64_t c = first + i;
-        quads[static_cast<size_t>(c / kQuad * kQuadBytes + r * kQuad +
-                                  c % kQuad)] =
-            static_cast<uint8_t>(kCodeMiddle +
-                                 static_cast<int>(group.codes[i]));
-      }
+    for (int64_t c = 0; c < cols; ++c) {
+      quads[static_cast<size_t>(c / kQuad * kQuadBytes + r * kQuad +
+                                c % kQuad)] =
+          static_cast<uint8_t>(kCodeMiddle + rounded[r * cols + c]);
     }
   }
   const int64_t unit = format.quads * kQuadBytes;
@@ -205,6 +200,29 @@ void EncodePacked(const FormatRow& format, const float* w, int64_t rows,
                 reinterpret_cast<uint8_t*>(codes) +
                     q / format.quads * unit * format.bits / 8);
   }
+}
+
+void EncodePacked(const FormatRow& format, const float* w, int64_t rows,
+                  int64_t cols, const float* importance, std::byte* codes,
+                  std::byte* scales) {
+  const PackedSizes sizes = PackedSizesOf(format, cols);
+  std::vector<int8_t> rounded(static_cast<size_t>(rows * cols));
+  std::memset(scales, 0, static_cast<size_t>(sizes.scale_bytes()));
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t g = 0; g < sizes.groups; ++g) {
+      const int64_t first = g * format.group;
+      const int64_t count = std::min(format.group, cols - first);
+      const RoundedGroup group =
+          EncodeGroup(format, w + r * cols + first, count,
+                      importance == nullptr ? nullptr : importance + first);
+      std::memcpy(scales + (g * kPackedRows + r) * 2, &group.scale, 2);
+      for (int64_t i = 0; i < count; ++i) {
+        rounded[static_cast<size_t>(r * cols + first + i)] =
+            static_cast<int8_t>(group.codes[i]);
+      }
+    }
+  }
+  PackRows(format, rounded.data(), rows, cols, codes);
 }
 
 }  // namespace mobe

@@ -7,12 +7,12 @@
 //
 //   codes   U8    [rows / 16, cols / 4, 16, 4] where a code has 8 bits; where
 //   it
-//                 has fewer, `FormatRow::quads` quads are put together (64
-//                 bytes of `bits` bits each), and the rest is the same
+//                 has fewer, `FormatRow::quads` quads are put together
+//                 (tensor/bit_planes.h), and the rest is the same
 //   scales  BF16  [rows / 16, cols / group, 16]
 //
-// All divisions round up. What lies beyond the matrix has the code of zero and
-// the scale 0. BF16, since F16 does not hold all scales that bases can have.
+// All divisions round up. What lies beyond the matrix has the code of zero, or of
+// one where there are odd numbers alone, and rows there the scale 0. BF16, since F16 does not hold all scales that bases can have.
 #pragma once
 
 #include <cstddef>
@@ -53,10 +53,24 @@ std::vector<int64_t> ScalesShape(const FormatRow& format, int64_t rows,
 void DecodePacked(const WeightView& w, int64_t first, int64_t count,
                   float* out);
 
+// A group of one row: the numbers that its codes stand for, before the scale.
+inline constexpr int64_t kMostGroup = 64;
+struct RoundedGroup {
+  BFloat16 scale{};
+  float codes[kMostGroup] = {};
+};
+// The codes and the scale of the least sum of importance[c] (w[c] - what is
+// stored)^2 among some scales that are tried; without importance, all columns
+// count alike. Of up to format.group numbers, which must be finite.
+RoundedGroup EncodeGroup(const FormatRow& format, const float* w, int64_t count,
+                         const float* importance);
+// Writes the codes of up to 16 rows, rounded [rows, cols], to their part of the
+// plane.
+void PackRows(const FormatRow& format, const int8_t* rounded, int64_t rows,
+              int64_t cols, std::byte* codes);
+
 // Rounds up to 16 rows w [rows, cols] to the format and writes their part of
-// the planes. Codes and scale of a group are those of the least sum of
-// importance[c] (w[r, c] - what is stored)^2 among some scales that are tried;
-// without importance, all columns count alike. Numbers must be finite.
+// the planes, each group by EncodeGroup.
 void EncodePacked(const FormatRow& format, const float* w, int64_t rows,
                   int64_t cols, const float* importance, std::byte* codes,
                   std::byte* scales);

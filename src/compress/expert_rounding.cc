@@ -1,0 +1,273 @@
+#include "compress/expert_rounding.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "fit/cholesky.h"
+#include "fit/diagonal.h"
+#include "fit/weighted_solve.h"
+#include "io/fp8.h"
+#include "kernels/gemm.h"
+#include "kernels/kernels.h"
+#include "mobe/moments_file.h"
+#include "mobe/tensors.h"
+
+namespace mobe {
+namespace {
+
+// What the moments of experts that are rounded together may take.
+constexpr int64_t kMostBytes = int64_t{4} << 30;
+// Tokens that go through an expert at a time.
+constexpr int64_t kTokens = 1024;
+// As in fit/weighted_solve.h.
+constexpr float kSharedPart = 0.1f;
+constexpr float kFloorPart = 0.01f;
+
+// Gate or up of an expert: what it was, and what its rounded form stands for.
+struct Input {
+  Buffer<float> before;  // [p, d]
+  Buffer<float> after;
+};
+
+// Sums over an expert's tokens, [p, p].
+struct InnerMoments {
+  Buffer<float> cross;   // of h h'^T
+  Buffer<float> moment;  // of h' h'^T
+};
+
+struct Scratch {
+  Buffer<float> moment, factor, weights;
+  Input gate, up;
+  InnerMoments inner;
+  Buffer<float> down, moved;
+};
+
+}  // namespace
+
+// What the experts of a layer have in common.
+class ExpertRounding::Layer {
+ public:
+  Layer(const OpenedModel& model, const std::filesystem::path& moments,
+        int64_t layer)
+      : model_(model), layer_(layer) {
+    inputs_.experts = model.config.num_experts;
+    inputs_.rows = model.config.expert_size;
+    inputs_.cols = model.config.hidden_size;
+    LoadMoments(moments, layer, kGateKind, &inputs_);
+    down_moment_ = LoadDownMoment(moments, layer, inputs_.rows);
+    for (const MatrixKind* kind : {&kGateKind, &kUpKind}) {
+      const FactorShape* shape = model.Factored(layer, *kind);
+      if (shape == nullptr) continue;
+      for (const ExpertGroup& group : GroupsOf(model.config, *shape)) {
+        shared_[kind == &kUpKind].push_back(
+            {group, LoadShared(model, layer, *kind, group)});
+      }
+    }
+  }
+
+  int64_t experts() const { return inputs_.experts; }
+  // Of float32, while an expert is rounded.
+  int64_t bytes() const {
+    return 4 * (3 * inputs_.cols * inputs_.cols +
+                8 * inputs_.rows * inputs_.cols);
+  }
+
+  void Round(int64_t expert, const ExpertFormats& formats,
+             RoundedExpert* out) const {
+    thread_local Scratch s;
+    ExpertMoment(inputs_, expert, &s.moment);
+    RoundInput(kGateKind, expert, formats.gate, &s, &s.gate, &out->gate);
+    RoundInput(kUpKind, expert, formats.up, &s, &s.up, &out->up);
+    if (formats.down == nullptr) return;
+    const int64_t p = inputs_.rows;
+    const int64_t d = inputs_.cols;
+    const TensorView& down = model_.At(Role::kExpertDown, layer_, expert);
+    s.down.Resize(d * p);
+    LoadFloats(down, s.down.data());
+    SumInner(expert, &s);
+    const Buffer<float>* moved = &s.down;
+    if (formats.gate != nullptr || formats.up != nullptr) {
+      MoveDown(&s);
+      moved = &s.moved;
+    }
+    s.factor.CopyFrom(s.inner.moment);
+    FactorMoment(p, &s.factor, &s.weights);
+    RoundWithFeedback(*formats.down, moved->data(), d, p, s.factor, s.weights,
+                      &out->down);
+  }
+
+ private:
+  struct Shared {
+    ExpertGroup group;
+    Factors factors;
+  };
+
+  void RoundInput(const MatrixKind& kind, int64_t expert,
+                  const FormatRow* format, Scratch* s, Input* input,
+                  RoundedMatrix* out) const {
+    const int64_t p = inputs_.rows;
+    const int64_t d = inputs_.cols;
+    const std::vector<Shared>& shared = shared_[&kind == &kUpKind];
+    const TensorView& tensor = model_.At(kind.expert, layer_, expert);
+    thread_local Buffer<float> a;
+    a.Resize(tensor.elements());
+    LoadFloats(tensor, a.data());
+    if (shared.empty()) {
+      if (format == nullptr) {
+        input->before.CopyFrom(a);
+        input->after.CopyFrom(a);
+        return;
+      }
+      s->factor.CopyFrom(s->moment);
+      FactorMoment(d, &s->factor, &s->weights);
+      RoundWithFeedback(*format, a.data(), p, d, s->factor, s->weights, out);
+      input->before.CopyFrom(a);
+      input->after.CopyFrom(out->values);
+      return;
+    }
+    const Shared& own = *std::ranges::find_if(shared, [&](const Shared& one) {
+      return expert < one.group.first + one.group.count;
+    });
+    const int64_t rank = own.factors.rank;
+    thread_local Buffer<float> mix;
+    internal::MixExpert(own.factors, expert - own.group.first, d, &mix);
+    const auto build = [&](const float* left, Buffer<float>* product) {
+      product->Resize(p * d);
+      Gemm(Trans::kNo, Trans::kNo, p, d, rank, left, rank, mix.data(), d, 0.0f,
+           product->data(), d);
+    };
+    build(a.data(), &input->before);
+    if (format == nullptr) {
+      input->after.CopyFrom(input->before);
+      return;
+    }
+    thread_local Buffer<float> mix_s;
+    mix_s.Resize(rank * d);
+    s->factor.Resize(rank * rank);
+    Gemm(Trans::kNo, Trans::kNo, rank, d, d, mix.data(), d, s->moment.data(), d,
+         0.0f, mix_s.data(), d);
+    Gemm(Trans::kNo, Trans::kYes, rank, rank, d, mix_s.data(), d, mix.data(), d,
+         0.0f, s->factor.data(), rank);
+    FactorMoment(rank, &s->factor, &s->weights);
+    RoundWithFeedback(*format, a.data(), p, rank, s->factor, s->weights, out);
+    build(out->values.data(), &input->after);
+  }
+
+  // What down reads of the expert's tokens, before and after.
+  void SumInner(int64_t expert, Scratch* s) const {
+    const int64_t p = inputs_.rows;
+    const int64_t d = inputs_.cols;
+    const RoutedInputs& in = inputs_.inputs;
+    const auto e = static_cast<size_t>(expert);
+    InnerMoments& sums = s->inner;
+    for (Buffer<float>* sum : {&sums.cross, &sums.moment}) {
+      sum->Resize(p * p);
+      std::fill(sum->begin(), sum->end(), 0.0f);
+    }
+    thread_local Buffer<float> x, gate, up, before, after;
+    const auto inner = [&](int64_t count, const Buffer<float>& gate_matrix,
+                           const Buffer<float>& up_matrix, int64_t first,
+                           Buffer<float>* h) {
+      gate.Resize(count * p);
+      up.Resize(count * p);
+      h->Resize(count * p);
+      Gemm(Trans::kNo, Trans::kYes, count, p, d, x.data(), d,
+           gate_matrix.data(), d, 0.0f, gate.data(), p);
+      Gemm(Trans::kNo, Trans::kYes, count, p, d, x.data(), d, up_matrix.data(),
+           d, 0.0f, up.data(), p);
+      Kernels().swiglu(gate.data(), up.data(), count * p, h->data());
+      for (int64_t i = 0; i < count; ++i) {
+        const float weight = in.weights[static_cast<size_t>(first + i)];
+        for (int64_t j = 0; j < p; ++j) (*h)[i * p + j] *= weight;
+      }
+    };
+    for (int64_t begin = in.starts[e]; begin < in.starts[e + 1];
+         begin += kTokens) {
+      const int64_t count = std::min(kTokens, in.starts[e + 1] - begin);
+      x.Resize(count * d);
+      for (int64_t i = 0; i < count; ++i) {
+        Kernels().from_bfloat16(
+            in.x.data() + in.tokens[static_cast<size_t>(begin + i)] * d, d,
+            x.data() + i * d);
+      }
+      inner(count, s->gate.before, s->up.before, begin, &before);
+      inner(count, s->gate.after, s->up.after, begin, &after);
+      Gemm(Trans::kYes, Trans::kNo, p, p, count, before.data(), p,
+           after.data(), p, 1.0f, sums.cross.data(), p);
+      Gemm(Trans::kYes, Trans::kNo, p, p, count, after.data(), p, after.data(),
+           p, 1.0f, sums.moment.data(), p);
+    }
+    const double mean = MeanDiagonal(p, sums.moment.data());
+    const float own =
+        mean > 0 ? (1 - kSharedPart) / static_cast<float>(mean) : 0;
+    const float rest = mean > 0 ? kSharedPart : 1;
+    for (Buffer<float>* sum : {&sums.cross, &sums.moment}) {
+      for (int64_t i = 0; i < p * p; ++i) {
+        (*sum)[i] = own * (*sum)[i] + rest * down_moment_[i];
+      }
+      AddToDiagonal(p, kFloorPart, sum->data());
+    }
+  }
+
+  // moved = down cross moment^-1.
+  void MoveDown(Scratch* s) const {
+    const int64_t p = inputs_.rows;
+    const int64_t d = inputs_.cols;
+    thread_local Buffer<float> root, solved;
+    root.CopyFrom(s->inner.moment);
+    if (internal::Cholesky(p, root.data(), p) >= 0) {
+      s->moved.CopyFrom(s->down);
+      return;
+    }
+    // (C G^-1)^T = G^-1 C^T
+    solved.Resize(p * p);
+    for (int64_t i = 0; i < p; ++i) {
+      for (int64_t j = 0; j < p; ++j) {
+        solved[i * p + j] = s->inner.cross[j * p + i];
+      }
+    }
+    internal::SolveForward(p, root.data(), p, solved.data(), p, p);
+    internal::SolveBackward(p, root.data(), p, solved.data(), p, p);
+    s->moved.Resize(d * p);
+    Gemm(Trans::kNo, Trans::kYes, d, p, p, s->down.data(), p, solved.data(), p,
+         0.0f, s->moved.data(), p);
+  }
+
+  const OpenedModel& model_;
+  const int64_t layer_;
+  FitTarget inputs_;           // without matrices
+  Buffer<float> down_moment_;  // of a mean diagonal of 1
+  std::array<std::vector<Shared>, 2> shared_;  // of gate and up
+};
+
+ExpertRounding::ExpertRounding(const OpenedModel& model,
+                               std::filesystem::path moments)
+    : model_(model), moments_(std::move(moments)) {}
+ExpertRounding::~ExpertRounding() = default;
+
+const RoundedExpert& ExpertRounding::Find(int64_t layer, int64_t expert,
+                                          const ExpertFormats& formats) {
+  if (index_ != layer) {
+    layer_ = std::make_unique<Layer>(model_, moments_, layer);
+    index_ = layer;
+    experts_.clear();
+  }
+  const auto have = static_cast<int64_t>(experts_.size());
+  if (expert < first_ || expert >= first_ + have) {
+    const int64_t most = std::clamp<int64_t>(kMostBytes / layer_->bytes(), 1,
+                                             Threads());
+    first_ = expert;
+    experts_.clear();
+    experts_.resize(
+        static_cast<size_t>(std::min(most, layer_->experts() - expert)));
+    ParallelFor(static_cast<int64_t>(experts_.size()), [&](int64_t i) {
+      layer_->Round(first_ + i, formats, &experts_[static_cast<size_t>(i)]);
+    });
+  }
+  return experts_[static_cast<size_t>(expert - first_)];
+}
+
+}  // namespace mobe

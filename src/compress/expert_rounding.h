@@ -1,0 +1,61 @@
+// The matrices of a model's experts in few bits, so that the experts' outputs on
+// a text lose little (fit/error_feedback.h): gate and up in the norm of what
+// their expert read; then down, which is first moved to where it makes up for
+// what its inputs have become by that:
+//
+//   D' = D C G^-1,  C = E[h h'^T],  G = E[h' h'^T],
+//
+// h and h' being down's inputs before and after, over the expert's tokens, with
+// the layer's moment of h and a part of the identity in both (as in
+// fit/weighted_solve.h); and then rounded in the norm of G.
+//
+// Of a factored layer it is A that is rounded, in the norm of what it reads,
+// N S N^T. A of down stays out: it meets its input by rows.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "fit/error_feedback.h"
+#include "mobe/open_model.h"
+
+namespace mobe {
+
+// An expert's matrices in the formats that they are to have; null: as they are.
+struct ExpertFormats {
+  const FormatRow* gate = nullptr;
+  const FormatRow* up = nullptr;
+  const FormatRow* down = nullptr;
+};
+struct RoundedExpert {
+  RoundedMatrix gate, up, down;
+};
+
+class ExpertRounding {
+ public:
+  // `moments` is a file of mobe/moments_file.h. The model must outlive the
+  // object.
+  ExpertRounding(const OpenedModel& model, std::filesystem::path moments);
+  ~ExpertRounding();
+
+  // Valid until the next call. Several experts are rounded together, one in each
+  // thread: fast where an expert follows the one before it. A layer's experts
+  // must always be asked for in the same formats.
+  const RoundedExpert& Find(int64_t layer, int64_t expert,
+                            const ExpertFormats& formats);
+
+ private:
+  class Layer;
+
+  const OpenedModel& model_;
+  const std::filesystem::path moments_;
+  std::unique_ptr<Layer> layer_;
+  int64_t index_ = -1;  // of the layer
+  int64_t first_ = 0;   // of the experts below
+  std::vector<RoundedExpert> experts_;
+};
+
+}  // namespace mobe

@@ -1,0 +1,44 @@
+// Rounding a matrix to a packed format so that its products lose little, rather
+// than its numbers: what the rounding of a column has lost is made up for by the
+// columns that come after it (GPTQ, arXiv 2210.17323, which equals LDLQ, arXiv
+// 2307.13304).
+//
+// With S the second moment of what the matrix reads, the mean square of what a
+// row's products lose is (q - w) S (q - w)^T. With S = R^T R, R upper triangular,
+// it is the sum over columns j of
+//
+//   R[j, j]^2 (q[j] - t[j])^2,
+//   t[j] = w[j] - sum_{k > j} (q[k] - w[k]) R[j, k] / R[j, j],
+//
+// so columns are rounded from the last to the first, each to what is nearest to
+// t[j]. The scale of a group is chosen when its last column is reached, for the
+// t that it has then.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/matrix.h"
+#include "tensor/format.h"
+
+namespace mobe {
+
+// The planes of a matrix (tensor/packed.h), and the numbers they stand for.
+struct RoundedMatrix {
+  Buffer<std::byte> codes;
+  Buffer<std::byte> scales;
+  Buffer<float> values;  // [rows, cols]
+};
+
+// R of a moment [cols, cols], symmetric and of positive mean diagonal, to which
+// a hundredth of that mean is added until it is definite; in place, with rows
+// divided by their diagonals, which go to `weights` as squares: R[j, j]^2.
+void FactorMoment(int64_t cols, Buffer<float>* moment, Buffer<float>* weights);
+
+// w [rows, cols], finite, by the factor and the weights of FactorMoment. Serial
+// inside ParallelFor, else parallel; independent of the number of threads.
+void RoundWithFeedback(const FormatRow& format, const float* w, int64_t rows,
+                       int64_t cols, const Buffer<float>& factor,
+                       const Buffer<float>& weights, RoundedMatrix* rounded);
+
+}  // namespace mobe
