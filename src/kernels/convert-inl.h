@@ -26,7 +26,8 @@ void ToBFloat16s(const float* x, int64_t count, BFloat16* y) {
                            HWY_ATTR { io.Store(io.Load(x + j), y + j); });
 }
 
-RoundedRow ToInt8s(const float* x, int64_t count, int8_t* y) {
+// The largest magnitude; NaN where there is one.
+float LargestOf(const float* x, int64_t count) {
   V most = hn::Zero(kFloats);
   ForEachVector(count, [&](auto io, int64_t j) HWY_ATTR {
     // As integers magnitudes have the order of floats, and NaN is the largest.
@@ -34,7 +35,11 @@ RoundedRow ToInt8s(const float* x, int64_t count, int8_t* y) {
     most = hn::BitCast(kFloats, hn::Max(magnitude, hn::BitCast(kInts, most)));
   });
   const auto all = hn::MaxOfLanes(kInts, hn::BitCast(kInts, most));
-  const float largest = hn::GetLane(hn::BitCast(kFloats, all));
+  return hn::GetLane(hn::BitCast(kFloats, all));
+}
+
+RoundedRow ToInt8s(const float* x, int64_t count, int8_t* y) {
+  const float largest = LargestOf(x, count);
   const bool finite = largest <= std::numeric_limits<float>::max();
   if (!finite || largest < kLeastInt8) {
     std::fill_n(y, count, int8_t{0});
@@ -48,6 +53,27 @@ RoundedRow ToInt8s(const float* x, int64_t count, int8_t* y) {
     io.Store(scaled, y + j);
   });
   return {largest / kMostInt8, hn::GetLane(hn::SumOfLanes(kInts, sum))};
+}
+
+RoundedRow ToInt15s(const float* x, int64_t count, int8_t* high, int8_t* low) {
+  const float largest = LargestOf(x, count);
+  const bool finite = largest <= std::numeric_limits<float>::max();
+  if (!finite || largest < kLeastInt15) {
+    std::fill_n(high, count, int8_t{0});
+    std::fill_n(low, count, int8_t{0});
+    return {finite ? 0.0f : std::numeric_limits<float>::quiet_NaN(), 0};
+  }
+  const V inverse = hn::Set(kFloats, kMostInt15 / largest);
+  auto sum = hn::Zero(kInts);
+  ForEachVector(count, [&](auto io, int64_t j) HWY_ATTR {
+    const auto v = hn::NearestInt(hn::Mul(io.Load(x + j), inverse));
+    const auto upper = hn::ShiftRight<7>(hn::Add(v, hn::Set(kInts, 64)));
+    sum = hn::Add(sum, v);
+    io.Store(hn::ConvertTo(kFloats, upper), high + j);
+    io.Store(hn::ConvertTo(kFloats, hn::Sub(v, hn::ShiftLeft<7>(upper))),
+             low + j);
+  });
+  return {largest / kMostInt15, hn::GetLane(hn::SumOfLanes(kInts, sum))};
 }
 
 void FromInt8s(const int8_t* x, int64_t count, float* y) {

@@ -79,24 +79,28 @@ void RoundedInputs::Resize(const FormatRow& format, int64_t cols,
   tokens = count;
   quads = sizes.quads;
   groups = sizes.groups;
-  codes.Resize(tokens * quads * kQuad);
+  codes.Resize(tokens * 2 * quads * kQuad);
   scales.Resize(tokens * groups);
   middle.Resize(tokens * groups);
 }
 
-void RoundToInt8(const FormatRow& format, const float* x, int64_t cols,
+void RoundToInt15(const FormatRow& format, const float* x, int64_t cols,
                  int64_t token, RoundedInputs* inputs) {
-  int8_t* codes = inputs->codes.data() + token * inputs->quads * kQuad;
+  const int64_t end = inputs->quads * kQuad;
+  int8_t* high = inputs->codes.data() + token * 2 * end;
+  int8_t* low = high + end;
   for (int64_t g = 0; g < inputs->groups; ++g) {
     const int64_t first = g * format.group;
     const int64_t at = token * inputs->groups + g;
-    const RoundedRow row = Kernels().to_int8(
-        x + first, std::min(format.group, cols - first), codes + first);
+    const RoundedRow row =
+        Kernels().to_int15(x + first, std::min(format.group, cols - first),
+                           high + first, low + first);
     inputs->scales[at] = row.scale;
     inputs->middle[at] = -kCodeMiddle * row.sum;
   }
-  const int64_t end = inputs->quads * kQuad;
-  if (cols < end) std::memset(codes + cols, 0, static_cast<size_t>(end - cols));
+  for (int8_t* half : {high, low}) {
+    std::memset(half + cols, 0, static_cast<size_t>(end - cols));
+  }
 }
 
 const uint8_t* BlockCodes(const WeightView& w, const PackedSizes& sizes,

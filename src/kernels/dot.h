@@ -1,7 +1,11 @@
 // Products of packed matrices (tensor/packed.h) by integer dot products.
 //
-// Inputs are rounded to 8 bits, a scale for each group of a token as for each
-// group of a row, so that a group's sum of products is an exact integer:
+// Inputs are rounded to 15 bits, a scale for each group of a token as for each
+// group of a row, so that a group's sum of products is an exact integer. They
+// are two signed bytes, x = 128 high + low, each of which meets the codes: in
+// 8 bits their rounding would do more harm than that of int5 weights (the KL
+// divergence of docs/benchmarks.md), and one token, which is bound by reading
+// the weights, takes no longer.
 //
 //   y[t, r] = sum_g (ws[r, g] xs[t, g]) sum_{c in g} w[r, c] x[t, c]
 //
@@ -29,19 +33,25 @@ struct RoundedInputs {
   int64_t tokens = 0;
   int64_t quads = 0;  // as the matrix has them, with those at the end
   int64_t groups = 0;
-  Buffer<int8_t> codes;  // [tokens, 4 quads], -127 to 127
+  Buffer<int8_t> codes;  // [tokens, 2, 4 quads]: high and low halves
   Buffer<float> scales;  // [tokens, groups]
   Buffer<int32_t>
       middle;  // [tokens, groups]: -kCodeMiddle times the codes' sum
+
+  const int8_t* high(int64_t token) const {
+    return codes.data() + token * 2 * quads * kQuad;
+  }
+  // From a high half to the low one.
+  int64_t to_low() const { return quads * kQuad; }
 
   // Makes room for tokens of a matrix of so many columns.
   void Resize(const FormatRow& format, int64_t cols, int64_t tokens);
 };
 
-// Rounds one token's x [cols], each group by KernelSet::to_int8; the rest of
+// Rounds one token's x [cols], each group by KernelSet::to_int15; the rest of
 // the quads is zero. What is not finite makes its group's scale NaN, and so the
 // results.
-void RoundToInt8(const FormatRow& format, const float* x, int64_t cols,
+void RoundToInt15(const FormatRow& format, const float* x, int64_t cols,
                  int64_t token, RoundedInputs* inputs);
 
 struct DotKernels {

@@ -39,7 +39,8 @@ struct alignas(64) TileConfig {
   uint8_t rows[16] = {};
 };
 
-// Tiles 0 to 3 hold sums [tokens, rows], 4 and 5 inputs, 6 and 7 codes.
+// Tiles 0 to 3 hold sums [tokens, rows] with the high and low halves of inputs
+// of each block, 4 and 5 these, 6 and 7 codes.
 TileConfig ConfigOf(int64_t group_quads) {
   TileConfig config;
   for (int i = 0; i < 4; ++i) {
@@ -70,15 +71,19 @@ MOBE_INLINE void StoreLanes(__m512 sums, const LaneRange& lanes, float* y) {
   _mm512_mask_storeu_ps(y - lanes.begin, mask, sums);
 }
 
-// A tile's sums of a group, times its scales, are added to those of the others.
-MOBE_INLINE void AddGroup(const int32_t (*products)[kPackedRows],
+// The sums of a group, times its scales, are added to those of the others.
+MOBE_INLINE void AddGroup(const int32_t (*high)[kPackedRows],
+                          const int32_t (*low)[kPackedRows],
                           const uint16_t* scales, const RoundedInputs& x,
                           int64_t token, int64_t g, __m512* sums) {
   const __m512 row_scale = LoadScales(scales + g * kPackedRows);
   for (int64_t t = 0; t < kTileTokens; ++t) {
     const int64_t at = (token + t) * x.groups + g;
-    const __m512i all = _mm512_add_epi32(_mm512_load_si512(products[t]),
-                                         _mm512_set1_epi32(x.middle[at]));
+    const __m512i products = _mm512_add_epi32(
+        _mm512_slli_epi32(_mm512_load_si512(high[t]), 7),
+        _mm512_load_si512(low[t]));
+    const __m512i all =
+        _mm512_add_epi32(products, _mm512_set1_epi32(x.middle[at]));
     const __m512 scale = _mm512_mul_ps(row_scale, _mm512_set1_ps(x.scales[at]));
     sums[t] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(all), sums[t]);
   }
@@ -91,28 +96,35 @@ MOBE_TARGET void MultiplyTiles(const uint8_t* const* codes,
                                const RoundedInputs& x, int64_t token,
                                const LaneRange* lanes, float* y,
                                int64_t y_stride) {
-  alignas(64) int32_t products[kBlocks][kTileTokens][kPackedRows];
+  alignas(64) int32_t products[kBlocks][2][kTileTokens][kPackedRows];
   __m512 sums[kBlocks][kTileTokens];
   for (auto& of_block : sums) {
     for (__m512& sum : of_block) sum = _mm512_setzero_ps();
   }
-  const int64_t stride = x.quads * kQuad;
-  const int8_t* in = x.codes.data() + token * stride;
+  const int64_t stride = x.high(1) - x.high(0);
+  const int8_t* in = x.high(token);
   for (int64_t g = 0; g < sizes.groups; ++g) {
     const int64_t first = g * group_quads;
     _tile_loadd(4, in + first * kQuad, stride);
+    _tile_loadd(5, in + x.to_low() + first * kQuad, stride);
     _tile_zero(0);
+    _tile_zero(1);
     _tile_loadd(6, codes[0] + first * kQuadBytes, kQuadBytes);
     _tile_dpbsud(0, 4, 6);
+    _tile_dpbsud(1, 5, 6);
     if (count > 1) {
-      _tile_zero(1);
+      _tile_zero(2);
+      _tile_zero(3);
       _tile_loadd(7, codes[1] + first * kQuadBytes, kQuadBytes);
-      _tile_dpbsud(1, 4, 7);
-      _tile_stored(1, products[1], kPackedRows * 4);
+      _tile_dpbsud(2, 4, 7);
+      _tile_dpbsud(3, 5, 7);
+      _tile_stored(2, products[1][0], kPackedRows * 4);
+      _tile_stored(3, products[1][1], kPackedRows * 4);
     }
-    _tile_stored(0, products[0], kPackedRows * 4);
+    _tile_stored(0, products[0][0], kPackedRows * 4);
+    _tile_stored(1, products[0][1], kPackedRows * 4);
     for (int b = 0; b < count; ++b) {
-      AddGroup(products[b], scales[b], x, token, g, sums[b]);
+      AddGroup(products[b][0], products[b][1], scales[b], x, token, g, sums[b]);
     }
   }
   for (int b = 0; b < count; ++b) {

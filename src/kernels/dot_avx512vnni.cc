@@ -7,7 +7,7 @@
 // streams. Few bits are unpacked in registers.
 //
 // Several tokens: a tile of kTokens tokens by two blocks of rows, whose integer
-// sums fill the registers; codes of few bits are unpacked once for all tokens.
+// sums, of high and low halves, fill the registers; codes of few bits are unpacked once for all tokens.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -27,7 +27,7 @@ namespace {
 constexpr int kStreams = 4;
 // Bytes that are asked for ahead in each of them.
 constexpr int64_t kAhead = 2048;
-constexpr int kTokens = 6;
+constexpr int kTokens = 4;
 constexpr int kBlocks = 2;
 
 MOBE_INLINE __m512 LoadScales(const uint16_t* scales) {
@@ -83,35 +83,48 @@ MOBE_INLINE __m512i UnitCodes(const uint8_t* unit) {
   }
 }
 
+// Sums of products with the high and with the low halves of inputs.
+struct Halves {
+  __m512i high, low;
+};
+
+MOBE_INLINE __m512i Total(const Halves& sums) {
+  return _mm512_add_epi32(_mm512_slli_epi32(sums.high, 7), sums.low);
+}
+
+// sums += codes times a quad of inputs.
+MOBE_INLINE void AddQuad(__m512i codes, const int8_t* high, int64_t to_low,
+                         Halves* sums) {
+  sums->high = _mm512_dpbusd_epi32(sums->high, codes, Inputs(high));
+  sums->low = _mm512_dpbusd_epi32(sums->low, codes, Inputs(high + to_low));
+}
+
 // sums += the quads from kFirst on of a unit, times the inputs.
 template <int kBits, int kFirst>
-MOBE_INLINE __m512i AddUnit(const uint8_t* unit, const int8_t* in,
-                            __m512i sums) {
-  sums = _mm512_dpbusd_epi32(sums, UnitCodes<kBits, kFirst>(unit),
-                             Inputs(in + kFirst * kQuad));
+MOBE_INLINE void AddUnit(const uint8_t* unit, const int8_t* high,
+                         int64_t to_low, Halves* sums) {
+  AddQuad(UnitCodes<kBits, kFirst>(unit), high + kFirst * kQuad, to_low, sums);
   if constexpr (kFirst + 1 < BitPlanesOf(kBits).quads()) {
-    sums = AddUnit<kBits, kFirst + 1>(unit, in, sums);
+    AddUnit<kBits, kFirst + 1>(unit, high, to_low, sums);
   }
-  return sums;
 }
 
 // A group's sums += its products, for one token. kBits of the format.
 template <int kBits>
-MOBE_INLINE __m512i AddGroup(const uint8_t* codes, const int8_t* in,
-                             int64_t quads, __m512i sums) {
+MOBE_INLINE void AddGroup(const uint8_t* codes, const int8_t* high,
+                          int64_t to_low, int64_t quads, Halves* sums) {
   if constexpr (kBits == 8) {
     for (int64_t q = 0; q < quads; ++q) {
-      sums = _mm512_dpbusd_epi32(sums, LoadCodes(codes + q * kQuadBytes),
-                                 Inputs(in + q * kQuad));
+      AddQuad(LoadCodes(codes + q * kQuadBytes), high + q * kQuad, to_low,
+              sums);
     }
   } else {
     constexpr int unit = BitPlanesOf(kBits).quads();
     for (int64_t q = 0; q < quads; q += unit) {
-      sums = AddUnit<kBits, 0>(codes + q * kQuadBytes * kBits / 8,
-                               in + q * kQuad, sums);
+      AddUnit<kBits, 0>(codes + q * kQuadBytes * kBits / 8, high + q * kQuad,
+                        to_low, sums);
     }
   }
-  return sums;
 }
 
 // One token by kCount blocks of 16 rows from `lanes` on.
@@ -120,7 +133,7 @@ MOBE_INLINE void Multiply1(const WeightView& w, const PackedSizes& sizes,
                            const RoundedInputs& x, int64_t token,
                            const LaneRange* lanes, float* y) {
   const int64_t group_quads = RowOf(w.format).group / kQuad;
-  const int8_t* in = x.codes.data() + token * x.quads * kQuad;
+  const int8_t* in = x.high(token);
   const uint8_t* codes[kCount];
   const uint16_t* scales[kCount];
   __m512 sums[kCount];
@@ -144,13 +157,14 @@ MOBE_INLINE void Multiply1(const WeightView& w, const PackedSizes& sizes,
         _mm_prefetch(reinterpret_cast<const char*>(codes[b] + kAhead + ahead),
                      _MM_HINT_T0);
       }
-      const __m512i products =
-          AddGroup<kBits>(codes[b], in + first * kQuad, quads, middle);
+      Halves products = {_mm512_setzero_si512(), middle};
+      AddGroup<kBits>(codes[b], in + first * kQuad, x.to_low(), quads,
+                      &products);
       codes[b] += bytes;
       const __m512 row_scale =
           _mm512_mul_ps(LoadScales(scales[b] + g * kPackedRows), scale);
       sums[b] =
-          _mm512_fmadd_ps(row_scale, _mm512_cvtepi32_ps(products), sums[b]);
+          _mm512_fmadd_ps(row_scale, _mm512_cvtepi32_ps(Total(products)), sums[b]);
     }
   }
   for (int b = 0; b < kCount; ++b) {
@@ -191,17 +205,19 @@ MOBE_INLINE void MultiplyTile(const uint8_t* const* codes,
   for (int b = 0; b < kB; ++b) {
     for (int t = 0; t < kT; ++t) sums[b][t] = _mm512_setzero_ps();
   }
-  const int8_t* in = x.codes.data() + token * x.quads * kQuad;
-  const int64_t in_stride = x.quads * kQuad;
+  const int8_t* in = x.high(token);
+  const int64_t in_stride = x.high(1) - x.high(0);
   for (int64_t g = 0; g < sizes.groups; ++g) {
     const int64_t first = g * group_quads;
     const int64_t left = sizes.quads - first;
     const int64_t quads = left < group_quads ? left : group_quads;
-    __m512i products[kB][kT];
+    Halves products[kB][kT];
     for (int t = 0; t < kT; ++t) {
       const __m512i middle =
           _mm512_set1_epi32(x.middle[(token + t) * x.groups + g]);
-      for (int b = 0; b < kB; ++b) products[b][t] = middle;
+      for (int b = 0; b < kB; ++b) {
+        products[b][t] = {_mm512_setzero_si512(), middle};
+      }
     }
     for (int64_t q = first; q < first + quads; ++q) {
       __m512i weights[kB];
@@ -209,10 +225,9 @@ MOBE_INLINE void MultiplyTile(const uint8_t* const* codes,
         weights[b] = LoadCodes(codes[b] + q * kQuadBytes);
       }
       for (int t = 0; t < kT; ++t) {
-        const __m512i inputs = Inputs(in + t * in_stride + q * kQuad);
+        const int8_t* inputs = in + t * in_stride + q * kQuad;
         for (int b = 0; b < kB; ++b) {
-          products[b][t] =
-              _mm512_dpbusd_epi32(products[b][t], weights[b], inputs);
+          AddQuad(weights[b], inputs, x.to_low(), &products[b][t]);
         }
       }
     }
@@ -221,8 +236,8 @@ MOBE_INLINE void MultiplyTile(const uint8_t* const* codes,
       for (int t = 0; t < kT; ++t) {
         const __m512 scale = _mm512_mul_ps(
             row_scale, _mm512_set1_ps(x.scales[(token + t) * x.groups + g]));
-        sums[b][t] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(products[b][t]),
-                                     sums[b][t]);
+        sums[b][t] = _mm512_fmadd_ps(
+            scale, _mm512_cvtepi32_ps(Total(products[b][t])), sums[b][t]);
       }
     }
   }

@@ -3,7 +3,7 @@
 // function's name) and, in an unnamed namespace,
 //
 //   int32x4_t StartQuads(int32_t middle)
-//       where a group's sums start
+//       where a group's sums with low halves start; with high ones at zero
 //   int32x4_t AddQuad(int32x4_t sums, uint8x16_t codes, int8x16_t inputs)
 //       sums += codes, less their middle, times a quad of inputs
 //
@@ -24,8 +24,8 @@ MOBE_INLINE void MultiplyTile(const uint8_t* codes, const uint16_t* scales,
                               const RoundedInputs& x, int64_t token,
                               const LaneRange& lanes, float* y,
                               int64_t y_stride) {
-  const int64_t stride = x.quads * kQuad;
-  const int8_t* in = x.codes.data() + token * stride;
+  const int64_t stride = x.to_low();
+  const int8_t* in = x.high(token);
   float32x4_t sums[kT][kVectors];
   for (auto& of_token : sums) {
     for (float32x4_t& sum : of_token) sum = vdupq_n_f32(0);
@@ -34,10 +34,12 @@ MOBE_INLINE void MultiplyTile(const uint8_t* codes, const uint16_t* scales,
     const int64_t first = g * group_quads;
     const int64_t left = sizes.quads - first;
     const int64_t end = first + (left < group_quads ? left : group_quads);
-    int32x4_t products[kT][kVectors];
+    int32x4_t products[2 * kT][kVectors];  // of high and low halves
     for (int t = 0; t < kT; ++t) {
-      for (int32x4_t& product : products[t]) {
-        product = StartQuads(x.middle[(token + t) * x.groups + g]);
+      for (int v = 0; v < kVectors; ++v) {
+        products[2 * t][v] = vdupq_n_s32(0);
+        products[2 * t + 1][v] =
+            StartQuads(x.middle[(token + t) * x.groups + g]);
       }
     }
     for (int64_t q = first; q < end; ++q) {
@@ -45,7 +47,7 @@ MOBE_INLINE void MultiplyTile(const uint8_t* codes, const uint16_t* scales,
       for (int v = 0; v < kVectors; ++v) {
         weights[v] = vld1q_u8(codes + q * kQuadBytes + v * 16);
       }
-      for (int t = 0; t < kT; ++t) {
+      for (int t = 0; t < 2 * kT; ++t) {
         int32_t quad = 0;
         __builtin_memcpy(&quad, in + t * stride + q * kQuad, sizeof(quad));
         const int8x16_t inputs = vreinterpretq_s8_s32(vdupq_n_s32(quad));
@@ -60,8 +62,9 @@ MOBE_INLINE void MultiplyTile(const uint8_t* codes, const uint16_t* scales,
       for (int t = 0; t < kT; ++t) {
         const float32x4_t scale =
             vmulq_n_f32(row_scale, x.scales[(token + t) * x.groups + g]);
-        sums[t][v] =
-            vfmaq_f32(sums[t][v], scale, vcvtq_f32_s32(products[t][v]));
+        const int32x4_t total = vaddq_s32(vshlq_n_s32(products[2 * t][v], 7),
+                                          products[2 * t + 1][v]);
+        sums[t][v] = vfmaq_f32(sums[t][v], scale, vcvtq_f32_s32(total));
       }
     }
   }
@@ -78,7 +81,7 @@ MOBE_INLINE void MultiplyTile(const uint8_t* codes, const uint16_t* scales,
 MOBE_TARGET void MOBE_MULTIPLY(const WeightView& w, const RoundedInputs& x,
                                int64_t first, int64_t tokens, float* y,
                                int64_t y_stride) {
-  constexpr int kTokens = 4;
+  constexpr int kTokens = 2;
   const FormatRow& format = RowOf(w.format);
   const PackedSizes sizes = PackedSizesOf(format, w.cols);
   const int64_t group_quads = format.group / kQuad;

@@ -42,7 +42,7 @@ RoundedInputs Rounded(const FormatRow& format, const Floats& x, int64_t cols,
   RoundedInputs inputs;
   inputs.Resize(format, cols, tokens);
   for (int64_t t = 0; t < tokens; ++t) {
-    RoundToInt8(format, x.data() + t * cols, cols, t, &inputs);
+    RoundToInt15(format, x.data() + t * cols, cols, t, &inputs);
   }
   return inputs;
 }
@@ -135,8 +135,9 @@ TEST(DotTest, ScalarIsTheSumOfProducts) {
         double sum = 0;
         double size = 0;
         for (int64_t c = 0; c < kCols; ++c) {
+          const int8_t* high = inputs.high(t) + c;
           const double in =
-              inputs.codes[t * inputs.quads * kQuad + c] *
+              (128 * high[0] + high[inputs.to_low()]) *
               static_cast<double>(
                   inputs.scales[t * inputs.groups + c / format->group]);
           sum += w.values[r * kCols + c] * in;
@@ -225,6 +226,20 @@ TEST(DotTest, EverySetRoundsInputsAlike) {
         EXPECT_EQ(found.sum, row.sum) << set.name;
         EXPECT_EQ(found.scale, row.scale) << set.name;
         EXPECT_TRUE(codes == expected) << set.name;
+      }
+      Array<int8_t> high(count, 0), low(count, 0);
+      const RoundedRow fine = SupportedKernels().back().to_int15(
+          scaled.data(), count, high.data(), low.data());
+      for (int64_t i = 0; i < count; ++i) {
+        EXPECT_NEAR(128 * high[i] + low[i], scaled[i] / fine.scale, 0.51);
+      }
+      for (const KernelSet& set : SupportedKernels()) {
+        Array<int8_t> high_too(count, 0), low_too(count, 0);
+        const RoundedRow found =
+            set.to_int15(scaled.data(), count, high_too.data(), low_too.data());
+        EXPECT_EQ(found.sum, fine.sum) << set.name;
+        EXPECT_EQ(found.scale, fine.scale) << set.name;
+        EXPECT_TRUE(high_too == high && low_too == low) << set.name;
       }
     }
   }

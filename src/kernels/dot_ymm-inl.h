@@ -3,7 +3,7 @@
 // function's name) and, in an unnamed namespace,
 //
 //   __m256i StartQuads(int32_t middle, int bits)
-//       where a group's sums start
+//       where a group's sums with low halves start; with high ones at zero
 //   __m256i AddQuad(__m256i sums, __m256i codes, const QuadInputs& inputs,
 //                   int bits)
 //       sums += codes, less their middle, times a quad of inputs. Codes are
@@ -66,20 +66,20 @@ constexpr int UnitQuads(int bits) {
   return bits == 8 ? 1 : BitPlanesOf(bits).quads();
 }
 
-// products[t] += the quads from kFirst on of a unit, of 16 rows, times those of
-// kT tokens.
-template <int kBits, int kT, int kFirst>
+// products[v] += the quads from kFirst on of a unit, of 16 rows, times those of
+// kV vectors of inputs: high and low halves of tokens.
+template <int kBits, int kV, int kFirst>
 MOBE_INLINE void AddUnit(const uint8_t* unit, const int8_t* in,
                          int64_t in_stride, __m256i (*products)[2]) {
-  const __m256i low = UnitCodes<kBits, kFirst>(unit);
-  const __m256i high = UnitCodes<kBits, kFirst>(unit + kQuadBytes / 2);
-  for (int t = 0; t < kT; ++t) {
-    const QuadInputs inputs = LoadInputs(in + kFirst * kQuad + t * in_stride);
-    products[t][0] = AddQuad(products[t][0], low, inputs, kBits);
-    products[t][1] = AddQuad(products[t][1], high, inputs, kBits);
+  const __m256i upper = UnitCodes<kBits, kFirst>(unit);
+  const __m256i lower = UnitCodes<kBits, kFirst>(unit + kQuadBytes / 2);
+  for (int v = 0; v < kV; ++v) {
+    const QuadInputs inputs = LoadInputs(in + kFirst * kQuad + v * in_stride);
+    products[v][0] = AddQuad(products[v][0], upper, inputs, kBits);
+    products[v][1] = AddQuad(products[v][1], lower, inputs, kBits);
   }
   if constexpr (kFirst + 1 < UnitQuads(kBits)) {
-    AddUnit<kBits, kT, kFirst + 1>(unit, in, in_stride, products);
+    AddUnit<kBits, kV, kFirst + 1>(unit, in, in_stride, products);
   }
 }
 
@@ -90,21 +90,22 @@ MOBE_INLINE void MultiplyTile(const uint8_t* codes, const uint16_t* scales,
                               const RoundedInputs& x, int64_t token,
                               const LaneRange& lanes, float* y,
                               int64_t y_stride) {
-  const int64_t stride = x.quads * kQuad;
-  const int8_t* in = x.codes.data() + token * stride;
+  const int64_t stride = x.to_low();
+  const int8_t* in = x.high(token);
   __m256 sums[kT][2];
   for (auto& sum : sums) sum[0] = sum[1] = _mm256_setzero_ps();
   for (int64_t g = 0; g < sizes.groups; ++g) {
     const int64_t first = g * group_quads;
     const int64_t left = sizes.quads - first;
     const int64_t end = first + (left < group_quads ? left : group_quads);
-    __m256i products[kT][2];
+    __m256i products[2 * kT][2];
     for (int t = 0; t < kT; ++t) {
-      products[t][0] = products[t][1] =
+      products[2 * t][0] = products[2 * t][1] = _mm256_setzero_si256();
+      products[2 * t + 1][0] = products[2 * t + 1][1] =
           StartQuads(x.middle[(token + t) * x.groups + g], kBits);
     }
     for (int64_t q = first; q < end; q += UnitQuads(kBits)) {
-      AddUnit<kBits, kT, 0>(codes + q * kQuadBytes * kBits / 8, in + q * kQuad,
+      AddUnit<kBits, 2 * kT, 0>(codes + q * kQuadBytes * kBits / 8, in + q * kQuad,
                             stride, products);
     }
     const __m256 row_scales[2] = {LoadScales(scales + g * kPackedRows),
@@ -112,9 +113,12 @@ MOBE_INLINE void MultiplyTile(const uint8_t* codes, const uint16_t* scales,
     for (int t = 0; t < kT; ++t) {
       const __m256 scale = _mm256_set1_ps(x.scales[(token + t) * x.groups + g]);
       for (int half = 0; half < 2; ++half) {
-        sums[t][half] = _mm256_fmadd_ps(_mm256_mul_ps(row_scales[half], scale),
-                                        _mm256_cvtepi32_ps(products[t][half]),
-                                        sums[t][half]);
+        const __m256i total =
+            _mm256_add_epi32(_mm256_slli_epi32(products[2 * t][half], 7),
+                             products[2 * t + 1][half]);
+        sums[t][half] =
+            _mm256_fmadd_ps(_mm256_mul_ps(row_scales[half], scale),
+                            _mm256_cvtepi32_ps(total), sums[t][half]);
       }
     }
   }

@@ -64,7 +64,10 @@ inline constexpr int64_t kMaxTriangle = 128;
 // scores which are have the weight 0, rather than NaN.
 inline constexpr float kNoScore = std::numeric_limits<float>::lowest();
 
-// What KernelSet::to_int8 gives beside the integers: their unit, and their sum.
+// 128 * 127: the largest high half.
+inline constexpr float kMostInt15 = 16256;
+// What KernelSet::to_int8 and to_int15 give beside the integers: their unit, and
+// their sum.
 struct RoundedRow {
   float scale = 0;
   int32_t sum = 0;
@@ -157,6 +160,10 @@ struct KernelSet {
   // y zero; where all are below 2^-120, both are zero. Every set gives the same
   // bits.
   RoundedRow (*to_int8)(const float* x, int64_t count, int8_t* y);
+  // The same in 15 bits, as 128 high[j] + low[j], with the largest |x[j]| as
+  // kMostInt15; low is -64 to 63. Zero below 2^-112.
+  RoundedRow (*to_int15)(const float* x, int64_t count, int8_t* high,
+                         int8_t* low);
   // y[j] = x[j].
   void (*from_int8)(const int8_t* x, int64_t count, float* y);
 

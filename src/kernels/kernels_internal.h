@@ -12,6 +12,8 @@ namespace mobe {
 // times the inverse is a float.
 inline constexpr float kMostInt8 = 127;
 inline constexpr float kLeastInt8 = 0x1p-120f;
+// And of to_int15.
+inline constexpr float kLeastInt15 = 0x1p-112f;
 
 KernelSet ScalarKernels();
 // Those that Highway compiled and this CPU can run, best first.

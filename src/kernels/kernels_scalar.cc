@@ -288,6 +288,29 @@ RoundedRow ToInt8s(const float* x, int64_t count, int8_t* y) {
   return row;
 }
 
+RoundedRow ToInt15s(const float* x, int64_t count, int8_t* high, int8_t* low) {
+  float largest = 0;
+  bool finite = true;
+  for (int64_t j = 0; j < count; ++j) {
+    largest = std::max(largest, std::fabs(x[j]));
+    finite &= std::isfinite(x[j]);
+  }
+  if (!finite || largest < kLeastInt15) {
+    std::fill_n(high, count, int8_t{0});
+    std::fill_n(low, count, int8_t{0});
+    return {finite ? 0.0f : std::numeric_limits<float>::quiet_NaN(), 0};
+  }
+  RoundedRow row{largest / kMostInt15, 0};
+  const float inverse = kMostInt15 / largest;
+  for (int64_t j = 0; j < count; ++j) {
+    const auto v = static_cast<int32_t>(std::nearbyint(x[j] * inverse));
+    high[j] = static_cast<int8_t>((v + 64) >> 7);
+    low[j] = static_cast<int8_t>(v - 128 * high[j]);
+    row.sum += v;
+  }
+  return row;
+}
+
 void FromFloat16s(const Float16* x, int64_t count, float* y) {
   for (int64_t j = 0; j < count; ++j) y[j] = ToFloat(x[j]);
 }
@@ -321,6 +344,7 @@ KernelSet ScalarKernels() {
           .rms_norm = RmsNormRow,
           .rotate = Rotate,
           .to_int8 = ToInt8s,
+          .to_int15 = ToInt15s,
           .from_int8 = FromInt8s,
           .to_bfloat16 = ToBFloat16s,
           .from_bfloat16 = FromBFloat16s,

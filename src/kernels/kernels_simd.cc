@@ -450,6 +450,7 @@ KernelSet MakeKernels(const char* name) {
           .rms_norm = RmsNormRow,
           .rotate = Rotate,
           .to_int8 = ToInt8s,
+          .to_int15 = ToInt15s,
           .from_int8 = FromInt8s,
           .to_bfloat16 = ToBFloat16s,
           .from_bfloat16 = FromBFloat16s,
