@@ -13,7 +13,6 @@
 #include "eval/text.h"
 #include "mobe/model_identity.h"
 #include "mobe/moments_file.h"
-#include "model/input_squares.h"
 #include "model/moments.h"
 
 namespace mobe {
@@ -75,28 +74,6 @@ void AddCalibrateOptions(CLI::App* command, const std::string& readers,
 
 namespace {
 
-// `collect` is CollectMoments or another of its kind.
-template <class Collect>
-Calibration CalibrationOf(const CalibrateOptions& options,
-                          const OpenedModel& model, const Collect& collect) {
-  CheckRuns(*model.family, model.checkpoint.folder().string());
-  auto ids =
-      std::make_shared<const std::vector<int32_t>>(ReadTokens(options, model));
-  const CalibrationTokens tokens{*ids, options.context};
-  Calibration calibration;
-  calibration.tokens = static_cast<int64_t>(ids->size());
-  calibration.hash = tokens.Hash();
-  calibration.collect = [ids, tokens, collect, &model](
-                            const std::filesystem::path& file,
-                            const ProgressFn& progress) {
-    collect(model, tokens, file, progress);
-  };
-  calibration.probe = [ids, tokens, &model] {
-    return ProbeMoments(model, tokens);
-  };
-  return calibration;
-}
-
 void CopyWithProgress(const std::string& from, const std::filesystem::path& to,
                       const ProgressFn& progress) {
   const MappedFile source(from);
@@ -114,9 +91,23 @@ void CopyWithProgress(const std::string& from, const std::filesystem::path& to,
 }  // namespace
 
 Calibration ToCalibration(const CalibrateOptions& options,
-                          const OpenedModel& model) {
-  Calibration calibration = CalibrationOf(options, model, CollectMoments);
-  calibration.bytes = MomentsBytes(model.config, calibration.tokens);
+                          const OpenedModel& model, CalibrationScope scope) {
+  CheckRuns(*model.family, model.checkpoint.folder().string());
+  auto ids =
+      std::make_shared<const std::vector<int32_t>>(ReadTokens(options, model));
+  const CalibrationTokens tokens{*ids, options.context};
+  Calibration calibration;
+  calibration.tokens = static_cast<int64_t>(ids->size());
+  calibration.hash = tokens.Hash();
+  calibration.collect = [ids, tokens, scope, &model](
+                            const std::filesystem::path& file,
+                            const ProgressFn& progress) {
+    CollectMoments(model, tokens, scope, file, progress);
+  };
+  calibration.probe = [ids, tokens, scope, &model] {
+    return ProbeMoments(model, tokens, scope);
+  };
+  calibration.bytes = MomentsBytes(model, calibration.tokens, scope);
   return calibration;
 }
 
@@ -138,14 +129,6 @@ Calibration CalibrationFrom(const std::string& file, const OpenedModel& model) {
   };
   calibration.probe = [] { return 0.0; };
   calibration.bytes = static_cast<int64_t>(std::filesystem::file_size(file));
-  return calibration;
-}
-
-Calibration ToRoundingCalibration(const CalibrateOptions& options,
-                                  const OpenedModel& model) {
-  Calibration calibration = CalibrationOf(options, model, CollectInputSquares);
-  calibration.probe = nullptr;
-  calibration.bytes = InputSquaresBytes(model);
   return calibration;
 }
 

@@ -7,6 +7,7 @@
 
 #include "cli/command.h"
 #include "compress/compress.h"
+#include "model/moments.h"
 
 namespace mobe {
 
@@ -32,15 +33,11 @@ std::vector<int32_t> ReadTokens(const CalibrateOptions& options,
                                 const OpenedModel& model);
 
 // Reads the text with the model's tokenizer. `model` must outlive the result.
-// Fails with kUserInput when there are no tokens in it. For a fit
-// (model/moments.h), and for rounding (model/input_squares.h), which has no
-// probe.
+// Fails with kUserInput when there are no tokens in it.
 Calibration ToCalibration(const CalibrateOptions& options,
-                          const OpenedModel& model);
+                          const OpenedModel& model, CalibrationScope scope);
 // What mobe calibrate wrote instead: it is copied. Fails with kUserInput when
 // it is of another model.
 Calibration CalibrationFrom(const std::string& file, const OpenedModel& model);
-Calibration ToRoundingCalibration(const CalibrateOptions& options,
-                                  const OpenedModel& model);
 
 }  // namespace mobe

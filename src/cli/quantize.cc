@@ -30,9 +30,12 @@ void Run(const QuantizeArguments& options, const CommonOptions& common) {
   quantize.rule = *ToPackRule(options.pack);
   quantize.shard_bytes = static_cast<int64_t>(options.shard_gigabytes * 1e9);
   if (!options.calibrate.file.empty()) {
-    quantize.calibration = ToRoundingCalibration(options.calibrate, model);
+    quantize.calibration =
+        ToCalibration(options.calibrate, model, CalibrationScope::kAll);
   }
-  quantize.moments = options.moments;
+  if (!options.moments.empty()) {
+    quantize.calibration = CalibrationFrom(options.moments, model);
+  }
   quantize.stop = StopOnSignals();
   std::optional<QuantizeReport> report;
   {
@@ -83,8 +86,10 @@ void AddQuantize(CLI::App& app, CommonOptions* common) {
       ->required();
   AddPackOptions(command, &options->pack)->required();
   AddCalibrateOptions(command, "matrices", &options->calibrate);
-  command->add_option("--moments", options->moments,
-                      "file that mobe calibrate wrote");
+  command
+      ->add_option("--moments", options->moments,
+                   "file that mobe calibrate wrote, instead of --calibrate")
+      ->excludes(command->get_option("--calibrate"));
   AddShardSize(command, &options->shard_gigabytes);
   AddCommonOptions(command, common, JsonOutput::kYes);
   command->callback([=] { Run(*options, *common); });

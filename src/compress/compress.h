@@ -29,13 +29,12 @@ class Journal;
 // "0/3": the first of three shares. Fails with kUserInput.
 Share ParseShare(const std::string& text);
 // An activation-aware job weighs errors by what matrices read when the model
-// runs on a text. Running it is the caller's part (model/moments.h,
-// model/input_squares.h).
+// runs on a text. Running it is the caller's part (model/moments.h).
 struct Calibration {
   int64_t tokens = 0;
   std::string hash;  // of the token ids and windows
-  // Writes what the job reads of the text, of a fit the file of
-  // mobe/moments_file.h, whole or not at all.
+  // Writes what the job reads of the text, the file of mobe/moments_file.h, whole
+  // or not at all.
   std::function<void(const std::filesystem::path& file, const ProgressFn&)>
       collect;
   // Seconds that it will take, from one layer and a few tokens.

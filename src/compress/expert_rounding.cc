@@ -22,9 +22,6 @@ namespace {
 constexpr int64_t kMostBytes = int64_t{4} << 30;
 // Tokens that go through an expert at a time.
 constexpr int64_t kTokens = 1024;
-// As in fit/weighted_solve.h.
-constexpr float kSharedPart = 0.1f;
-constexpr float kFloorPart = 0.01f;
 
 // Gate or up of an expert: what it was, and what its rounded form stands for.
 struct Input {
@@ -202,13 +199,13 @@ class ExpertRounding::Layer {
     }
     const double mean = MeanDiagonal(p, sums.moment.data());
     const float own =
-        mean > 0 ? (1 - kSharedPart) / static_cast<float>(mean) : 0;
-    const float rest = mean > 0 ? kSharedPart : 1;
+        mean > 0 ? (1 - kSharedMoment) / static_cast<float>(mean) : 0;
+    const float rest = mean > 0 ? kSharedMoment : 1;
     for (Buffer<float>* sum : {&sums.cross, &sums.moment}) {
       for (int64_t i = 0; i < p * p; ++i) {
         (*sum)[i] = own * (*sum)[i] + rest * down_moment_[i];
       }
-      AddToDiagonal(p, kFloorPart, sum->data());
+      AddFloor(p, sum);
     }
   }
 

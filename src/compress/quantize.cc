@@ -1,17 +1,15 @@
 #include "compress/quantize.h"
 
-#include <algorithm>
 #include <string>
 #include <unordered_set>
 #include <utility>
 
 #include "base/error.h"
-#include "compress/expert_rounding.h"
 #include "compress/model_card.h"
+#include "compress/weighed_rounding.h"
 #include "compress/write_model.h"
 #include "io/fp8.h"
 #include "mobe/copy_tensors.h"
-#include "mobe/input_squares_file.h"
 #include "mobe/packed_model.h"
 #include "mobe/tensors.h"
 
@@ -63,10 +61,8 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& model,
   };
   WriteJob job;
   std::unordered_set<std::string> known;
-  std::vector<TensorSpec> ordered = model.tensors;
-  std::ranges::stable_sort(ordered, [](const TensorSpec& a, const TensorSpec& b) {
-    return a.layer == b.layer && a.layer >= 0 && a.expert < b.expert;
-  });
+  const std::vector<TensorSpec> ordered =
+      options.calibration ? ExpertByExpert(model) : model.tensors;
   for (const TensorSpec& spec : ordered) {
     const TensorView& tensor = model.checkpoint.At(spec.name);
     known.insert(spec.name);
@@ -79,7 +75,7 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& model,
   AddOtherCopies(model.checkpoint, known, /*keep_fp8=*/false, &job.tensors);
   const Packing packing = PackTensors(model.tensors, format_of, &job.tensors);
 
-  std::optional<InputSquares> inputs;
+  std::optional<WeighedRounding> rounding;
   if (options.calibration) {
     job.begin = [&](Journal*) {
       EnsureMoments(*options.calibration, out, [&](const ProgressEvent& event) {
@@ -90,11 +86,9 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& model,
         }
         progress(event);
       });
-      inputs.emplace(internal::MomentsPath(out), model);
+      rounding.emplace(model, internal::MomentsPath(out), format_of);
     };
   }
-  std::optional<ExpertRounding> rounding;
-  if (!options.moments.empty()) rounding.emplace(model, options.moments);
   PlaneWriter writer(
       packing,
       [&](const TensorSpec& spec) -> const TensorView& {
@@ -103,29 +97,10 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& model,
         return tensor;
       },
       [&](const TensorSpec& spec) {
-        return inputs ? inputs->ImportanceOf(spec) : Buffer<float>();
+        return rounding ? rounding->ImportanceOf(spec) : Buffer<float>();
       },
-      [&](const TensorSpec& spec) -> const RoundedMatrix* {
-        if (!rounding || spec.expert < 0) return nullptr;
-        const MatrixKind* kind = KindOf(spec.role);
-        if (kind == nullptr) return nullptr;
-        if (kind->transposed && model.Factored(spec.layer, *kind)) return nullptr;
-        const auto format = [&](Role role) -> const FormatRow* {
-          for (const TensorSpec& one : model.tensors) {
-            if (one.role == role && one.layer == spec.layer &&
-                one.expert == spec.expert) {
-              return format_of(one);
-            }
-          }
-          return nullptr;
-        };
-        const RoundedExpert& expert = rounding->Find(
-            spec.layer, spec.expert,
-            {format(Role::kExpertGate), format(Role::kExpertUp),
-             format(Role::kExpertDown)});
-        return kind == &kGateKind  ? &expert.gate
-               : kind == &kUpKind ? &expert.up
-                                  : &expert.down;
+      [&](const TensorSpec& spec) {
+        return rounding ? rounding->Find(spec) : nullptr;
       });
   job.source = [&](const TensorDecl& decl, const ByteSink& sink) {
     if (!writer.Write(decl, sink)) {

@@ -18,10 +18,9 @@ struct QuantizeOptions {
   PackRule rule;
   int64_t shard_bytes = 0;
   StopFn stop;  // asked after each tensor, and while the text runs
-  // Weighs the errors of a matrix's columns by what they read: its `collect`
-  // writes the file of mobe/input_squares_file.h.
+  // Rounds in the norm of what matrices read (weighed_rounding.h): its `collect`
+  // writes the file of mobe/moments_file.h, of all matrices.
   std::optional<Calibration> calibration = {};
-  std::filesystem::path moments = {};
 };
 
 // What became of the model's bytes.

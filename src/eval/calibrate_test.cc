@@ -25,7 +25,8 @@ class CalibrateTest : public testing::Test {
         Calibration{static_cast<int64_t>(ids_.size()), hash,
                     [this](const fs::path& file, const ProgressFn& progress) {
                       ++collected_;
-                      CollectMoments(model_, {ids_, 16}, file, progress);
+                      CollectMoments(model_, {ids_, 16},
+                                     CalibrationScope::kExperts, file, progress);
                     }};
     return options;
   }

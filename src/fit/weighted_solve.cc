@@ -12,12 +12,6 @@
 namespace mobe {
 namespace {
 
-// Share of the layer's moment in an expert's own: few tokens may have chosen
-// it.
-constexpr float kShared = 0.1f;
-// Added to the diagonal, whose mean is 1: a direction that the text did not
-// take counts a little, and few tokens make no singular equations.
-constexpr float kFloor = 0.01f;
 // Pairs that are summed in float32 at a time.
 constexpr int64_t kChunk = 1024;
 
@@ -51,7 +45,7 @@ void MixMoments(const FitTarget& target, int64_t expert, Buffer<float>* s) {
   }
   if (!ScaleToMeanOne(d + 1, &own)) return;  // no token chose it
   for (int64_t i = 0; i < d * d; ++i) {
-    (*s)[i] = kShared * (*s)[i] + (1 - kShared) * own[i];
+    (*s)[i] = kSharedMoment * (*s)[i] + (1 - kSharedMoment) * own[i];
   }
 }
 
@@ -127,9 +121,8 @@ double Weigh(const FitTarget& target, const float* m, const Buffer<float>& s,
 }  // namespace
 
 void ExpertMoment(const FitTarget& target, int64_t expert, Buffer<float>* s) {
-  const int64_t d = target.cols;
   MixMoments(target, expert, s);
-  AddToDiagonal(d, kFloor, s->data());
+  AddFloor(target.cols, s);
 }
 
 void SolveWeightedA(const FitTarget& target, Factors* factors) {

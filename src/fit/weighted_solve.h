@@ -10,9 +10,19 @@
 // S where the target knows it, else the layer's, else the identity.
 #pragma once
 
+#include "fit/diagonal.h"
 #include "fit/fit.h"
 
 namespace mobe {
+
+// Share of the layer's moment in an expert's own: few tokens may have chosen it.
+inline constexpr float kSharedMoment = 0.1f;
+// Added to the diagonal of a moment, whose mean is 1: a direction that the text
+// did not take counts a little, and few tokens make no singular equations.
+inline constexpr float kMomentFloor = 0.01f;
+inline void AddFloor(int64_t size, Buffer<float>* moment) {
+  AddToDiagonal(size, kMomentFloor, moment->data());
+}
 
 // The moment that weighs one expert's error, [cols, cols]: that of the tokens
 // that chose the expert, weighted by their squared routing weights, with a

@@ -18,6 +18,8 @@
 //   model.layers.{i}.picks        I32 [tokens, picks]: the chosen experts,
 //                                 ascending
 //   model.layers.{i}.pick_weights [tokens, picks]: their routing weights
+//   ...                           and, where all matrices were asked for, those
+//                                 of mobe/input_moments_file.h
 //   metadata                      "tokens": their number, "context", "hash",
 //                                 "model": WeightsIdentity of it
 #pragma once

@@ -2,64 +2,21 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "base/hash.h"
-#include "base/parallel.h"
 #include "mobe/model_identity.h"
 #include "mobe/moments_file.h"
+#include "model/input_moments.h"
 #include "model/layer_walk.h"
+#include "model/moment_sum.h"
 
 namespace mobe {
 namespace {
-
-// Rows of a moment that one task sums.
-constexpr int64_t kRowGrain = 64;
-
-// The sum of x x^T over rows x, in double over chunks of rows. Only the part on
-// and above the diagonal's blocks is summed; Mean mirrors it.
-class MomentSum {
- public:
-  explicit MomentSum(int64_t size)
-      : size_(size), sum_(size * size), scratch_(Threads()) {
-    std::fill(sum_.begin(), sum_.end(), 0.0);
-  }
-
-  void Add(const float* x, int64_t rows) {
-    ParallelRanges(size_, kRowGrain, [&](int64_t begin, int64_t end) {
-      Buffer<float>& part = scratch_[static_cast<size_t>(ThreadIndex())];
-      const int64_t cols = size_ - begin;
-      part.Resize((end - begin) * cols);
-      Gemm(Trans::kYes, Trans::kNo, end - begin, cols, rows, x + begin, size_,
-           x + begin, size_, 0.0f, part.data(), cols);
-      for (int64_t i = begin; i < end; ++i) {
-        double* to = sum_.data() + i * size_ + begin;
-        const float* from = part.data() + (i - begin) * cols;
-        for (int64_t j = 0; j < cols; ++j) to[j] += from[j];
-      }
-    });
-  }
-
-  // The sum over `divisor`, symmetric, [size, size].
-  Buffer<float> Mean(double divisor) const {
-    Buffer<float> mean(size_ * size_);
-    for (int64_t i = 0; i < size_; ++i) {
-      for (int64_t j = i; j < size_; ++j) {
-        const auto value = static_cast<float>(sum_[i * size_ + j] / divisor);
-        mean[i * size_ + j] = value;
-        mean[j * size_ + i] = value;
-      }
-    }
-    return mean;
-  }
-
- private:
-  int64_t size_;
-  Buffer<double> sum_;
-  std::vector<Buffer<float>> scratch_;
-};
 
 template <class T>
 std::span<const std::byte> BytesOf(const T& values) {
@@ -91,23 +48,35 @@ class Collector {
 
   int64_t count() const { return walk_.count(); }
 
-  // `moments` may be null.
-  void RunLayer(int64_t layer, LayerMoments* moments,
+  // Both may be null.
+  void RunLayer(int64_t layer, LayerMoments* moments, LayerInputs* inputs,
                 const std::function<void(double)>& progress) {
     LayerObserver observer;
+    if (inputs != nullptr) observer = inputs->Observe(&walk_);
     if (moments != nullptr) {
-      observer.mlp = [this, moments](const LayerWeights&, int64_t tokens) {
+      observer.mlp = [this, moments, others = std::move(observer.mlp)](
+                         const LayerWeights& w, int64_t tokens) {
+        if (others) others(w, tokens);
         Add(tokens, moments);
       };
     }
     walk_.RunLayer(layer, observer, progress);
   }
 
+  // Behind all layers.
+  void RunHead(const OpenedModel& model, LayerInputs* inputs) {
+    const Weights head = LoadHead(model);
+    float* const states = walk_.states();
+    NormTokens(head.final_norm, config_.rms_norm_eps, states, walk_.count(),
+               states);
+    inputs->Add("head", states, walk_.count(), config_.hidden_size);
+  }
+
  private:
   void Add(int64_t tokens, LayerMoments* moments) {
     const Buffer<float>& normed = walk_.run().normed();
     const MlpScratch& mlp = walk_.run().mlp();
-    moments->input.Add(normed.data(), tokens);
+    moments->input.Add(normed.data(), tokens, config_.hidden_size);
     rounded_.Resize(normed.size());
     Kernels().to_bfloat16(normed.data(), normed.size(), rounded_.data());
     moments->write_inputs(BytesOf(rounded_));
@@ -131,7 +100,7 @@ class Collector {
         inner_[j] = weight * mlp.gate[j];
       }
     }
-    moments->inner.Add(inner_.data(), pairs);
+    moments->inner.Add(inner_.data(), pairs, size);
   }
 
   const ModelConfig& config_;
@@ -141,10 +110,21 @@ class Collector {
 };
 
 // In the order in which they are written.
-std::vector<TensorDecl> Declare(const ModelConfig& c, int64_t tokens) {
+std::vector<TensorDecl> Declare(const OpenedModel& model, int64_t tokens,
+                                CalibrationScope scope) {
+  const ModelConfig& c = model.config;
   std::vector<TensorDecl> tensors;
+  const auto add_inputs = [&](int64_t layer) {
+    if (scope == CalibrationScope::kExperts) return;
+    for (TensorDecl& tensor : LayerInputs::Declare(model, layer)) {
+      tensors.push_back(std::move(tensor));
+    }
+  };
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
-    if (!c.IsMoeLayer(layer)) continue;
+    if (!c.IsMoeLayer(layer)) {
+      add_inputs(layer);
+      continue;
+    }
     const auto add = [&](const char* what, DType dtype,
                          std::vector<int64_t> shape) {
       tensors.push_back({MomentsName(layer, what), dtype, std::move(shape)});
@@ -155,7 +135,9 @@ std::vector<TensorDecl> Declare(const ModelConfig& c, int64_t tokens) {
     add("moment", DType::kF32, {c.hidden_size, c.hidden_size});
     add("importance", DType::kF32, {c.num_experts});
     add("down_moment", DType::kF32, {c.expert_size, c.expert_size});
+    add_inputs(layer);
   }
+  add_inputs(-1);
   return tensors;
 }
 
@@ -164,6 +146,26 @@ void Write(const OpenedModel& model, const std::string& name,
   CheckCalibrated(model, name,
                   {values.data(), static_cast<size_t>(values.size())});
   writer->Append(name, BytesOf(values));
+}
+
+void WriteLayer(const OpenedModel& model, int64_t layer,
+                const LayerMoments& moments, int64_t tokens,
+                SafetensorsWriter* writer) {
+  const auto count = static_cast<double>(tokens);
+  writer->Append(MomentsName(layer, "picks"), BytesOf(moments.picks));
+  writer->Append(MomentsName(layer, "pick_weights"),
+                 BytesOf(moments.pick_weights));
+  Write(model, MomentsName(layer, "moment"), moments.input.Mean(count), writer);
+  Buffer<float> importance(model.config.num_experts);
+  double weights = 0;
+  for (int64_t e = 0; e < importance.size(); ++e) {
+    const double sum = moments.importance[static_cast<size_t>(e)];
+    importance[e] = static_cast<float>(sum / count);
+    weights += sum;
+  }
+  Write(model, MomentsName(layer, "importance"), importance, writer);
+  Write(model, MomentsName(layer, "down_moment"), moments.inner.Mean(weights),
+        writer);
 }
 
 }  // namespace
@@ -181,12 +183,12 @@ std::map<std::string, std::string> CalibrationTokens::Metadata() const {
 }
 
 void CollectMoments(const OpenedModel& model, const CalibrationTokens& tokens,
-                    const std::filesystem::path& file,
+                    CalibrationScope scope, const std::filesystem::path& file,
                     const ProgressFn& progress) {
   CheckTokens(model, tokens.ids, tokens.context);
   const ModelConfig& c = model.config;
   std::vector<TensorDecl> tensors =
-      Declare(c, static_cast<int64_t>(tokens.ids.size()));
+      Declare(model, static_cast<int64_t>(tokens.ids.size()), scope);
   if (tensors.empty()) {
     Fail(ErrorKind::kUserInput, "{}: no layer has experts to calibrate",
          model.checkpoint.folder().string());
@@ -194,42 +196,40 @@ void CollectMoments(const OpenedModel& model, const CalibrationTokens& tokens,
   std::map<std::string, std::string> metadata = tokens.Metadata();
   metadata["model"] = WeightsIdentity(model.checkpoint.folder());
   SafetensorsWriter writer(file, std::move(tensors), metadata);
+  const bool all = scope == CalibrationScope::kAll;
   // Layers behind the last with experts would run for nothing.
   int64_t layers = c.num_layers;
-  while (!c.IsMoeLayer(layers - 1)) --layers;
+  while (!all && !c.IsMoeLayer(layers - 1)) --layers;
   Collector collector(model, tokens);
   for (int64_t layer = 0; layer < layers; ++layer) {
     const auto report = ProgressOfLayer(progress, layer, layers);
+    std::optional<LayerInputs> inputs;
+    if (all) inputs.emplace(model, layer);
+    LayerInputs* const others = inputs ? &*inputs : nullptr;
     if (!c.IsMoeLayer(layer)) {
-      collector.RunLayer(layer, nullptr, report);
+      collector.RunLayer(layer, nullptr, others, report);
+      if (inputs) inputs->Write(&writer);
       continue;
     }
+    // The inputs of experts are written as they come, the others after them.
     LayerMoments moments(c);
     moments.write_inputs = [&](std::span<const std::byte> bytes) {
       writer.Append(MomentsName(layer, "inputs"), bytes);
     };
-    collector.RunLayer(layer, &moments, report);
-    const auto count = static_cast<double>(collector.count());
-    writer.Append(MomentsName(layer, "picks"), BytesOf(moments.picks));
-    writer.Append(MomentsName(layer, "pick_weights"),
-                  BytesOf(moments.pick_weights));
-    Write(model, MomentsName(layer, "moment"), moments.input.Mean(count),
-          &writer);
-    Buffer<float> importance(c.num_experts);
-    double weights = 0;
-    for (int64_t e = 0; e < c.num_experts; ++e) {
-      const double sum = moments.importance[static_cast<size_t>(e)];
-      importance[e] = static_cast<float>(sum / count);
-      weights += sum;
-    }
-    Write(model, MomentsName(layer, "importance"), importance, &writer);
-    Write(model, MomentsName(layer, "down_moment"), moments.inner.Mean(weights),
-          &writer);
+    collector.RunLayer(layer, &moments, others, report);
+    WriteLayer(model, layer, moments, collector.count(), &writer);
+    if (inputs) inputs->Write(&writer);
+  }
+  if (all) {
+    LayerInputs head(model, -1);
+    collector.RunHead(model, &head);
+    head.Write(&writer);
   }
   writer.Commit();
 }
 
-double ProbeMoments(const OpenedModel& model, const CalibrationTokens& tokens) {
+double ProbeMoments(const OpenedModel& model, const CalibrationTokens& tokens,
+                    CalibrationScope scope) {
   CheckTokens(model, tokens.ids, tokens.context);
   const ModelConfig& c = model.config;
   int64_t layer = 0;
@@ -241,8 +241,11 @@ double ProbeMoments(const OpenedModel& model, const CalibrationTokens& tokens) {
     Collector collector(model, {tokens.ids.first(count), tokens.context});
     LayerMoments moments(c);
     moments.write_inputs = [](std::span<const std::byte>) {};
+    std::optional<LayerInputs> inputs;
+    if (scope == CalibrationScope::kAll) inputs.emplace(model, layer);
     const double start = MonotonicSeconds();
-    collector.RunLayer(layer, &moments, [](double) {});
+    collector.RunLayer(layer, &moments, inputs ? &*inputs : nullptr,
+                       [](double) {});
     return MonotonicSeconds() - start;
   };
   // The first one brings code and pages in. Of two sizes: what each token
@@ -262,9 +265,10 @@ double ProbeMoments(const OpenedModel& model, const CalibrationTokens& tokens) {
          (more + each * (windows - static_cast<double>(kMore)));
 }
 
-int64_t MomentsBytes(const ModelConfig& config, int64_t tokens) {
+int64_t MomentsBytes(const OpenedModel& model, int64_t tokens,
+                     CalibrationScope scope) {
   int64_t bytes = 0;
-  for (const TensorDecl& tensor : Declare(config, tokens)) {
+  for (const TensorDecl& tensor : Declare(model, tokens, scope)) {
     bytes += tensor.bytes();
   }
   return bytes;

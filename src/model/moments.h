@@ -31,21 +31,28 @@ struct CalibrationTokens {
   std::map<std::string, std::string> Metadata() const;
 };
 
+enum class CalibrationScope {
+  kExperts,  // what experts read: for a fit
+  kAll,      // and what all other matrices do: for rounding (input_moments.h)
+};
+
 // Writes the file that mobe/moments_file.h describes, whole or not at all. Runs
 // in float32; sums of 1024 tokens are in float32, those beyond in double.
 // Independent of the number of threads. Fails with kUserInput when there are no
 // tokens, an id is not in the vocabulary, the context is beyond the model's or
 // no layer has experts; with kCorruptFile where a moment is not finite.
 void CollectMoments(const OpenedModel& model, const CalibrationTokens& tokens,
-                    const std::filesystem::path& file,
+                    CalibrationScope scope, const std::filesystem::path& file,
                     const ProgressFn& progress);
 
 // Seconds that it will take, measured on one layer with experts and a few
 // windows; none is an input of the next layer, so that routing is not as it
 // will be. 0 when no layer has experts.
-double ProbeMoments(const OpenedModel& model, const CalibrationTokens& tokens);
+double ProbeMoments(const OpenedModel& model, const CalibrationTokens& tokens,
+                    CalibrationScope scope);
 
 // Of that file's tensors.
-int64_t MomentsBytes(const ModelConfig& config, int64_t tokens);
+int64_t MomentsBytes(const OpenedModel& model, int64_t tokens,
+                     CalibrationScope scope);
 
 }  // namespace mobe

@@ -28,10 +28,12 @@ std::vector<int32_t> Ids(int64_t vocab_size) {
 }
 
 void Collect(const std::filesystem::path& file,
-             const char* name = "qwen3_moe") {
+             const char* name = "qwen3_moe",
+             CalibrationScope scope = CalibrationScope::kExperts) {
   const OpenedModel model = OpenModel(TestModel(name));
   const std::vector<int32_t> ids = Ids(model.config.vocab_size);
-  CollectMoments(model, {ids, kContext}, file, [](const ProgressEvent&) {});
+  CollectMoments(model, {ids, kContext}, scope, file,
+                 [](const ProgressEvent&) {});
 }
 
 // What a layer's moments are by their definition, in double.
@@ -153,9 +155,9 @@ TEST(MomentsTest, HashTellsTokensAndContext) {
 TEST(MomentsTest, AreTheSameForAnyNumberOfThreads) {
   const TemporaryFolder folder;
   SetThreads(1);
-  Collect(folder.path() / "one");
+  Collect(folder.path() / "one", "kimi_k2_mobe", CalibrationScope::kAll);
   SetThreads(3);
-  Collect(folder.path() / "three");
+  Collect(folder.path() / "three", "kimi_k2_mobe", CalibrationScope::kAll);
   SetThreads(0);
   EXPECT_EQ(ReadSmallFile(folder.path() / "one"),
             ReadSmallFile(folder.path() / "three"));
@@ -166,7 +168,8 @@ TEST(MomentsTest, RefusesWhatItCannotRun) {
   const auto path = folder.path() / "moments.safetensors";
   const OpenedModel model = OpenModel(TestModel("qwen3_moe"));
   const auto collect = [&](const std::vector<int32_t>& ids, int64_t context) {
-    CollectMoments(model, {ids, context}, path, [](const ProgressEvent&) {});
+    CollectMoments(model, {ids, context}, CalibrationScope::kExperts, path,
+                   [](const ProgressEvent&) {});
   };
   ExpectError(ErrorKind::kUserInput, "no tokens to calibrate on",
               [&] { collect({}, 8); });

@@ -1,4 +1,4 @@
-#include "mobe/input_squares_file.h"
+#include "mobe/input_moments_file.h"
 
 #include <fmt/ranges.h>
 
@@ -6,8 +6,10 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
+#include <vector>
 
 #include "base/error.h"
+#include "fit/diagonal.h"
 
 namespace mobe {
 namespace {
@@ -29,42 +31,34 @@ constexpr InputRow kInputRows[] = {{Role::kQuery, "attention"},
                                    {Role::kDeltaInputs, "attention"},
                                    {Role::kAttentionOutput, "context"},
                                    {Role::kDeltaOutput, "context"},
-                                   {Role::kExpertGate, "mlp"},
-                                   {Role::kExpertUp, "mlp"},
-                                   {Role::kExpertDown, "down"},
-                                   {Role::kSharedGate, "mlp"},
-                                   {Role::kSharedUp, "mlp"},
+                                   {Role::kSharedGate, "moment"},
+                                   {Role::kSharedUp, "moment"},
                                    {Role::kSharedDown, "dense_down"},
-                                   {Role::kDenseGate, "mlp"},
-                                   {Role::kDenseUp, "mlp"},
+                                   {Role::kDenseGate, "moment"},
+                                   {Role::kDenseUp, "moment"},
                                    {Role::kDenseDown, "dense_down"},
                                    {Role::kOutput, "head"}};
 
 }  // namespace
 
-std::string InputName(int64_t layer, const char* what, int64_t expert) {
-  return fmt::format("{}{}{}",
-                     layer < 0 ? "" : fmt::format("model.layers.{}.", layer),
-                     what, expert < 0 ? "" : fmt::format(".{}", expert));
+std::string InputName(int64_t layer, const char* what) {
+  return layer < 0 ? what : fmt::format("model.layers.{}.{}", layer, what);
 }
 
-std::string InputName(const OpenedModel& model, const TensorSpec& spec) {
+std::string InputName(const TensorSpec& spec) {
   const auto* const row =
       std::ranges::find(kInputRows, spec.role, &InputRow::role);
   if (row == std::end(kInputRows) || spec.shape.size() != 2) return "";
-  const MatrixKind* kind = spec.expert < 0 ? nullptr : KindOf(spec.role);
-  if (kind == nullptr) return InputName(spec.layer, row->what);
-  const bool factored = model.Factored(spec.layer, *kind) != nullptr;
-  if (factored && kind->transposed) return "";
-  if (!factored && !kind->transposed) return InputName(spec.layer, row->what);
-  return InputName(spec.layer, kind->name, spec.expert);
+  return InputName(spec.layer, row->what);
 }
 
-Buffer<float> InputSquares::ImportanceOf(const TensorSpec& spec) const {
-  const std::string name = InputName(model_, spec);
+InputMoment InputMoments::Of(const TensorSpec& spec) const {
+  const std::string name = InputName(spec);
   if (name.empty()) return {};
   const TensorView& tensor = file_.At(name);
-  const std::vector<int64_t> shape = {spec.shape[1]};
+  const int64_t inputs = spec.shape[1];
+  std::vector<int64_t> shape = {inputs};
+  if (inputs <= kMostInputs) shape.push_back(inputs);
   if (tensor.dtype != DType::kF32 || tensor.shape != shape) {
     Fail(ErrorKind::kCorruptFile,
          "{}: tensor {} is {} {}, expected F32 {}; it is no calibration of "
@@ -72,20 +66,16 @@ Buffer<float> InputSquares::ImportanceOf(const TensorSpec& spec) const {
          file_.file().path().string(), name, DTypeName(tensor.dtype),
          tensor.shape, shape);
   }
-  Buffer<float> importance(spec.shape[1]);
-  std::memcpy(importance.data(), tensor.data.data(), tensor.data.size());
-  double mean = 0;
-  for (const float square : importance) {
-    mean += square / static_cast<double>(importance.size());
-  }
-  if (!(mean > 0) || !std::isfinite(mean)) return {};
+  Buffer<float> values(tensor.elements());
+  std::memcpy(values.data(), tensor.data.data(), tensor.data.size());
+  const bool is_full = shape.size() == 2;
+  if (!ScaleToMeanOne(is_full ? inputs + 1 : 1, &values)) return {};
+  if (is_full) return {std::move(values), {}};
   // A group of inputs that the text left at zero is rounded as well as it can
   // be all the same.
-  constexpr double kLeast = 1e-6;
-  for (float& square : importance) {
-    square = static_cast<float>(std::max(square / mean, kLeast));
-  }
-  return importance;
+  constexpr float kLeast = 1e-6f;
+  for (float& square : values) square = std::max(square, kLeast);
+  return {{}, std::move(values)};
 }
 
 }  // namespace mobe

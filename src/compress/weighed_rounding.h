@@ -1,0 +1,54 @@
+// Rounding a model's matrices in the norm of what they read on a text: which
+// moment is whose. Experts by compress/expert_rounding.h; what runs for every
+// token by its input's moment (mobe/input_moments_file.h).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/matrix.h"
+#include "compress/expert_rounding.h"
+#include "compress/packing.h"
+#include "mobe/input_moments_file.h"
+#include "mobe/open_model.h"
+
+namespace mobe {
+
+class WeighedRounding {
+ public:
+  // `moments` is a file of mobe calibrate. The model must outlive the object.
+  WeighedRounding(const OpenedModel& model,
+                  const std::filesystem::path& moments,
+                  const FormatOfFn& format_of);
+
+  // A matrix in its format, valid until the next call; null where its errors are
+  // weighed by column alone, or not at all.
+  const RoundedMatrix* Find(const TensorSpec& spec);
+  // How much the error of each column counts; empty: all alike.
+  Buffer<float> ImportanceOf(const TensorSpec& spec) const;
+
+ private:
+  // Those whose inputs are the same follow one another: the factor is kept.
+  const RoundedMatrix* RoundByInput(const TensorSpec& spec);
+
+  const OpenedModel& model_;
+  const FormatOfFn format_of_;
+  // By layer and expert.
+  std::map<std::pair<int64_t, int64_t>, ExpertFormats> formats_;
+  ExpertRounding experts_;
+  InputMoments inputs_;
+  std::string input_;  // whose factor is kept
+  Buffer<float> factor_, weights_;
+  RoundedMatrix rounded_;
+};
+
+// The tensors of a model, those of each expert behind one another: the order in
+// which they are rounded with the least work.
+std::vector<TensorSpec> ExpertByExpert(const OpenedModel& model);
+
+}  // namespace mobe
