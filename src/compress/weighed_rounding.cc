@@ -8,6 +8,11 @@
 namespace mobe {
 namespace {
 
+// Of an embedding that is the head, too: how much its numbers count where rows of
+// it are looked up, beside the products. KL divergence of the bundled model for 0,
+// 0.3, 1 and 3: 0.000138, 0.000114, 0.000108, 0.000136.
+constexpr float kLookups = 1;
+
 // Where an expert's matrix of the role has its format; null for other tensors.
 template <class Formats>
 auto* FormatIn(Formats& formats, Role role) {
@@ -25,7 +30,7 @@ WeighedRounding::WeighedRounding(const OpenedModel& model,
     : model_(model),
       format_of_(format_of),
       experts_(model, moments),
-      inputs_(moments) {
+      inputs_(moments, model.config) {
   for (const TensorSpec& spec : model.tensors) {
     if (spec.expert < 0) continue;
     // A of down meets its input by rows.
@@ -48,7 +53,7 @@ const RoundedMatrix* WeighedRounding::Find(const TensorSpec& spec) {
 }
 
 const RoundedMatrix* WeighedRounding::RoundByInput(const TensorSpec& spec) {
-  const std::string name = InputName(spec);
+  const std::string name = InputName(model_.config, spec);
   const FormatRow* format = format_of_(spec);
   if (name.empty() || format == nullptr) return nullptr;
   if (input_ != name) {
@@ -56,6 +61,9 @@ const RoundedMatrix* WeighedRounding::RoundByInput(const TensorSpec& spec) {
     factor_ = std::move(input.moment);
     if (factor_.size() > 0) {
       AddFloor(spec.shape[1], &factor_);
+      if (spec.role == Role::kEmbedding) {
+        AddToDiagonal(spec.shape[1], kLookups, factor_.data());
+      }
       FactorMoment(spec.shape[1], &factor_, &weights_);
     }
     input_ = name;

@@ -45,7 +45,7 @@ QuantizeOptions Int4(std::optional<Calibration> calibration) {
 // What a matrix reads: the moment of its input, or of its expert's.
 Buffer<float> MomentOf(const OpenedModel& model, const fs::path& moments,
                        const TensorSpec& spec) {
-  if (spec.expert < 0) return InputMoments(moments).Of(spec).moment;
+  if (spec.expert < 0) return InputMoments(moments, model.config).Of(spec).moment;
   Buffer<float> moment;
   FitTarget target;
   target.experts = model.config.num_experts;

@@ -37,6 +37,7 @@ constexpr InputRow kInputRows[] = {{Role::kQuery, "attention"},
                                    {Role::kDenseGate, "moment"},
                                    {Role::kDenseUp, "moment"},
                                    {Role::kDenseDown, "dense_down"},
+                                   {Role::kEmbedding, "head"},
                                    {Role::kOutput, "head"}};
 
 }  // namespace
@@ -45,7 +46,8 @@ std::string InputName(int64_t layer, const char* what) {
   return layer < 0 ? what : fmt::format("model.layers.{}.{}", layer, what);
 }
 
-std::string InputName(const TensorSpec& spec) {
+std::string InputName(const ModelConfig& config, const TensorSpec& spec) {
+  if (spec.role == Role::kEmbedding && !config.tie_embeddings) return "";
   const auto* const row =
       std::ranges::find(kInputRows, spec.role, &InputRow::role);
   if (row == std::end(kInputRows) || spec.shape.size() != 2) return "";
@@ -53,7 +55,7 @@ std::string InputName(const TensorSpec& spec) {
 }
 
 InputMoment InputMoments::Of(const TensorSpec& spec) const {
-  const std::string name = InputName(spec);
+  const std::string name = InputName(config_, spec);
   if (name.empty()) return {};
   const TensorView& tensor = file_.At(name);
   const int64_t inputs = spec.shape[1];

@@ -11,9 +11,8 @@
 //   model.layers.{i}.dense_down    what down of a dense MLP reads
 //   head                           what the output layer reads
 //
-// as many of them as the model has. There is none for the embedding, which reads
-// nothing (also where it is the head, too), nor for bases, which meet the input
-// behind a function.
+// as many of them as the model has. There is none for an embedding that is no
+// head, nor for bases, which meet the input behind a function.
 #pragma once
 
 #include <filesystem>
@@ -31,7 +30,7 @@ inline constexpr int64_t kMostInputs = 8192;
 
 // The tensor of the file that is of a matrix's inputs, spec.shape[1] of them;
 // empty where there is none: for experts, whose inputs differ, too.
-std::string InputName(const TensorSpec& spec);
+std::string InputName(const ModelConfig& config, const TensorSpec& spec);
 // "model.layers.3.context"; "head" of layer -1.
 std::string InputName(int64_t layer, const char* what);
 
@@ -43,7 +42,9 @@ struct InputMoment {
 
 class InputMoments {
  public:
-  explicit InputMoments(const std::filesystem::path& file) : file_(file) {}
+  // The config must outlive the object.
+  InputMoments(const std::filesystem::path& file, const ModelConfig& config)
+      : file_(file), config_(config) {}
 
   // Fails with kMissing or kCorruptFile, naming the file, when it is of another
   // model or has experts' inputs alone, as compress collects them.
@@ -51,6 +52,7 @@ class InputMoments {
 
  private:
   SafetensorsFile file_;
+  const ModelConfig& config_;
 };
 
 }  // namespace mobe

@@ -39,7 +39,7 @@ std::vector<TensorDecl> LayerInputs::Declare(const OpenedModel& model,
   };
   for (const TensorSpec& spec : model.tensors) {
     if (spec.layer == layer && spec.expert < 0) {
-      add(InputName(spec), spec.shape.back());
+      add(InputName(model.config, spec), spec.shape.back());
     }
   }
   return tensors;

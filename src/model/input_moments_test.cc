@@ -51,12 +51,13 @@ TEST(InputMomentsTest, OfEveryFamily) {
     SCOPED_TRACE(name);
     const OpenedModel model = OpenModel(TestModel(name));
     Collect(model, path);
-    const InputMoments inputs(path);
+    const InputMoments inputs(path, model.config);
     for (const TensorSpec& spec : model.tensors) {
       if (QuantPartOf(spec) == nullptr) continue;
       const InputMoment input = inputs.Of(spec);
-      const bool none = spec.role == Role::kEmbedding || spec.expert >= 0 ||
-                        spec.shape.size() > 2;
+      const bool none =
+          (spec.role == Role::kEmbedding && !model.config.tie_embeddings) ||
+          spec.expert >= 0 || spec.shape.size() > 2;
       const int64_t size = spec.shape[1];
       ASSERT_EQ(input.moment.size(), none ? 0 : size * size) << spec.name;
       ASSERT_EQ(input.squares.size(), 0);
@@ -108,7 +109,7 @@ TEST(InputMomentsTest, RefusesThoseOfAnotherModel) {
   const OpenedModel model = OpenModel(TestModel("qwen3_moe"));
   const OpenedModel other = OpenModel(TestModel("bailing_moe"));
   Collect(other, folder.path() / "moments");
-  const InputMoments inputs(folder.path() / "moments");
+  const InputMoments inputs(folder.path() / "moments", model.config);
   ExpectError(ErrorKind::kCorruptFile, "no calibration of this model", [&] {
     for (const TensorSpec& spec : model.tensors) inputs.Of(spec);
   });
