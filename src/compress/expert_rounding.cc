@@ -36,7 +36,8 @@ struct InnerMoments {
 };
 
 struct Scratch {
-  Buffer<float> moment, factor, weights;
+  Buffer<float> moment;
+  RoundingNorm norm;
   Input gate, up;
   InnerMoments inner;
   Buffer<float> down, moved;
@@ -90,10 +91,9 @@ class ExpertRounding::Layer {
       MoveDown(&s);
       moved = &s.moved;
     }
-    s.factor.CopyFrom(s.inner.moment);
-    FactorMoment(p, &s.factor, &s.weights);
-    RoundWithFeedback(*formats.down, moved->data(), d, p, s.factor, s.weights,
-                      &out->down);
+    s.norm.moment.CopyFrom(s.inner.moment);
+    FactorMoment(p, &s.norm);
+    RoundWithFeedback(*formats.down, moved->data(), d, p, s.norm, &out->down);
   }
 
  private:
@@ -118,9 +118,9 @@ class ExpertRounding::Layer {
         input->after.CopyFrom(a);
         return;
       }
-      s->factor.CopyFrom(s->moment);
-      FactorMoment(d, &s->factor, &s->weights);
-      RoundWithFeedback(*format, a.data(), p, d, s->factor, s->weights, out);
+      s->norm.moment.CopyFrom(s->moment);
+      FactorMoment(d, &s->norm);
+      RoundWithFeedback(*format, a.data(), p, d, s->norm, out);
       input->before.CopyFrom(a);
       input->after.CopyFrom(out->values);
       return;
@@ -143,13 +143,13 @@ class ExpertRounding::Layer {
     }
     thread_local Buffer<float> mix_s;
     mix_s.Resize(rank * d);
-    s->factor.Resize(rank * rank);
+    s->norm.moment.Resize(rank * rank);
     Gemm(Trans::kNo, Trans::kNo, rank, d, d, mix.data(), d, s->moment.data(), d,
          0.0f, mix_s.data(), d);
     Gemm(Trans::kNo, Trans::kYes, rank, rank, d, mix_s.data(), d, mix.data(), d,
-         0.0f, s->factor.data(), rank);
-    FactorMoment(rank, &s->factor, &s->weights);
-    RoundWithFeedback(*format, a.data(), p, rank, s->factor, s->weights, out);
+         0.0f, s->norm.moment.data(), rank);
+    FactorMoment(rank, &s->norm);
+    RoundWithFeedback(*format, a.data(), p, rank, s->norm, out);
     build(out->values.data(), &input->after);
   }
 
@@ -198,9 +198,9 @@ class ExpertRounding::Layer {
            p, 1.0f, sums.moment.data(), p);
     }
     const double mean = MeanDiagonal(p, sums.moment.data());
-    const float own =
-        mean > 0 ? (1 - kSharedMoment) / static_cast<float>(mean) : 0;
-    const float rest = mean > 0 ? kSharedMoment : 1;
+    const float rest =
+        mean > 0 ? SharedPart(p, in.starts[e + 1] - in.starts[e]) : 1;
+    const float own = mean > 0 ? (1 - rest) / static_cast<float>(mean) : 0;
     for (Buffer<float>* sum : {&sums.cross, &sums.moment}) {
       for (int64_t i = 0; i < p * p; ++i) {
         (*sum)[i] = own * (*sum)[i] + rest * down_moment_[i];

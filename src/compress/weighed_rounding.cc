@@ -58,22 +58,22 @@ const RoundedMatrix* WeighedRounding::RoundByInput(const TensorSpec& spec) {
   if (name.empty() || format == nullptr) return nullptr;
   if (input_ != name) {
     InputMoment input = inputs_.Of(spec);
-    factor_ = std::move(input.moment);
-    if (factor_.size() > 0) {
-      AddFloor(spec.shape[1], &factor_);
+    norm_.moment = std::move(input.moment);
+    if (norm_.moment.size() > 0) {
+      AddFloor(spec.shape[1], &norm_.moment);
       if (spec.role == Role::kEmbedding) {
-        AddToDiagonal(spec.shape[1], kLookups, factor_.data());
+        AddToDiagonal(spec.shape[1], kLookups, norm_.moment.data());
       }
-      FactorMoment(spec.shape[1], &factor_, &weights_);
+      FactorMoment(spec.shape[1], &norm_);
     }
     input_ = name;
   }
-  if (factor_.size() == 0) return nullptr;
+  if (norm_.moment.size() == 0) return nullptr;
   const TensorView& tensor = model_.checkpoint.At(spec.name);
   Buffer<float> matrix(tensor.elements());
   LoadFloats(tensor, matrix.data());
   RoundWithFeedback(*format, matrix.data(), spec.shape[0], spec.shape[1],
-                    factor_, weights_, &rounded_);
+                    norm_, &rounded_);
   return &rounded_;
 }
 

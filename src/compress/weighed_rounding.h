@@ -33,7 +33,7 @@ class WeighedRounding {
   Buffer<float> ImportanceOf(const TensorSpec& spec) const;
 
  private:
-  // Those whose inputs are the same follow one another: the factor is kept.
+  // Those whose inputs are the same follow one another: the norm is kept.
   const RoundedMatrix* RoundByInput(const TensorSpec& spec);
 
   const OpenedModel& model_;
@@ -42,8 +42,8 @@ class WeighedRounding {
   std::map<std::pair<int64_t, int64_t>, ExpertFormats> formats_;
   ExpertRounding experts_;
   InputMoments inputs_;
-  std::string input_;  // whose factor is kept
-  Buffer<float> factor_, weights_;
+  std::string input_;  // whose norm is kept
+  RoundingNorm norm_;
   RoundedMatrix rounded_;
 };
 

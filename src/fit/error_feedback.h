@@ -12,7 +12,8 @@
 //
 // so columns are rounded from the last to the first, each to what is nearest to
 // t[j]. The scale of a group is chosen when its last column is reached, for the
-// t that it has then.
+// t that it has then. After that some passes go over all columns again, each
+// number moving to what is best given all others, and each scale, too.
 #pragma once
 
 #include <cstddef>
@@ -30,15 +31,21 @@ struct RoundedMatrix {
   Buffer<float> values;  // [rows, cols]
 };
 
-// R of a moment [cols, cols], symmetric and of positive mean diagonal, to which
-// a hundredth of that mean is added until it is definite; in place, with rows
-// divided by their diagonals, which go to `weights` as squares: R[j, j]^2.
-void FactorMoment(int64_t cols, Buffer<float>* moment, Buffer<float>* weights);
+// What weighs a row's losses.
+struct RoundingNorm {
+  Buffer<float> moment;   // S [cols, cols]
+  Buffer<float> factor;   // R, each row over its diagonal
+  Buffer<float> weights;  // [cols]: squares of the diagonal
+};
 
-// w [rows, cols], finite, by the factor and the weights of FactorMoment. Serial
-// inside ParallelFor, else parallel; independent of the number of threads.
+// The factor of norm->moment, symmetric and of positive mean diagonal, to which
+// a hundredth of that mean is added until it is definite.
+void FactorMoment(int64_t cols, RoundingNorm* norm);
+
+// w [rows, cols], finite. Serial inside ParallelFor, else parallel; independent
+// of the number of threads.
 void RoundWithFeedback(const FormatRow& format, const float* w, int64_t rows,
-                       int64_t cols, const Buffer<float>& factor,
-                       const Buffer<float>& weights, RoundedMatrix* rounded);
+                       int64_t cols, const RoundingNorm& norm,
+                       RoundedMatrix* rounded);
 
 }  // namespace mobe

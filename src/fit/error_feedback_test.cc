@@ -54,11 +54,11 @@ double Loss(const Buffer<float>& w, const float* q, const Buffer<float>& moment,
 
 RoundedMatrix Rounded(const FormatRow& format, const Buffer<float>& w,
                       int64_t rows, int64_t cols, const Buffer<float>& moment) {
-  Buffer<float> factor, weights;
-  factor.CopyFrom(moment);
-  FactorMoment(cols, &factor, &weights);
+  RoundingNorm norm;
+  norm.moment.CopyFrom(moment);
+  FactorMoment(cols, &norm);
   RoundedMatrix rounded;
-  RoundWithFeedback(format, w.data(), rows, cols, factor, weights, &rounded);
+  RoundWithFeedback(format, w.data(), rows, cols, norm, &rounded);
   return rounded;
 }
 
@@ -66,18 +66,17 @@ RoundedMatrix Rounded(const FormatRow& format, const Buffer<float>& w,
 TEST(ErrorFeedbackTest, FactorsTheLoss) {
   constexpr int64_t kCols = 20;
   const Buffer<float> moment = SomeMoment(kCols);
-  Buffer<float> factor, weights;
-  factor.CopyFrom(moment);
-  FactorMoment(kCols, &factor, &weights);
-  const Buffer<float> zero(kCols);
+  RoundingNorm norm;
+  norm.moment.CopyFrom(moment);
+  FactorMoment(kCols, &norm);
   Buffer<float> off = SomeMatrix(1, kCols);
   Buffer<float> none(kCols);
   std::fill(none.begin(), none.end(), 0.0f);
   double sum = 0;
   for (int64_t j = 0; j < kCols; ++j) {
     double t = off[j];
-    for (int64_t k = j + 1; k < kCols; ++k) t += off[k] * factor[j * kCols + k];
-    sum += weights[j] * t * t;
+    for (int64_t k = j + 1; k < kCols; ++k) t += off[k] * norm.factor[j * kCols + k];
+    sum += norm.weights[j] * t * t;
   }
   const double want = Loss(none, off.data(), moment, 1, kCols);
   EXPECT_NEAR(sum, want, 1e-4 * want);

@@ -44,8 +44,9 @@ void MixMoments(const FitTarget& target, int64_t expert, Buffer<float>* s) {
          own.data(), d);
   }
   if (!ScaleToMeanOne(d + 1, &own)) return;  // no token chose it
+  const float shared = SharedPart(d, inputs.starts[e + 1] - inputs.starts[e]);
   for (int64_t i = 0; i < d * d; ++i) {
-    (*s)[i] = kSharedMoment * (*s)[i] + (1 - kSharedMoment) * own[i];
+    (*s)[i] = shared * (*s)[i] + (1 - shared) * own[i];
   }
 }
 

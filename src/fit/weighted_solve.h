@@ -15,8 +15,11 @@
 
 namespace mobe {
 
-// Share of the layer's moment in an expert's own: few tokens may have chosen it.
-inline constexpr float kSharedMoment = 0.1f;
+// Share of the layer's moment in that of an expert that so many tokens chose: as
+// if of as many tokens as there are inputs, without which it would be singular.
+inline float SharedPart(int64_t inputs, int64_t tokens) {
+  return static_cast<float>(inputs) / static_cast<float>(inputs + tokens);
+}
 // Added to the diagonal of a moment, whose mean is 1: a direction that the text
 // did not take counts a little, and few tokens make no singular equations.
 inline constexpr float kMomentFloor = 0.01f;
@@ -26,8 +29,8 @@ inline void AddFloor(int64_t size, Buffer<float>* moment) {
 
 // The moment that weighs one expert's error, [cols, cols]: that of the tokens
 // that chose the expert, weighted by their squared routing weights, with a
-// tenth of the layer's moment, since these may be few, and 0.01 of the
-// identity; each of mean diagonal 1.
+// SharedPart of the layer's moment and 0.01 of the identity; each of mean
+// diagonal 1.
 void ExpertMoment(const FitTarget& target, int64_t expert, Buffer<float>* s);
 
 // Replaces A. Bases and alpha are used as they are: round them first.
