@@ -1,7 +1,6 @@
-"""Loads a folder in mobe's native format in transformers 4.57 and 5, when it is given to
-AutoModelForCausalLM.from_pretrained with trust_remote_code=True: takes transformers' own class
-of the model and replaces the experts, whose matrices are A f(sum_b alpha_b B_b) with bases B
-that a layer's experts share (arXiv 2508.05257). docs/interop.md of mobe has tensors and options."""
+"""Loads mobe's native folders in transformers 4.57 and 5 (AutoModelForCausalLM.from_pretrained,
+trust_remote_code=True): takes transformers' own class of the model and replaces the experts, whose
+matrices are A f(sum_b alpha_b B_b), by bases B that they share. docs/interop.md has options."""
 
 import copy
 import re
@@ -21,10 +20,9 @@ from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 ALIASES = {"kimi_k2": "deepseek_v3"}  # what transformers knows by another name
 KINDS = {"gate": ("gate_proj", "w1"), "up": ("up_proj", "w3"), "down": ("down_proj", "w2")}
 ACTIVATIONS = {"silu": F.silu, "tanh": torch.tanh, "identity": lambda x: x}
-# A tensor X is stored as it is, in FP8 with X_scale_inv, or packed as X.int8 and X.int8.scales
-# (a parameter's name has no dot). None is the dtype in which the model is loaded.
-PLANES = {"": None, "_int8": torch.uint8, "_int8_scales": None, "_int4": torch.uint8}
-PLANES |= {"_int4_scales": None, "_scale_inv": torch.float32, "_scale": torch.float32}
+# X as it is, in FP8 with X_scale_inv, or packed as X.int8 and X.int8.scales. None: as it is loaded.
+PLANES = {"": None, "_scale_inv": torch.float32, "_scale": torch.float32}
+PLANES |= {f"_int{b}{s}": None if s else torch.uint8 for b in range(2, 9) for s in ("", "_scales")}
 HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 
@@ -61,34 +59,36 @@ class Stored:
 
     def declare(self, module, prefix, name):
         """Gives the module parameters for a tensor. Tells whether it is there, in any form."""
-        planes = [plane for plane in PLANES if f"{prefix}.{name}{plane}" in self.tensors]
-        for plane in planes:
+        for plane in (planes := [p for p in PLANES if f"{prefix}.{name}{p}" in self.tensors]):
             stored, shape = self.tensors[f"{prefix}.{name}{plane}"]
-            dtype = torch.float8_e4m3fn if stored == "F8_E4M3" else PLANES[plane]
-            tensor = nn.Parameter(torch.empty(shape, dtype=dtype), dtype is None)
-            setattr(module, name + plane, tensor)
+            to = torch.float8_e4m3fn if stored == "F8_E4M3" else PLANES[plane]
+            setattr(module, name + plane, nn.Parameter(torch.empty(shape, dtype=to), to is None))
         return bool(planes)
 
 
 def read(module, name, shape, dtype):
     """A tensor whose last two dimensions are `shape`, however it is stored."""
     get = module._parameters.get
-    for bits in (4, 8):
-        if (codes := get(f"{name}_int{bits}")) is None:
-            continue
-        scales, group = get(f"{name}_int{bits}_scales").to(dtype), 8 * bits
+    for bits in [b for b in range(2, 9) if get(f"{name}_int{b}") is not None]:
+        codes, scales = get(f"{name}_int{bits}"), get(f"{name}_int{bits}_scales").to(dtype)
+        group = 64 if bits == 8 else 32
         if codes.dim() == 3:  # bases: src/tensor/packed_bases.h of mobe
             codes = codes.unflatten(2, (-1, 16, 4)).permute(2, 4, 0, 1, 3).flatten(3).flatten(0, 1)
             scales, group = scales.permute(2, 0, 1), 256
         else:  # a matrix: src/tensor/packed.h
-            if bits == 4:
-                codes = codes.unflatten(1, (-1, 1, 64))
-                codes = torch.cat([codes & 15, codes >> 4], 2).flatten(1)
+            if bits < 8:  # planes of the low bits and of the others: src/tensor/bit_planes.h
+                widths = [w for w in ((2, bits - 2) if bits < 4 else (4, bits - 4)) if w]
+                lines = [w // widths[-1] for w in widths]
+                planes = codes.unflatten(1, (-1, sum(lines), 64)).split(lines, 2)
+                codes = sum(
+                    torch.cat([p >> b & (1 << w) - 1 for b in range(0, 8, w)], 3).flatten(1) << to
+                    for p, w, to in zip(planes, widths, (0, widths[0]))
+                )
             codes = codes.unflatten(1, (-1, 16, 4)).transpose(1, 2).flatten(2).flatten(0, 1)
             scales = scales.transpose(1, 2).flatten(0, 1)
         scales = scales.repeat_interleave(group, -1)[..., : codes.shape[-1]]
-        codes = codes[: len(scales)].to(dtype) - (1 << bits - 1)
-        return (codes * scales)[..., : shape[0], : shape[1]]
+        codes = codes[: len(scales)].to(dtype) - (1 << bits - 1) + (0.5 if bits < 4 else 0)
+        return (codes * scales * (1 + (bits < 4)))[..., : shape[0], : shape[1]]
     if (scale := get(f"{name}_scale_inv", get(f"{name}_scale"))) is None:
         return get(name).to(dtype)
     scale = scale if module.fp8_block else scale.reshape(-1, 1)  # of each row, or one for all

@@ -125,7 +125,7 @@ def unpack(source, packed, out):
     plain = {}
     for name, tensor in tensors_of(source).items():
         plain[name] = tensor.float()
-        for form in ("int8", "int4"):
+        for form in ("int8", "int4", "int3"):
             if f"{name}.{form}" in tensors:
                 codes = tensors[f"{name}.{form}"].numpy()
                 scales = tensors[f"{name}.{form}.scales"].float().numpy()
@@ -140,7 +140,7 @@ def unpack(source, packed, out):
 
 
 @pytest.mark.parametrize(
-    "case, form", [("reference", "int8"), ("everything", "int4"), ("mixtral", "int4")]
+    "case, form", [("reference", "int8"), ("everything", "int4"), ("mixtral", "int3")]
 )
 def test_quantised(case, form, compressed, mobe, mobe_logits, tmp_path):
     folder = compressed(case)
