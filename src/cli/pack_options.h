@@ -13,9 +13,10 @@ namespace mobe {
 struct PackOptions {
   std::string format;  // empty: none
   std::vector<std::string> parts;
+  std::vector<std::string> others;  // "bases=int6"
 };
 
-// Adds --format, which it returns, and --parts.
+// Adds --format, which it returns, --parts and --part-formats.
 CLI::Option* AddPackOptions(CLI::App* command, PackOptions* options);
 
 // Nothing without a format.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <utility>
 
 #include "base/error.h"
@@ -10,6 +11,7 @@
 #include "fit/diagonal.h"
 #include "fit/weighted_solve.h"
 #include "io/fp8.h"
+#include "kernels/blas.h"
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
 #include "mobe/moments_file.h"
@@ -49,7 +51,7 @@ struct Scratch {
 class ExpertRounding::Layer {
  public:
   Layer(const OpenedModel& model, const std::filesystem::path& moments,
-        int64_t layer)
+        const RoundedBasesFn& rounded_bases, int64_t layer)
       : model_(model), layer_(layer) {
     inputs_.experts = model.config.num_experts;
     inputs_.rows = model.config.expert_size;
@@ -60,8 +62,19 @@ class ExpertRounding::Layer {
       const FactorShape* shape = model.Factored(layer, *kind);
       if (shape == nullptr) continue;
       for (const ExpertGroup& group : GroupsOf(model.config, *shape)) {
-        shared_[kind == &kUpKind].push_back(
-            {group, LoadShared(model, layer, *kind, group)});
+        Shared& shared = shared_[kind == &kUpKind].emplace_back();
+        shared.group = group;
+        shared.before = LoadShared(model, layer, *kind, group);
+        if (shared.before.basis_rank > 0) continue;
+        Buffer<float> bases =
+            rounded_bases(model.At(kind->bases, layer, group.index));
+        if (bases.size() == 0) continue;
+        shared.after = Factors{};
+        shared.after->num_bases = shared.before.num_bases;
+        shared.after->rank = shared.before.rank;
+        shared.after->activation = shared.before.activation;
+        shared.after->alpha.CopyFrom(shared.before.alpha);
+        shared.after->bases = std::move(bases);
       }
     }
   }
@@ -99,7 +112,8 @@ class ExpertRounding::Layer {
  private:
   struct Shared {
     ExpertGroup group;
-    Factors factors;
+    Factors before;
+    std::optional<Factors> after;  // nothing: bases stay as they are
   };
 
   void RoundInput(const MatrixKind& kind, int64_t expert,
@@ -128,9 +142,10 @@ class ExpertRounding::Layer {
     const Shared& own = *std::ranges::find_if(shared, [&](const Shared& one) {
       return expert < one.group.first + one.group.count;
     });
-    const int64_t rank = own.factors.rank;
+    const int64_t rank = own.before.rank;
+    const int64_t in_group = expert - own.group.first;
     thread_local Buffer<float> mix;
-    internal::MixExpert(own.factors, expert - own.group.first, d, &mix);
+    internal::MixExpert(own.before, in_group, d, &mix);
     const auto build = [&](const float* left, Buffer<float>* product) {
       product->Resize(p * d);
       Gemm(Trans::kNo, Trans::kNo, p, d, rank, left, rank, mix.data(), d, 0.0f,
@@ -138,8 +153,15 @@ class ExpertRounding::Layer {
     };
     build(a.data(), &input->before);
     if (format == nullptr) {
-      input->after.CopyFrom(input->before);
+      if (own.after) internal::MixExpert(*own.after, in_group, d, &mix);
+      build(a.data(), &input->after);
       return;
+    }
+    if (own.after) {
+      thread_local SolveScratch scratch;
+      internal::MixExpert(*own.after, in_group, d, &mix);
+      SolveLeft(input->before.data(), p, mix, rank, s->moment, d, &scratch,
+                a.data());
     }
     thread_local Buffer<float> mix_s;
     mix_s.Resize(rank * d);
@@ -241,14 +263,19 @@ class ExpertRounding::Layer {
 };
 
 ExpertRounding::ExpertRounding(const OpenedModel& model,
-                               std::filesystem::path moments)
-    : model_(model), moments_(std::move(moments)) {}
+                               std::filesystem::path moments,
+                               RoundedBasesFn rounded_bases)
+    : model_(model),
+      moments_(std::move(moments)),
+      rounded_bases_(std::move(rounded_bases)) {
+  PrepareBlas();
+}
 ExpertRounding::~ExpertRounding() = default;
 
 const RoundedExpert& ExpertRounding::Find(int64_t layer, int64_t expert,
                                           const ExpertFormats& formats) {
   if (index_ != layer) {
-    layer_ = std::make_unique<Layer>(model_, moments_, layer);
+    layer_ = std::make_unique<Layer>(model_, moments_, rounded_bases_, layer);
     index_ = layer;
     experts_.clear();
   }

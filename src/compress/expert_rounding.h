@@ -10,7 +10,8 @@
 // fit/weighted_solve.h); and then rounded in the norm of G.
 //
 // Of a factored layer it is A that is rounded, in the norm of what it reads,
-// N S N^T. A of down stays out: it meets its input by rows.
+// N S N^T; where its bases are rounded, after it was solved for them again. A of
+// down stays out: it meets its input by rows.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "fit/error_feedback.h"
+#include "io/checkpoint.h"
 #include "mobe/open_model.h"
 
 namespace mobe {
@@ -36,9 +38,14 @@ struct RoundedExpert {
 
 class ExpertRounding {
  public:
+  // What bases are once they are rounded, [num_bases, rank, cols]; empty where
+  // they stay as they are.
+  using RoundedBasesFn = std::function<Buffer<float>(const TensorView& bases)>;
+
   // `moments` is a file of mobe/moments_file.h. The model must outlive the
   // object.
-  ExpertRounding(const OpenedModel& model, std::filesystem::path moments);
+  ExpertRounding(const OpenedModel& model, std::filesystem::path moments,
+                 RoundedBasesFn rounded_bases);
   ~ExpertRounding();
 
   // Valid until the next call. Several experts are rounded together, one in each
@@ -52,6 +59,7 @@ class ExpertRounding {
 
   const OpenedModel& model_;
   const std::filesystem::path moments_;
+  const RoundedBasesFn rounded_bases_;
   std::unique_ptr<Layer> layer_;
   int64_t index_ = -1;  // of the layer
   int64_t first_ = 0;   // of the experts below

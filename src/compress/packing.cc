@@ -44,9 +44,10 @@ void EncodeRows(const TensorView& tensor, const PackedPlane& plane,
                 const float* importance, int64_t piece, std::byte* codes,
                 std::byte* scales, Buffer<float>* given,
                 Buffer<float>* stored) {
-  const int64_t cols = tensor.shape[1];
+  const int64_t cols = tensor.shape.back();
   const int64_t row = piece * kPackedRows;
-  const int64_t rows = std::min(kPackedRows, tensor.shape[0] - row);
+  const int64_t rows =
+      std::min(kPackedRows, tensor.elements() / cols - row);
   given->Resize(rows * cols);
   stored->Resize(rows * cols);
   LoadRounded(tensor, plane.dtype, row * cols, rows * cols, given->data());
@@ -76,10 +77,11 @@ void EncodeBases(const TensorView& tensor, const PackedPlane& plane,
 }
 
 Pieces PiecesOf(const TensorView& tensor, const FormatRow& format) {
-  if (tensor.shape.size() == 2) {
-    const PackedSizes sizes = PackedSizesOf(format, tensor.shape[1]);
-    return {RowBlocks(tensor.shape[0]), sizes.code_bytes, sizes.scale_bytes(),
-            EncodeRows};
+  if (tensor.shape.size() == 2 || !format.has_bases) {
+    const int64_t cols = tensor.shape.back();
+    const PackedSizes sizes = PackedSizesOf(format, cols);
+    return {RowBlocks(tensor.elements() / cols), sizes.code_bytes,
+            sizes.scale_bytes(), EncodeRows};
   }
   const PackedBases bases{nullptr, nullptr, tensor.shape[0], tensor.shape[1],
                           tensor.shape[2]};
@@ -91,7 +93,11 @@ Pieces PiecesOf(const TensorView& tensor, const FormatRow& format) {
 Json RuleJson(const PackRule& rule) {
   Json parts = Json::array();
   for (const QuantPart* part : rule.parts) parts.push_back(part->name);
-  return {{"format", rule.format->name}, {"parts", parts}};
+  Json json = {{"format", rule.format->name}, {"parts", parts}};
+  for (const auto& [part, format] : rule.others) {
+    json["part_formats"][part->name] = format->name;
+  }
+  return json;
 }
 
 Packing PackTensors(const std::vector<TensorSpec>& specs,

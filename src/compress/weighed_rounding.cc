@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "base/parallel.h"
 #include "fit/weighted_solve.h"
 #include "io/fp8.h"
+#include "tensor/packed_bases.h"
 
 namespace mobe {
 namespace {
@@ -12,6 +14,35 @@ namespace {
 // it are looked up, beside the products. KL divergence of the bundled model for 0,
 // 0.3, 1 and 3: 0.000138, 0.000114, 0.000108, 0.000136.
 constexpr float kLookups = 1;
+
+bool IsBases(const TensorSpec& spec) {
+  const MatrixKind* kind = KindOf(spec.role);
+  return kind != nullptr && spec.role == kind->bases;
+}
+
+// values [num_bases, rank, cols] as the layout of bases stores them.
+void RoundBases(const std::vector<int64_t>& shape, Buffer<float>* values) {
+  const int64_t m = shape[0];
+  const int64_t rank = shape[1];
+  const int64_t cols = shape[2];
+  ParallelFor(rank, [&](int64_t row) {
+    const PackedBases one{nullptr, nullptr, m, 1, cols};
+    thread_local Buffer<std::byte> memory;
+    thread_local Buffer<float> rows;
+    memory.Resize(one.bytes());
+    rows.Resize(m * cols);
+    const auto at = [&](int64_t i) {
+      return values->data() + (i * rank + row) * cols;
+    };
+    for (int64_t i = 0; i < m; ++i) {
+      std::copy_n(at(i), cols, rows.data() + i * cols);
+    }
+    std::byte* const scales = memory.data() + one.row_bytes();
+    EncodeBasesRow(one, rows.data(), memory.data(), scales);
+    const PackedBases stored{memory.data(), scales, m, 1, cols};
+    for (int64_t i = 0; i < m; ++i) DecodeBases(stored, i, 0, 0, cols, at(i));
+  });
+}
 
 // Where an expert's matrix of the role has its format; null for other tensors.
 template <class Formats>
@@ -29,23 +60,25 @@ WeighedRounding::WeighedRounding(const OpenedModel& model,
                                  const FormatOfFn& format_of)
     : model_(model),
       format_of_(format_of),
-      experts_(model, moments),
+      experts_(model, moments,
+               [this](const TensorView& bases) { return RoundedBases(bases); }),
       inputs_(moments, model.config) {
   for (const TensorSpec& spec : model.tensors) {
-    if (spec.expert < 0) continue;
+    if (IsBases(spec)) bases_[spec.name] = &spec;
+    ExpertFormats none;
+    if (FormatIn(none, spec.role) == nullptr) continue;
     // A of down meets its input by rows.
     const bool is_turned =
         spec.role == Role::kExpertDown && model.Factored(spec.layer, kDownKind);
     const FormatRow* format = is_turned ? nullptr : format_of(spec);
     // One that is packed already stays as it is.
     if (model.checkpoint.At(spec.name).packed != nullptr) format = nullptr;
-    ExpertFormats& formats = formats_[{spec.layer, spec.expert}];
-    if (auto* own = FormatIn(formats, spec.role)) *own = format;
+    *FormatIn(formats_[{spec.layer, spec.expert}], spec.role) = format;
   }
 }
 
 const RoundedMatrix* WeighedRounding::Find(const TensorSpec& spec) {
-  if (spec.expert < 0) return RoundByInput(spec);
+  if (spec.expert < 0 || IsBases(spec)) return RoundByInput(spec);
   const ExpertFormats& formats = formats_.at({spec.layer, spec.expert});
   const FormatRow* const* const format = FormatIn(formats, spec.role);
   if (format == nullptr || *format == nullptr) return nullptr;
@@ -56,15 +89,17 @@ const RoundedMatrix* WeighedRounding::RoundByInput(const TensorSpec& spec) {
   const std::string name = InputName(model_.config, spec);
   const FormatRow* format = format_of_(spec);
   if (name.empty() || format == nullptr) return nullptr;
+  if (IsBases(spec) && format->has_bases) return nullptr;  // by another layout
+  const int64_t cols = spec.shape.back();
   if (input_ != name) {
     InputMoment input = inputs_.Of(spec);
     norm_.moment = std::move(input.moment);
     if (norm_.moment.size() > 0) {
-      AddFloor(spec.shape[1], &norm_.moment);
+      AddFloor(cols, &norm_.moment);
       if (spec.role == Role::kEmbedding) {
-        AddToDiagonal(spec.shape[1], kLookups, norm_.moment.data());
+        AddToDiagonal(cols, kLookups, norm_.moment.data());
       }
-      FactorMoment(spec.shape[1], &norm_);
+      FactorMoment(cols, &norm_);
     }
     input_ = name;
   }
@@ -72,9 +107,23 @@ const RoundedMatrix* WeighedRounding::RoundByInput(const TensorSpec& spec) {
   const TensorView& tensor = model_.checkpoint.At(spec.name);
   Buffer<float> matrix(tensor.elements());
   LoadFloats(tensor, matrix.data());
-  RoundWithFeedback(*format, matrix.data(), spec.shape[0], spec.shape[1],
-                    norm_, &rounded_);
+  RoundWithFeedback(*format, matrix.data(), matrix.size() / cols, cols, norm_,
+                    &rounded_);
   return &rounded_;
+}
+
+Buffer<float> WeighedRounding::RoundedBases(const TensorView& bases) {
+  const TensorSpec& spec = *bases_.at(bases.name);
+  const FormatRow* format = format_of_(spec);
+  if (format == nullptr || bases.packed != nullptr) return {};
+  Buffer<float> values(bases.elements());
+  if (const RoundedMatrix* rounded = Find(spec)) {
+    values.CopyFrom(rounded->values);
+    return values;
+  }
+  LoadFloats(bases, values.data());
+  RoundBases(spec.shape, &values);
+  return values;
 }
 
 Buffer<float> WeighedRounding::ImportanceOf(const TensorSpec& spec) const {

@@ -1,6 +1,7 @@
 // Rounding a model's matrices in the norm of what they read on a text: which
 // moment is whose. Experts by compress/expert_rounding.h; what runs for every
-// token by its input's moment (mobe/input_moments_file.h).
+// token by its input's moment (mobe/input_moments_file.h), and bases of fewer than
+// 8 bits by that of the experts.
 #pragma once
 
 #include <cstdint>
@@ -35,11 +36,13 @@ class WeighedRounding {
  private:
   // Those whose inputs are the same follow one another: the norm is kept.
   const RoundedMatrix* RoundByInput(const TensorSpec& spec);
+  Buffer<float> RoundedBases(const TensorView& bases);
 
   const OpenedModel& model_;
   const FormatOfFn format_of_;
   // By layer and expert.
   std::map<std::pair<int64_t, int64_t>, ExpertFormats> formats_;
+  std::map<std::string, const TensorSpec*> bases_;  // by name
   ExpertRounding experts_;
   InputMoments inputs_;
   std::string input_;  // whose norm is kept

@@ -50,62 +50,6 @@ void MixMoments(const FitTarget& target, int64_t expert, Buffer<float>* s) {
   }
 }
 
-struct Scratch {
-  Buffer<float> moment;       // S [cols, cols]
-  Buffer<float> mix;          // N [rank, cols]
-  Buffer<float> mix_s;        // N S
-  Buffer<float> gram, cross;  // N S N^T, W S N^T
-  Buffer<double> gram64, cross64;
-};
-
-// N and N S of one expert.
-void MixTimesMoment(const FitTarget& target, const Factors& factors,
-                    int64_t expert, Scratch* s) {
-  const int64_t rank = factors.rank;
-  const int64_t cols = target.cols;
-  ExpertMoment(target, expert, &s->moment);
-  internal::MixExpert(factors, expert, cols, &s->mix);
-  s->mix_s.Resize(rank * cols);
-  Gemm(Trans::kNo, Trans::kNo, rank, cols, cols, s->mix.data(), cols,
-       s->moment.data(), cols, 0.0f, s->mix_s.data(), cols);
-}
-
-void SolveExpert(const FitTarget& target, int64_t expert, Factors* factors,
-                 Scratch* s) {
-  const int64_t rows = target.rows;
-  const int64_t cols = target.cols;
-  const int64_t rank = factors->rank;
-  MixTimesMoment(target, *factors, expert, s);
-  s->gram.Resize(rank * rank);
-  s->cross.Resize(rows * rank);
-  Gemm(Trans::kNo, Trans::kYes, rank, rank, cols, s->mix_s.data(), cols,
-       s->mix.data(), cols, 0.0f, s->gram.data(), rank);
-  Gemm(Trans::kNo, Trans::kYes, rows, rank, cols, target.matrix(expert), cols,
-       s->mix_s.data(), cols, 0.0f, s->cross.data(), rank);
-  // In double: S spans more orders of magnitude than float32 has.
-  s->gram64.Resize(rank * rank);
-  s->cross64.Resize(rows * rank);
-  std::copy(s->gram.begin(), s->gram.end(), s->gram64.begin());
-  std::copy(s->cross.begin(), s->cross.end(), s->cross64.begin());
-  AddRidge(rank, s->gram64.data());
-  // Row-major A is column-major A^T: G A^T = (W S N^T)^T is solved in place.
-  const int info = LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', static_cast<int>(rank),
-                                 static_cast<int>(rows), s->gram64.data(),
-                                 static_cast<int>(rank), s->cross64.data(),
-                                 static_cast<int>(rank));
-  CheckLapackMemory(info);
-  if (info != 0) {
-    Fail(ErrorKind::kInternal,
-         "the weighted normal equations of expert {} can't be solved ({}); try "
-         "another --seed",
-         expert, info);
-  }
-  float* a = factors->a.data() + expert * rows * rank;
-  for (int64_t i = 0; i < rows * rank; ++i) {
-    a[i] = static_cast<float>(s->cross64[i]);
-  }
-}
-
 // tr(M S M^T) for M [rows, cols].
 double Weigh(const FitTarget& target, const float* m, const Buffer<float>& s,
              Buffer<float>* product) {
@@ -126,13 +70,57 @@ void ExpertMoment(const FitTarget& target, int64_t expert, Buffer<float>* s) {
   AddFloor(target.cols, s);
 }
 
+void SolveLeft(const float* w, int64_t rows, const Buffer<float>& mix,
+               int64_t rank, const Buffer<float>& moment, int64_t cols,
+               SolveScratch* scratch, float* a) {
+  SolveScratch& s = *scratch;
+  s.mix_s.Resize(rank * cols);
+  s.gram.Resize(rank * rank);
+  s.cross.Resize(rows * rank);
+  Gemm(Trans::kNo, Trans::kNo, rank, cols, cols, mix.data(), cols,
+       moment.data(), cols, 0.0f, s.mix_s.data(), cols);
+  Gemm(Trans::kNo, Trans::kYes, rank, rank, cols, s.mix_s.data(), cols,
+       mix.data(), cols, 0.0f, s.gram.data(), rank);
+  Gemm(Trans::kNo, Trans::kYes, rows, rank, cols, w, cols, s.mix_s.data(), cols,
+       0.0f, s.cross.data(), rank);
+  // In double: S spans more orders of magnitude than float32 has.
+  s.gram64.Resize(rank * rank);
+  s.cross64.Resize(rows * rank);
+  std::copy(s.gram.begin(), s.gram.end(), s.gram64.begin());
+  std::copy(s.cross.begin(), s.cross.end(), s.cross64.begin());
+  AddRidge(rank, s.gram64.data());
+  // Row-major A is column-major A^T: G A^T = (W S N^T)^T is solved in place.
+  const int info = LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', static_cast<int>(rank),
+                                 static_cast<int>(rows), s.gram64.data(),
+                                 static_cast<int>(rank), s.cross64.data(),
+                                 static_cast<int>(rank));
+  CheckLapackMemory(info);
+  if (info != 0) {
+    Fail(ErrorKind::kInternal,
+         "the weighted normal equations of an expert can't be solved ({}); try "
+         "another --seed",
+         info);
+  }
+  for (int64_t i = 0; i < rows * rank; ++i) {
+    a[i] = static_cast<float>(s.cross64[i]);
+  }
+}
+
 void SolveWeightedA(const FitTarget& target, Factors* factors) {
   PrepareBlas();
-  factors->a.Resize(target.experts * target.rows * factors->rank);
+  const int64_t size = target.rows * factors->rank;
+  factors->a.Resize(target.experts * size);
+  struct Scratch {
+    Buffer<float> moment, mix;
+    SolveScratch solve;
+  };
   std::vector<Scratch> scratch(static_cast<size_t>(Threads()));
   ParallelFor(target.experts, [&](int64_t e) {
-    SolveExpert(target, e, factors,
-                &scratch[static_cast<size_t>(ThreadIndex())]);
+    Scratch& s = scratch[static_cast<size_t>(ThreadIndex())];
+    ExpertMoment(target, e, &s.moment);
+    internal::MixExpert(*factors, e, target.cols, &s.mix);
+    SolveLeft(target.matrix(e), target.rows, s.mix, factors->rank, s.moment,
+              target.cols, &s.solve, factors->a.data() + e * size);
   });
 }
 

@@ -33,6 +33,20 @@ inline void AddFloor(int64_t size, Buffer<float>* moment) {
 // diagonal 1.
 void ExpertMoment(const FitTarget& target, int64_t expert, Buffer<float>* s);
 
+// Working memory of SolveLeft; keep it to allocate nothing.
+struct SolveScratch {
+  Buffer<float> mix_s;        // N S [rank, cols]
+  Buffer<float> gram, cross;  // N S N^T, W S N^T
+  Buffer<double> gram64, cross64;
+};
+
+// a [rows, rank] = W S N^T (N S N^T + eps I)^-1 for w [rows, cols], mix N [rank,
+// cols] and moment S [cols, cols]; after PrepareBlas. Serial inside ParallelFor.
+// Fails with kInternal when the equations can't be solved.
+void SolveLeft(const float* w, int64_t rows, const Buffer<float>& mix,
+               int64_t rank, const Buffer<float>& moment, int64_t cols,
+               SolveScratch* scratch, float* a);
+
 // Replaces A. Bases and alpha are used as they are: round them first.
 // Independent of the number of threads.
 void SolveWeightedA(const FitTarget& target, Factors* factors);

@@ -41,7 +41,7 @@ const TensorView* FindBases(const Family& family, const Checkpoint& checkpoint,
     if (tensor != nullptr) return tensor;
   }
   for (const FormatRow& format : Formats()) {
-    if (!format.has_bases) continue;
+    if (!format.packed()) continue;
     const TensorView* codes = checkpoint.Find(
         PackedName(BasesName(family, layer, kind, group), format));
     if (codes != nullptr) return codes;

@@ -31,6 +31,8 @@ constexpr InputRow kInputRows[] = {{Role::kQuery, "attention"},
                                    {Role::kDeltaInputs, "attention"},
                                    {Role::kAttentionOutput, "context"},
                                    {Role::kDeltaOutput, "context"},
+                                   {Role::kGateBases, "moment"},
+                                   {Role::kUpBases, "moment"},
                                    {Role::kSharedGate, "moment"},
                                    {Role::kSharedUp, "moment"},
                                    {Role::kSharedDown, "dense_down"},
@@ -50,7 +52,7 @@ std::string InputName(const ModelConfig& config, const TensorSpec& spec) {
   if (spec.role == Role::kEmbedding && !config.tie_embeddings) return "";
   const auto* const row =
       std::ranges::find(kInputRows, spec.role, &InputRow::role);
-  if (row == std::end(kInputRows) || spec.shape.size() != 2) return "";
+  if (row == std::end(kInputRows)) return "";
   return InputName(spec.layer, row->what);
 }
 
@@ -58,7 +60,7 @@ InputMoment InputMoments::Of(const TensorSpec& spec) const {
   const std::string name = InputName(config_, spec);
   if (name.empty()) return {};
   const TensorView& tensor = file_.At(name);
-  const int64_t inputs = spec.shape[1];
+  const int64_t inputs = spec.shape.back();
   std::vector<int64_t> shape = {inputs};
   if (inputs <= kMostInputs) shape.push_back(inputs);
   if (tensor.dtype != DType::kF32 || tensor.shape != shape) {

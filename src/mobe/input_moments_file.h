@@ -7,12 +7,12 @@
 //   model.layers.{i}.query         of latent attention: the low-rank query
 //   model.layers.{i}.latent        and the latent vector, normed
 //   model.layers.{i}.context       what attention's output reads
-//   model.layers.{i}.moment        what gate and up read
+//   model.layers.{i}.moment        what gate and up read, and bases in their place
 //   model.layers.{i}.dense_down    what down of a dense MLP reads
 //   head                           what the output layer reads
 //
 // as many of them as the model has. There is none for an embedding that is no
-// head, nor for bases, which meet the input behind a function.
+// head.
 #pragma once
 
 #include <filesystem>
@@ -28,8 +28,7 @@ namespace mobe {
 // 16384.
 inline constexpr int64_t kMostInputs = 8192;
 
-// The tensor of the file that is of a matrix's inputs, spec.shape[1] of them;
-// empty where there is none: for experts, whose inputs differ, too.
+// The tensor of the file that is of a matrix's inputs; empty where there is none: for experts, whose inputs differ, too.
 std::string InputName(const ModelConfig& config, const TensorSpec& spec);
 // "model.layers.3.context"; "head" of layer -1.
 std::string InputName(int64_t layer, const char* what);

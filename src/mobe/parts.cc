@@ -28,12 +28,13 @@ constexpr QuantPart kQuantParts[] = {
     {"a", "gate and up of the experts, or what is left of them beside bases",
      kExperts},
     {"down", "down of the experts", kDown},
-    {"bases", "bases that experts share, where they are stored whole", kBases},
+    {"bases", "bases that experts share, where they are stored whole", kBases,
+     /*is_shared=*/true},
     {"dense", "shared experts, and layers without experts", kDense},
     {"attention", "all matrices of attention", kAttention},
     {"embedding", "the embedding, and the head where it is the same",
-     kEmbedding},
-    {"head", "the output layer", kHead}};
+     kEmbedding, /*is_shared=*/true},
+    {"head", "the output layer", kHead, /*is_shared=*/true}};
 
 }  // namespace
 
@@ -58,14 +59,19 @@ const QuantPart* QuantPartOf(const TensorSpec& spec) {
 const FormatRow* FormatFor(const TensorSpec& spec, const PackRule& rule) {
   const QuantPart* part = QuantPartOf(spec);
   if (part == nullptr) return nullptr;
-  const bool all = rule.parts.empty();
-  if (!all && std::ranges::count(rule.parts, part) == 0) return nullptr;
-  const FormatRow* int8 = &RowOf(NumberFormat::kInt8);
-  const bool is_end =
-      spec.role == Role::kEmbedding || spec.role == Role::kOutput;
-  if (all && is_end && rule.format->bits < 8) return int8;
-  if (PlaneShapesOf(*rule.format, spec.shape)) return rule.format;
-  return PlaneShapesOf(*int8, spec.shape) ? int8 : nullptr;
+  const FormatRow* format = rule.format;
+  const auto other = std::ranges::find(
+      rule.others, part, [](const auto& one) { return one.first; });
+  if (other != rule.others.end()) {
+    format = other->second;
+  } else if (rule.parts.empty()) {
+    if (part->is_shared && format->bits < 8) {
+      format = &RowOf(NumberFormat::kInt8);
+    }
+  } else if (std::ranges::count(rule.parts, part) == 0) {
+    return nullptr;
+  }
+  return PlaneShapesOf(*format, spec.shape) ? format : nullptr;
 }
 
 }  // namespace mobe

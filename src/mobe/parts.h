@@ -6,6 +6,7 @@
 
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "families/family.h"
@@ -17,6 +18,8 @@ struct QuantPart {
   const char* name;   // "attention"
   const char* about;  // of which matrices
   std::span<const Role> roles;
+  // Few parameters, of which all tokens or all experts are made.
+  bool is_shared = false;
 };
 std::span<const QuantPart> QuantParts();
 // Null when there is none of that name.
@@ -27,10 +30,10 @@ const QuantPart* QuantPartOf(const TensorSpec& spec);
 // Which matrices are to be in how many bits.
 struct PackRule {
   const FormatRow* format = nullptr;  // a packed one
-  // Parts that are quantised; empty: all. Embedding and head take 8 bits at
-  // least unless they are named: few parameters, of which every token's logits
-  // are made. Bases take 8 bits in any case: they have no other form.
-  std::vector<const QuantPart*> parts;
+  // Parts that are quantised; empty: all, shared ones in 8 bits at least.
+  std::vector<const QuantPart*> parts = {};
+  // Parts that are quantised to another format.
+  std::vector<std::pair<const QuantPart*, const FormatRow*>> others = {};
 };
 // The format that a tensor is to have; null when it stays as it is.
 const FormatRow* FormatFor(const TensorSpec& spec, const PackRule& rule);

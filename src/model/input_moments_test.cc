@@ -57,8 +57,9 @@ TEST(InputMomentsTest, OfEveryFamily) {
       const InputMoment input = inputs.Of(spec);
       const bool none =
           (spec.role == Role::kEmbedding && !model.config.tie_embeddings) ||
-          spec.expert >= 0 || spec.shape.size() > 2;
-      const int64_t size = spec.shape[1];
+          spec.role == Role::kExpertGate || spec.role == Role::kExpertUp ||
+          spec.role == Role::kExpertDown || spec.role == Role::kDownBases;
+      const int64_t size = spec.shape.back();
       ASSERT_EQ(input.moment.size(), none ? 0 : size * size) << spec.name;
       ASSERT_EQ(input.squares.size(), 0);
       if (none) continue;

@@ -9,6 +9,7 @@
 #include "io/fp8.h"
 #include "kernels/expand.h"
 #include "tensor/packed.h"
+#include "tensor/packed_bases.h"
 
 namespace mobe {
 namespace {
@@ -93,9 +94,33 @@ class Loader {
 
   StoredBases WholeBases(const TensorView& tensor) {
     if (tensor.packed == nullptr) return StoredBases(Bases(tensor));
+    if (!tensor.packed->has_bases) return RepackedBases(tensor);
     return StoredBases(PackedBases{tensor.data.data(),
                                    tensor.scales->data.data(), tensor.shape[0],
                                    tensor.shape[1], tensor.shape[2]});
+  }
+
+  // Bases of fewer bits, in those that kernels mix: 8 bits for each group of 256
+  // columns lose a fiftieth of what 6 bits have lost, and less of fewer.
+  StoredBases RepackedBases(const TensorView& tensor) {
+    const int64_t m = tensor.shape[0];
+    const int64_t cols = tensor.shape[2];
+    PackedBases bases{nullptr, nullptr, m, tensor.shape[1], cols};
+    Buffer<std::byte>& memory = weights_->owned.emplace_back(bases.bytes());
+    std::byte* const scales = memory.data() + bases.rank * bases.row_bytes();
+    ParallelFor(bases.rank, [&](int64_t row) {
+      thread_local Buffer<float> rows;
+      rows.Resize(m * cols);
+      for (int64_t i = 0; i < m; ++i) {
+        LoadFloats(tensor, (i * bases.rank + row) * cols, cols,
+                   rows.data() + i * cols);
+      }
+      EncodeBasesRow(bases, rows.data(), memory.data() + row * bases.row_bytes(),
+                     scales + row * bases.row_scale_bytes());
+    });
+    bases.codes = memory.data();
+    bases.scales = scales;
+    return StoredBases(bases);
   }
 
   // The mapped bytes where kernels can read them in place. The format promises

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/checked.h"
+#include "base/error.h"
 #include "tensor/packed.h"
 #include "tensor/packed_bases.h"
 
@@ -35,6 +37,23 @@ void DecodeAllBases(const PackedBases& bases, int64_t first, int64_t count,
   }
 }
 
+// The matrix that a tensor is packed as: bases that have no layout of their own
+// are one of all their rows.
+std::vector<int64_t> MatrixShape(const std::vector<int64_t>& shape) {
+  if (shape.size() == 2) return shape;
+  const auto rows = CheckedMul(static_cast<uint64_t>(shape[0]),
+                               static_cast<uint64_t>(shape[1]));
+  if (!rows || *rows > INT64_MAX) {
+    Fail(ErrorKind::kUnsupported, "{} bases of {} rows are too many", shape[0],
+         shape[1]);
+  }
+  return {static_cast<int64_t>(*rows), shape[2]};
+}
+
+bool IsMatrix(const FormatRow& format, const std::vector<int64_t>& shape) {
+  return shape.size() == 2 || (shape.size() == 3 && !format.has_bases);
+}
+
 // Of a tensor [num_bases, rank, cols].
 PackedBases BasesOf(const std::vector<int64_t>& shape, const void* codes,
                     const void* scales) {
@@ -46,13 +65,12 @@ PackedBases BasesOf(const std::vector<int64_t>& shape, const void* codes,
 std::optional<PlaneShapes> PlaneShapesOf(const FormatRow& format,
                                          const std::vector<int64_t>& shape) {
   if (!format.packed()) return std::nullopt;
-  if (shape.size() == 2) {
-    return PlaneShapes{CodesShape(format, shape[0], shape[1]),
-                       ScalesShape(format, shape[0], shape[1])};
+  if (IsMatrix(format, shape)) {
+    const std::vector<int64_t> matrix = MatrixShape(shape);
+    return PlaneShapes{CodesShape(format, matrix[0], matrix[1]),
+                       ScalesShape(format, matrix[0], matrix[1])};
   }
-  if (shape.size() != 3 || !format.has_bases || shape[0] > kMostPackedBases) {
-    return std::nullopt;
-  }
+  if (shape.size() != 3 || shape[0] > kMostPackedBases) return std::nullopt;
   const PackedBases bases = BasesOf(shape, nullptr, nullptr);
   return PlaneShapes{BasesCodesShape(bases), BasesScalesShape(bases)};
 }
@@ -71,8 +89,9 @@ int64_t PlaneBytes(const FormatRow& format, const std::vector<int64_t>& shape) {
 void DecodePlanes(const FormatRow& format, const std::vector<int64_t>& shape,
                   const std::byte* codes, const std::byte* scales,
                   int64_t first, int64_t count, float* out) {
-  if (shape.size() == 2) {
-    return DecodeMatrix({format.format, codes, shape[0], shape[1], scales},
+  if (IsMatrix(format, shape)) {
+    const std::vector<int64_t> matrix = MatrixShape(shape);
+    return DecodeMatrix({format.format, codes, matrix[0], matrix[1], scales},
                         first, count, out);
   }
   DecodeAllBases(BasesOf(shape, codes, scales), first, count, out);
