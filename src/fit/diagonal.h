@@ -33,13 +33,14 @@ inline void SetToIdentity(int64_t size, Buffer<float>* matrix) {
   AddToDiagonal(size, 1.0f, matrix->data());
 }
 
-// Makes normal equations definite: adds a millionth of the mean of their
+// Makes normal equations definite: adds `ridges` millionths of the mean of their
 // diagonal to it, or a little where that is zero.
 template <class T>
-void AddRidge(int64_t size, T* gram) {
+void AddRidge(int64_t size, T* gram, double ridges = 1) {
   constexpr double kRidge = 1e-6;
   constexpr double kLeast = 1e-30;
-  const double ridge = kRidge * Trace(size, gram) / static_cast<double>(size);
+  const double ridge =
+      ridges * kRidge * Trace(size, gram) / static_cast<double>(size);
   AddToDiagonal(size, static_cast<T>(std::max(ridge, kLeast)), gram);
 }
 

@@ -53,6 +53,13 @@ constexpr double kTie = 1.001;
 // too long later.
 constexpr double kShrink = 0.7;
 constexpr double kRecovery = 1.005;
+// Root of the mean square of the bases, to which they are brought back after each
+// step. Left to themselves they grow without end, a step at a time, to 1e8 and
+// more: silu is then a ReLU, tanh a sign, and float16 holds neither. The scale
+// decides how much of f's curve is in use. Error of the bundled model's layers 2
+// and 3 at 0.1, 0.2, 0.4, and free: silu 0.0236, 0.0235, 0.0236, 0.0237; tanh at
+// 0.2, 1, 4, and free: 0.0247, 0.0250, 0.0329, 0.0278.
+constexpr double kBasesScale = 0.2;
 // Products of fewer multiplications gain nothing by bfloat16.
 constexpr int64_t kSmallProduct = 1 << 20;
 // Share of the passes, the last ones, that multiply in float32 in any case.
@@ -152,6 +159,32 @@ void Move(double step, const Buffer<float>& direction, Buffer<float>* velocity,
   });
 }
 
+// Multiplies bases and velocity by what makes the root of the bases' mean square
+// kBasesScale.
+void FixScale(Buffer<float>* bases, Buffer<float>* velocity) {
+  constexpr int64_t kGrain = 1 << 16;
+  const int64_t pieces = (bases->size() + kGrain - 1) / kGrain;
+  std::vector<double> squares(static_cast<size_t>(pieces));
+  ParallelRanges(bases->size(), kGrain, [&](int64_t begin, int64_t end) {
+    double sum = 0;
+    for (int64_t i = begin; i < end; ++i) {
+      sum += static_cast<double>((*bases)[i]) * (*bases)[i];
+    }
+    squares[static_cast<size_t>(begin / kGrain)] = sum;
+  });
+  double square = 0;
+  for (const double sum : squares) square += sum;
+  const double root = std::sqrt(square / static_cast<double>(bases->size()));
+  if (!(root > 0) || !std::isfinite(root)) return;
+  const auto factor = static_cast<float>(kBasesScale / root);
+  ParallelRanges(bases->size(), kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      (*bases)[i] *= factor;
+      (*velocity)[i] *= factor;
+    }
+  });
+}
+
 }  // namespace
 
 Factors FitFast(const FitTarget& target, const FitOptions& options,
@@ -167,6 +200,7 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
   Buffer<float> d_bases(factors.bases.size());
   Buffer<float> velocity(factors.bases.size());
   std::fill(velocity.begin(), velocity.end(), 0.0f);
+  FixScale(&factors.bases, &velocity);
   Best best;
   Guard guard;
   Projection projection(target, options);
@@ -210,6 +244,7 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
     const double warm =
         std::min(1.0, static_cast<double>(since_restart) / warmup);
     Move(kStep * shrink * warm * cosine, d_bases, &velocity, &factors.bases);
+    FixScale(&factors.bases, &velocity);
     adam_alpha.Step(since_restart, kAlphaRate * shrink * cosine, d_alpha.data(),
                     factors.alpha.data());
     if (projection.Apply(done, &factors)) best.Forget();

@@ -154,7 +154,7 @@ double FitPass::RunExpert(Precision precision, Activation activation,
   // Rounded anew each time: that costs less than a hundredth of the products,
   // and keeping it would cost half of the target's memory.
   const Operand v = Round(precision, target, size, cols, &s->error_half);
-  MultiplyBySelf(rank_, y, s->gram.data());
+  FactorGram(expert, y, s);
   Multiply(Trans::kNo, Trans::kYes, rank_, rows, cols, y, v, s->a.data());
   const double loss = SolveA(expert, s);
   if (metric == nullptr) return loss;
@@ -181,22 +181,28 @@ double FitPass::RunExpert(Precision precision, Activation activation,
   return loss;
 }
 
-// Replaces Y V^T in s->a by A^T, and Y Y^T in s->gram by its Cholesky factor R
-// (R^T R = Y Y^T). Returns the squared error, which at the best A is |V|^2 -
-// |R^-T Y V^T|^2.
+// s->gram = R with R^T R = Y Y^T, its Cholesky factor. Where f is nearly linear,
+// rows of Y can be nearly dependent, and rounding makes the product indefinite:
+// it takes a larger ridge.
+void FitPass::FactorGram(int64_t expert, const Operand& y, Scratch* s) const {
+  constexpr double kMostRidges = 1e4;
+  for (double ridges = 1; ridges <= kMostRidges; ridges *= 10) {
+    MultiplyBySelf(rank_, y, s->gram.data());
+    AddRidge(rank_, s->gram.data(), ridges);
+    if (Cholesky(rank_, s->gram.data(), rank_) < 0) return;
+  }
+  Fail(ErrorKind::kInternal,
+       "the normal equations of expert {} can't be solved; try another --seed",
+       expert);
+}
+
+// Replaces Y V^T in s->a by A^T. Returns the squared error, which at the best A
+// is |V|^2 - |R^-T Y V^T|^2.
 double FitPass::SolveA(int64_t expert, Scratch* s) const {
-  AddRidge(rank_, s->gram.data());
   const int64_t count = target_.rows * rank_;
   float* a = s->a.data();
   for (int64_t i = 0; i < count; ++i) a[i] *= inverse_scale_;
-  float* factor = s->gram.data();
-  const int64_t failed = Cholesky(rank_, factor, rank_);
-  if (failed >= 0) {
-    Fail(ErrorKind::kInternal,
-         "the normal equations of expert {} can't be solved ({}); try "
-         "another --seed",
-         expert, failed + 1);
-  }
+  const float* factor = s->gram.data();
   SolveForward(rank_, factor, rank_, a, target_.rows, target_.rows);
   const double explained = Dot(a, a, count);
   SolveBackward(rank_, factor, rank_, a, target_.rows, target_.rows);

@@ -24,6 +24,7 @@
 #include "base/matrix.h"
 #include "fit/fit.h"
 #include "fit/metric.h"
+#include "fit/product.h"
 #include "kernels/gemm.h"
 
 namespace mobe::internal {
@@ -69,6 +70,7 @@ class FitPass {
              float* d_alpha, FitMetric* metric);
   double RunExpert(Precision precision, Activation activation, int64_t expert,
                    float* mix, FitMetric* metric, Scratch* scratch) const;
+  void FactorGram(int64_t expert, const Operand& y, Scratch* scratch) const;
   double SolveA(int64_t expert, Scratch* scratch) const;
   void WeighTarget();
 

@@ -86,15 +86,20 @@ void SolveLeft(const float* w, int64_t rows, const Buffer<float>& mix,
   // In double: S spans more orders of magnitude than float32 has.
   s.gram64.Resize(rank * rank);
   s.cross64.Resize(rows * rank);
-  std::copy(s.gram.begin(), s.gram.end(), s.gram64.begin());
-  std::copy(s.cross.begin(), s.cross.end(), s.cross64.begin());
-  AddRidge(rank, s.gram64.data());
-  // Row-major A is column-major A^T: G A^T = (W S N^T)^T is solved in place.
-  const int info = LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', static_cast<int>(rank),
-                                 static_cast<int>(rows), s.gram64.data(),
-                                 static_cast<int>(rank), s.cross64.data(),
-                                 static_cast<int>(rank));
-  CheckLapackMemory(info);
+  int info = 1;
+  // Where rows of N are nearly dependent, rounding has made G indefinite: it
+  // takes a larger ridge.
+  for (double ridges = 1; info > 0 && ridges <= 1e4; ridges *= 10) {
+    std::copy(s.gram.begin(), s.gram.end(), s.gram64.begin());
+    std::copy(s.cross.begin(), s.cross.end(), s.cross64.begin());
+    AddRidge(rank, s.gram64.data(), ridges);
+    // Row-major A is column-major A^T: G A^T = (W S N^T)^T is solved in place.
+    info = LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', static_cast<int>(rank),
+                         static_cast<int>(rows), s.gram64.data(),
+                         static_cast<int>(rank), s.cross64.data(),
+                         static_cast<int>(rank));
+    CheckLapackMemory(info);
+  }
   if (info != 0) {
     Fail(ErrorKind::kInternal,
          "the weighted normal equations of an expert can't be solved ({}); try "

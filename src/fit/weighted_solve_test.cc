@@ -110,10 +110,14 @@ TEST(ExpertMomentTest, IsThatOfItsTokensWithSomeOfAll) {
     EXPECT_EQ(mean == 0, e == 3);
     for (int64_t i = 0; i < kCols * kCols; ++i) {
       const double floor = i % (kCols + 1) == 0 ? 0.01 : 0;
+      const auto chose = static_cast<double>(target.inputs.starts[at + 1] -
+                                             target.inputs.starts[at]);
+      const double shared = kCols / (kCols + chose);
       const double expected =
-          floor + (mean == 0 ? target.moment[i]
-                             : 0.1 * target.moment[i] +
-                                   0.9 * own[static_cast<size_t>(i)] / mean);
+          floor + (mean == 0
+                       ? target.moment[i]
+                       : shared * target.moment[i] +
+                             (1 - shared) * own[static_cast<size_t>(i)] / mean);
       EXPECT_NEAR(moment[i], expected, 1e-5) << e << " " << i;
     }
   }

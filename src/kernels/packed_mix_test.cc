@@ -157,7 +157,11 @@ TEST(PackedBasesTest, ShapesOfPlanes) {
   EXPECT_THAT(shapes->codes, testing::ElementsAre(3, 19, 2 * 64));
   EXPECT_THAT(shapes->scales, testing::ElementsAre(3, 2, 5));
   EXPECT_FALSE(PlaneShapesOf(int8, {kMostPackedBases + 1, 3, 300}));
-  EXPECT_FALSE(PlaneShapesOf(RowOf(NumberFormat::kInt4), {5, 3, 300}));
+  // As a matrix of 15 rows.
+  const auto rows = PlaneShapesOf(RowOf(NumberFormat::kInt4), {5, 3, 300});
+  ASSERT_TRUE(rows);
+  EXPECT_THAT(rows->codes, testing::ElementsAre(1, 76 * 32));
+  EXPECT_THAT(rows->scales, testing::ElementsAre(1, 10, 16));
   EXPECT_FALSE(PlaneShapesOf(RowOf(NumberFormat::kBF16), {3, 300}));
 }
 
