@@ -34,6 +34,31 @@ namespace {
   Fail(kind, "{}: {}: {}", path.string(), what, std::strerror(error));
 }
 
+[[noreturn]] void FailToOpen(const std::filesystem::path& path) {
+  const int error = errno;
+  std::error_code none;
+  if (error == ENOENT && std::filesystem::is_symlink(path, none)) {
+    Fail(ErrorKind::kMissing, "{}: {}", path.string(), Absence(path));
+  }
+  errno = error;
+  FailErrno("cannot open", path);
+}
+
+void CheckReached(const std::error_code& error,
+                  const std::filesystem::path& path) {
+  if (!error) return;
+  Fail(ErrorKind::kUserInput, "{}: cannot be reached: {}", path.string(),
+       error.message());
+}
+
+// Not found is an answer, too.
+std::filesystem::file_type TypeOf(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto type = std::filesystem::status(path, error).type();
+  if (type == std::filesystem::file_type::none) CheckReached(error, path);
+  return type;
+}
+
 void SyncFolder(const std::filesystem::path& folder) {
   const std::filesystem::path target = folder.empty() ? "." : folder;
   const int fd = ::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -80,7 +105,7 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   // A FIFO waits for its other end unless told not to.
   const Descriptor fd(
       ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-  if (fd.value < 0 && errno != ENXIO) FailErrno("cannot open", path);
+  if (fd.value < 0 && errno != ENXIO) FailToOpen(path);
   struct stat info {};
   if (fd.value < 0 || ::fstat(fd.value, &info) != 0 || !S_ISREG(info.st_mode)) {
     Fail(ErrorKind::kMissing, "{}: not a regular file", path.string());
@@ -107,7 +132,52 @@ MappedFile::~MappedFile() {
 
 bool IsNamed(const std::filesystem::path& path) {
   std::error_code error;
-  return std::filesystem::exists(std::filesystem::symlink_status(path, error));
+  const auto type = std::filesystem::symlink_status(path, error).type();
+  if (type == std::filesystem::file_type::none) CheckReached(error, path);
+  return type != std::filesystem::file_type::not_found;
+}
+
+bool Exists(const std::filesystem::path& path) {
+  return TypeOf(path) != std::filesystem::file_type::not_found;
+}
+
+bool IsFolder(const std::filesystem::path& path) {
+  return TypeOf(path) == std::filesystem::file_type::directory;
+}
+
+bool IsFile(const std::filesystem::path& path) {
+  return TypeOf(path) == std::filesystem::file_type::regular;
+}
+
+std::vector<std::string> ListFolder(const std::filesystem::path& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  std::filesystem::directory_iterator entry(folder, error);
+  while (!error && entry != std::filesystem::directory_iterator()) {
+    names.push_back(entry->path().filename().string());
+    entry.increment(error);
+  }
+  CheckReached(error, folder);
+  std::ranges::sort(names);
+  return names;
+}
+
+FileStamp StampOf(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto bytes = std::filesystem::file_size(path, error);
+  CheckReached(error, path);
+  const auto time = std::filesystem::last_write_time(path, error);
+  CheckReached(error, path);
+  return {static_cast<int64_t>(bytes), time.time_since_epoch().count()};
+}
+
+std::string Absence(const std::filesystem::path& path) {
+  std::error_code error;
+  const std::filesystem::path target =
+      std::filesystem::read_symlink(path, error);
+  return error
+             ? "not there"
+             : fmt::format("a link to {}, which is not there", target.string());
 }
 
 const char* MappedFileAt(const void* address) {
@@ -156,7 +226,7 @@ std::string ReadSmallFile(const std::filesystem::path& path,
 
 std::string ReadInput(const std::filesystem::path& path, uint64_t max_bytes) {
   const Descriptor fd(::open(path.c_str(), O_RDONLY | O_NOCTTY | O_CLOEXEC));
-  if (fd.value < 0) FailErrno("cannot open", path);
+  if (fd.value < 0) FailToOpen(path);
   constexpr size_t kPiece = 1 << 16;
   std::string text;
   for (;;) {

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/hash.h"
 
@@ -42,9 +43,31 @@ class MappedFile {
   std::unique_ptr<const Map> map_;
 };
 
+// These six fail with kUserInput where the file system gives no answer (its
+// disk fails, a folder may not be entered): a journal that took this for "not
+// there" would begin its job anew.
+
 // True of a link that points nowhere, too: what opens it then says so, whereas
-// what is absent is passed over. False when the file system gives no answer.
+// what is absent is passed over.
 bool IsNamed(const std::filesystem::path& path);
+
+// Whether a path leads to anything, to a folder, to a file.
+bool Exists(const std::filesystem::path& path);
+bool IsFolder(const std::filesystem::path& path);
+bool IsFile(const std::filesystem::path& path);
+
+// The names in a folder, sorted.
+std::vector<std::string> ListFolder(const std::filesystem::path& folder);
+
+struct FileStamp {
+  int64_t bytes = 0;
+  int64_t time = 0;  // of the last change, as std::filesystem counts
+};
+FileStamp StampOf(const std::filesystem::path& path);
+
+// Why a path leads to no file: "not there", or "a link to X, which is not
+// there".
+std::string Absence(const std::filesystem::path& path);
 
 // The name of the mapped file that has this address, or null. For a handler of
 // SIGBUS: takes no lock and no memory. Of thousands of files at once it knows

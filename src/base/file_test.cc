@@ -7,8 +7,10 @@
 
 #include <csignal>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <thread>
+#include <vector>
 
 #include "base/testing.h"
 
@@ -125,6 +127,53 @@ TEST_F(FileTest, MissingFolderAndEmptyFiles) {
   std::ofstream(folder_ / "empty").close();
   EXPECT_TRUE(MappedFile(folder_ / "empty").bytes().empty());
   EXPECT_EQ(ReadSmallFile(folder_ / "empty"), "");
+}
+
+TEST_F(FileTest, ALinkThatPointsNowhereIsNamed) {
+  const fs::path link = folder_ / "link";
+  fs::create_symlink("../blobs/1", link);
+  EXPECT_FALSE(Exists(link));
+  EXPECT_FALSE(IsFile(link));
+  for (const auto& open : std::vector<std::function<void()>>{
+           [&] { MappedFile file(link); }, [&] { ReadInput(link); }}) {
+    ExpectError(ErrorKind::kMissing,
+                link.string() + ": a link to ../blobs/1, which is not there",
+                open);
+  }
+}
+
+TEST_F(FileTest, WhatIsInAFolder) {
+  WriteFileAtomically(folder_ / "b", "12");
+  fs::create_directory(folder_ / "a");
+  EXPECT_EQ(ListFolder(folder_), (std::vector<std::string>{"a", "b"}));
+  EXPECT_TRUE(Exists(folder_ / "a"));
+  EXPECT_TRUE(IsFolder(folder_ / "a"));
+  EXPECT_FALSE(IsFile(folder_ / "a"));
+  EXPECT_TRUE(IsFile(folder_ / "b"));
+  EXPECT_FALSE(IsFolder(folder_ / "b"));
+  EXPECT_FALSE(Exists(folder_ / "b" / "c"));
+  EXPECT_EQ(StampOf(folder_ / "b").bytes, 2);
+}
+
+// A link to itself stands for a disk that fails: there is no answer, and that
+// is not "not there".
+TEST_F(FileTest, NoAnswerIsAnError) {
+  const fs::path circle = folder_ / "circle";
+  fs::create_symlink("circle", circle);
+  const fs::path long_name = folder_ / std::string(300, 'x');
+  EXPECT_TRUE(IsNamed(circle));
+  const auto expect = [](const fs::path& path, const auto& ask) {
+    ExpectError(ErrorKind::kUserInput, path.string() + ": cannot be reached: ",
+                [&] { (void)ask(path); });
+  };
+  expect(long_name, IsNamed);
+  for (const fs::path& path : {circle, long_name}) {
+    expect(path, Exists);
+    expect(path, IsFolder);
+    expect(path, IsFile);
+    expect(path, ListFolder);
+    expect(path, StampOf);
+  }
 }
 
 TEST_F(FileTest, EvictKeepsContents) {

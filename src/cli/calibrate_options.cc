@@ -128,7 +128,7 @@ Calibration CalibrationFrom(const std::string& file, const OpenedModel& model) {
     CopyWithProgress(file, copy, progress);
   };
   calibration.probe = [] { return 0.0; };
-  calibration.bytes = static_cast<int64_t>(std::filesystem::file_size(file));
+  calibration.bytes = StampOf(file).bytes;
   return calibration;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/disk.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/temporary.h"
 #include "compress/crew.h"
 #include "compress/journal.h"
@@ -53,8 +54,8 @@ std::vector<FactorShape> Choose(const OpenedModel& model,
                                 const CalibrateOptions& calibrate,
                                 const fs::path& out, KeepMoments keep,
                                 const ProgressFn& progress) {
-  const fs::path ours = fs::exists(out) ? out / Journal::kFolder : out;
-  const bool remove = keep == KeepMoments::kNo && !fs::exists(ours);
+  const fs::path ours = Exists(out) ? out / Journal::kFolder : out;
+  const bool remove = keep == KeepMoments::kNo && !Exists(ours);
   // Only moments are kept there; what is removed is removed under the lock.
   std::optional<FolderLock> lock;
   if (options.calibration) lock.emplace(out);

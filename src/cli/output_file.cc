@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "base/file.h"
 
 namespace mobe {
 namespace {
@@ -49,9 +50,8 @@ void CheckOutputFile(const OutputFile& file, const OutputKind& kind,
                      const std::vector<std::string>& models,
                      const std::vector<std::string>& inputs) {
   const fs::path path = file.path;
-  std::error_code error;
-  const bool exists = fs::exists(path, error);
-  if (exists && !fs::is_regular_file(path, error)) {
+  const bool exists = Exists(path);
+  if (exists && !IsFile(path)) {
     Fail(ErrorKind::kUserInput, "{}: not a regular file; name another",
          file.path);
   }

@@ -8,6 +8,7 @@
 
 #include "base/disk.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/parallel.h"
 #include "compress/crew.h"
@@ -181,9 +182,7 @@ void EnsureMoments(const Calibration& calibration, const fs::path& out,
   }
   // Those of a choice that was stopped before its job began may be others.
   if (note.is_object() && note.value("hash", "") == calibration.hash) {
-    std::error_code missing;
-    if (fs::exists(path, missing) &&
-        HashFile(path) == note.value("sha256", "")) {
+    if (Exists(path) && HashFile(path) == note.value("sha256", "")) {
       return;
     }
     progress(Warning(
@@ -471,7 +470,7 @@ void HelpCompress(const OpenedModel& model, const CompressPlan& plan,
   WorkForRank0(
       ranks, TermsOf(model, plan), [&](size_t i, int64_t passes) -> Json {
         const FactorJob& job = plan.jobs.at(i);
-        if (!fs::exists(out / Journal::kFolder)) {
+        if (!Exists(out / Journal::kFolder)) {
           Fail(ErrorKind::kUserInput,
                "{}: not there, though rank 0 made it; with several ranks OUT "
                "must be a folder that all machines share",

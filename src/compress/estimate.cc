@@ -4,6 +4,7 @@
 
 #include "base/disk.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/limits.h"
 #include "base/memory.h"
@@ -110,7 +111,7 @@ JobSpeed MeasureSpeed(const OpenedModel& model, const CompressPlan& plan,
     if (first.fit.pairs > 0) SetToIdentity(target.cols, &target.moment);
     // A choice of the split has run the text already.
     if (plan.options.split == Split::kEven &&
-        !fs::exists(internal::MomentsPath(out))) {
+        !Exists(internal::MomentsPath(out))) {
       speed.text_seconds = plan.options.calibration->probe();
     }
   }

@@ -32,7 +32,7 @@ Json CopiedConfig(const OpenedModel& model, const CompressPlan& plan) {
 }
 
 FileSum SumOf(const fs::path& path) {
-  return {static_cast<int64_t>(fs::file_size(path)), HashFile(path)};
+  return {StampOf(path).bytes, HashFile(path)};
 }
 
 FileSum SumOf(const std::string& text) {

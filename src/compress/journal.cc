@@ -28,11 +28,6 @@ std::string NameOf(int64_t layer, const MatrixKind& kind, const char* ending) {
   return fmt::format("layer-{:05}-{}.{}", layer, kind.name, ending);
 }
 
-bool IsThere(const fs::path& path) {
-  std::error_code error;
-  return fs::exists(path, error);
-}
-
 void RemoveFile(const fs::path& path) {
   std::error_code error;
   fs::remove(path, error);
@@ -54,12 +49,11 @@ void WriteJson(const fs::path& path, const Json& json) {
 Json FingerprintInputs(const fs::path& folder, const Json& known,
                        const Journal::ReadsFn& reads) {
   std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
+  for (const std::string& name : ListFolder(folder)) {
     const bool read = name.ends_with(".safetensors") ||
                       name == "model.safetensors.index.json" ||
                       name == "config.json";
-    if (read && entry.is_regular_file()) files.push_back(entry.path());
+    if (read && IsFile(folder / name)) files.push_back(folder / name);
   }
   Json result = Json::object();
   for (const fs::path& path : files) {
@@ -67,8 +61,8 @@ Json FingerprintInputs(const fs::path& folder, const Json& known,
     // Asked just before: it may throw, to stop.
     const bool weights = name.ends_with(".safetensors");
     if (weights && reads && !reads(name)) continue;
-    Json now = {{"bytes", fs::file_size(path)},
-                {"time", fs::last_write_time(path).time_since_epoch().count()}};
+    const FileStamp stamp = StampOf(path);
+    Json now = {{"bytes", stamp.bytes}, {"time", stamp.time}};
     const Json before = known.value(name, Json::object());
     const bool unchanged = before.contains("hash") &&
                            before.value("bytes", Json()) == now["bytes"] &&
@@ -160,12 +154,12 @@ Journal::Journal(const fs::path& out, const fs::path& input,
                  const Json& options, const ReadsFn& reads, SayFn say)
     : out_(out), folder_(out / kFolder), say_(std::move(say)) {
   const auto check_folder = [&] {
-    const bool ours = IsFinished(out) || IsThere(PathOf(kJobFile));
+    const bool ours = IsFinished(out) || Exists(PathOf(kJobFile));
     if (!ours) CheckOutputFolder(out, {kFolder});
   };
   check_folder();
   // A finished folder, which may be read-only, needs no lock.
-  if (!IsFinished(out) || IsThere(folder_)) {
+  if (!IsFinished(out) || Exists(folder_)) {
     lock_.emplace(out);
     check_folder();  // again: whoever held the lock may have finished the job
   }
@@ -199,7 +193,7 @@ void Journal::CheckFinished(const fs::path& input, const Json& options,
 
 void Journal::Begin(const fs::path& input, const Json& options,
                     const ReadsFn& reads) {
-  const bool begun = IsThere(PathOf(kJobFile));
+  const bool begun = Exists(PathOf(kJobFile));
   const Json job = begun ? ReadJob(out_) : Json();
   const Json known = begun ? job.at("inputs") : Json::object();
   if (begun) CheckSameOptions(out_, kBegun, job.at("options"), options);
@@ -216,23 +210,21 @@ void Journal::Begin(const fs::path& input, const Json& options,
 void Journal::Clean(bool begun) const {
   std::vector<fs::path> stale;
   for (const fs::path& folder : {out_, folder_}) {
-    for (const auto& entry : fs::directory_iterator(folder)) {
-      std::error_code unknown;                        // gone meanwhile
-      if (!entry.is_regular_file(unknown)) continue;  // none of ours
-      const std::string name = entry.path().filename().string();
+    for (const std::string& name : ListFolder(folder)) {
+      if (!IsFile(folder / name)) continue;  // none of ours, or gone meanwhile
       const bool moments = name.starts_with("moments.");
       const bool left =
           name.ends_with(kTemporaryEnding) ||
           (folder == folder_ && name.find(".rank") != std::string::npos) ||
           (folder == folder_ && !begun && !moments && name != kLockFile);
-      if (left) stale.push_back(entry.path());
+      if (left) stale.push_back(folder / name);
     }
   }
   for (const fs::path& path : stale) RemoveFile(path);
 }
 
 Json Journal::ReadOrNull(const fs::path& path) const {
-  if (!IsThere(path)) return {};
+  if (!Exists(path)) return {};
   try {
     return ReadJson(path);
   } catch (const Error& e) {
@@ -300,7 +292,7 @@ Json Journal::Note(const std::string& name) const {
 }
 
 bool Journal::HasNote(const std::string& name) const {
-  return IsThere(PathOf(name + ".json"));
+  return Exists(PathOf(name + ".json"));
 }
 
 void Journal::SetNote(const std::string& name, const Json& value) {
@@ -361,12 +353,12 @@ Json ReadJob(const fs::path& out) {
 
 Json ReadNote(const fs::path& out, const std::string& name) {
   const fs::path path = out / Journal::kFolder / (name + ".json");
-  return IsThere(path) ? ReadJson(path).value("value", Json()) : Json();
+  return Exists(path) ? ReadJson(path).value("value", Json()) : Json();
 }
 
 Json ReadRecord(const fs::path& out, int64_t layer, const MatrixKind& kind) {
   const fs::path path = out / Journal::kFolder / NameOf(layer, kind, "json");
-  return IsThere(path) ? ReadJson(path) : Json();
+  return Exists(path) ? ReadJson(path) : Json();
 }
 
 bool HasRecord(const fs::path& out, int64_t layer, const MatrixKind& kind) {
@@ -383,8 +375,8 @@ fs::path FactorsIn(const fs::path& out, int64_t layer, const MatrixKind& kind) {
 }
 
 bool IsFinished(const fs::path& out) {
-  return IsThere(out / "config.json") && IsThere(out / kRecipeFile) &&
-         !IsThere(out / Journal::kFolder / kJobFile);
+  return Exists(out / "config.json") && Exists(out / kRecipeFile) &&
+         !Exists(out / Journal::kFolder / kJobFile);
 }
 
 void WriteNote(const fs::path& out, const std::string& name,
@@ -393,7 +385,7 @@ void WriteNote(const fs::path& out, const std::string& name,
 }
 
 std::optional<Json> OptionsOfJob(const fs::path& out) {
-  if (IsThere(out / Journal::kFolder / kJobFile)) {
+  if (Exists(out / Journal::kFolder / kJobFile)) {
     return ReadJob(out).at("options");
   }
   const std::optional<Recipe> recipe = ReadRecipe(out);

@@ -330,6 +330,23 @@ TEST(JournalTest, CleansWhatAKilledRunLeft) {
   EXPECT_EQ(Contents(out.path()), Contents(other.path()));
 }
 
+// A link to itself stands for a disk that gives no answer for a moment: days of
+// work are not begun anew for it.
+TEST(JournalTest, WhatCannotBeReachedIsNotTakenForAbsent) {
+  TempFolder folder;
+  const fs::path out = folder / "out";
+  ASSERT_TRUE(RunAtMost(7, SmallModel(), InSmallShards(), out));
+  const auto before = Contents(out / ".mobe");
+  const fs::path job = out / ".mobe/job.json";
+  fs::rename(job, folder / "job.json");
+  fs::create_symlink("job.json", job);
+  ExpectError(ErrorKind::kUserInput, job.string() + ": cannot be reached: ",
+              [&] { RunCompress(SmallModel(), InSmallShards(), out); });
+  fs::rename(folder / "job.json", job);
+  EXPECT_EQ(Contents(out / ".mobe"), before);
+  EXPECT_GT(RunCompress(SmallModel(), InSmallShards(), out).resumed, 0);
+}
+
 TEST(JournalTest, NotAJournal) {
   const std::pair<std::string, const char*> cases[] = {
       {"{", "job.json: damaged, or changed: its checksum"},

@@ -3,6 +3,7 @@
 
 #include "base/disk.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "compress/compress.h"
 #include "compress/finish.h"
 #include "compress/journal.h"
@@ -68,7 +69,7 @@ Found FindJobs(const CompressPlan& plan, const std::vector<fs::path>& parts,
     for (const fs::path& part : parts) {
       const fs::path factors = FactorsIn(part, job.layer, *job.kind);
       Json record = ReadRecordOf(part, job);
-      if (record.is_null() || !fs::exists(factors)) continue;
+      if (record.is_null() || !Exists(factors)) continue;
       found.factors.back() = {factors, record.value("sha256", "")};
       found.records.back() = std::move(record);
       break;

@@ -226,12 +226,8 @@ constexpr char kMethod[] =
 }  // namespace
 
 std::string ReadCard(const fs::path& path) {
-  constexpr uint64_t kMaxBytes = 16u << 20;
-  std::error_code error;
-  if (!fs::is_regular_file(path, error) ||
-      fs::file_size(path, error) > kMaxBytes) {
-    return "";
-  }
+  constexpr int64_t kMaxBytes = 16 << 20;
+  if (!IsFile(path) || StampOf(path).bytes > kMaxBytes) return "";
   return ReadSmallFile(path, kMaxBytes);
 }
 

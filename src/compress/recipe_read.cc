@@ -265,8 +265,7 @@ Recipe ParseRecipeText(std::string_view text, const std::string& source) {
 
 std::optional<Recipe> ReadRecipe(const fs::path& folder) {
   const fs::path path = folder / kRecipeFile;
-  std::error_code error;
-  if (!fs::exists(path, error)) return std::nullopt;
+  if (!IsNamed(path)) return std::nullopt;
   return ParseRecipeText(ReadSmallFile(path), path.string());
 }
 
@@ -279,8 +278,7 @@ std::vector<std::string> CheckFiles(const Recipe& recipe,
   // Empty: not there.
   std::vector<std::string> found(files.size());
   ParallelFor(static_cast<int64_t>(files.size()), [&](int64_t i) {
-    std::error_code error;
-    if (fs::exists(files[i].first, error)) found[i] = HashFile(files[i].first);
+    if (Exists(files[i].first)) found[i] = HashFile(files[i].first);
   });
 
   std::vector<std::string> faults;

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/parallel.h"
 #include "compress/packing.h"
 #include "mobe/copy_tensors.h"
@@ -43,8 +44,7 @@ std::set<size_t> JobsOf(const Shard& shard, const JobOfTensor& job_of) {
 }
 
 bool IsSound(const fs::path& path, const std::string& sha256) {
-  std::error_code error;
-  return fs::is_regular_file(path, error) && HashFile(path) == sha256;
+  return IsFile(path) && HashFile(path) == sha256;
 }
 
 }  // namespace

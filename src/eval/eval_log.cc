@@ -46,9 +46,7 @@ bool HasItsCheck(std::string_view line) {
 EvalLog::EvalLog(std::filesystem::path file, const Json& run)
     : file_(std::move(file)) {
   if (file_.empty()) return;
-  std::error_code error;
-  if (std::filesystem::exists(file_, error) &&
-      !std::filesystem::is_regular_file(file_, error)) {
+  if (Exists(file_) && !IsFile(file_)) {
     Fail(ErrorKind::kUserInput, "{}: not a regular file; name another",
          file_.string());
   }

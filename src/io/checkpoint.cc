@@ -28,13 +28,6 @@ constexpr char kIndexFile[] = "model.safetensors.index.json";
 constexpr uint64_t kMaxConfigBytes = 16u << 20;
 constexpr uint64_t kMaxIndexBytes = 64u << 20;
 
-// False also where the file system gives no answer: std::filesystem's own
-// exceptions are not ours.
-bool Exists(const fs::path& path) {
-  std::error_code error;
-  return fs::exists(path, error);
-}
-
 // A name with a slash would leave the folder; "", "." and ".." don't end in
 // .safetensors; a NUL would cut the name short.
 bool IsPlainShardName(std::string_view name) {
@@ -99,8 +92,7 @@ std::vector<int64_t> ReadShape(const TensorView& sizes) {
 }  // namespace
 
 Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
-  std::error_code error;
-  if (!fs::is_directory(folder_, error)) {
+  if (!IsFolder(folder_)) {
     Fail(ErrorKind::kMissing, "{}: no such folder", folder_.string());
   }
   if (!Exists(config_path())) FailWithoutConfig(folder_);

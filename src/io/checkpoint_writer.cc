@@ -37,13 +37,12 @@ void FinishCheckpoint(const fs::path& folder, const std::vector<Shard>& shards,
 
 void CheckOutputFolder(const fs::path& folder,
                        const std::vector<std::string>& ours) {
-  if (!fs::exists(folder)) return;
-  if (!fs::is_directory(folder)) {
+  if (!Exists(folder)) return;
+  if (!IsFolder(folder)) {
     Fail(ErrorKind::kUserInput, "{}: not a folder, expected a new or empty one",
          folder.string());
   }
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
+  for (const std::string& name : ListFolder(folder)) {
     if (std::find(ours.begin(), ours.end(), name) != ours.end() ||
         name.ends_with(kTemporaryEnding)) {
       continue;

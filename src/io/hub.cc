@@ -106,14 +106,6 @@ std::optional<std::string> HubName(const fs::path& folder) {
   return name;
 }
 
-std::string Absence(const fs::path& path) {
-  std::error_code error;
-  const fs::path target = fs::read_symlink(path, error);
-  return error
-             ? "not there"
-             : fmt::format("a link to {}, which is not there", target.string());
-}
-
 void FailWithoutConfig(const fs::path& folder) {
   const std::vector<std::string> names = NamesIn(folder);
   const fs::path below = ModelBelow(folder);

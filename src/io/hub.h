@@ -16,10 +16,6 @@ namespace mobe {
 // (.../models--org--model/snapshots/<commit>); nothing for other folders.
 std::optional<std::string> HubName(const std::filesystem::path& folder);
 
-// Why a path leads to no file: "not there", or "a link to X, which is not
-// there".
-std::string Absence(const std::filesystem::path& path);
-
 // A folder without config.json: what it is instead, and where the model is.
 [[noreturn]] void FailWithoutConfig(const std::filesystem::path& folder);
 

@@ -26,15 +26,13 @@ bool IsPartOfModel(const std::string& name) {
 
 std::string IdentityOf(const std::filesystem::path& folder,
                        bool (*counts)(const std::string& name)) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(folder, error)) {
+  if (!IsFolder(folder)) {
     Fail(ErrorKind::kMissing, "{}: no such folder, expected a model's",
          folder.string());
   }
   std::set<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (counts(name) && entry.is_regular_file()) names.insert(name);
+  for (const std::string& name : ListFolder(folder)) {
+    if (counts(name) && IsFile(folder / name)) names.insert(name);
   }
   Sha256 hash;
   const auto add = [&](const std::string& text) {

@@ -21,11 +21,6 @@ constexpr char kConfigName[] = "config.json";
 constexpr char kWeightsName[] = "model.safetensors";
 constexpr char kIndexName[] = "model.safetensors.index.json";
 
-bool IsThere(const fs::path& path) {
-  std::error_code error;
-  return fs::is_regular_file(path, error);
-}
-
 Json ReadObject(const fs::path& path) {
   Json json = ParseJson(ReadSmallFile(path), path.string());
   if (!json.is_object()) {
@@ -37,7 +32,7 @@ Json ReadObject(const fs::path& path) {
 
 // The weight map of the index; an empty object when there is none.
 Json ReadMap(const fs::path& folder) {
-  if (!IsThere(folder / kIndexName)) return Json::object();
+  if (!IsFile(folder / kIndexName)) return Json::object();
   const Json index = ReadObject(folder / kIndexName);
   const auto found = index.find("weight_map");
   return found != index.end() && found->is_object() ? *found : Json::object();
@@ -45,14 +40,14 @@ Json ReadMap(const fs::path& folder) {
 
 // Those that the folder should have, or nothing when one of them is missing.
 std::vector<fs::path> FindShards(const fs::path& folder, const Json& map) {
-  if (IsThere(folder / kWeightsName)) return {folder / kWeightsName};
+  if (IsFile(folder / kWeightsName)) return {folder / kWeightsName};
   std::set<std::string> names;
   for (const Json& file : map) {
     if (file.is_string()) names.insert(file.get<std::string>());
   }
   std::vector<fs::path> shards;
   for (const std::string& name : names) {
-    if (!IsThere(folder / name)) return {};
+    if (!IsFile(folder / name)) return {};
     shards.push_back(folder / name);
   }
   return shards;
@@ -245,11 +240,10 @@ int64_t Outline::bytes() const {
 }
 
 Outline ReadOutline(const fs::path& folder) {
-  std::error_code error;
-  if (!fs::is_directory(folder, error)) {
+  if (!IsFolder(folder)) {
     Fail(ErrorKind::kMissing, "{}: no such folder", folder.string());
   }
-  if (!IsThere(folder / kConfigName)) FailWithoutConfig(folder);
+  if (!IsFile(folder / kConfigName)) FailWithoutConfig(folder);
   const Json map = ReadMap(folder);
   std::vector<fs::path> shards = FindShards(folder, map);
   if (shards.empty()) return OutlineOf(folder, map);

@@ -69,7 +69,7 @@ Json ReadTokenizerJson(const std::string& path) {
 }  // namespace
 
 Tokenizer Tokenizer::Load(const std::filesystem::path& path) {
-  if (!std::filesystem::is_directory(path)) return LoadJson(path.string());
+  if (!IsFolder(path)) return LoadJson(path.string());
   const std::filesystem::path file = FileIn(path);
   const std::filesystem::path config_file = path / kConfigFile;
   const Json config = ReadJsonObject(config_file);
