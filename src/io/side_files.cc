@@ -52,6 +52,7 @@ constexpr Rule kRules[] = {
     {"*.model", Fate::kNeeded},  // of SentencePiece
     {"chat_template.jinja", Fate::kNeeded},
     {"chat_template.json", Fate::kNeeded},
+    {kTemplatesFolder, Fate::kNeeded},  // no folder, then
     {"additional_chat_templates/*.jinja", Fate::kNeeded},
     {"generation_config.json", Fate::kNeeded},
 
@@ -141,7 +142,13 @@ bool BeginsAsJson(std::string_view text) {
   return at == std::string_view::npos || text[at] == '{' || text[at] == '[';
 }
 
+// Of a file that is as it should be, but can't be read now: its disk fails, or
+// there are no descriptors left.
+bool IsPassing(int error) { return error != EACCES && error != ELOOP; }
+
 // What keeps a file from being copied, and what to do; empty when nothing does.
+// Throws where the same file may be read the next time: what is written depends
+// on the model, not on the moment.
 std::string FaultOf(const fs::path& path, bool needed) {
   constexpr char kAgain[] = "get the file again ('hf download'), or remove it";
   std::error_code error;
@@ -154,6 +161,10 @@ std::string FaultOf(const fs::path& path, bool needed) {
   }
   const auto beginning = ReadBeginning(path);
   if (!beginning) {
+    if (IsPassing(errno)) {
+      Fail(ErrorKind::kUserInput, "{}: cannot be read: {}", path.string(),
+           std::strerror(errno));
+    }
     return fmt::format("cannot be read: {}", std::strerror(errno));
   }
   if (IsLfsPointer(std::as_bytes(std::span(*beginning)))) {

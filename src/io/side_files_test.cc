@@ -173,6 +173,22 @@ TEST_F(SideFilesTest, ANeededFileThatIsBrokenEndsIt) {
   EXPECT_THAT(CheckSideFiles(List()), IsEmpty());
 }
 
+TEST_F(SideFilesTest, ATemplatesFolderThatIsLostEndsIt) {
+  fs::create_symlink("nowhere", folder_ / "additional_chat_templates");
+  ExpectError(ErrorKind::kMissing,
+              "/additional_chat_templates: a link to nowhere, which is not "
+              "there; get the file again",
+              [&] { CheckSideFiles(List()); });
+}
+
+// The same command would copy it a moment later.
+TEST_F(SideFilesTest, OneThatCannotBeReadNowEndsIt) {
+  fs::create_symlink("/proc/self/mem", folder_ / "README.md");
+  ExpectError(ErrorKind::kUserInput,
+              (folder_ / "README.md: cannot be read: Input/output").string(),
+              [&] { List(); });
+}
+
 TEST_F(SideFilesTest, OthersThatAreBrokenAreWarnedOf) {
   WriteText(folder_ / "figures.dat", kLfsPointer);
   WriteText(folder_ / "empty.txt", "");

@@ -35,9 +35,9 @@ Sources FromFiles(const fs::path& folder) {
   const fs::path file = folder / "chat_template.jinja";
   if (IsNamed(file)) sources[kDefault] = ReadSource(file);
   const fs::path more = folder / "additional_chat_templates";
-  if (!fs::is_directory(more)) return sources;
-  for (const fs::directory_entry& entry : fs::directory_iterator(more)) {
-    const fs::path& path = entry.path();
+  if (!IsNamed(more)) return sources;
+  for (const std::string& name : ListFolder(more)) {
+    const fs::path path = more / name;
     if (path.extension() == ".jinja")
       sources[path.stem().string()] = ReadSource(path);
   }
@@ -127,11 +127,11 @@ bool IsListOfObjects(const OrderedJson& json) {
 
 ChatTemplate ChatTemplate::Load(const fs::path& folder,
                                 const std::string& which, bool with_tools) {
-  if (!fs::is_directory(folder)) {
+  if (!IsFolder(folder)) {
     Fail(ErrorKind::kMissing, "{}: no such folder", folder.string());
   }
   const Json config = ReadJsonObject(folder / "tokenizer_config.json");
-  const bool is_file = !which.empty() && fs::exists(which);
+  const bool is_file = !which.empty() && Exists(which);
   const Source source =
       is_file ? Source{ReadTextFile(which, jinja::kMaxTemplateBytes), which}
               : Choose(ReadSources(folder, config), folder, which, with_tools);

@@ -829,6 +829,15 @@ def test_templates_are_found_where_transformers_finds_them(
             assert prompt == expected or not expected, (name, tools)
 
 
+def test_lost_templates_are_not_passed_over(mobe, tmp_path):
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": "C"}))
+    (tmp_path / "additional_chat_templates").symlink_to("../lost")
+    chat = tmp_path / "chat.json"
+    chat.write_text(json.dumps([user("x")]))
+    error = mobe("chat", tmp_path, "--messages", chat, "--prompt-only", code=1)
+    assert "additional_chat_templates: cannot be reached: No such file" in error
+
+
 def test_a_processors_template_is_the_last_one_to_be_read(mobe, folder, tmp_path):
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "P"}))
     chat = tmp_path / "chat.json"
