@@ -7,6 +7,7 @@
 //   FAULT_DO      errno to fail with; or, when negative, the signal to send
 //   FAULT_MORE    set: all later ones fail, too, as on a full disk
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -36,11 +37,13 @@ enum {
   MMAP,
   THREAD,
   MALLOC,
+  STAT,
+  READ,
   CALLS
 };
 static const char* const kNames[CALLS] = {
-    "write", "open",      "mkdir", "rename",         "unlink", "close",
-    "fsync", "ftruncate", "mmap",  "pthread_create", "malloc"};
+    "write",     "open", "mkdir",          "rename", "unlink", "close", "fsync",
+    "ftruncate", "mmap", "pthread_create", "malloc", "stat",   "read"};
 
 struct Line {
   char name[24];
@@ -147,6 +150,24 @@ WRAP(THREAD, EAGAIN, int, pthread_create,
      (pthread_t * t, const pthread_attr_t* a, void* (*f)(void*), void* p), t, a,
      f, p)
 
+// Asking what there is: names, sizes, folders.
+WRAP(STAT, -1, int, stat, (const char* path, struct stat* s), path, s)
+WRAP(STAT, -1, int, lstat, (const char* path, struct stat* s), path, s)
+WRAP(STAT, -1, int, fstat, (int fd, struct stat* s), fd, s)
+WRAP(STAT, -1, int, fstatat,
+     (int fd, const char* path, struct stat* s, int flags), fd, path, s, flags)
+WRAP(STAT, -1, int, stat64, (const char* path, struct stat64* s), path, s)
+WRAP(STAT, -1, int, lstat64, (const char* path, struct stat64* s), path, s)
+WRAP(STAT, -1, int, fstat64, (int fd, struct stat64* s), fd, s)
+WRAP(STAT, NULL, DIR*, opendir, (const char* path), path)
+WRAP(STAT, NULL, DIR*, fdopendir, (int fd), fd)
+WRAP(STAT, NULL, struct dirent*, readdir, (DIR * folder), folder)
+WRAP(READ, -1, ssize_t, read, (int fd, void* p, size_t n), fd, p, n)
+WRAP(READ, -1, ssize_t, pread, (int fd, void* p, size_t n, off_t o), fd, p, n,
+     o)
+WRAP(READ, -1, ssize_t, pread64, (int fd, void* p, size_t n, off64_t o), fd, p,
+     n, o)
+
 // As on Linux, what fails to close is closed all the same.
 int close(int fd) {
   NEXT(close);
@@ -157,19 +178,19 @@ int close(int fd) {
   return -1;
 }
 
-// Of opening, what creates.
-#define WRAP_OPEN(name, path, parameters, ...)     \
-  int name parameters {                            \
-    NEXT(name);                                    \
-    mode_t mode = 0;                               \
-    if (flags & (O_CREAT | O_TMPFILE)) {           \
-      va_list list;                                \
-      va_start(list, flags);                       \
-      mode = va_arg(list, mode_t);                 \
-      va_end(list);                                \
-    }                                              \
-    if ((flags & O_CREAT) && Now(OPEN)) return -1; \
-    return next(__VA_ARGS__, flags, mode);         \
+// Opening what is there counts as reading it.
+#define WRAP_OPEN(name, path, parameters, ...)         \
+  int name parameters {                                \
+    NEXT(name);                                        \
+    mode_t mode = 0;                                   \
+    if (flags & (O_CREAT | O_TMPFILE)) {               \
+      va_list list;                                    \
+      va_start(list, flags);                           \
+      mode = va_arg(list, mode_t);                     \
+      va_end(list);                                    \
+    }                                                  \
+    if (Now(flags & O_CREAT ? OPEN : READ)) return -1; \
+    return next(__VA_ARGS__, flags, mode);             \
   }
 WRAP_OPEN(open, path, (const char* path, int flags, ...), path)
 WRAP_OPEN(open64, path, (const char* path, int flags, ...), path)
@@ -177,10 +198,10 @@ WRAP_OPEN(openat, path, (int at_fd, const char* path, int flags, ...), at_fd,
           path)
 WRAP_OPEN(openat64, path, (int at_fd, const char* path, int flags, ...), at_fd,
           path)
-#define WRAP_FOPEN(name)                                          \
-  FILE* name(const char* path, const char* mode) {                \
-    NEXT(name);                                                   \
-    return mode[0] != 'r' && Now(OPEN) ? NULL : next(path, mode); \
+#define WRAP_FOPEN(name)                                                \
+  FILE* name(const char* path, const char* mode) {                      \
+    NEXT(name);                                                         \
+    return Now(mode[0] != 'r' ? OPEN : READ) ? NULL : next(path, mode); \
   }
 WRAP_FOPEN(fopen)
 WRAP_FOPEN(fopen64)

@@ -27,8 +27,10 @@ ERRORS = {
     "mmap": (errno.ENOMEM,),
     "pthread_create": (errno.EAGAIN,),
     "malloc": (errno.ENOMEM,),
+    "stat": (errno.EIO, errno.ESTALE, errno.EACCES),
+    "read": (errno.EIO, errno.EMFILE, errno.ENOMEM),
 }
-FILE_CALLS = tuple(ERRORS)[:8]
+FILE_CALLS = (*tuple(ERRORS)[:8], "stat", "read")
 
 
 def environment(world, counts, **fault):
@@ -148,6 +150,10 @@ def half_problem(name, out, ended, expected):
     )
 
 
+def finished_matrices(out):
+    return {path.name for path in out.glob(".mobe/layer-*.json")}
+
+
 def attempt(world, rng, seed, number):
     name = rng.choice(list(JOBS))
     expected = world.expected(name)
@@ -158,11 +164,15 @@ def attempt(world, rng, seed, number):
         for _ in range(rng.choice((1, 1, 2))):
             counts = folder / "counts"
             profile = Profile.of(world, name)
+            kept = finished_matrices(out)
             fault, ended, sent = rng.choice(WAYS)(world, rng, profile, command, counts)
             counts.unlink(missing_ok=True)
             said.append(fault)
             what = f"{', then '.join(said)} of `mobe {command}`"
             problem = ended.problem(sent) or half_problem(name, out, ended, expected)
+            lost = kept - finished_matrices(out)
+            if lost and not (out / "config.json").exists():
+                problem = problem or f"begun again: {', '.join(sorted(lost))}"
             if problem:
                 return what, problem
         ended = run(command)
