@@ -96,6 +96,7 @@ void Run(const FitShape& shape, int64_t passes) {
 }  // namespace
 }  // namespace mobe
 
+// What is thrown ends it. NOLINTNEXTLINE(bugprone-exception-escape)
 int main(int argc, char** argv) {
   const auto number = [&](int i, int64_t otherwise) {
     return argc > i ? std::max<int64_t>(std::atoll(argv[i]), 1) : otherwise;

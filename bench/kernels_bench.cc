@@ -256,7 +256,7 @@ void Elements(benchmark::State& state, int64_t count, int streams,
     body(a.data(), b.data(), c.data(), d.data());
     benchmark::ClobberMemory();
   }
-  Report(state, 4 * streams * count, 0);
+  Report(state, int64_t{4} * streams * count, 0);
 }
 
 template <class Body>

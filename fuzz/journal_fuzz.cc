@@ -16,8 +16,8 @@ namespace fs = std::filesystem;
 // Of this process: several may fuzz at once.
 const fs::path& Folder() {
   static const fs::path folder = [] {
-    const fs::path path = fs::temp_directory_path() /
-                          fmt::format("mobe_journal_fuzz_{}", getpid());
+    fs::path path = fs::temp_directory_path() /
+                    fmt::format("mobe_journal_fuzz_{}", getpid());
     fs::create_directories(path / Journal::kFolder);
     return path;
   }();
@@ -57,6 +57,7 @@ void CheckFiles(std::string_view text) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   mobe::CheckFiles(text);
-  if (text.find('}') != text.npos) mobe::CheckFiles(mobe::SealText(text));
+  if (text.find('}') != std::string_view::npos)
+    mobe::CheckFiles(mobe::SealText(text));
   return 0;
 }

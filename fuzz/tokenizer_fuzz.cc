@@ -32,8 +32,8 @@ void LoadAndEncode(const std::filesystem::path& folder) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const std::filesystem::path folder = [] {
-    const auto made = std::filesystem::temp_directory_path() /
-                      ("mobe-fuzz-" + std::to_string(::getpid()));
+    auto made = std::filesystem::temp_directory_path() /
+                ("mobe-fuzz-" + std::to_string(::getpid()));
     std::filesystem::create_directories(made);
     std::ofstream(made / "tokenizer_config.json")
         << R"({"eos_token": "</s>", "bos_token": "<s>"})";

@@ -123,7 +123,7 @@ void DirectReader::Start(const std::vector<DirectPart>& parts, Urgency urgency,
             {{part.file, part.offset + at,
               std::min(kDirectRequest, part.bytes - at), part.to + at},
              read});
-        ++read->left;
+        ++read->left_;
       }
     }
   }
@@ -142,7 +142,7 @@ void DirectReader::Hurry(const DirectRead* read) {
 void DirectReader::Wait(DirectRead* read) {
   Hurry(read);
   Lock lock(mutex_);
-  while (read->left > 0) {
+  while (read->left_ > 0) {
     const auto mine = [&](const Piece& piece) { return piece.read == read; };
     const auto found = std::ranges::find_if(now_, mine);
     if (found == now_.end()) {
@@ -153,8 +153,8 @@ void DirectReader::Wait(DirectRead* read) {
     now_.erase(found);
     Read(piece, &lock);
   }
-  if (read->error != 0) {
-    FailReading(paths_[static_cast<size_t>(read->failed_file)], read->error);
+  if (read->error_ != 0) {
+    FailReading(paths_[static_cast<size_t>(read->failed_file_)], read->error_);
   }
 }
 
@@ -194,11 +194,11 @@ void DirectReader::Read(const Piece& piece, Lock* lock) {
     ::posix_fadvise(fd, part.offset, part.bytes, POSIX_FADV_DONTNEED);
   }
   lock->lock();
-  if (error != 0 && piece.read->error == 0) {
-    piece.read->error = error;
-    piece.read->failed_file = part.file;
+  if (error != 0 && piece.read->error_ == 0) {
+    piece.read->error_ = error;
+    piece.read->failed_file_ = part.file;
   }
-  if (--piece.read->left == 0) done_.notify_all();
+  if (--piece.read->left_ == 0) done_.notify_all();
 }
 
 }  // namespace mobe

@@ -39,9 +39,9 @@ struct DirectPart {
 class DirectRead {
  private:
   friend class DirectReader;
-  int64_t left = 0;  // pieces
-  int error = 0;     // errno of the first that failed
-  int64_t failed_file = 0;
+  int64_t left_ = 0;  // pieces
+  int error_ = 0;     // errno of the first that failed
+  int64_t failed_file_ = 0;
 };
 
 enum class Urgency { kNow, kLater };

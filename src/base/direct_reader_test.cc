@@ -39,7 +39,8 @@ class DirectReaderTest : public testing::Test {
 TEST_F(DirectReaderTest, ReadsPartsTogether) {
   const AlignedMemory whole = AllocateAligned(std::ssize(bytes_));
   const AlignedMemory part = AllocateAligned(5000);
-  DirectRead now, later;
+  DirectRead now;
+  DirectRead later;
   DirectReader reader({path_});
   EXPECT_EQ(reader.size(0), std::ssize(bytes_));
   reader.Start({{0, kDirectAlign, 5000, part.get()}}, Urgency::kLater, &later);

@@ -169,8 +169,9 @@ std::vector<JsonDifference> Differences(const Json& before, const Json& after) {
   for (const auto& [key, unused] : keys.items()) {
     JsonDifference d{key, before.value(key, Json()), after.value(key, Json())};
     // By their texts: NaN is as it was.
-    if (DumpJson(d.before) != DumpJson(d.after))
+    if (DumpJson(d.before) != DumpJson(d.after)) {
       differences.push_back(std::move(d));
+    }
   }
   return differences;
 }

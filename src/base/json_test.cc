@@ -30,7 +30,8 @@ TEST(JsonTest, NumbersThatAreNotFinite) {
   EXPECT_EQ(DumpJson(json), text);
   EXPECT_EQ(Excerpt(json["a"]), "[NaN,1.5,-Infinity]");
   EXPECT_TRUE(Differences(json, json).empty());
-  EXPECT_EQ(ParseOrderedJson("[-Infinity]", "x.json")[0], json["a"][2]);
+  EXPECT_EQ(ParseOrderedJson("[-Infinity]", "x.json")[0].get<double>(),
+            -std::numeric_limits<double>::infinity());
   for (const char* bad : {"{NaN:1}", "[-NaN]", "[Inf]", "[1NaN]", "[NaN 1]"}) {
     EXPECT_THROW(ParseJson(bad, "x.json"), Error) << bad;
   }
@@ -41,7 +42,7 @@ TEST(JsonTest, ByteOrderMark) {
 }
 
 TEST(JsonTest, NulByteIsNotTheEnd) {
-  using std::string_view_literals::operator""sv;
+  using namespace std::string_view_literals;
   EXPECT_THROW(ParseJson("{}\0"sv, "x.json"), Error);
   EXPECT_THROW(ParseJson("{}\0{"sv, "x.json"), Error);
   EXPECT_THROW(ParseJson("{\"a\0\":1}"sv, "x.json"), Error);

@@ -195,8 +195,8 @@ double GroupCpus(const fs::path& root) {
       // "max 100000" or "150000 100000"
       const std::string both = Line(folder / "cpu.max");
       auto quota = Number(both);
-      auto period = Number(std::string_view(both).substr(
-          std::min(both.find(' ') + 1, both.size())));
+      const std::string_view all = both;
+      auto period = Number(all.substr(std::min(all.find(' ') + 1, all.size())));
       if (both.empty()) {
         quota = NumberIn(folder / "cpu.cfs_quota_us");
         period = NumberIn(folder / "cpu.cfs_period_us");

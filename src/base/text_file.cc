@@ -14,7 +14,7 @@
 namespace mobe {
 namespace {
 
-using std::string_view_literals::operator""sv;
+using namespace std::string_view_literals;
 
 // What a file begins with that is no text.
 struct Format {
@@ -118,7 +118,8 @@ std::string FromWide(std::string_view bytes, const Encoding& encoding,
     char* to = part.data();
     ucnv_convertEx(utf8.get(), wide.get(), &to, part.data() + part.size(),
                    &from, end, pivot.data(), &pivot_read, &pivot_write,
-                   pivot.data() + pivot.size(), first, /*flush=*/true, &status);
+                   pivot.data() + pivot.size(), static_cast<UBool>(first),
+                   /*flush=*/true, &status);
     first = false;
     text.append(part.data(), to);
   } while (status == U_BUFFER_OVERFLOW_ERROR);
@@ -187,7 +188,7 @@ std::vector<std::string> LinesOf(std::string_view text) {
 }
 
 bool IsBlankLine(std::string_view line) {
-  return line.find_first_not_of(" \t") == line.npos;
+  return line.find_first_not_of(" \t") == std::string_view::npos;
 }
 
 }  // namespace mobe

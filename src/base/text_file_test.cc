@@ -9,7 +9,7 @@
 namespace mobe {
 namespace {
 
-using std::string_literals::operator""s;
+using namespace std::string_literals;
 
 std::string Decoded(std::string bytes) {
   return DecodeText(std::move(bytes), "f");

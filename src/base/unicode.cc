@@ -100,7 +100,7 @@ size_t ValidUtf8Length(std::string_view text) {
   while (i < text.size()) {
     const size_t start = i;
     UChar32 c;
-    U8_NEXT(text.data(), i, text.size(), c);
+    U8_NEXT(text, i, text.size(), c);
     if (c < 0) return start;
   }
   return i;
@@ -109,7 +109,7 @@ size_t ValidUtf8Length(std::string_view text) {
 size_t CompleteUtf8Length(std::string_view text) {
   // Signed, as the macro wants it: it looks whether length - 2 is negative.
   auto length = static_cast<int64_t>(text.size());
-  U8_TRUNCATE_IF_INCOMPLETE(text.data(), 0, length);
+  U8_TRUNCATE_IF_INCOMPLETE(text, 0, length);
   return static_cast<size_t>(length);
 }
 

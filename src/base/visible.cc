@@ -37,7 +37,7 @@ std::string Visible(std::string_view text, Lines lines) {
   for (size_t i = 0; i < text.size();) {
     const size_t start = i;
     UChar32 c;
-    U8_NEXT(text.data(), i, text.size(), c);
+    U8_NEXT(text, i, text.size(), c);
     if (c < 0) {
       for (size_t k = start; k < i; ++k) {
         out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[k]));
@@ -91,9 +91,10 @@ std::string CutToColumns(const std::string& text, int columns) {
   if (ColumnsOf(text) <= columns) return text;
   const bool marked = columns > static_cast<int>(kCut.size());
   int room = marked ? columns - static_cast<int>(kCut.size()) : columns;
+  const std::string_view all = text;
   size_t end = 0;
   while (end < text.size()) {
-    const Character c = FirstCharacter(std::string_view(text).substr(end));
+    const Character c = FirstCharacter(all.substr(end));
     room -= ColumnsOf(c.value);
     if (room < 0) break;
     end += c.size;

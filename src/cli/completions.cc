@@ -85,8 +85,9 @@ std::string BashRows(const CommandUsage& command) {
 
 std::string BashScript(const ProgramUsage& usage) {
   std::string first;
-  for (const CommandUsage& command : usage.commands)
+  for (const CommandUsage& command : usage.commands) {
     first += command.name + " ";
+  }
   for (const OptionUsage& option : usage.program.options) {
     first += Spaced(option.names) + " ";
   }

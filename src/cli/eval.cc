@@ -57,7 +57,8 @@ struct FileOfTask {
 FileOfTask ParseFile(const std::string& text, const EvalArguments& arguments) {
   const size_t equals = text.find('=');
   const std::string before = text.substr(0, std::min(equals, text.size()));
-  if (equals != text.npos && std::ranges::count(TaskNames(), before) > 0) {
+  if (equals != std::string::npos &&
+      std::ranges::count(TaskNames(), before) > 0) {
     return {before, text.substr(equals + 1)};
   }
   if (arguments.tasks.size() == 1) {

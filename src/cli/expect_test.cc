@@ -63,7 +63,8 @@ TEST(Expect, Numbers) {
 
 TEST(Expect, Names) {
   CLI::App app;
-  std::string dtype, cache;
+  std::string dtype;
+  std::string cache;
   ExpectOneOf(app.add_option("--dtype", dtype), {"float32", "bfloat16"});
   ExpectOneOf(app.add_option("--cache", cache), {"f32", "bf16", "int8"});
   EXPECT_EQ(Refused(&app, {"--dtype", "int8"}),
@@ -80,7 +81,9 @@ TEST(Expect, Names) {
 
 TEST(Expect, FormsAndValues) {
   CLI::App app;
-  std::string layers, prompt, start;
+  std::string layers;
+  std::string prompt;
+  std::string start;
   bool flag = false;
   ExpectForm(app.add_option("--layers", layers), [](const std::string& text) {
     if (text != "3") Fail(ErrorKind::kUserInput, "--layers {}: not 3", text);

@@ -141,6 +141,7 @@ std::vector<std::string> ReadPrompts(const std::string& file) {
 int64_t TokensTogether(const std::vector<std::vector<int32_t>>& prompts,
                        int64_t max_tokens) {
   std::vector<int64_t> lengths;
+  lengths.reserve(prompts.size());
   for (const auto& prompt : prompts) lengths.push_back(std::ssize(prompt));
   std::ranges::sort(lengths, std::greater());
   const EngineOptions engine;
@@ -155,6 +156,7 @@ void RunAll(const GenerateArguments& options, const CommonOptions& common) {
   const std::vector<std::string> prompts = ReadPrompts(options.prompts_file);
   const Tokenizer tokenizer = Tokenizer::Load(options.model);
   std::vector<std::vector<int32_t>> ids;
+  ids.reserve(prompts.size());
   for (const std::string& prompt : prompts) {
     ids.push_back(tokenizer.EncodePrompt(prompt));
   }

@@ -37,7 +37,7 @@ std::string WithCheck(const std::string& line) {
 
 bool HasItsCheck(std::string_view line) {
   const size_t at = line.rfind(kCheckKey);
-  return at != line.npos &&
+  return at != std::string_view::npos &&
          WithCheck(std::string(line.substr(0, at)) + "}") == line;
 }
 

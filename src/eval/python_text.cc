@@ -49,7 +49,7 @@ std::string Replaced(std::string_view text, std::string_view what,
   for (size_t begin = 0;;) {
     const size_t at = text.find(what, begin);
     replaced += text.substr(begin, at - begin);
-    if (at == text.npos) return replaced;
+    if (at == std::string_view::npos) return replaced;
     replaced += with;
     begin = at + what.size();
   }

@@ -66,7 +66,7 @@ Adapted ReadAdapted(const OrderedJson& entry, std::string_view lead,
   const std::string text = Text(entry, "instruction");
   const auto find = [&](const std::string& what, size_t from) {
     const size_t at = text.find(what, from);
-    if (at != text.npos) return at;
+    if (at != std::string_view::npos) return at;
     Fail(ErrorKind::kCorruptFile, "\"instruction\" has no \"{}\"", what);
   };
   // What parts an answer from the next thing is a blank line or a space.
@@ -203,7 +203,7 @@ constexpr DataForm kBoolQForms[] = {
        const std::string text = Text(entry, "instruction");
        constexpr std::string_view kLead = ", question: ";
        size_t begin = text.find(kLead);
-       begin = begin == text.npos ? 0 : begin + kLead.size();
+       begin = begin == std::string_view::npos ? 0 : begin + kLead.size();
        std::string question = text.substr(begin, text.find("\n\n") - begin);
        if (question.ends_with('?')) question.pop_back();
        to->push_back(BoolQ("", question, Text(entry, "answer") == "true"));
@@ -216,10 +216,11 @@ constexpr DataForm kBoolQForms[] = {
 // What lm-eval does to its texts.
 std::string CleanHellaSwag(std::string_view text) {
   std::string clean = Replaced(PythonStrip(text), " [title]", ". ");
-  for (size_t open = 0; (open = clean.find('[', open)) != clean.npos;) {
+  for (size_t open = 0;
+       (open = clean.find('[', open)) != std::string_view::npos;) {
     const size_t close = clean.find(']', open);
     // Python's dot is no line feed.
-    if (close == clean.npos || clean.find('\n', open) < close) {
+    if (close == std::string_view::npos || clean.find('\n', open) < close) {
       ++open;
     } else {
       clean.erase(open, close + 1 - open);
@@ -250,14 +251,15 @@ Question AdaptedHellaSwag(const OrderedJson& entry) {
       "Ending");
   const std::string& text = adapted.question;
   size_t end = text.size();
-  if (text.find("[header]") == text.npos) {
+  if (text.find("[header]") == std::string_view::npos) {
     for (size_t i = text.size(); i-- > 1;) {
-      if (text[i] == ' ' &&
-          std::string_view(".!?\"')").find(text[i - 1]) != text.npos) {
+      if (text[i] == ' ' && std::string_view(".!?\"')").find(text[i - 1]) !=
+                                std::string_view::npos) {
         end = i;
         break;
       }
-      if (std::string_view(".!?").find(text[i]) != text.npos) break;
+      if (std::string_view(".!?").find(text[i]) != std::string_view::npos)
+        break;
     }
   }
   return HellaSwag("", text.substr(0, end),
@@ -323,7 +325,7 @@ constexpr DataForm kSiqaForms[] = {
 Question WinoGrande(const std::string& sentence,
                     const std::vector<std::string>& options, size_t right) {
   const size_t blank = sentence.find('_');
-  if (blank == sentence.npos) {
+  if (blank == std::string_view::npos) {
     Fail(ErrorKind::kCorruptFile, "the sentence has no blank, _");
   }
   const std::string end = PythonStrip(sentence.substr(blank + 1));

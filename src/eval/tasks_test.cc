@@ -190,7 +190,8 @@ TEST(TasksTest, ExamplesAreDrawnAsLmEvalDoes) {
       "\n\nQuestion: A box holds 6 eggs. How many eggs are in 4 "
       "boxes?\nAnswer:"));
   size_t answers = 0;
-  for (size_t at = 0; (at = context.find("#### ", at)) != context.npos; ++at) {
+  for (size_t at = 0;
+       (at = context.find("#### ", at)) != std::string_view::npos; ++at) {
     ++answers;
   }
   EXPECT_EQ(answers, 5U);

@@ -23,7 +23,9 @@ void AddGsm8k(const OrderedJson& entry, bool, std::vector<Question>* to) {
 
 constexpr DataForm kGsm8kForms[] = {{"original", "question answer", AddGsm8k}};
 
-bool IsIn(char c, std::string_view set) { return set.find(c) != set.npos; }
+bool IsIn(char c, std::string_view set) {
+  return set.find(c) != std::string_view::npos;
+}
 constexpr std::string_view kDigits = "0123456789";
 
 constexpr const char* kInvalid = "[invalid]";
@@ -31,7 +33,8 @@ constexpr const char* kInvalid = "[invalid]";
 // The first of lm-eval's filter "strict-match", #### (\-?[0-9\.\,]+)
 std::string StrictAnswer(std::string_view text) {
   constexpr std::string_view kBefore = "#### ";
-  for (size_t at = 0; (at = text.find(kBefore, at)) != text.npos; ++at) {
+  for (size_t at = 0; (at = text.find(kBefore, at)) != std::string_view::npos;
+       ++at) {
     const size_t begin = at + kBefore.size();
     const size_t number = begin + (text.substr(begin).starts_with('-') ? 1 : 0);
     size_t end = number;
@@ -68,7 +71,7 @@ std::string FlexibleAnswer(std::string_view text) {
 std::string PlainAnswer(std::string_view text) {
   std::string plain = Replaced(Replaced(text, ",", ""), "$", "");
   const size_t mark = plain.rfind("#### ");
-  if (mark != plain.npos) plain.erase(0, mark + 5);
+  if (mark != std::string_view::npos) plain.erase(0, mark + 5);
   if (plain.ends_with('.')) {
     plain.pop_back();
   } else if (plain.ends_with(".\n")) {

@@ -12,7 +12,7 @@ namespace mobe {
 namespace {
 
 namespace fs = std::filesystem;
-using std::string_view_literals::operator""sv;
+using namespace std::string_view_literals;
 
 std::string FileText(std::string_view header, std::string_view data = "") {
   const uint64_t size = header.size();

@@ -106,7 +106,7 @@ TEST_F(SideFilesTest, WhatIsLeftOut) {
       {"tokenizer.json.incomplete", "an unfinished download"},
       {"x.part", "an unfinished download"}};
   for (const auto& [name, why] : left_out) {
-    if (name.find('.') != name.npos) Write({name});
+    if (name.find('.') != std::string_view::npos) Write({name});
   }
   for (const char* name :
        {"original", "checkpoint-500", "global_step500", "runs", "wandb"}) {

@@ -85,10 +85,11 @@ Cpu ReadCpu(const std::filesystem::path& root) {
   Cpu cpu;
   for (std::string line; std::getline(in, line) && !line.empty();) {
     const size_t colon = line.find(':');
-    if (colon == line.npos) continue;
+    if (colon == std::string_view::npos) continue;
     const auto key = line.substr(0, line.find_first_of("\t:"));
     const size_t begin = line.find_first_not_of(' ', colon + 1);
-    const auto value = begin == line.npos ? "" : line.substr(begin);
+    const auto value =
+        begin == std::string_view::npos ? "" : line.substr(begin);
     if (key == "model name") cpu.name = value;
     if (key == "flags" || key == "Features") {
       const std::vector<std::string> flags = Words(value);
