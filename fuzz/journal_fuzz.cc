@@ -57,7 +57,8 @@ void CheckFiles(std::string_view text) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   mobe::CheckFiles(text);
-  if (text.find('}') != std::string_view::npos)
+  if (text.find('}') != std::string_view::npos) {
     mobe::CheckFiles(mobe::SealText(text));
+  }
   return 0;
 }

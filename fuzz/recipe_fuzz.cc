@@ -30,7 +30,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   mobe::CheckRecipe(text);
   // Hardly any mutation keeps the seal right.
-  if (text.find('}') != std::string_view::npos)
+  if (text.find('}') != std::string_view::npos) {
     mobe::CheckRecipe(mobe::SealText(text));
+  }
   return 0;
 }

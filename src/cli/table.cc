@@ -86,8 +86,9 @@ class Parts {
 // A model on a text; the first alone, the others beside it.
 OnText Measure(const Model& base, const Model* other, const EvalText& text,
                const EvalOptions& eval) {
-  if (other == nullptr)
+  if (other == nullptr) {
     return {Perplexity(base, text, eval).perplexity, {}, {}};
+  }
   const CompareReport report = Compare(base, *other, text, eval);
   return {report.perplexity_other, report.kld, report.top1_agreement};
 }

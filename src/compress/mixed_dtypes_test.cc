@@ -70,8 +70,9 @@ TEST(MixedDTypesTest, FactorsTooLargeForF16) {
     LoadAsFloats(tensor.dtype, tensor.data.data(), tensor.elements(),
                  values.data());
     float largest = 0;
-    for (const float value : values)
+    for (const float value : values) {
       largest = std::max(largest, std::abs(value));
+    }
     for (float& value : values) value *= 6e4F / largest;
     tensor.dtype = DType::kF16;
     tensor.data.resize(tensor.bytes());

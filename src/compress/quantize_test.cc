@@ -140,8 +140,9 @@ TEST(QuantizeTest, WithinCompress) {
       const TempFolder factored;
       RunCompress(from, options, factored.path());
       PackRule rule{FormatFromName("int4"), {}};
-      if (some)
+      if (some) {
         rule.parts = {QuantPartFromName("a"), QuantPartFromName("down")};
+      }
       const TempFolder want;
       Quantize(OpenModel(factored.path()), want.path(),
                {rule, options.shard_bytes, nullptr}, kSilent);

@@ -255,8 +255,9 @@ Recipe ParseRecipeText(std::string_view text, const std::string& source) {
   if (HasSeal(text)) return ParseRecipe(ParseSealed(text, source), source);
   const Json json = ParseJson(text, source);
   Recipe recipe = ParseRecipe(json, source);
-  if (json.at("recipe_version") == 1 && !json.contains("checksum"))
+  if (json.at("recipe_version") == 1 && !json.contains("checksum")) {
     return recipe;
+  }
   Fail(ErrorKind::kCorruptFile,
        "{}: damaged recipe: its checksum is missing; restore the file, or "
        "remove it",

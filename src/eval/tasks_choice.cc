@@ -258,8 +258,9 @@ Question AdaptedHellaSwag(const OrderedJson& entry) {
         end = i;
         break;
       }
-      if (std::string_view(".!?").find(text[i]) != std::string_view::npos)
+      if (std::string_view(".!?").find(text[i]) != std::string_view::npos) {
         break;
+      }
     }
   }
   return HellaSwag("", text.substr(0, end),

@@ -77,8 +77,9 @@ std::string PlainAnswer(std::string_view text) {
   } else if (plain.ends_with(".\n")) {
     plain.erase(plain.size() - 2, 1);
   }
-  for (char& c : plain)
+  for (char& c : plain) {
     c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  }
   return plain;
 }
 

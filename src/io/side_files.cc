@@ -231,8 +231,9 @@ class Lister {
   void AddTemplates() {
     const std::error_code error =
         Each(kTemplatesFolder, [&](const std::string& name) { AddFile(name); });
-    if (error)
+    if (error) {
       AddBroken(kTemplatesFolder, true, "cannot be read: " + error.message());
+    }
   }
 
   void AddBroken(const std::string& name, bool needed,

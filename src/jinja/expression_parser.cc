@@ -203,12 +203,15 @@ ExpressionPtr ExpressionParser::ParseDict(int line) {
 ExpressionPtr ExpressionParser::ParseName() {
   const int line = Current().line;
   const std::string name = Take().text;
-  if (name == "true" || name == "True")
+  if (name == "true" || name == "True") {
     return MakeExpression(line, Literal{true});
-  if (name == "false" || name == "False")
+  }
+  if (name == "false" || name == "False") {
     return MakeExpression(line, Literal{false});
-  if (name == "none" || name == "None")
+  }
+  if (name == "none" || name == "None") {
     return MakeExpression(line, Literal{None{}});
+  }
   if (Contains({"varargs", "kwargs", "caller", "self", "super"}, name)) {
     FailHere(ErrorKind::kUnsupported, "{} is not supported", name);
   }

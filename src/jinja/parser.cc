@@ -226,8 +226,9 @@ class Parser : private ExpressionParser {
       std::string name = ExpectAssignable();
       names.push_back(name);
       ExpressionPtr value;
-      if (TakeOperator("="))
+      if (TakeOperator("=")) {
         value = Apart([this] { return ParseExpression(); });
+      }
       if (value == nullptr && !macro->parameters.empty() &&
           macro->parameters.back().second != nullptr) {
         FailHere(ErrorKind::kCorruptFile,

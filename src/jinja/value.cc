@@ -217,8 +217,9 @@ std::string ReprOfScalar(const Value& value) {
   if (const double* number = value.AsFloat()) return python::Repr(*number);
   if (const auto integer = value.AsInteger()) return std::to_string(*integer);
   if (const std::string* digits = value.AsLong()) return *digits;
-  if (value.IsMarkup())
+  if (value.IsMarkup()) {
     return "Markup(" + python::Repr(*value.AsString()) + ")";
+  }
   if (const std::string* text = value.AsString()) return python::Repr(*text);
   Fail(ErrorKind::kUnsupported, "{} can't be printed", value.TypeName());
 }

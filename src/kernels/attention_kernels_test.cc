@@ -207,8 +207,9 @@ TEST_P(AttentionKernelsTest, RmsNorm) {
     const Floats weight = Random(count, 2);
     k_.rms_norm(weight.data(), kEpsilon, x.data(), count, x.data());
     double squares = 0;
-    for (int64_t j = 0; j < count; ++j)
+    for (int64_t j = 0; j < count; ++j) {
       squares += double{before[j]} * before[j];
+    }
     const double scale =
         1 / std::sqrt(squares / static_cast<double>(count) + kEpsilon);
     for (int64_t j = 0; j < count; ++j) {

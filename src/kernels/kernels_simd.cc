@@ -177,8 +177,9 @@ HWY_INLINE void AddProducts(const Rows<T>& w, int64_t first, int64_t last,
                   [&, first](auto io, int64_t j) HWY_ATTR {
                     const int64_t c = first + j;
                     V in[kTokens];
-                    for (int t = 0; t < kTokens; ++t)
+                    for (int t = 0; t < kTokens; ++t) {
                       in[t] = io.Load(x + t * x_stride + c);
+                    }
                     for (int r = 0; r < kRows; ++r) {
                       const V weights = io.Load(w.data + r * w.cols + c);
                       for (int t = 0; t < kTokens; ++t) {

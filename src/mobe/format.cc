@@ -56,8 +56,9 @@ const TensorView* FindBases(const Family& family, const Checkpoint& checkpoint,
   const TensorView* common = FindBases(family, checkpoint, layer, kind, -1);
   const TensorView* grouped = FindBases(family, checkpoint, layer, kind, 0);
   // Where the first is missing, still no plain model.
-  if (grouped == nullptr)
+  if (grouped == nullptr) {
     grouped = FindBases(family, checkpoint, layer, kind, 1);
+  }
   if (common != nullptr && grouped != nullptr) {
     Fail(ErrorKind::kCorruptFile,
          "{}: tensors {} and {} are both there, expected bases either for all "

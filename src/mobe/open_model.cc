@@ -64,8 +64,9 @@ void CheckTiedHead(const OpenedModel& model) {
   if (head == nullptr) return;
   const TensorView& embedding = model.At(Role::kEmbedding);
   if (head->dtype == embedding.dtype &&
-      std::ranges::equal(head->data, embedding.data))
+      std::ranges::equal(head->data, embedding.data)) {
     return;
+  }
   Fail(
       ErrorKind::kUnsupported,
       "{}: tensor {} differs from {}, but config.json says that it is the same "
@@ -187,8 +188,9 @@ OpenedModel OpenModel(const std::filesystem::path& folder) {
                       ? ListTensors(*model.family, model.config, *model.mobe)
                       : ListTensors(*model.family, model.config);
   for (const TensorSpec& spec : model.tensors) {
-    if (QuantPartOf(spec) != nullptr)
+    if (QuantPartOf(spec) != nullptr) {
       model.checkpoint.LinkPacked(spec.name, spec.shape);
+    }
     if (auto fault = CheckTensor(model.checkpoint, spec)) {
       const bool there = model.checkpoint.Find(spec.name) != nullptr;
       Fail(there ? ErrorKind::kCorruptFile : ErrorKind::kMissing, "{}", *fault);

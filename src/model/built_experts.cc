@@ -20,8 +20,9 @@ void BuiltExperts::Build() {
   std::vector<int64_t> all(weights_.experts.size());
   std::iota(all.begin(), all.end(), 0);
   std::vector<std::byte*> memory;
-  for (const int64_t e : all)
+  for (const int64_t e : all) {
     memory.push_back(memory_.data() + e * expert_bytes_);
+  }
   experts_ = ExpertBuilder(weights_, format_).Build(all, memory);
   std::vector<Plane> factors;
   AddPlanes(*weights_.factored, &factors);

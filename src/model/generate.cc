@@ -94,8 +94,9 @@ GenerateResult GenerateSession::Generate(std::span<const int32_t> prompt,
   request.sequence = &sequence_;
   engine.Add(std::move(request));
   for (bool goes_on = true; goes_on;) {
-    if (stop != nullptr && stop())
+    if (stop != nullptr && stop()) {
       return text.Finish(FinishReason::kInterrupted);
+    }
     for (const EngineEvent& event : engine.Step()) {
       if (event.error) throw Error(*event.error);
       goes_on = text.Take(event);

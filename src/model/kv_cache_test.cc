@@ -247,8 +247,9 @@ class PrefixCacheTest : public testing::Test {
   static std::vector<int32_t> Tokens(const std::string& pages) {
     std::vector<int32_t> tokens;
     for (const char page : pages) {
-      for (int32_t t = 0; t < kPageTokens; ++t)
+      for (int32_t t = 0; t < kPageTokens; ++t) {
         tokens.push_back(page * 100 + t);
+      }
     }
     return tokens;
   }

@@ -158,8 +158,9 @@ std::shared_ptr<CachePool> Model::NewPool(int64_t tokens,
 }
 
 void Model::CheckTokens(std::span<const int32_t> tokens) const {
-  if (tokens.empty())
+  if (tokens.empty()) {
     Fail(ErrorKind::kUserInput, "no tokens to run: the text is empty");
+  }
   for (const int32_t token : tokens) {
     if (token >= 0 && token < config().vocab_size) continue;
     Fail(ErrorKind::kUserInput,

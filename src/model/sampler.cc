@@ -48,8 +48,9 @@ Sampler::Sampler(const SamplerOptions& o) : options_(o), random_(o.seed) {
 
 void Sampler::AddBiases() {
   for (const LogitBias& b : options_.logit_bias) {
-    if (b.token < 0 || std::cmp_greater_equal(b.token, logits_.size()))
+    if (b.token < 0 || std::cmp_greater_equal(b.token, logits_.size())) {
       continue;
+    }
     logits_[static_cast<size_t>(b.token)] += static_cast<float>(b.bias);
   }
 }

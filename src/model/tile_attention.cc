@@ -68,8 +68,9 @@ void AddTile(const KeyTile& tile, const int64_t* seen,
     const int64_t count = Visible(tile, seen[r]);
     std::fill(row + count, row + visible, 0.0f);
     if (count == 0) continue;
-    if (tile.key_scales != nullptr)
+    if (tile.key_scales != nullptr) {
       k.multiply(row, tile.key_scales, count, row);
+    }
     Scale(k.softmax_step(row, count, sums.max + r, sums.sum + r), sums.cols,
           sums.context + r * sums.cols);
     if (tile.values.scales != nullptr) {

@@ -38,8 +38,9 @@ Sources FromFiles(const fs::path& folder) {
   if (!IsNamed(more)) return sources;
   for (const std::string& name : ListFolder(more)) {
     const fs::path path = more / name;
-    if (path.extension() == ".jinja")
+    if (path.extension() == ".jinja") {
       sources[path.stem().string()] = ReadSource(path);
+    }
   }
   return sources;
 }
