@@ -257,11 +257,15 @@ LockedFile OpenLocked(const std::filesystem::path& path) {
     // Who had it before may have removed or renamed it in between.
     struct stat held {};
     struct stat named {};
-    if (::fstat(fd, &held) == 0 && ::stat(path.c_str(), &named) == 0 &&
-        held.st_ino == named.st_ino && held.st_dev == named.st_dev) {
+    const bool asked =
+        ::fstat(fd, &held) == 0 && ::stat(path.c_str(), &named) == 0;
+    const int error = asked ? 0 : errno;
+    if (asked && held.st_ino == named.st_ino && held.st_dev == named.st_dev) {
       return {fd, 0};
     }
     ::close(fd);
+    // A disk that gives no answer may never give one.
+    if (!asked && error != ENOENT) return {-1, error};
   }
 }
 
