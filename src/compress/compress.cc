@@ -273,7 +273,7 @@ std::string CheckWeights(const OpenedModel& model,
   std::vector<char> zero(tensors.size());
   ParallelFor(static_cast<int64_t>(tensors.size()), [&](int64_t i) {
     const TensorView& tensor = *tensors[i];
-    zero[i] = LooksUnwritten(tensor, CheckFinite(model, tensor));
+    zero[i] = LooksUnwritten(tensor, CheckFinite(model, tensor)) ? 1 : 0;
     model.checkpoint.Evict(tensor);
   });
   std::vector<std::string> names;
@@ -289,7 +289,7 @@ std::string CheckWeightsOnce(const OpenedModel& model,
   constexpr char kNote[] = "checked";
   const Json note = journal->Note(kNote);
   if (note.is_string()) return note;
-  const std::string warning = CheckWeights(model, tensors);
+  std::string warning = CheckWeights(model, tensors);
   journal->SetNote(kNote, warning);
   return warning;
 }
