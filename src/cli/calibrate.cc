@@ -36,7 +36,8 @@ void Run(const CalibrateArguments& arguments, const CommonOptions& common) {
   CheckOutputFile(arguments.file, kMomentsOutput, {arguments.model},
                   {arguments.text.file});
   const OpenedModel model = OpenModel(arguments.model);
-  const Calibration calibration = ToCalibration(arguments.text, model, CalibrationScope::kAll);
+  const Calibration calibration =
+      ToCalibration(arguments.text, model, CalibrationScope::kAll);
   const bool already = IsMadeBefore(arguments.file.path, calibration, model);
   if (!already) {
     ProgressBar bar(common);

@@ -147,8 +147,8 @@ CompressOptions OptionsOf(const CompressArguments& arguments,
   if (!arguments.time.empty()) options.budget = ParseTime(arguments.time);
   if (!arguments.shard.empty()) options.share = ParseShare(arguments.shard);
   if (!arguments.calibrate.file.empty()) {
-    options.calibration = ToCalibration(arguments.calibrate, model,
-                                        CalibrationScope::kExperts);
+    options.calibration =
+        ToCalibration(arguments.calibrate, model, CalibrationScope::kExperts);
   }
   if (!arguments.moments.empty()) {
     options.calibration = CalibrationFrom(arguments.moments, model);

@@ -33,8 +33,8 @@ Share ParseShare(const std::string& text);
 struct Calibration {
   int64_t tokens = 0;
   std::string hash;  // of the token ids and windows
-  // Writes what the job reads of the text, the file of mobe/moments_file.h, whole
-  // or not at all.
+  // Writes what the job reads of the text, the file of mobe/moments_file.h,
+  // whole or not at all.
   std::function<void(const std::filesystem::path& file, const ProgressFn&)>
       collect;
   // Seconds that it will take, from one layer and a few tokens.

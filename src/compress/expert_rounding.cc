@@ -82,8 +82,8 @@ class ExpertRounding::Layer {
   int64_t experts() const { return inputs_.experts; }
   // Of float32, while an expert is rounded.
   int64_t bytes() const {
-    return 4 * (3 * inputs_.cols * inputs_.cols +
-                8 * inputs_.rows * inputs_.cols);
+    return 4 *
+           (3 * inputs_.cols * inputs_.cols + 8 * inputs_.rows * inputs_.cols);
   }
 
   void Round(int64_t expert, const ExpertFormats& formats,
@@ -214,8 +214,8 @@ class ExpertRounding::Layer {
       }
       inner(count, s->gate.before, s->up.before, begin, &before);
       inner(count, s->gate.after, s->up.after, begin, &after);
-      Gemm(Trans::kYes, Trans::kNo, p, p, count, before.data(), p,
-           after.data(), p, 1.0f, sums.cross.data(), p);
+      Gemm(Trans::kYes, Trans::kNo, p, p, count, before.data(), p, after.data(),
+           p, 1.0f, sums.cross.data(), p);
       Gemm(Trans::kYes, Trans::kNo, p, p, count, after.data(), p, after.data(),
            p, 1.0f, sums.moment.data(), p);
     }
@@ -257,8 +257,8 @@ class ExpertRounding::Layer {
 
   const OpenedModel& model_;
   const int64_t layer_;
-  FitTarget inputs_;           // without matrices
-  Buffer<float> down_moment_;  // of a mean diagonal of 1
+  FitTarget inputs_;                           // without matrices
+  Buffer<float> down_moment_;                  // of a mean diagonal of 1
   std::array<std::vector<Shared>, 2> shared_;  // of gate and up
 };
 
@@ -281,8 +281,8 @@ const RoundedExpert& ExpertRounding::Find(int64_t layer, int64_t expert,
   }
   const auto have = static_cast<int64_t>(experts_.size());
   if (expert < first_ || expert >= first_ + have) {
-    const int64_t most = std::clamp<int64_t>(kMostBytes / layer_->bytes(), 1,
-                                             Threads());
+    const int64_t most =
+        std::clamp<int64_t>(kMostBytes / layer_->bytes(), 1, Threads());
     first_ = expert;
     experts_.clear();
     experts_.resize(

@@ -1,5 +1,5 @@
-// The matrices of a model's experts in few bits, so that the experts' outputs on
-// a text lose little (fit/error_feedback.h): gate and up in the norm of what
+// The matrices of a model's experts in few bits, so that the experts' outputs
+// on a text lose little (fit/error_feedback.h): gate and up in the norm of what
 // their expert read; then down, which is first moved to where it makes up for
 // what its inputs have become by that:
 //
@@ -10,8 +10,8 @@
 // fit/weighted_solve.h); and then rounded in the norm of G.
 //
 // Of a factored layer it is A that is rounded, in the norm of what it reads,
-// N S N^T; where its bases are rounded, after it was solved for them again. A of
-// down stays out: it meets its input by rows.
+// N S N^T; where its bases are rounded, after it was solved for them again. A
+// of down stays out: it meets its input by rows.
 #pragma once
 
 #include <cstdint>
@@ -48,9 +48,9 @@ class ExpertRounding {
                  RoundedBasesFn rounded_bases);
   ~ExpertRounding();
 
-  // Valid until the next call. Several experts are rounded together, one in each
-  // thread: fast where an expert follows the one before it. A layer's experts
-  // must always be asked for in the same formats.
+  // Valid until the next call. Several experts are rounded together, one in
+  // each thread: fast where an expert follows the one before it. A layer's
+  // experts must always be asked for in the same formats.
   const RoundedExpert& Find(int64_t layer, int64_t expert,
                             const ExpertFormats& formats);
 

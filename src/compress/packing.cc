@@ -46,8 +46,7 @@ void EncodeRows(const TensorView& tensor, const PackedPlane& plane,
                 Buffer<float>* stored) {
   const int64_t cols = tensor.shape.back();
   const int64_t row = piece * kPackedRows;
-  const int64_t rows =
-      std::min(kPackedRows, tensor.elements() / cols - row);
+  const int64_t rows = std::min(kPackedRows, tensor.elements() / cols - row);
   given->Resize(rows * cols);
   stored->Resize(rows * cols);
   LoadRounded(tensor, plane.dtype, row * cols, rows * cols, given->data());

@@ -52,8 +52,7 @@ class PlaneWriter {
   // How much the error of each column counts; empty: all alike.
   using ImportanceFn = std::function<Buffer<float>(const TensorSpec& spec)>;
   // A matrix that is rounded elsewhere, or null.
-  using RoundedFn =
-      std::function<const RoundedMatrix*(const TensorSpec& spec)>;
+  using RoundedFn = std::function<const RoundedMatrix*(const TensorSpec& spec)>;
 
   // `packing` must outlive the object; the last two may be null.
   PlaneWriter(const Packing& packing, FindFn find,

@@ -18,8 +18,8 @@ struct QuantizeOptions {
   PackRule rule;
   int64_t shard_bytes = 0;
   StopFn stop;  // asked after each tensor, and while the text runs
-  // Rounds in the norm of what matrices read (weighed_rounding.h): its `collect`
-  // writes the file of mobe/moments_file.h, of all matrices.
+  // Rounds in the norm of what matrices read (weighed_rounding.h): its
+  // `collect` writes the file of mobe/moments_file.h, of all matrices.
   std::optional<Calibration> calibration = {};
 };
 

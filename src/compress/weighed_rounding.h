@@ -1,7 +1,7 @@
 // Rounding a model's matrices in the norm of what they read on a text: which
 // moment is whose. Experts by compress/expert_rounding.h; what runs for every
-// token by its input's moment (mobe/input_moments_file.h), and bases of fewer than
-// 8 bits by that of the experts.
+// token by its input's moment (mobe/input_moments_file.h), and bases of fewer
+// than 8 bits by that of the experts.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,8 @@ class WeighedRounding {
                   const std::filesystem::path& moments,
                   const FormatOfFn& format_of);
 
-  // A matrix in its format, valid until the next call; null where its errors are
-  // weighed by column alone, or not at all.
+  // A matrix in its format, valid until the next call; null where its errors
+  // are weighed by column alone, or not at all.
   const RoundedMatrix* Find(const TensorSpec& spec);
   // How much the error of each column counts; empty: all alike.
   Buffer<float> ImportanceOf(const TensorSpec& spec) const;

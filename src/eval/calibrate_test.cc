@@ -21,13 +21,13 @@ class CalibrateTest : public testing::Test {
   CompressOptions Options() { return Options(Hash()); }
   CompressOptions Options(const std::string& hash) {
     CompressOptions options = QuickOptions(2);
-    options.calibration =
-        Calibration{static_cast<int64_t>(ids_.size()), hash,
-                    [this](const fs::path& file, const ProgressFn& progress) {
-                      ++collected_;
-                      CollectMoments(model_, {ids_, 16},
-                                     CalibrationScope::kExperts, file, progress);
-                    }};
+    options.calibration = Calibration{
+        static_cast<int64_t>(ids_.size()), hash,
+        [this](const fs::path& file, const ProgressFn& progress) {
+          ++collected_;
+          CollectMoments(model_, {ids_, 16}, CalibrationScope::kExperts, file,
+                         progress);
+        }};
     return options;
   }
 

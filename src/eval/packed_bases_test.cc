@@ -1,5 +1,5 @@
-// Bases in few bits: factored models whose bases alone are quantised, against the
-// same in float32, in every way of running experts.
+// Bases in few bits: factored models whose bases alone are quantised, against
+// the same in float32, in every way of running experts.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -77,8 +77,8 @@ TEST(PackedBasesRunTest, Fixtures) {
   }
 }
 
-// Of fewer bits: as what they stand for, in all modes. They run in 8 bits, which
-// moves the logits as it does those of exact bases.
+// Of fewer bits: as what they stand for, in all modes. They run in 8 bits,
+// which moves the logits as it does those of exact bases.
 TEST(PackedBasesRunTest, OfFewBits) {
   for (const char* name : {"qwen3_mobe", "kimi_k2_mobe", "deepseek_v3_mobe"}) {
     SCOPED_TRACE(name);

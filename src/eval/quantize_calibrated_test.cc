@@ -6,8 +6,8 @@
 
 #include "compress/quantize.h"
 #include "compress/testing.h"
-#include "io/fp8.h"
 #include "fit/weighted_solve.h"
+#include "io/fp8.h"
 #include "mobe/input_moments_file.h"
 #include "mobe/moments_file.h"
 #include "model/moments.h"
@@ -32,8 +32,8 @@ Calibration CalibrationFor(const OpenedModel& model, const std::string& hash,
       std::ssize(TokenIds()), hash,
       [&model, collected](const fs::path& file, const ProgressFn& progress) {
         if (collected != nullptr) ++*collected;
-        CollectMoments(model, {TokenIds(), kContext}, CalibrationScope::kAll, file,
-                       progress);
+        CollectMoments(model, {TokenIds(), kContext}, CalibrationScope::kAll,
+                       file, progress);
       }};
 }
 
@@ -45,7 +45,8 @@ QuantizeOptions Int4(std::optional<Calibration> calibration) {
 // What a matrix reads: the moment of its input, or of its expert's.
 Buffer<float> MomentOf(const OpenedModel& model, const fs::path& moments,
                        const TensorSpec& spec) {
-  if (spec.expert < 0) return InputMoments(moments, model.config).Of(spec).moment;
+  if (spec.expert < 0)
+    return InputMoments(moments, model.config).Of(spec).moment;
   Buffer<float> moment;
   FitTarget target;
   target.experts = model.config.num_experts;

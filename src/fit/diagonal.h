@@ -33,8 +33,8 @@ inline void SetToIdentity(int64_t size, Buffer<float>* matrix) {
   AddToDiagonal(size, 1.0f, matrix->data());
 }
 
-// Makes normal equations definite: adds `ridges` millionths of the mean of their
-// diagonal to it, or a little where that is zero.
+// Makes normal equations definite: adds `ridges` millionths of the mean of
+// their diagonal to it, or a little where that is zero.
 template <class T>
 void AddRidge(int64_t size, T* gram, double ridges = 1) {
   constexpr double kRidge = 1e-6;

@@ -22,8 +22,8 @@ constexpr int64_t kBlock = 64;
 constexpr int64_t kTaskRows = 4 * kPackedRows;
 
 // Passes over all columns after the first (RefineBlock). KL divergence of the
-// bundled model's experts in int2 after 0, 1, 2, 4 and 8: 0.0078, 0.0059, 0.0057,
-// 0.0056, 0.0054; in int4 0.00051, 0.00043, 0.00042, 0.00042, 0.00042.
+// bundled model's experts in int2 after 0, 1, 2, 4 and 8: 0.0078, 0.0059,
+// 0.0057, 0.0056, 0.0054; in int4 0.00051, 0.00043, 0.00042, 0.00042, 0.00042.
 constexpr int kRefinements = 4;
 
 // One number: what its code stands for.
@@ -48,7 +48,8 @@ struct Piece {
   std::byte* scales;  // [groups, 16]
 };
 
-// target[j] -= what the columns [from, to) of the block have lost, for column j.
+// target[j] -= what the columns [from, to) of the block have lost, for column
+// j.
 void AddLosses(const float* factor_row, const Lanes* losses, int64_t from,
                int64_t to, Lanes* target) {
   for (int64_t k = from; k < to; ++k) {
@@ -69,16 +70,15 @@ void RoundBlock(const FormatRow& format, const RoundingNorm& norm,
   Lanes losses[kBlock] = {};
   for (int64_t r = 0; r < piece.rows; ++r) {
     for (int64_t j = 0; j < width; ++j) {
-      target[j][r] =
-          piece.w[r * piece.cols + begin + j] - later[r * width + j];
+      target[j][r] = piece.w[r * piece.cols + begin + j] - later[r * width + j];
     }
   }
   const auto row = [&](int64_t j) {
     return norm.factor.data() + (begin + j) * piece.cols + begin;
   };
   for (int64_t last = width; last > 0;) {
-    const int64_t first = (begin + last - 1) / format.group * format.group -
-                          begin;
+    const int64_t first =
+        (begin + last - 1) / format.group * format.group - begin;
     for (int64_t j = first; j < last; ++j) {
       AddLosses(row(j), losses, last, width, target + j);
     }
@@ -86,12 +86,10 @@ void RoundBlock(const FormatRow& format, const RoundingNorm& norm,
     for (int64_t r = 0; r < piece.rows; ++r) {
       float numbers[kMostGroup];
       for (int64_t j = first; j < last; ++j) numbers[j - first] = target[j][r];
-      const RoundedGroup group =
-          EncodeGroup(format, numbers, last - first,
-                      norm.weights.data() + begin + first);
+      const RoundedGroup group = EncodeGroup(
+          format, numbers, last - first, norm.weights.data() + begin + first);
       scales[r] = ToFloat(group.scale);
-      const int64_t at =
-          (begin + first) / format.group * kPackedRows + r;
+      const int64_t at = (begin + first) / format.group * kPackedRows + r;
       std::memcpy(piece.scales + at * 2, &group.scale, 2);
     }
     for (int64_t j = last - 1; j >= first; --j) {
@@ -109,9 +107,9 @@ void RoundBlock(const FormatRow& format, const RoundingNorm& norm,
   }
 }
 
-// Goes over the columns [begin, end) again: each number to what is nearest to the
-// best one, given all others, and each scale to the best one, given the codes.
-// gradient [rows, end - begin]: loss S, of these columns.
+// Goes over the columns [begin, end) again: each number to what is nearest to
+// the best one, given all others, and each scale to the best one, given the
+// codes. gradient [rows, end - begin]: loss S, of these columns.
 void RefineBlock(const FormatRow& format, const Buffer<float>& moment,
                  int64_t begin, int64_t end, const float* gradient,
                  const Piece& piece) {
@@ -127,7 +125,7 @@ void RefineBlock(const FormatRow& format, const Buffer<float>& moment,
     return moment.data() + (begin + j) * cols + begin;
   };
   // The losses of column j become greater by `more`.
-  const auto add = [&](int64_t j, const float (&more)[kPackedRows]) {
+  const auto add = [&](int64_t j, const float(&more)[kPackedRows]) {
     const float* s = row(j);
     for (int64_t k = 0; k < width; ++k) {
       for (int64_t r = 0; r < kPackedRows; ++r) slope[k][r] += s[k] * more[r];
@@ -207,12 +205,10 @@ void RoundRows(const FormatRow& format, const float* w, int64_t rows,
     } else {
       Gemm(Trans::kNo, Trans::kYes, rows, end - begin, cols - end, loss + end,
            cols, norm.factor.data() + begin * cols + end, cols, 0.0f,
-           later.data(),
-           end - begin);
+           later.data(), end - begin);
     }
     for (int64_t r = 0; r < rows; r += kPackedRows) {
-      RoundBlock(format, norm, begin, end,
-                 later.data() + r * (end - begin),
+      RoundBlock(format, norm, begin, end, later.data() + r * (end - begin),
                  {w + r * cols, std::min(kPackedRows, rows - r), cols,
                   loss + r * cols, rounded.data() + r * cols,
                   scales + r / kPackedRows * sizes.scale_bytes()});
@@ -223,8 +219,7 @@ void RoundRows(const FormatRow& format, const float* w, int64_t rows,
       const int64_t end = std::min(begin + kBlock, cols);
       later.Resize(rows * (end - begin));
       Gemm(Trans::kNo, Trans::kNo, rows, end - begin, cols, loss, cols,
-           norm.moment.data() + begin, cols, 0.0f, later.data(),
-           end - begin);
+           norm.moment.data() + begin, cols, 0.0f, later.data(), end - begin);
       for (int64_t r = 0; r < rows; r += kPackedRows) {
         RefineBlock(format, norm.moment, begin, end,
                     later.data() + r * (end - begin),
@@ -235,9 +230,8 @@ void RoundRows(const FormatRow& format, const float* w, int64_t rows,
     }
   }
   for (int64_t r = 0; r < rows; r += kPackedRows) {
-    PackRows(format, rounded.data() + r * cols,
-             std::min(kPackedRows, rows - r), cols,
-             codes + r / kPackedRows * sizes.code_bytes);
+    PackRows(format, rounded.data() + r * cols, std::min(kPackedRows, rows - r),
+             cols, codes + r / kPackedRows * sizes.code_bytes);
   }
   for (int64_t i = 0; i < rows * cols; ++i) values[i] += w[i];
 }

@@ -1,11 +1,11 @@
 // Rounding a matrix to a packed format so that its products lose little, rather
-// than its numbers: what the rounding of a column has lost is made up for by the
-// columns that come after it (GPTQ, arXiv 2210.17323, which equals LDLQ, arXiv
-// 2307.13304).
+// than its numbers: what the rounding of a column has lost is made up for by
+// the columns that come after it (GPTQ, arXiv 2210.17323, which equals LDLQ,
+// arXiv 2307.13304).
 //
 // With S the second moment of what the matrix reads, the mean square of what a
-// row's products lose is (q - w) S (q - w)^T. With S = R^T R, R upper triangular,
-// it is the sum over columns j of
+// row's products lose is (q - w) S (q - w)^T. With S = R^T R, R upper
+// triangular, it is the sum over columns j of
 //
 //   R[j, j]^2 (q[j] - t[j])^2,
 //   t[j] = w[j] - sum_{k > j} (q[k] - w[k]) R[j, k] / R[j, j],

@@ -75,7 +75,8 @@ TEST(ErrorFeedbackTest, FactorsTheLoss) {
   double sum = 0;
   for (int64_t j = 0; j < kCols; ++j) {
     double t = off[j];
-    for (int64_t k = j + 1; k < kCols; ++k) t += off[k] * norm.factor[j * kCols + k];
+    for (int64_t k = j + 1; k < kCols; ++k)
+      t += off[k] * norm.factor[j * kCols + k];
     sum += norm.weights[j] * t * t;
   }
   const double want = Loss(none, off.data(), moment, 1, kCols);

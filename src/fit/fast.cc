@@ -53,12 +53,12 @@ constexpr double kTie = 1.001;
 // too long later.
 constexpr double kShrink = 0.7;
 constexpr double kRecovery = 1.005;
-// Root of the mean square of the bases, to which they are brought back after each
-// step. Left to themselves they grow without end, a step at a time, to 1e8 and
-// more: silu is then a ReLU, tanh a sign, and float16 holds neither. The scale
-// decides how much of f's curve is in use. Error of the bundled model's layers 2
-// and 3 at 0.1, 0.2, 0.4, and free: silu 0.0236, 0.0235, 0.0236, 0.0237; tanh at
-// 0.2, 1, 4, and free: 0.0247, 0.0250, 0.0329, 0.0278.
+// Root of the mean square of the bases, to which they are brought back after
+// each step. Left to themselves they grow without end, a step at a time, to 1e8
+// and more: silu is then a ReLU, tanh a sign, and float16 holds neither. The
+// scale decides how much of f's curve is in use. Error of the bundled model's
+// layers 2 and 3 at 0.1, 0.2, 0.4, and free: silu 0.0236, 0.0235, 0.0236,
+// 0.0237; tanh at 0.2, 1, 4, and free: 0.0247, 0.0250, 0.0329, 0.0278.
 constexpr double kBasesScale = 0.2;
 // Products of fewer multiplications gain nothing by bfloat16.
 constexpr int64_t kSmallProduct = 1 << 20;
@@ -159,8 +159,8 @@ void Move(double step, const Buffer<float>& direction, Buffer<float>* velocity,
   });
 }
 
-// Multiplies bases and velocity by what makes the root of the bases' mean square
-// kBasesScale.
+// Multiplies bases and velocity by what makes the root of the bases' mean
+// square kBasesScale.
 void FixScale(Buffer<float>* bases, Buffer<float>* velocity) {
   constexpr int64_t kGrain = 1 << 16;
   const int64_t pieces = (bases->size() + kGrain - 1) / kGrain;

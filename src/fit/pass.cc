@@ -181,9 +181,9 @@ double FitPass::RunExpert(Precision precision, Activation activation,
   return loss;
 }
 
-// s->gram = R with R^T R = Y Y^T, its Cholesky factor. Where f is nearly linear,
-// rows of Y can be nearly dependent, and rounding makes the product indefinite:
-// it takes a larger ridge.
+// s->gram = R with R^T R = Y Y^T, its Cholesky factor. Where f is nearly
+// linear, rows of Y can be nearly dependent, and rounding makes the product
+// indefinite: it takes a larger ridge.
 void FitPass::FactorGram(int64_t expert, const Operand& y, Scratch* s) const {
   constexpr double kMostRidges = 1e4;
   for (double ridges = 1; ridges <= kMostRidges; ridges *= 10) {

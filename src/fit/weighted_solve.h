@@ -15,8 +15,9 @@
 
 namespace mobe {
 
-// Share of the layer's moment in that of an expert that so many tokens chose: as
-// if of as many tokens as there are inputs, without which it would be singular.
+// Share of the layer's moment in that of an expert that so many tokens chose:
+// as if of as many tokens as there are inputs, without which it would be
+// singular.
 inline float SharedPart(int64_t inputs, int64_t tokens) {
   return static_cast<float>(inputs) / static_cast<float>(inputs + tokens);
 }
@@ -40,9 +41,9 @@ struct SolveScratch {
   Buffer<double> gram64, cross64;
 };
 
-// a [rows, rank] = W S N^T (N S N^T + eps I)^-1 for w [rows, cols], mix N [rank,
-// cols] and moment S [cols, cols]; after PrepareBlas. Serial inside ParallelFor.
-// Fails with kInternal when the equations can't be solved.
+// a [rows, rank] = W S N^T (N S N^T + eps I)^-1 for w [rows, cols], mix N
+// [rank, cols] and moment S [cols, cols]; after PrepareBlas. Serial inside
+// ParallelFor. Fails with kInternal when the equations can't be solved.
 void SolveLeft(const float* w, int64_t rows, const Buffer<float>& mix,
                int64_t rank, const Buffer<float>& moment, int64_t cols,
                SolveScratch* scratch, float* a);

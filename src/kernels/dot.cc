@@ -85,7 +85,7 @@ void RoundedInputs::Resize(const FormatRow& format, int64_t cols,
 }
 
 void RoundToInt15(const FormatRow& format, const float* x, int64_t cols,
-                 int64_t token, RoundedInputs* inputs) {
+                  int64_t token, RoundedInputs* inputs) {
   const int64_t end = inputs->quads * kQuad;
   int8_t* high = inputs->codes.data() + token * 2 * end;
   int8_t* low = high + end;

@@ -52,7 +52,7 @@ struct RoundedInputs {
 // the quads is zero. What is not finite makes its group's scale NaN, and so the
 // results.
 void RoundToInt15(const FormatRow& format, const float* x, int64_t cols,
-                 int64_t token, RoundedInputs* inputs);
+                  int64_t token, RoundedInputs* inputs);
 
 struct DotKernels {
   const char* name;

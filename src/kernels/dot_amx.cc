@@ -79,9 +79,9 @@ MOBE_INLINE void AddGroup(const int32_t (*high)[kPackedRows],
   const __m512 row_scale = LoadScales(scales + g * kPackedRows);
   for (int64_t t = 0; t < kTileTokens; ++t) {
     const int64_t at = (token + t) * x.groups + g;
-    const __m512i products = _mm512_add_epi32(
-        _mm512_slli_epi32(_mm512_load_si512(high[t]), 7),
-        _mm512_load_si512(low[t]));
+    const __m512i products =
+        _mm512_add_epi32(_mm512_slli_epi32(_mm512_load_si512(high[t]), 7),
+                         _mm512_load_si512(low[t]));
     const __m512i all =
         _mm512_add_epi32(products, _mm512_set1_epi32(x.middle[at]));
     const __m512 scale = _mm512_mul_ps(row_scale, _mm512_set1_ps(x.scales[at]));

@@ -7,7 +7,8 @@
 // streams. Few bits are unpacked in registers.
 //
 // Several tokens: a tile of kTokens tokens by two blocks of rows, whose integer
-// sums, of high and low halves, fill the registers; codes of few bits are unpacked once for all tokens.
+// sums, of high and low halves, fill the registers; codes of few bits are
+// unpacked once for all tokens.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -71,8 +72,8 @@ MOBE_INLINE __m512i UnitCodes(const uint8_t* unit) {
   constexpr BitPlanes planes = BitPlanesOf(kBits);
   constexpr PlaneBits low = LowBits(planes, kQuadOfUnit);
   constexpr int up = UpOf(kBits);
-  const __m512i codes = Bits<planes.low, low.shift, up>(
-      LoadCodes(unit + low.line * kQuadBytes));
+  const __m512i codes =
+      Bits<planes.low, low.shift, up>(LoadCodes(unit + low.line * kQuadBytes));
   if constexpr (planes.high == 0) {
     return codes;
   } else {
@@ -163,8 +164,8 @@ MOBE_INLINE void Multiply1(const WeightView& w, const PackedSizes& sizes,
       codes[b] += bytes;
       const __m512 row_scale =
           _mm512_mul_ps(LoadScales(scales[b] + g * kPackedRows), scale);
-      sums[b] =
-          _mm512_fmadd_ps(row_scale, _mm512_cvtepi32_ps(Total(products)), sums[b]);
+      sums[b] = _mm512_fmadd_ps(row_scale, _mm512_cvtepi32_ps(Total(products)),
+                                sums[b]);
     }
   }
   for (int b = 0; b < kCount; ++b) {

@@ -84,8 +84,9 @@ TEST(PackedTest, RepresentableNumbersComeBack) {
     const int step = IsOdd(format->bits) ? 2 : 1;
     for (int64_t i = 0; i < given.size(); ++i) {
       const int64_t code = format->most() - step * (i % format->most());
-      given[i] = 0.5f * static_cast<float>(
-                            i % cols % format->group == 0 ? format->most() : code);
+      given[i] = 0.5f * static_cast<float>(i % cols % format->group == 0
+                                               ? format->most()
+                                               : code);
     }
     const PackedSizes sizes = PackedSizesOf(*format, cols);
     Buffer<std::byte> codes(sizes.code_bytes);

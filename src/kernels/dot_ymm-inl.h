@@ -40,8 +40,8 @@ MOBE_INLINE __m256i Bits(__m256i line) {
       line, _mm256_set1_epi8(static_cast<char>(((1 << kBits) - 1) << kTo)));
 }
 
-// Eight rows of a quad of a unit of kBits (tensor/bit_planes.h), a byte for each
-// code; of 8 bits a quad is a unit.
+// Eight rows of a quad of a unit of kBits (tensor/bit_planes.h), a byte for
+// each code; of 8 bits a quad is a unit.
 template <int kBits, int kQuadOfUnit>
 MOBE_INLINE __m256i UnitCodes(const uint8_t* unit) {
   if constexpr (kBits == 8) {
@@ -105,8 +105,8 @@ MOBE_INLINE void MultiplyTile(const uint8_t* codes, const uint16_t* scales,
           StartQuads(x.middle[(token + t) * x.groups + g], kBits);
     }
     for (int64_t q = first; q < end; q += UnitQuads(kBits)) {
-      AddUnit<kBits, 2 * kT, 0>(codes + q * kQuadBytes * kBits / 8, in + q * kQuad,
-                            stride, products);
+      AddUnit<kBits, 2 * kT, 0>(codes + q * kQuadBytes * kBits / 8,
+                                in + q * kQuad, stride, products);
     }
     const __m256 row_scales[2] = {LoadScales(scales + g * kPackedRows),
                                   LoadScales(scales + g * kPackedRows + 8)};

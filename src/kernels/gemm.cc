@@ -215,8 +215,8 @@ std::vector<const RoundedInputs*> RoundToIntegers(
                  [&](int64_t begin, int64_t end) {
                    for (int64_t i = begin; i < end; ++i) {
                      const auto& [job, to, t] = tokens[static_cast<size_t>(i)];
-                     RoundToInt15(RowOf(job->w.format), job->x + t * job->w.cols,
-                                 job->w.cols, t, to);
+                     RoundToInt15(RowOf(job->w.format),
+                                  job->x + t * job->w.cols, job->w.cols, t, to);
                    }
                  });
   return inputs;

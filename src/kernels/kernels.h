@@ -66,8 +66,8 @@ inline constexpr float kNoScore = std::numeric_limits<float>::lowest();
 
 // 128 * 127: the largest high half.
 inline constexpr float kMostInt15 = 16256;
-// What KernelSet::to_int8 and to_int15 give beside the integers: their unit, and
-// their sum.
+// What KernelSet::to_int8 and to_int15 give beside the integers: their unit,
+// and their sum.
 struct RoundedRow {
   float scale = 0;
   int32_t sum = 0;

@@ -1,15 +1,15 @@
-// What a calibration's file (mobe/moments_file.h) says of the inputs of matrices
-// that run for every token: the mean over all tokens of x x^T, F32 [inputs,
-// inputs], or of the squares alone, [inputs], where there are more than
-// kMostInputs. model/input_moments.h writes them; they are named
+// What a calibration's file (mobe/moments_file.h) says of the inputs of
+// matrices that run for every token: the mean over all tokens of x x^T, F32
+// [inputs, inputs], or of the squares alone, [inputs], where there are more
+// than kMostInputs. model/input_moments.h writes them; they are named
 //
 //   model.layers.{i}.attention     what attention's first matrices read
 //   model.layers.{i}.query         of latent attention: the low-rank query
 //   model.layers.{i}.latent        and the latent vector, normed
 //   model.layers.{i}.context       what attention's output reads
-//   model.layers.{i}.moment        what gate and up read, and bases in their place
-//   model.layers.{i}.dense_down    what down of a dense MLP reads
-//   head                           what the output layer reads
+//   model.layers.{i}.moment        what gate and up read, and bases in their
+//   place model.layers.{i}.dense_down    what down of a dense MLP reads head
+//   what the output layer reads
 //
 // as many of them as the model has. There is none for an embedding that is no
 // head.
@@ -28,12 +28,14 @@ namespace mobe {
 // 16384.
 inline constexpr int64_t kMostInputs = 8192;
 
-// The tensor of the file that is of a matrix's inputs; empty where there is none: for experts, whose inputs differ, too.
+// The tensor of the file that is of a matrix's inputs; empty where there is
+// none: for experts, whose inputs differ, too.
 std::string InputName(const ModelConfig& config, const TensorSpec& spec);
 // "model.layers.3.context"; "head" of layer -1.
 std::string InputName(int64_t layer, const char* what);
 
-// Scaled to a mean diagonal of 1; one of the two, or none where nothing is known.
+// Scaled to a mean diagonal of 1; one of the two, or none where nothing is
+// known.
 struct InputMoment {
   Buffer<float> moment;   // [inputs, inputs]
   Buffer<float> squares;  // [inputs], none of them zero

@@ -9,8 +9,7 @@
 
 namespace mobe {
 
-void LayerInputs::SquareSum::Add(const float* x, int64_t rows,
-                                 int64_t stride) {
+void LayerInputs::SquareSum::Add(const float* x, int64_t rows, int64_t stride) {
   constexpr int64_t kGrain = 64;
   const int64_t size = std::ssize(sums);
   ParallelRanges(size, kGrain, [&](int64_t begin, int64_t end) {

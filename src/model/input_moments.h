@@ -1,6 +1,6 @@
 // What the matrices that run for every token read, while a layer of a
-// calibration runs: the part of mobe/moments_file.h that mobe/input_moments_file.h
-// describes.
+// calibration runs: the part of mobe/moments_file.h that
+// mobe/input_moments_file.h describes.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +28,8 @@ class LayerInputs {
 
   // Looks on while the layer runs.
   LayerObserver Observe(LayerWalk* walk);
-  // x [tokens, inputs], rows `stride` apart; what no matrix of the model reads is
-  // passed over.
+  // x [tokens, inputs], rows `stride` apart; what no matrix of the model reads
+  // is passed over.
   void Add(const char* what, const float* x, int64_t tokens, int64_t stride);
 
   void Write(SafetensorsWriter* writer) const;

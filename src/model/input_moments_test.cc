@@ -1,5 +1,3 @@
-#include "mobe/input_moments_file.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -10,6 +8,7 @@
 #include "base/error.h"
 #include "base/testing.h"
 #include "io/fp8.h"
+#include "mobe/input_moments_file.h"
 #include "mobe/parts.h"
 #include "model/moments.h"
 #include "model/test_models.h"
@@ -73,7 +72,8 @@ TEST(InputMomentsTest, OfEveryFamily) {
   }
 }
 
-// Of the first layer's attention by hand: what it reads is the embedding, normed.
+// Of the first layer's attention by hand: what it reads is the embedding,
+// normed.
 TEST(InputMomentsTest, IsTheMeanOfProducts) {
   const TemporaryFolder folder;
   const OpenedModel model = OpenModel(TestModel("qwen3_moe"));

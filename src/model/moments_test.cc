@@ -27,8 +27,7 @@ std::vector<int32_t> Ids(int64_t vocab_size) {
   return ids;
 }
 
-void Collect(const std::filesystem::path& file,
-             const char* name = "qwen3_moe",
+void Collect(const std::filesystem::path& file, const char* name = "qwen3_moe",
              CalibrationScope scope = CalibrationScope::kExperts) {
   const OpenedModel model = OpenModel(TestModel(name));
   const std::vector<int32_t> ids = Ids(model.config.vocab_size);

@@ -100,8 +100,8 @@ class Loader {
                                    tensor.shape[1], tensor.shape[2]});
   }
 
-  // Bases of fewer bits, in those that kernels mix: 8 bits for each group of 256
-  // columns lose a fiftieth of what 6 bits have lost, and less of fewer.
+  // Bases of fewer bits, in those that kernels mix: 8 bits for each group of
+  // 256 columns lose a fiftieth of what 6 bits have lost, and less of fewer.
   StoredBases RepackedBases(const TensorView& tensor) {
     const int64_t m = tensor.shape[0];
     const int64_t cols = tensor.shape[2];
@@ -115,7 +115,8 @@ class Loader {
         LoadFloats(tensor, (i * bases.rank + row) * cols, cols,
                    rows.data() + i * cols);
       }
-      EncodeBasesRow(bases, rows.data(), memory.data() + row * bases.row_bytes(),
+      EncodeBasesRow(bases, rows.data(),
+                     memory.data() + row * bases.row_bytes(),
                      scales + row * bases.row_scale_bytes());
     });
     bases.codes = memory.data();

@@ -1,6 +1,6 @@
 // 2 to 6 bits, a scale for 32 inputs: half a bit more for each weight. Of 2 and
-// 3 bits the codes stand for odd numbers: a level at zero would leave one side a
-// level short, and the mean square error of normal numbers is then a third
+// 3 bits the codes stand for odd numbers: a level at zero would leave one side
+// a level short, and the mean square error of normal numbers is then a third
 // larger (at 2 bits; a sixth at 3).
 #include <cstring>
 
@@ -21,9 +21,10 @@ void Pack(const uint8_t* codes, uint8_t* packed) {
   for (int q = 0; q < planes.quads(); ++q) {
     const PlaneBits low = LowBits(planes, q);
     for (int64_t i = 0; i < kQuadBytes; ++i) {
-      const int code = (codes[q * kQuadBytes + i] - least) >> (IsOdd(kBits) ? 1 : 0);
-      packed[low.line * kQuadBytes + i] |= static_cast<uint8_t>(
-          (code & ((1 << planes.low) - 1)) << low.shift);
+      const int code =
+          (codes[q * kQuadBytes + i] - least) >> (IsOdd(kBits) ? 1 : 0);
+      packed[low.line * kQuadBytes + i] |=
+          static_cast<uint8_t>((code & ((1 << planes.low) - 1)) << low.shift);
       if constexpr (planes.high > 0) {
         const PlaneBits high = HighBits(planes, q);
         packed[high.line * kQuadBytes + i] |=

@@ -61,8 +61,8 @@ struct FormatRow {
   // byte each, whose middle is kCodeMiddle.
   void (*pack)(const uint8_t* codes, uint8_t* packed) = nullptr;
   void (*unpack)(const uint8_t* packed, uint8_t* codes) = nullptr;
-  // Whether bases have a layout of their own (tensor/packed_bases.h), that which
-  // they are mixed in: others are brought into it when a model is loaded.
+  // Whether bases have a layout of their own (tensor/packed_bases.h), that
+  // which they are mixed in: others are brought into it when a model is loaded.
   bool has_bases = false;
 
   bool packed() const { return group > 0; }

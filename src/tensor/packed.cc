@@ -183,8 +183,8 @@ void DecodePacked(const WeightView& w, int64_t first, int64_t count,
 void PackRows(const FormatRow& format, const int8_t* rounded, int64_t rows,
               int64_t cols, std::byte* codes) {
   const PackedSizes sizes = PackedSizesOf(format, cols);
-  // Where there is no code of zero, what lies beyond the columns is that of one,
-  // which meets no input.
+  // Where there is no code of zero, what lies beyond the columns is that of
+  // one, which meets no input.
   std::vector<uint8_t> quads(static_cast<size_t>(sizes.quads * kQuadBytes),
                              kCodeMiddle + (IsOdd(format.bits) ? 1 : 0));
   for (int64_t r = 0; r < rows; ++r) {

@@ -11,8 +11,9 @@
 //                 (tensor/bit_planes.h), and the rest is the same
 //   scales  BF16  [rows / 16, cols / group, 16]
 //
-// All divisions round up. What lies beyond the matrix has the code of zero, or of
-// one where there are odd numbers alone, and rows there the scale 0. BF16, since F16 does not hold all scales that bases can have.
+// All divisions round up. What lies beyond the matrix has the code of zero, or
+// of one where there are odd numbers alone, and rows there the scale 0. BF16,
+// since F16 does not hold all scales that bases can have.
 #pragma once
 
 #include <cstddef>

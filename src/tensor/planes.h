@@ -1,7 +1,7 @@
 // The two planes of a packed tensor, of either layout: a matrix
 // (tensor/packed.h) or the bases of a layer (tensor/packed_bases.h) where the
-// format has that; where it has not, bases are a matrix of all their rows. Whoever
-// opens, writes or reads such tensors asks here, and knows no layout.
+// format has that; where it has not, bases are a matrix of all their rows.
+// Whoever opens, writes or reads such tensors asks here, and knows no layout.
 #pragma once
 
 #include <cstddef>
@@ -20,8 +20,8 @@ struct PlaneShapes {
 };
 
 // Those of a tensor of a shape; nothing when the format has none: of bases,
-// [num_bases, rank, cols], where they are too many, and of what is neither bases
-// nor a matrix.
+// [num_bases, rank, cols], where they are too many, and of what is neither
+// bases nor a matrix.
 std::optional<PlaneShapes> PlaneShapesOf(const FormatRow& format,
                                          const std::vector<int64_t>& shape);
 
