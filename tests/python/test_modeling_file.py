@@ -51,7 +51,7 @@ def load(folder, **options):
 def modeling():
     """The file as a module, as who copies it beside older folders has it."""
     spec = importlib.util.spec_from_file_location(
-        "modeling_mobe", REPOSITORY / "python/modeling_mobe.py"
+        "modeling_mobe", REPOSITORY / "python/mobe/modeling_mobe.py"
     )
     module = sys.modules["modeling_mobe"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -74,7 +74,7 @@ def compressed(mobe, data, tmp_path_factory):
 
 
 def test_the_file_is_short():
-    assert len((REPOSITORY / "python/modeling_mobe.py").read_text().splitlines()) < 250
+    assert len((REPOSITORY / "python/mobe/modeling_mobe.py").read_text().splitlines()) < 250
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -258,7 +258,7 @@ def test_models_with_code_of_their_own(data, tmp_path):
     }
     config |= {"model_type": "own_moe", "auto_map": ours, "plain_auto_map": classes}
     (tmp_path / "own.py").write_text(OWN_CODE)
-    shutil.copy(REPOSITORY / "python/modeling_mobe.py", tmp_path)
+    shutil.copy(REPOSITORY / "python/mobe/modeling_mobe.py", tmp_path)
     shutil.copy(data / "models/qwen3_mobe/model.safetensors", tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
     model = load(tmp_path)

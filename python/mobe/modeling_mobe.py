@@ -5,7 +5,7 @@ matrices are A f(sum_b alpha_b B_b), by bases B that they share. docs/interop.md
 import copy
 import re
 import sys
-from functools import partial
+from functools import partial, reduce
 from itertools import groupby, repeat
 
 import torch
@@ -26,7 +26,7 @@ PLANES |= {f"_int{b}{s}": None if s else torch.uint8 for b in range(2, 9) for s 
 HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 
-# What a folder holds: dtype and shape of each tensor, as the files' headers tell them.
+# What a folder holds: dtype, shape and name in the files of each tensor, as their headers tell.
 class Stored:
     def __init__(self, path, config, hub):
         mobe = getattr(config, "mobe", None) or {}
@@ -51,16 +51,15 @@ class Stored:
         self.tensors = {}
         for file_name in files:
             with safe_open(file_name, "pt") as file:
-                for name in file.keys():
-                    tensor = file.get_slice(name)
-                    for pattern, to in self.renamed.items():
-                        name = re.sub(pattern, to, name)
-                    self.tensors[name] = tensor.get_dtype(), tensor.get_shape()
+                for key in file.keys():
+                    name = reduce(lambda name, row: re.sub(*row, name), self.renamed.items(), key)
+                    tensor = file.get_slice(key)
+                    self.tensors[name] = tensor.get_dtype(), tensor.get_shape(), key
 
     def declare(self, module, prefix, name):
         """Gives the module parameters for a tensor. Tells whether it is there, in any form."""
         for plane in (planes := [p for p in PLANES if f"{prefix}.{name}{p}" in self.tensors]):
-            stored, shape = self.tensors[f"{prefix}.{name}{plane}"]
+            stored, shape, _ = self.tensors[f"{prefix}.{name}{plane}"]
             to = torch.float8_e4m3fn if stored == "F8_E4M3" else PLANES[plane]
             setattr(module, name + plane, nn.Parameter(torch.empty(shape, dtype=to), to is None))
         return bool(planes)
@@ -163,25 +162,25 @@ class Experts(nn.ModuleList):
             yield from self.stored.f(torch.tensordot(alpha, bases, 1))
 
     def mixes(self, experts, dtype=None):
-        """For each expert f(sum_b alpha_b B_b) of gate, up and down; None where it has all."""
-        return zip(*(self.mixed(kind, experts, dtype) for kind in KINDS))
+        """Each expert with f(sum_b alpha_b B_b) of gate, up and down; None where it has all."""
+        for some in (experts[i : i + self.at_once] for i in range(0, len(experts), self.at_once)):
+            yield from zip(some, *(self.mixed(kind, some, dtype) for kind in KINDS))
 
     def run(self, e, x, *mixes):
         gate, up, down = self[e].values()
-        mixes = mixes or next(self.mixes([e]))
+        mixes = mixes or next(self.mixes([e]))[1:]
         return down(self.stored.act(gate(x, mixes[0])) * up(x, mixes[1]), mixes[2])
 
     def forward(self, x, indices, weights):
         out = torch.zeros_like(x)
-        for some in indices.unique().split(self.at_once):
-            for e, mixes in zip(some, self.mixes(some.tolist())):
-                t, k = torch.where(indices == e)
-                out.index_add_(0, t, (self[e](x[t], *mixes) * weights[t, k, None]).to(x.dtype))
+        for e, *mixes in self.mixes(indices.unique().tolist()):
+            t, k = torch.where(indices == e)
+            out.index_add_(0, t, (self[e](x[t], *mixes) * weights[t, k, None]).to(x.dtype))
         return out
 
     def build(self):
-        for e, expert in enumerate(self):
-            for matrix, mix in zip(expert.values(), next(self.mixes([e], torch.float32))):
+        for e, *mixes in self.mixes(range(len(self)), torch.float32):
+            for matrix, mix in zip(self[e].values(), mixes):
                 matrix.build(mix)
         for name in [name for name in self.block[0]._parameters if name[:2] in ("B_", "W_")]:
             delattr(self.block[0], name)
