@@ -5,7 +5,7 @@ PREFIX := /usr/local
 .DEFAULT_GOAL := help
 .PHONY: help setup build install deb wheel demo test test-large faults lint \
         format bench asan tsan fuzz serve-load serve-schema lm-eval interop \
-        chroots nightly clean
+        vllm chroots nightly clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -85,6 +85,9 @@ lm-eval: setup build ## Hold the server against transformers by lm-eval (DATA=fo
 interop: build ## Load native folders in the newest transformers
 	scripts/interop.sh
 
+vllm: build ## Run native folders in vLLM on the CPU
+	scripts/vllm.sh
+
 asan: setup ## Run all unit tests under ASan and UBSan
 	cmake --preset asan
 	cmake --build --preset asan -j$(JOBS)
@@ -101,6 +104,7 @@ nightly: ## What takes too long for each change: an hour and more
 	$(MAKE) serve-load
 	$(MAKE) serve-schema
 	$(MAKE) interop
+	$(MAKE) vllm
 	$(MAKE) chroots
 	$(MAKE) test-large
 
