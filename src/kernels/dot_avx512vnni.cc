@@ -194,6 +194,12 @@ MOBE_TARGET void MultiplyOne(const WeightView& w, const PackedSizes& sizes,
   }
 }
 
+// By the bits of the format.
+constexpr decltype(&MultiplyOne<8>) kMultiplyOne[] = {
+    nullptr,        nullptr,        MultiplyOne<2>,
+    MultiplyOne<3>, MultiplyOne<4>, MultiplyOne<5>,
+    MultiplyOne<6>, nullptr,        MultiplyOne<8>};
+
 // kT tokens by kB blocks of codes in bytes.
 template <int kT, int kB>
 MOBE_INLINE void MultiplyTile(const uint8_t* const* codes,
@@ -278,22 +284,7 @@ MOBE_TARGET void MultiplyAvx512Vnni(const WeightView& w, const RoundedInputs& x,
                                     int64_t y_stride) {
   const FormatRow& format = RowOf(w.format);
   const PackedSizes sizes = PackedSizesOf(format, w.cols);
-  if (tokens == 1) {
-    switch (format.bits) {
-      case 2:
-        return MultiplyOne<2>(w, sizes, x, first, y);
-      case 3:
-        return MultiplyOne<3>(w, sizes, x, first, y);
-      case 4:
-        return MultiplyOne<4>(w, sizes, x, first, y);
-      case 5:
-        return MultiplyOne<5>(w, sizes, x, first, y);
-      case 6:
-        return MultiplyOne<6>(w, sizes, x, first, y);
-      default:
-        return MultiplyOne<8>(w, sizes, x, first, y);
-    }
-  }
+  if (tokens == 1) return kMultiplyOne[format.bits](w, sizes, x, first, y);
   const int64_t group_quads = format.group / kQuad;
   // Codes that have to be unpacked have room for one block in each thread.
   const int together = format.bits == 8 ? kBlocks : 1;

@@ -146,6 +146,12 @@ MOBE_TARGET void MultiplyOne(const WeightView& w, const PackedSizes& sizes,
   }
 }
 
+// By the bits of the format.
+constexpr decltype(&MultiplyOne<8>) kMultiplyOne[] = {
+    nullptr,        nullptr,        MultiplyOne<2>,
+    MultiplyOne<3>, MultiplyOne<4>, MultiplyOne<5>,
+    MultiplyOne<6>, nullptr,        MultiplyOne<8>};
+
 }  // namespace
 
 MOBE_TARGET void MOBE_MULTIPLY(const WeightView& w, const RoundedInputs& x,
@@ -154,22 +160,7 @@ MOBE_TARGET void MOBE_MULTIPLY(const WeightView& w, const RoundedInputs& x,
   constexpr int kTokens = 2;
   const FormatRow& format = RowOf(w.format);
   const PackedSizes sizes = PackedSizesOf(format, w.cols);
-  if (tokens == 1) {
-    switch (format.bits) {
-      case 2:
-        return MultiplyOne<2>(w, sizes, x, first, y);
-      case 3:
-        return MultiplyOne<3>(w, sizes, x, first, y);
-      case 4:
-        return MultiplyOne<4>(w, sizes, x, first, y);
-      case 5:
-        return MultiplyOne<5>(w, sizes, x, first, y);
-      case 6:
-        return MultiplyOne<6>(w, sizes, x, first, y);
-      default:
-        return MultiplyOne<8>(w, sizes, x, first, y);
-    }
-  }
+  if (tokens == 1) return kMultiplyOne[format.bits](w, sizes, x, first, y);
   const int64_t group_quads = format.group / kQuad;
   for (LaneRange lanes = FirstLanes(w); lanes.row < w.rows;
        lanes = NextLanes(w, lanes)) {
