@@ -107,6 +107,9 @@ CompressReport CompressByBaseline(const OpenedModel& model,
   write.shard_bytes = plan.options.shard_bytes;
   write.stop = plan.options.stop;
   write.new_card = BaselineCard;
+  if (plan.options.calibration) {
+    write.work_bytes = plan.options.calibration->bytes;
+  }
   write.begin = [&](Journal* begun) {
     journal = begun;
     if (plan.options.calibration) {

@@ -77,6 +77,7 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& model,
 
   std::optional<WeighedRounding> rounding;
   if (options.calibration) {
+    job.work_bytes = options.calibration->bytes;
     job.begin = [&](Journal*) {
       EnsureMoments(*options.calibration, out, [&](const ProgressEvent& event) {
         if (options.stop && options.stop()) {

@@ -25,7 +25,9 @@ bool WriteModel(const OpenedModel& model, const std::filesystem::path& out,
   for (const std::string& warning : CheckSideFiles(side_files)) {
     progress(Warning(warning));
   }
-  if (!IsFinished(out)) CheckDiskSpace(out, bytes + side_files.bytes());
+  if (!IsFinished(out)) {
+    CheckDiskSpace(out, bytes + side_files.bytes() + job.work_bytes);
+  }
   Journal journal(
       out, model.checkpoint.folder(), job.options,
       [&](const std::string&) {

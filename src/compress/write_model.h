@@ -22,6 +22,7 @@ namespace mobe {
 struct WriteJob {
   Json options;  // that make the result what it is, "command" among them
   int64_t shard_bytes = 0;
+  int64_t work_bytes = 0;           // what it keeps beside them until it ends
   std::vector<TensorDecl> tensors;  // to be written, in this order
   TensorSource source;              // their bytes, asked for in their order
   std::vector<TensorSpec> written;  // those that the family's table knows
