@@ -29,9 +29,7 @@ FACTORED = [
 
 
 def mobe(*arguments):
-    done = subprocess.run(
-        [MOBE, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([MOBE, *map(str, arguments)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"equal_bytes: mobe {arguments[0]}: {done.stderr}")
     return json.loads(done.stdout) if "--json" in arguments else None

@@ -97,7 +97,9 @@ class Loader(DefaultModelLoader):
             raise ValueError(f"{path}: lacks {len(missing)} tensors, such as {missing[0]}")
         logger.info(
             "experts of %s: %s bytes built, all ranks together; %s bytes in the folder",
-            path, f"{built:,}", f"{stored:,}",
+            path,
+            f"{built:,}",
+            f"{stored:,}",
         )
 
 
