@@ -3,8 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
-
 #include "compress/quantize.h"
 #include "compress/reconstruct.h"
 #include "compress/testing.h"
@@ -27,17 +25,6 @@ std::vector<float> LogitsOf(const fs::path& folder, ExpertMode mode) {
   LoadOptions options;
   options.experts = mode;
   return RunModel(Model::Load(folder, options), InputIds(), kTokens);
-}
-
-// Norm of the difference over that of `b`.
-double DistanceTo(const std::vector<float>& b, const std::vector<float>& a) {
-  double error = 0;
-  double norm = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    error += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
-    norm += double{b[i]} * b[i];
-  }
-  return std::sqrt(error / norm);
 }
 
 void QuantizeBases(const fs::path& from, const fs::path& to,
@@ -63,10 +50,10 @@ void CheckLogits(const fs::path& exact) {
   const std::vector<float> before = LogitsOf(exact, ExpertMode::kFused);
   const std::vector<float> fused = LogitsOf(packed.path(), ExpertMode::kFused);
   const std::vector<float> built = LogitsOf(packed.path(), ExpertMode::kBuilt);
-  const double moved = DistanceTo(before, fused);
+  const double moved = RelativeDistance(fused, before);
   EXPECT_GT(moved, 1e-6);
   EXPECT_LT(moved, 0.05);
-  EXPECT_LT(DistanceTo(fused, built), 1e-3);
+  EXPECT_LT(RelativeDistance(built, fused), 1e-3);
   EXPECT_EQ(LogitsOf(packed.path(), ExpertMode::kStreamed), fused);
 }
 
@@ -90,7 +77,7 @@ TEST(PackedBasesRunTest, OfFewBits) {
       const std::vector<float> want =
           LogitsOf(plain.path(), ExpertMode::kBuilt);
       for (const ExpertMode mode : {ExpertMode::kFused, ExpertMode::kBuilt}) {
-        EXPECT_LT(DistanceTo(want, LogitsOf(packed.path(), mode)), 0.05);
+        EXPECT_LT(RelativeDistance(LogitsOf(packed.path(), mode), want), 0.05);
       }
     }
   }

@@ -1,7 +1,6 @@
 // Quantising with a calibration: what it gains, and the job around it.
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <string>
 #include <vector>
 
@@ -108,21 +107,12 @@ TEST(QuantizeCalibratedTest, LosesLessOfWhatIsRead) {
   }
 }
 
-// Norm of what the logits of a folder are off those of the model, over theirs.
 double LogitsOff(const fs::path& model, const fs::path& folder) {
   const auto logits = [](const fs::path& of) {
     return RunModel(Model::Load(of, LoadOptions{}), TokenIds(),
                     std::ssize(TokenIds()));
   };
-  const std::vector<float> want = logits(model);
-  const std::vector<float> found = logits(folder);
-  double off = 0;
-  double norm = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    off += (double{found[i]} - want[i]) * (double{found[i]} - want[i]);
-    norm += double{want[i]} * want[i];
-  }
-  return std::sqrt(off / norm);
+  return RelativeDistance(logits(folder), logits(model));
 }
 
 // Down, which is fitted to what it reads then, and A, which is solved again for

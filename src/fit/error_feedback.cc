@@ -26,15 +26,6 @@ constexpr int64_t kTaskRows = 4 * kPackedRows;
 // 0.0057, 0.0056, 0.0054; in int4 0.00051, 0.00043, 0.00042, 0.00042, 0.00042.
 constexpr int kRefinements = 4;
 
-// One number: what its code stands for.
-float Nearest(const FormatRow& format, float number) {
-  const float shift = IsOdd(format.bits) ? 1.0f : 0.0f;
-  const float step = IsOdd(format.bits) ? 2.0f : 1.0f;
-  const float code = step * std::nearbyint((number - shift) / step) + shift;
-  return std::clamp(code, static_cast<float>(format.least()),
-                    static_cast<float>(format.most()));
-}
-
 // Up to 16 rows of a block of columns, a column's together.
 using Lanes = float[kPackedRows];
 
@@ -73,6 +64,7 @@ void RoundBlock(const FormatRow& format, const RoundingNorm& norm,
       target[j][r] = piece.w[r * piece.cols + begin + j] - later[r * width + j];
     }
   }
+  const CodeGrid grid(format);
   const auto row = [&](int64_t j) {
     return norm.factor.data() + (begin + j) * piece.cols + begin;
   };
@@ -97,7 +89,7 @@ void RoundBlock(const FormatRow& format, const RoundingNorm& norm,
       for (int64_t r = 0; r < piece.rows; ++r) {
         const int64_t at = r * piece.cols + begin + j;
         const float code =
-            scales[r] == 0 ? 0 : Nearest(format, target[j][r] / scales[r]);
+            scales[r] == 0 ? 0 : grid.Nearest(target[j][r] / scales[r]);
         piece.codes[at] = static_cast<int8_t>(code);
         losses[j][r] = scales[r] * code - piece.w[at];
         piece.loss[at] = losses[j][r];
@@ -121,6 +113,7 @@ void RefineBlock(const FormatRow& format, const Buffer<float>& moment,
       slope[j][r] = gradient[r * width + j];
     }
   }
+  const CodeGrid grid(format);
   const auto row = [&](int64_t j) {
     return moment.data() + (begin + j) * cols + begin;
   };
@@ -176,7 +169,7 @@ void RefineBlock(const FormatRow& format, const Buffer<float>& moment,
         const int64_t at = r * cols + begin + j;
         const float value = piece.w[at] + piece.loss[at];
         const float code =
-            Nearest(format, (value - slope[j][r] / curve) / scales[r]);
+            grid.Nearest((value - slope[j][r] / curve) / scales[r]);
         piece.codes[at] = static_cast<int8_t>(code);
         const float loss = scales[r] * code - piece.w[at];
         more[r] = loss - piece.loss[at];

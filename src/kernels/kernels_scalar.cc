@@ -268,13 +268,20 @@ void ToBFloat16s(const float* x, int64_t count, BFloat16* y) {
   for (int64_t j = 0; j < count; ++j) y[j] = ToBFloat16(x[j]);
 }
 
-RoundedRow ToInt8s(const float* x, int64_t count, int8_t* y) {
+// The largest magnitude; NaN where one is not finite.
+float LargestOf(const float* x, int64_t count) {
   float largest = 0;
   bool finite = true;
   for (int64_t j = 0; j < count; ++j) {
     largest = std::max(largest, std::fabs(x[j]));
     finite &= std::isfinite(x[j]);
   }
+  return finite ? largest : std::numeric_limits<float>::quiet_NaN();
+}
+
+RoundedRow ToInt8s(const float* x, int64_t count, int8_t* y) {
+  const float largest = LargestOf(x, count);
+  const bool finite = !std::isnan(largest);
   if (!finite || largest < kLeastInt8) {
     std::fill_n(y, count, int8_t{0});
     return {finite ? 0.0f : std::numeric_limits<float>::quiet_NaN(), 0};
@@ -289,12 +296,8 @@ RoundedRow ToInt8s(const float* x, int64_t count, int8_t* y) {
 }
 
 RoundedRow ToInt15s(const float* x, int64_t count, int8_t* high, int8_t* low) {
-  float largest = 0;
-  bool finite = true;
-  for (int64_t j = 0; j < count; ++j) {
-    largest = std::max(largest, std::fabs(x[j]));
-    finite &= std::isfinite(x[j]);
-  }
+  const float largest = LargestOf(x, count);
+  const bool finite = !std::isnan(largest);
   if (!finite || largest < kLeastInt15) {
     std::fill_n(high, count, int8_t{0});
     std::fill_n(low, count, int8_t{0});

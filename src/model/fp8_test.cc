@@ -1,8 +1,6 @@
 // Running FP8 checkpoints, against the same numbers in float32.
 #include <gtest/gtest.h>
 
-#include <cmath>
-
 #include "mobe/fp8_testing.h"
 #include "model/test_models.h"
 
@@ -12,17 +10,6 @@ namespace {
 constexpr int64_t kTokens = 24;
 
 std::vector<int32_t> Ids() { return Golden<int32_t>("qwen3_moe", "input_ids"); }
-
-// Norm of the difference over that of `b`.
-double Relative(const std::vector<float>& a, const std::vector<float>& b) {
-  double error = 0;
-  double norm = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    error += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
-    norm += double{b[i]} * b[i];
-  }
-  return std::sqrt(error / norm);
-}
 
 class Fp8RunTest : public testing::TestWithParam<Fp8Options> {
  protected:
@@ -46,9 +33,10 @@ TEST_P(Fp8RunTest, EqualsTheExpandedModel) {
   EXPECT_EQ(fp8.weights().owned.empty(), GetParam().scales == DType::kF32);
   const auto want = RunModel(values, Ids(), kTokens);
   // Many tokens at once, and one.
-  EXPECT_LE(Relative(RunModel(fp8, Ids(), kTokens), want), 1e-5);
+  EXPECT_LE(RelativeDistance(RunModel(fp8, Ids(), kTokens), want), 1e-5);
   const std::vector<int32_t> one = {Ids().front()};
-  EXPECT_LE(Relative(RunModel(fp8, one, 1), RunModel(values, one, 1)), 1e-5);
+  EXPECT_LE(RelativeDistance(RunModel(fp8, one, 1), RunModel(values, one, 1)),
+            1e-5);
 }
 
 TEST_P(Fp8RunTest, DecodeReadsOneByteAWeight) {

@@ -1,8 +1,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
-#include <set>
 #include <vector>
 
 #include "base/error.h"

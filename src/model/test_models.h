@@ -1,6 +1,7 @@
 // The fixtures that tests of running models share.
 #pragma once
 
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -70,6 +71,18 @@ inline std::vector<float> RunModel(const Model& model,
                   logits.data() + begin * model.config().vocab_size, observe);
   }
   return logits;
+}
+
+// Norm of what `found` is off `want`, over that of `want`.
+inline double RelativeDistance(const std::vector<float>& found,
+                               const std::vector<float>& want) {
+  double error = 0;
+  double norm = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    error += (double{found[i]} - want[i]) * (double{found[i]} - want[i]);
+    norm += double{want[i]} * want[i];
+  }
+  return std::sqrt(error / norm);
 }
 
 // A folder of this process for files that a test makes; removed at the end.

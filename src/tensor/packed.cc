@@ -50,14 +50,7 @@ struct Group : RoundedGroup {
 // the numbers for these.
 Group RoundGroup(const FormatRow& format, const GivenGroup& given,
                  float scale) {
-  // Added and subtracted, it rounds small floats to integers, ties to even.
-  constexpr float kRounder = 0x1.8p23f;
-  const auto least = static_cast<float>(format.least());
-  const auto most = static_cast<float>(format.most());
-  // Odd numbers are the integers and a half, twice.
-  const float narrow = IsOdd(format.bits) ? 0.5f : 1.0f;
-  const float widen = IsOdd(format.bits) ? 2.0f : 1.0f;
-  const float shift = IsOdd(format.bits) ? 0.5f : 0.0f;
+  const CodeGrid grid(format);
   const float inverse = 1 / scale;
   Group group;
   float products[kLanes] = {};
@@ -65,9 +58,7 @@ Group RoundGroup(const FormatRow& format, const GivenGroup& given,
   for (int64_t i = 0; i < given.padded; i += kLanes) {
     for (int64_t j = 0; j < kLanes; ++j) {
       const float number = given.numbers[i + j];
-      const float clamped = std::min(std::max(number * inverse, least), most);
-      const float code =
-          (clamped * narrow - shift + kRounder - kRounder + shift) * widen;
+      const float code = grid.Nearest(number * inverse);
       const float weighted = given.weights[i + j] * code;
       group.codes[i + j] = code;
       products[j] += weighted * number;

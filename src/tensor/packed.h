@@ -16,6 +16,7 @@
 // since F16 does not hold all scales that bases can have.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -53,6 +54,34 @@ std::vector<int64_t> ScalesShape(const FormatRow& format, int64_t rows,
 // The specification of what the codes mean.
 void DecodePacked(const WeightView& w, int64_t first, int64_t count,
                   float* out);
+
+// What the codes of a packed format stand for, before the scale.
+class CodeGrid {
+ public:
+  explicit CodeGrid(const FormatRow& format)
+      : least_(static_cast<float>(format.least())),
+        most_(static_cast<float>(format.most())) {
+    if (!IsOdd(format.bits)) return;
+    // Odd numbers are the integers and a half, twice.
+    narrow_ = 0.5f;
+    widen_ = 2.0f;
+    shift_ = 0.5f;
+  }
+
+  // Ties to even. Of a finite number.
+  float Nearest(float number) const {
+    // Added and subtracted, it rounds small floats to integers.
+    constexpr float kRounder = 0x1.8p23f;
+    const float clamped = std::min(std::max(number, least_), most_);
+    return (clamped * narrow_ - shift_ + kRounder - kRounder + shift_) * widen_;
+  }
+
+ private:
+  float least_, most_;
+  float narrow_ = 1;
+  float widen_ = 1;
+  float shift_ = 0;
+};
 
 // A group of one row: the numbers that its codes stand for, before the scale.
 inline constexpr int64_t kMostGroup = 64;
