@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "fit/weighted_solve.h"
+#include "fit/whiten.h"
 #include "kernels/gemm.h"
 
 namespace mobe {
@@ -69,12 +70,19 @@ Factors Fit(const FitTarget& target, const FitOptions& options,
   const bool changed = internal::ApplyVariants(target, options, &factors);
   // The published algorithm has an A of its own.
   if (!fast && !changed) return factors;
-  RoundShared(options.stored, target.cols, &factors);
-  if (target.moment.size() > 0) {
-    SolveWeightedA(target, &factors);
-  } else {
-    internal::SolveA(target, &factors);
+  const auto solve = [&] {
+    if (target.moment.size() > 0) {
+      SolveWeightedA(target, &factors);
+    } else {
+      internal::SolveA(target, &factors);
+    }
+  };
+  if (factors.activation == Activation::kIdentity) {
+    solve();
+    WhitenA(target.experts, target.rows, target.cols, &factors);
   }
+  RoundShared(options.stored, target.cols, &factors);
+  solve();
   return factors;
 }
 
