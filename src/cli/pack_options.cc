@@ -1,8 +1,5 @@
 #include "cli/pack_options.h"
 
-#include <fmt/core.h>
-
-#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -28,37 +25,31 @@ CLI::Option* AddPackOptions(CLI::App* command, PackOptions* options) {
                           "parts to quantise; default: all, embedding, head "
                           "and bases in 8 bits at least"),
       parts)
-      ->delimiter(',')
-      ->needs(format);
-  std::vector<std::string> others;
-  for (const std::string& part : parts) {
-    for (const std::string& name : formats) others.push_back(part + "=" + name);
-  }
+      ->delimiter(',');
   command
       ->add_option("--part-formats", options->others,
-                   "parts in other formats, as bases=int6,down=int5")
+                   "parts in other formats, of all layers or of some, as "
+                   "bases=int6,down.0-3=int5")
       ->delimiter(',')
-      ->needs(format)
-      ->check([others](const std::string& given) {
-        return std::ranges::count(others, given) > 0
-                   ? std::string()
-                   : fmt::format("{} is no part and format, as bases=int6",
-                                 given);
-      });
+      ->needs(format);
   return format;
+}
+
+std::vector<const QuantPart*> PartsOf(const PackOptions& options) {
+  std::vector<const QuantPart*> parts;
+  for (const std::string& name : options.parts) {
+    parts.push_back(QuantPartFromName(name));
+  }
+  return parts;
 }
 
 std::optional<PackRule> ToPackRule(const PackOptions& options) {
   if (options.format.empty()) return std::nullopt;
   PackRule rule;
   rule.format = FormatFromName(options.format);
-  for (const std::string& name : options.parts) {
-    rule.parts.push_back(QuantPartFromName(name));
-  }
+  rule.parts = PartsOf(options);
   for (const std::string& other : options.others) {
-    const size_t equals = other.find('=');
-    rule.others.emplace_back(QuantPartFromName(other.substr(0, equals)),
-                             FormatFromName(other.substr(equals + 1)));
+    rule.others.push_back(PartFormatOf(other));
   }
   return rule;
 }

@@ -1,15 +1,19 @@
-// mobe quantize MODEL OUT --format int8
+// mobe quantize MODEL OUT --format int8, or --bytes 12GB, or --bpw 3.5
 #include "compress/quantize.h"
 
 #include "base/error.h"
 #include "base/progress.h"
 #include "cli/calibrate_options.h"
+#include "cli/choose_bits.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/expect.h"
 #include "cli/pack_options.h"
+#include "cli/parse_bytes.h"
 #include "cli/progress_bar.h"
 #include "cli/stop_signals.h"
 #include "compress/recipe.h"
+#include "mobe/sizes.h"
 
 namespace mobe {
 namespace {
@@ -20,14 +24,43 @@ struct QuantizeArguments {
   PackOptions pack;
   CalibrateOptions calibrate;
   std::string moments;
+  std::string bytes;
+  double bits_per_weight = 0;
+  std::string factored;
   double shard_gigabytes = 5;
 };
 
+int64_t BytesAsked(const QuantizeArguments& options, const OpenedModel& model) {
+  if (!options.bytes.empty()) return ParseBytes("--bytes", options.bytes);
+  const auto weights =
+      static_cast<double>(CountParts(model, model.tensors).total());
+  return static_cast<int64_t>(weights * options.bits_per_weight / 8);
+}
+
+void CheckWays(const QuantizeArguments& options) {
+  const bool chooses = !options.bytes.empty() || options.bits_per_weight > 0;
+  if (!chooses && options.pack.format.empty()) {
+    Fail(ErrorKind::kUserInput,
+         "how many bits? --format int4 for all matrices, or --bytes 12GB or "
+         "--bpw 3.5 to choose by layers");
+  }
+  if (!chooses && !options.factored.empty()) {
+    Fail(ErrorKind::kUserInput,
+         "--factored: only for --bytes or --bpw, which choose between the two "
+         "forms");
+  }
+  if (chooses && options.calibrate.file.empty() && options.moments.empty()) {
+    Fail(ErrorKind::kUserInput,
+         "--bytes and --bpw choose by what errors do on a text: give one by "
+         "--calibrate, or --moments");
+  }
+}
+
 void Run(const QuantizeArguments& options, const CommonOptions& common) {
   const double start = MonotonicSeconds();
+  CheckWays(options);
   const OpenedModel model = OpenModel(options.model);
   QuantizeOptions quantize;
-  quantize.rule = *ToPackRule(options.pack);
   quantize.shard_bytes = static_cast<int64_t>(options.shard_gigabytes * 1e9);
   if (!options.calibrate.file.empty()) {
     quantize.calibration =
@@ -38,8 +71,18 @@ void Run(const QuantizeArguments& options, const CommonOptions& common) {
   }
   quantize.stop = StopOnSignals();
   std::optional<QuantizeReport> report;
+  std::optional<OpenedModel> mixed;
   {
     ProgressBar bar(common);
+    if (!options.pack.format.empty()) {
+      quantize.rule = *ToPackRule(options.pack);
+    } else {
+      mixed = ChooseBitsOnce(
+          model,
+          {BytesAsked(options, model), options.factored, PartsOf(options.pack)},
+          options.out, bar.AsFunction(), &quantize);
+      if (mixed) quantize.mixed = &*mixed;
+    }
     report = Quantize(model, options.out, quantize, bar.AsFunction());
   }
   const bool already = !report;
@@ -84,7 +127,23 @@ void AddQuantize(CLI::App& app, CommonOptions* common) {
   command->add_option("model", options->model, "model folder")->required();
   command->add_option("out", options->out, "new folder for the result")
       ->required();
-  AddPackOptions(command, &options->pack)->required();
+  CLI::Option* format = AddPackOptions(command, &options->pack);
+  CLI::Option* bytes = ExpectForm(
+      command->add_option("--bytes", options->bytes,
+                          "size to keep to, as 12GB: each layer's experts take "
+                          "the bits that change predictions least, all else 8"),
+      [](const std::string& text) { ParseBytes("--bytes", text); });
+  CLI::Option* bpw = ExpectNumber(
+      command->add_option("--bpw", options->bits_per_weight,
+                          "the same in bits for each of the model's weights, "
+                          "as 3.5"),
+      "a number above 0 and at most 16",
+      [](double value) { return value > 0 && value <= 16; });
+  bytes->excludes(format)->excludes(bpw);
+  bpw->excludes(format);
+  command->add_option("--factored", options->factored,
+                      "the model as mobe compress made it, whose factors a "
+                      "layer takes where they suit it better");
   AddCalibrateOptions(command, "matrices", &options->calibrate);
   command
       ->add_option("--moments", options->moments,

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "cli/expect.h"
+#include "cli/parse_bytes.h"
 #include "speed/bench_case.h"
 
 namespace mobe {
@@ -106,47 +107,20 @@ void AddChoices(CLI::App* command, const char* option,
              parse);
 }
 
-// "12GB", "800 MB", "1.5GiB", or bytes.
-int64_t ParseMemory(const std::string& text) {
-  struct Unit {
-    const char* name;
-    double bytes;
-  };
-  constexpr Unit kUnits[] = {{"", 1},        {"kB", 1e3},      {"MB", 1e6},
-                             {"GB", 1e9},    {"TB", 1e12},     {"K", 1024},
-                             {"M", 1 << 20}, {"G", 1 << 30},   {"T", 0x1p40},
-                             {"KiB", 1024},  {"MiB", 1 << 20}, {"GiB", 1 << 30},
-                             {"TiB", 0x1p40}};
-  double number = 0;
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, number);
-  std::string_view unit(rest, static_cast<size_t>(end - rest));
-  while (unit.starts_with(' ')) unit.remove_prefix(1);
-  for (const Unit& row : kUnits) {
-    const double bytes = number * row.bytes;
-    if (error == std::errc() && unit == row.name && bytes >= 1 &&
-        bytes < 0x1p62) {
-      return static_cast<int64_t>(bytes);
-    }
-  }
-  Fail(ErrorKind::kUserInput,
-       "--memory {}: expected a size as 12GB, 800MB or 1.5GiB", text);
-}
-
 // --built-format and --memory.
 void AddMemoryOptions(CLI::App* command, LoadOptions* options) {
   AddChoice<std::optional<NumberFormat>>(
       command, "--built-format", BuiltFormats(), &options->built,
       "numbers of experts that are built; stored: those of the factors");
   const auto parse = [options](const std::string& text) {
-    options->memory = ParseMemory(text);
+    options->memory = ParseBytes("--memory", text);
   };
   ExpectForm(
       command->add_option_function<std::string>(
           "--memory", parse,
           "memory that the program may take, as 12GB or 800MB (default: "
           "what there is); experts that don't fit are read from the disk"),
-      [](const std::string& text) { ParseMemory(text); });
+      [](const std::string& text) { ParseBytes("--memory", text); });
 }
 
 }  // namespace

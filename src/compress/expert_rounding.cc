@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -50,9 +52,10 @@ struct Scratch {
 // What the experts of a layer have in common.
 class ExpertRounding::Layer {
  public:
-  Layer(const OpenedModel& model, const std::filesystem::path& moments,
+  Layer(const OpenedModel& model, const OpenedModel* original,
+        const std::filesystem::path& moments,
         const RoundedBasesFn& rounded_bases, int64_t layer)
-      : model_(model), layer_(layer) {
+      : model_(model), original_(original), layer_(layer) {
     inputs_.experts = model.config.num_experts;
     inputs_.rows = model.config.expert_size;
     inputs_.cols = model.config.hidden_size;
@@ -89,6 +92,32 @@ class ExpertRounding::Layer {
   void Round(int64_t expert, const ExpertFormats& formats,
              RoundedExpert* out) const {
     thread_local Scratch s;
+    Round(expert, formats, &s, out);
+  }
+
+  ExpertErrors Measure(int64_t expert, const ExpertFormats& formats) const {
+    thread_local Scratch s;
+    thread_local RoundedExpert out;
+    Round(expert, formats, &s, &out);
+    ExpertErrors errors;
+    errors.gate = ErrorOf(s.gate.before, s.gate.after, s.moment);
+    errors.up = ErrorOf(s.up.before, s.up.after, s.moment);
+    if (formats.down != nullptr) {
+      errors.down = ErrorOf(s.moved, out.down.values, s.norm.moment);
+    }
+    return errors;
+  }
+
+ private:
+  struct Shared {
+    ExpertGroup group;
+    Factors before;
+    std::optional<Factors> after;  // nothing: bases stay as they are
+  };
+
+  void Round(int64_t expert, const ExpertFormats& formats, Scratch* scratch,
+             RoundedExpert* out) const {
+    Scratch& s = *scratch;
     ExpertMoment(inputs_, expert, &s.moment);
     RoundInput(kGateKind, expert, formats.gate, &s, &s.gate, &out->gate);
     RoundInput(kUpKind, expert, formats.up, &s, &s.up, &out->up);
@@ -99,22 +128,34 @@ class ExpertRounding::Layer {
     s.down.Resize(d * p);
     LoadFloats(down, s.down.data());
     SumInner(expert, &s);
-    const Buffer<float>* moved = &s.down;
     if (formats.gate != nullptr || formats.up != nullptr) {
       MoveDown(&s);
-      moved = &s.moved;
+    } else {
+      s.moved.CopyFrom(s.down);
     }
     s.norm.moment.CopyFrom(s.inner.moment);
     FactorMoment(p, &s.norm);
-    RoundWithFeedback(*formats.down, moved->data(), d, p, s.norm, &out->down);
+    RoundWithFeedback(*formats.down, s.moved.data(), d, p, s.norm, &out->down);
   }
 
- private:
-  struct Shared {
-    ExpertGroup group;
-    Factors before;
-    std::optional<Factors> after;  // nothing: bases stay as they are
-  };
+  // tr((after - before) S (after - before)^T) over tr(before S before^T).
+  static double ErrorOf(const Buffer<float>& before, const Buffer<float>& after,
+                        const Buffer<float>& moment) {
+    thread_local Buffer<float> difference, product;
+    const auto cols =
+        static_cast<int64_t>(std::sqrt(static_cast<double>(moment.size())));
+    const int64_t rows = before.size() / cols;
+    const auto weigh = [&](const Buffer<float>& m) {
+      product.Resize(m.size());
+      Gemm(Trans::kNo, Trans::kNo, rows, cols, cols, m.data(), cols,
+           moment.data(), cols, 0.0f, product.data(), cols);
+      return std::inner_product(m.begin(), m.end(), product.begin(), 0.0);
+    };
+    difference.CopyFrom(after);
+    for (int64_t i = 0; i < before.size(); ++i) difference[i] -= before[i];
+    const double all = weigh(before);
+    return all > 0 ? weigh(difference) / all : 0;
+  }
 
   void RoundInput(const MatrixKind& kind, int64_t expert,
                   const FormatRow* format, Scratch* s, Input* input,
@@ -151,15 +192,22 @@ class ExpertRounding::Layer {
       Gemm(Trans::kNo, Trans::kNo, p, d, rank, left, rank, mix.data(), d, 0.0f,
            product->data(), d);
     };
-    build(a.data(), &input->before);
+    if (original_ == nullptr) {
+      build(a.data(), &input->before);
+    } else {
+      input->before.Resize(p * d);
+      LoadFloats(original_->At(kind.expert, layer_, expert),
+                 input->before.data());
+    }
     if (format == nullptr) {
       if (own.after) internal::MixExpert(*own.after, in_group, d, &mix);
       build(a.data(), &input->after);
       return;
     }
-    if (own.after) {
+    if (own.after || original_ != nullptr) {
       thread_local SolveScratch scratch;
-      internal::MixExpert(*own.after, in_group, d, &mix);
+      internal::MixExpert(own.after ? *own.after : own.before, in_group, d,
+                          &mix);
       SolveLeft(input->before.data(), p, mix, rank, s->moment, d, &scratch,
                 a.data());
     }
@@ -256,6 +304,7 @@ class ExpertRounding::Layer {
   }
 
   const OpenedModel& model_;
+  const OpenedModel* const original_;
   const int64_t layer_;
   FitTarget inputs_;                           // without matrices
   Buffer<float> down_moment_;                  // of a mean diagonal of 1
@@ -263,22 +312,47 @@ class ExpertRounding::Layer {
 };
 
 ExpertRounding::ExpertRounding(const OpenedModel& model,
+                               const OpenedModel* original,
                                std::filesystem::path moments,
                                RoundedBasesFn rounded_bases)
     : model_(model),
+      original_(original),
       moments_(std::move(moments)),
       rounded_bases_(std::move(rounded_bases)) {
   PrepareBlas();
 }
 ExpertRounding::~ExpertRounding() = default;
 
+void ExpertRounding::Load(int64_t layer) {
+  if (index_ == layer) return;
+  layer_ = std::make_unique<Layer>(model_, original_, moments_, rounded_bases_,
+                                   layer);
+  index_ = layer;
+  experts_.clear();
+}
+
+ExpertErrors ExpertRounding::Measure(int64_t layer,
+                                     const std::vector<int64_t>& experts,
+                                     const ExpertFormats& formats) {
+  Load(layer);
+  std::vector<ExpertErrors> each(experts.size());
+  ParallelFor(static_cast<int64_t>(experts.size()), [&](int64_t i) {
+    const auto at = static_cast<size_t>(i);
+    each[at] = layer_->Measure(experts[at], formats);
+  });
+  ExpertErrors mean;
+  const auto count = static_cast<double>(experts.size());
+  for (const ExpertErrors& one : each) {
+    mean.gate += one.gate / count;
+    mean.up += one.up / count;
+    mean.down += one.down / count;
+  }
+  return mean;
+}
+
 const RoundedExpert& ExpertRounding::Find(int64_t layer, int64_t expert,
                                           const ExpertFormats& formats) {
-  if (index_ != layer) {
-    layer_ = std::make_unique<Layer>(model_, moments_, rounded_bases_, layer);
-    index_ = layer;
-    experts_.clear();
-  }
+  Load(layer);
   const auto have = static_cast<int64_t>(experts_.size());
   if (expert < first_ || expert >= first_ + have) {
     const int64_t most =

@@ -10,8 +10,9 @@
 // fit/weighted_solve.h); and then rounded in the norm of G.
 //
 // Of a factored layer it is A that is rounded, in the norm of what it reads,
-// N S N^T; where its bases are rounded, after it was solved for them again. A
-// of down stays out: it meets its input by rows.
+// N S N^T; where its bases are rounded, or the original's matrices are at hand,
+// after it was solved for them again. A of down stays out: it meets its input
+// by rows.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +36,13 @@ struct ExpertFormats {
 struct RoundedExpert {
   RoundedMatrix gate, up, down;
 };
+// What an expert's matrices lose of what they put out, in the norm of what each
+// reads: squared errors as shares; 0 of one that stays as it is.
+struct ExpertErrors {
+  double gate = 0;
+  double up = 0;
+  double down = 0;
+};
 
 class ExpertRounding {
  public:
@@ -42,10 +50,11 @@ class ExpertRounding {
   // they stay as they are.
   using RoundedBasesFn = std::function<Buffer<float>(const TensorView& bases)>;
 
-  // `moments` is a file of mobe/moments_file.h. The model must outlive the
-  // object.
-  ExpertRounding(const OpenedModel& model, std::filesystem::path moments,
-                 RoundedBasesFn rounded_bases);
+  // `moments` is a file of mobe/moments_file.h. `original`, whose matrices a
+  // factored layer is to be near, may be null: they are then the product of its
+  // factors. Both models must outlive the object.
+  ExpertRounding(const OpenedModel& model, const OpenedModel* original,
+                 std::filesystem::path moments, RoundedBasesFn rounded_bases);
   ~ExpertRounding();
 
   // Valid until the next call. Several experts are rounded together, one in
@@ -53,11 +62,16 @@ class ExpertRounding {
   // experts must always be asked for in the same formats.
   const RoundedExpert& Find(int64_t layer, int64_t expert,
                             const ExpertFormats& formats);
+  // The mean over some experts.
+  ExpertErrors Measure(int64_t layer, const std::vector<int64_t>& experts,
+                       const ExpertFormats& formats);
 
  private:
   class Layer;
+  void Load(int64_t layer);
 
   const OpenedModel& model_;
+  const OpenedModel* const original_;
   const std::filesystem::path moments_;
   const RoundedBasesFn rounded_bases_;
   std::unique_ptr<Layer> layer_;

@@ -93,8 +93,8 @@ Json RuleJson(const PackRule& rule) {
   Json parts = Json::array();
   for (const QuantPart* part : rule.parts) parts.push_back(part->name);
   Json json = {{"format", rule.format->name}, {"parts", parts}};
-  for (const auto& [part, format] : rule.others) {
-    json["part_formats"][part->name] = format->name;
+  for (const PartFormat& one : rule.others) {
+    json["part_formats"].push_back(TextOf(one));
   }
   return json;
 }

@@ -45,15 +45,17 @@ Json OptionsOfQuantize(const QuantizeOptions& options) {
       {"shard_bytes", options.shard_bytes},
       {"calibrate", options.calibration ? options.calibration->hash : ""}};
   json.update(RuleJson(options.rule));
+  if (!options.asked.is_null()) json["asked"] = options.asked;
   return json;
 }
 
 }  // namespace
 
-std::optional<QuantizeReport> Quantize(const OpenedModel& model,
+std::optional<QuantizeReport> Quantize(const OpenedModel& original,
                                        const std::filesystem::path& out,
                                        const QuantizeOptions& options,
                                        const ProgressFn& progress) {
+  const OpenedModel& model = options.mixed ? *options.mixed : original;
   CheckParts(model, options);
   const auto format_of = [&](const TensorSpec& spec) {
     const FormatRow* packed = model.checkpoint.At(spec.name).packed;
@@ -87,7 +89,8 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& model,
         }
         progress(event);
       });
-      rounding.emplace(model, internal::MomentsPath(out), format_of);
+      rounding.emplace(model, options.mixed ? &original : nullptr,
+                       internal::MomentsPath(out), format_of);
     };
   }
   PlaneWriter writer(
@@ -119,7 +122,7 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& model,
   job.stop = options.stop;
   job.new_card = QuantizedCard;
   QuantizeReport report;
-  report.bytes_in = model.checkpoint.bytes();
+  report.bytes_in = original.checkpoint.bytes();
   for (const TensorDecl& tensor : job.tensors) {
     report.bytes_out += tensor.bytes();
   }
@@ -127,7 +130,7 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& model,
   job.packed_all = [&](const std::vector<PackedPart>& parts) {
     report.parts = parts;
   };
-  if (!WriteModel(model, out, job, progress)) return std::nullopt;
+  if (!WriteModel(original, out, job, progress)) return std::nullopt;
   return report;
 }
 

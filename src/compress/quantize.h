@@ -21,6 +21,11 @@ struct QuantizeOptions {
   // Rounds in the norm of what matrices read (weighed_rounding.h): its
   // `collect` writes the file of mobe/moments_file.h, of all matrices.
   std::optional<Calibration> calibration = {};
+  // The model with some layers' gate and up factored (mobe/mixed_model.h): what
+  // is then stored; null: the model as it is.
+  const OpenedModel* mixed = nullptr;
+  // Of a choice (bit_choice.h): what it was asked for, told by the recipe.
+  Json asked = nullptr;
 };
 
 // What became of the model's bytes.

@@ -56,11 +56,12 @@ auto* FormatIn(Formats& formats, Role role) {
 }  // namespace
 
 WeighedRounding::WeighedRounding(const OpenedModel& model,
+                                 const OpenedModel* original,
                                  const std::filesystem::path& moments,
                                  const FormatOfFn& format_of)
     : model_(model),
       format_of_(format_of),
-      experts_(model, moments,
+      experts_(model, original, moments,
                [this](const TensorView& bases) { return RoundedBases(bases); }),
       inputs_(moments, model.config) {
   for (const TensorSpec& spec : model.tensors) {
@@ -83,6 +84,11 @@ const RoundedMatrix* WeighedRounding::Find(const TensorSpec& spec) {
   const FormatRow* const* const format = FormatIn(formats, spec.role);
   if (format == nullptr || *format == nullptr) return nullptr;
   return FormatIn(experts_.Find(spec.layer, spec.expert, formats), spec.role);
+}
+
+ExpertErrors WeighedRounding::Measure(int64_t layer,
+                                      const std::vector<int64_t>& experts) {
+  return experts_.Measure(layer, experts, formats_.at({layer, experts[0]}));
 }
 
 const RoundedMatrix* WeighedRounding::RoundByInput(const TensorSpec& spec) {

@@ -22,14 +22,17 @@ namespace mobe {
 
 class WeighedRounding {
  public:
-  // `moments` is a file of mobe calibrate. The model must outlive the object.
-  WeighedRounding(const OpenedModel& model,
+  // `moments` is a file of mobe calibrate, `original` as ExpertRounding has it.
+  // The models must outlive the object.
+  WeighedRounding(const OpenedModel& model, const OpenedModel* original,
                   const std::filesystem::path& moments,
                   const FormatOfFn& format_of);
 
   // A matrix in its format, valid until the next call; null where its errors
   // are weighed by column alone, or not at all.
   const RoundedMatrix* Find(const TensorSpec& spec);
+  // What some of a layer's experts, which must be alike in their formats, lose.
+  ExpertErrors Measure(int64_t layer, const std::vector<int64_t>& experts);
   // How much the error of each column counts; empty: all alike.
   Buffer<float> ImportanceOf(const TensorSpec& spec) const;
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <utility>
 
@@ -337,6 +338,26 @@ void Checkpoint::LinkPacked(const std::string& name,
     view.scales = scales;
     Split(*codes, {std::move(view)});
     SetScaled(*scales, At(name));
+  }
+}
+
+void Checkpoint::Take(
+    Checkpoint other,
+    const std::function<bool(const std::string& name)>& wanted) {
+  // Views stay where they are when what holds them is moved.
+  std::ranges::move(other.shards_, std::back_inserter(shards_));
+  taken_parts_.push_back(std::move(other.parts_));
+  for (const TensorView* tensor : other.tensors_) {
+    const TensorView* matrix = tensor->scaled ? tensor->scaled : tensor;
+    if (!wanted(matrix->name)) continue;
+    const auto own = by_name_.find(tensor->name);
+    if (own == by_name_.end()) {
+      tensors_.push_back(tensor);
+    } else {
+      *std::ranges::find(tensors_, own->second) = tensor;
+      by_name_.erase(own);
+    }
+    by_name_.emplace(tensor->name, tensor);
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -55,6 +56,11 @@ class Checkpoint {
   // takes the place of the codes; otherwise nothing changes. Fails with
   // kCorruptFile where the planes don't fit the shape, or are there twice.
   void LinkPacked(const std::string& name, const std::vector<int64_t>& shape);
+  // Puts the tensors of another checkpoint for which `wanted` is true in the
+  // place of its own of the same names, or behind all others. Folder and config
+  // stay.
+  void Take(Checkpoint other,
+            const std::function<bool(const std::string& name)>& wanted);
   // The file that holds a tensor of tensors(), for messages.
   std::string FileOf(const TensorView& tensor) const;
   // The files with the weights, and where in them mapped data lies: nothing for
@@ -94,7 +100,8 @@ class Checkpoint {
   // What the index says: by tensor the file, for what is there, and the faults.
   std::unordered_map<std::string, std::string> index_;
   std::unordered_map<std::string, std::string> index_faults_;
-  std::deque<TensorView> parts_;  // of Split
+  std::deque<TensorView> parts_;                     // of Split
+  std::vector<std::deque<TensorView>> taken_parts_;  // the same of Take's
   std::vector<const TensorView*> tensors_;
   // Keys are the names in shards_ and parts_.
   std::unordered_map<std::string_view, const TensorView*> by_name_;

@@ -88,8 +88,12 @@ MomentsHeader ReadMomentsHeader(const std::filesystem::path& path) {
     const auto found = metadata.find(key);
     return found == metadata.end() ? std::string() : found->second;
   };
-  const std::string tokens = text("tokens");
-  std::from_chars(tokens.data(), tokens.data() + tokens.size(), header.tokens);
+  const auto number = [&](const char* key, int64_t* value) {
+    const std::string digits = text(key);
+    std::from_chars(digits.data(), digits.data() + digits.size(), *value);
+  };
+  number("tokens", &header.tokens);
+  number("context", &header.context);
   header.hash = text("hash");
   header.model = text("model");
   if (header.tokens > 0 && !header.hash.empty() && !header.model.empty()) {
@@ -99,6 +103,20 @@ MomentsHeader ReadMomentsHeader(const std::filesystem::path& path) {
        "{}: not a file of mobe calibrate, or one of an older mobe; make it "
        "again",
        path.string());
+}
+
+std::vector<int32_t> LoadMomentsTokens(const std::filesystem::path& path) {
+  const SafetensorsFile file(path);
+  const TensorView* tensor = file.Find("tokens");
+  if (tensor == nullptr || tensor->dtype != DType::kI32) {
+    Fail(ErrorKind::kMissing,
+         "{}: holds no token ids, as that of an older mobe; remove it and run "
+         "mobe calibrate again",
+         path.string());
+  }
+  std::vector<int32_t> ids(static_cast<size_t>(tensor->elements()));
+  std::memcpy(ids.data(), tensor->data.data(), tensor->data.size());
+  return ids;
 }
 
 std::string MomentsName(int64_t layer, const char* what) {

@@ -2,6 +2,7 @@
 // ran on a text. model/moments.h writes it; here are its tensors, F32 but where
 // said:
 //
+//   tokens                        I32 [tokens]: the text, as ids
 //   model.layers.{i}.moment       [hidden, hidden]: mean of x x^T over all
 //                                 tokens, x the normed input of the experts
 //   model.layers.{i}.importance   [experts]: mean over all tokens of the square
@@ -27,6 +28,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "fit/fit.h"
 #include "mobe/format.h"
@@ -39,8 +41,13 @@ struct MomentsHeader {
   int64_t tokens = 0;
   std::string hash;   // of the token ids and windows
   std::string model;  // WeightsIdentity
+  int64_t context = 0;
 };
 MomentsHeader ReadMomentsHeader(const std::filesystem::path& path);
+
+// The text that it was made of. Fails with kMissing for a file of a mobe that
+// did not keep it.
+std::vector<int32_t> LoadMomentsTokens(const std::filesystem::path& path);
 
 // "model.layers.3.moment" of (3, "moment").
 std::string MomentsName(int64_t layer, const char* what);

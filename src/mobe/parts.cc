@@ -1,8 +1,12 @@
 #include "mobe/parts.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
+#include <charconv>
 #include <iterator>
 
+#include "base/error.h"
 #include "tensor/planes.h"
 
 namespace mobe {
@@ -56,14 +60,67 @@ const QuantPart* QuantPartOf(const TensorSpec& spec) {
   return found == std::end(kQuantParts) ? nullptr : &*found;
 }
 
+PartFormat PartFormatOf(const std::string& text) {
+  const auto fail = [&] {
+    std::string parts;
+    for (const QuantPart& part : kQuantParts) {
+      parts += fmt::format("{}{}", parts.empty() ? "" : ", ", part.name);
+    }
+    Fail(ErrorKind::kUserInput,
+         "{} is no part and format, as down=int5, or down.0-3=int5 of some "
+         "layers; parts are {}",
+         text, parts);
+  };
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos) fail();
+  PartFormat one;
+  one.format = FormatFromName(text.substr(equals + 1));
+  const std::string where = text.substr(0, equals);
+  const size_t dot = where.find('.');
+  one.part = QuantPartFromName(where.substr(0, dot));
+  if (one.part == nullptr || one.format == nullptr || !one.format->packed()) {
+    fail();
+  }
+  if (dot == std::string::npos) return one;
+  const char* at = where.data() + dot + 1;
+  const char* const end = where.data() + where.size();
+  const auto number = [&](int64_t* value) {
+    const auto [next, error] = std::from_chars(at, end, *value);
+    if (error != std::errc() || *value < 0) fail();
+    at = next;
+  };
+  number(&one.first_layer);
+  one.last_layer = one.first_layer;
+  if (at != end && *at == '-') {
+    ++at;
+    number(&one.last_layer);
+  }
+  if (at != end || one.last_layer < one.first_layer) fail();
+  return one;
+}
+
+std::string TextOf(const PartFormat& one) {
+  std::string layers;
+  if (one.first_layer >= 0) {
+    layers = fmt::format(".{}", one.first_layer);
+    if (one.last_layer != one.first_layer) {
+      layers += fmt::format("-{}", one.last_layer);
+    }
+  }
+  return fmt::format("{}{}={}", one.part->name, layers, one.format->name);
+}
+
 const FormatRow* FormatFor(const TensorSpec& spec, const PackRule& rule) {
   const QuantPart* part = QuantPartOf(spec);
   if (part == nullptr) return nullptr;
   const FormatRow* format = rule.format;
-  const auto other = std::ranges::find(
-      rule.others, part, [](const auto& one) { return one.first; });
-  if (other != rule.others.end()) {
-    format = other->second;
+  const auto other = std::find_if(
+      rule.others.rbegin(), rule.others.rend(), [&](const PartFormat& one) {
+        return one.part == part && one.first_layer <= spec.layer &&
+               spec.layer <= one.last_layer;
+      });
+  if (other != rule.others.rend()) {
+    format = other->format;
   } else if (rule.parts.empty()) {
     if (part->is_shared && format->bits < 8) {
       format = &RowOf(NumberFormat::kInt8);

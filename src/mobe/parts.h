@@ -4,9 +4,10 @@
 // small, too, and are multiplied out before anything else.
 #pragma once
 
+#include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "families/family.h"
@@ -27,13 +28,26 @@ const QuantPart* QuantPartFromName(std::string_view name);
 // That which a tensor belongs to; null for what stays as it is.
 const QuantPart* QuantPartOf(const TensorSpec& spec);
 
+// A part, of some layers, in a format of its own.
+struct PartFormat {
+  const QuantPart* part = nullptr;
+  const FormatRow* format = nullptr;
+  // Inclusive; a part that is in no layer has the layer -1.
+  int64_t first_layer = INT64_MIN;
+  int64_t last_layer = INT64_MAX;
+};
+// "down=int5" is of all layers, "down.3=int5" and "down.3-7=int5" are of those.
+// Fails with kUserInput, saying what there is.
+PartFormat PartFormatOf(const std::string& text);
+std::string TextOf(const PartFormat& one);
+
 // Which matrices are to be in how many bits.
 struct PackRule {
   const FormatRow* format = nullptr;  // a packed one
   // Parts that are quantised; empty: all, shared ones in 8 bits at least.
   std::vector<const QuantPart*> parts = {};
-  // Parts that are quantised to another format.
-  std::vector<std::pair<const QuantPart*, const FormatRow*>> others = {};
+  // Parts that are quantised to another format; the last that fits holds.
+  std::vector<PartFormat> others = {};
 };
 // The format that a tensor is to have; null when it stays as it is.
 const FormatRow* FormatFor(const TensorSpec& spec, const PackRule& rule);

@@ -113,7 +113,7 @@ class Collector {
 std::vector<TensorDecl> Declare(const OpenedModel& model, int64_t tokens,
                                 CalibrationScope scope) {
   const ModelConfig& c = model.config;
-  std::vector<TensorDecl> tensors;
+  std::vector<TensorDecl> tensors = {{"tokens", DType::kI32, {tokens}}};
   const auto add_inputs = [&](int64_t layer) {
     if (scope == CalibrationScope::kExperts) return;
     for (TensorDecl& tensor : LayerInputs::Declare(model, layer)) {
@@ -189,13 +189,14 @@ void CollectMoments(const OpenedModel& model, const CalibrationTokens& tokens,
   const ModelConfig& c = model.config;
   std::vector<TensorDecl> tensors =
       Declare(model, static_cast<int64_t>(tokens.ids.size()), scope);
-  if (tensors.empty()) {
+  if (tensors.size() == 1) {
     Fail(ErrorKind::kUserInput, "{}: no layer has experts to calibrate",
          model.checkpoint.folder().string());
   }
   std::map<std::string, std::string> metadata = tokens.Metadata();
   metadata["model"] = WeightsIdentity(model.checkpoint.folder());
   SafetensorsWriter writer(file, std::move(tensors), metadata);
+  writer.Append("tokens", std::as_bytes(tokens.ids));
   const bool all = scope == CalibrationScope::kAll;
   // Layers behind the last with experts would run for nothing.
   int64_t layers = c.num_layers;

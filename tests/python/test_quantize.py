@@ -133,3 +133,37 @@ def test_in_one_go(mobe, models, tmp_path):
     mobe("merge", original, tmp_path / "merged", *parts)
     for file in (tmp_path / "q").iterdir():
         assert file.read_bytes() == (tmp_path / "merged" / file.name).read_bytes(), file
+
+
+def test_bytes_are_kept_to(mobe, data, tmp_path):
+    """By layers, with and without factors; in bytes and in bits a weight; asked again,
+    nothing is chosen again; what can't be is refused in a line."""
+    original, factored = data / "models/qwen3_moe", data / "models/qwen3_mobe"
+    text = ("--calibrate", "random", "--calibrate-tokens", 300, "--calibrate-context", 30)
+    options = ("--bytes", "0.28MB", *text)
+    plain = mobe("quantize", original, tmp_path / "plain", *options, "--json")
+    assert 272_000 < plain["bytes_out"] <= 280_000
+    formats = {part["format"] for part in plain["parts"] if part["part"] in ("a", "down")}
+    assert len(formats) > 1
+    assert mobe("quantize", original, tmp_path / "plain", *options, "--json")["already"]
+    counts = mobe("inspect", original, "--json")["parameters"]
+    weights = sum(count for part, count in counts.items() if part != "total")
+    same = ("--bpw", 8 * 280_000.5 / weights, *text)
+    again = mobe("quantize", original, tmp_path / "again", *same, "--json")
+    assert again["parts"] == plain["parts"]
+    # The factors are off by a tenth: less than matrices in 2 bits, more than in 4.
+    options = ("--bytes", "0.265MB", "--factored", factored, *text)
+    mixed = mobe("quantize", original, tmp_path / "mixed", *options, "--json")
+    assert 257_000 < mixed["bytes_out"] <= 265_000
+    assert "bases" in {part["part"] for part in mixed["parts"]}
+    assert mobe("verify", tmp_path / "mixed", "--against", original, "--json")["ok"]
+    assert "factored" in mobe("inspect", tmp_path / "mixed")
+    no = tmp_path / "no"
+    for given, said in (
+        (("--bytes", "0.1MB", *text), "are the least"),
+        (("--bytes", "0.28MB"), "give one by --calibrate, or --moments"),
+        (("--format", "int4", "--factored", factored), "only for --bytes or --bpw"),
+        ((), "how many bits?"),
+    ):
+        assert said in mobe("quantize", original, no, *given, code=1), given
+    assert "is factored already" in mobe("quantize", factored, no, *options, code=1)

@@ -1,0 +1,117 @@
+#include "cli/choose_bits.h"
+
+#include <algorithm>
+#include <set>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/disk.h"
+#include "base/error.h"
+#include "compress/bit_choice.h"
+#include "compress/journal.h"
+#include "eval/damage.h"
+#include "io/checkpoint_writer.h"
+#include "mobe/mixed_model.h"
+#include "mobe/model_identity.h"
+#include "mobe/moments_file.h"
+
+namespace mobe {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Of the calibration's text, for the damage: see make_plan.cc.
+constexpr size_t kTokensOfDamage = 512;
+
+// What all else takes.
+PackRule RestOfModel(const BitBudget& budget) {
+  return {&RowOf(NumberFormat::kInt8), budget.parts, {}};
+}
+
+// "asked" of a job's options, beside what came of it.
+Json Asked(const BitBudget& budget, const std::string& calibration) {
+  Json parts = Json::array();
+  for (const QuantPart* part : budget.parts) parts.push_back(part->name);
+  return {{"bytes", budget.bytes},
+          {"parts", parts},
+          {"calibrate", calibration},
+          {"factored",
+           budget.factored.empty() ? "" : WeightsIdentity(budget.factored)}};
+}
+
+std::optional<BitChoice> ChosenBefore(const fs::path& out, const Json& asked) {
+  const std::optional<Json> job = OptionsOfJob(out);
+  if (!job || !job->contains("asked")) return std::nullopt;
+  const Json& before = job->at("asked");
+  for (const auto& [key, value] : asked.items()) {
+    if (before.value(key, Json()) != value) return std::nullopt;
+  }
+  BitChoice choice;
+  for (const Json& layer : before.at("factored_layers")) {
+    choice.factored_layers.insert(layer.get<int64_t>());
+  }
+  for (const Json& text : job->at("part_formats")) {
+    choice.formats.push_back(PartFormatOf(text));
+  }
+  return choice;
+}
+
+BitChoice Choose(const OpenedModel& model, const BitBudget& budget,
+                 const fs::path& out, const ProgressFn& progress,
+                 const QuantizeOptions& quantize) {
+  CheckOutputFolder(out, {Journal::kFolder});  // not after all the work
+  CheckDiskSpace(out, quantize.calibration->bytes);
+  const FolderLock lock(out);
+  const ProgressFn watched = [&](const ProgressEvent& event) {
+    if (quantize.stop && quantize.stop()) {
+      throw Stopped(
+          "stopped while choosing formats, which begins anew; run the same "
+          "command");
+    }
+    progress(event);
+  };
+  EnsureMoments(*quantize.calibration, out, watched);
+  const fs::path moments = internal::MomentsPath(out);
+  const std::vector<int32_t> ids = LoadMomentsTokens(moments);
+  const auto count =
+      static_cast<int64_t>(std::min(kTokensOfDamage, ids.size()));
+  const CalibrationTokens tokens = {
+      std::span(ids).first(static_cast<size_t>(count)),
+      std::min(count, ReadMomentsHeader(moments).context)};
+  const DamageFn damage = [&](const std::vector<LayerKind>& matrices,
+                              const ReplaceFn& replace,
+                              const ProgressFn& report) {
+    return MeasureDamage(model, tokens, matrices, replace, report);
+  };
+  std::optional<OpenedModel> factored;
+  if (!budget.factored.empty()) {
+    OpenedModel other = OpenModel(budget.factored);
+    const std::set<int64_t> layers = MixableLayers(other);
+    factored = MixModels(OpenModel(model.checkpoint.folder()), std::move(other),
+                         layers);
+  }
+  return ChooseBits(model, factored ? &*factored : nullptr, RestOfModel(budget),
+                    budget.bytes, moments, damage, watched);
+}
+
+}  // namespace
+
+std::optional<OpenedModel> ChooseBitsOnce(const OpenedModel& model,
+                                          const BitBudget& budget,
+                                          const fs::path& out,
+                                          const ProgressFn& progress,
+                                          QuantizeOptions* quantize) {
+  Json asked = Asked(budget, quantize->calibration->hash);
+  std::optional<BitChoice> choice = ChosenBefore(out, asked);
+  if (!choice) choice = Choose(model, budget, out, progress, *quantize);
+  asked["factored_layers"] = choice->factored_layers;
+  quantize->asked = std::move(asked);
+  quantize->rule = RestOfModel(budget);
+  quantize->rule.others = choice->formats;
+  if (choice->factored_layers.empty()) return std::nullopt;
+  return MixModels(OpenModel(model.checkpoint.folder()),
+                   OpenModel(budget.factored), choice->factored_layers);
+}
+
+}  // namespace mobe

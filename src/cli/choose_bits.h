@@ -1,0 +1,32 @@
+// quantize --bytes and --bpw: choosing the form of each layer's experts, once
+// for a job (compress/bit_choice.h).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "compress/quantize.h"
+
+namespace mobe {
+
+struct BitBudget {
+  int64_t bytes = 0;     // of the model
+  std::string factored;  // a folder; empty: no layer may be factored
+  // What is quantised beside the experts, to 8 bits; empty: all.
+  std::vector<const QuantPart*> parts;
+};
+
+// Sets the rule of `quantize`, which has a calibration, and what it was asked
+// for; gives it a model of some layers factored where the choice has such,
+// which is returned. What the job in `out` chose before holds.
+std::optional<OpenedModel> ChooseBitsOnce(const OpenedModel& model,
+                                          const BitBudget& budget,
+                                          const std::filesystem::path& out,
+                                          const ProgressFn& progress,
+                                          QuantizeOptions* quantize);
+
+}  // namespace mobe

@@ -1,0 +1,278 @@
+#include "compress/bit_choice.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <map>
+#include <string>
+#include <unordered_set>
+#include <utility>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "compress/split.h"
+#include "compress/weighed_rounding.h"
+#include "io/fp8.h"
+#include "mobe/copy_tensors.h"
+#include "mobe/tensors.h"
+#include "tensor/planes.h"
+
+namespace mobe {
+namespace {
+
+// Experts of a layer whose errors are measured.
+constexpr int64_t kSample = 6;
+// The known error by which damage is measured: of the size that rounding to
+// three or four bits has.
+constexpr float kDisturbance = 0.125f;
+
+// What an expert's matrices, and the bases in their place, are rounded to.
+struct Form {
+  bool factored = false;
+  const FormatRow* a = nullptr;
+  const FormatRow* bases = nullptr;
+  const FormatRow* down = nullptr;  // null: not measured with this one
+};
+
+const QuantPart* PartA() { return QuantPartFromName("a"); }
+const QuantPart* PartBases() { return QuantPartFromName("bases"); }
+const QuantPart* PartDown() { return QuantPartFromName("down"); }
+
+std::vector<Form> ListForms(bool with_factors) {
+  std::vector<const FormatRow*> packed;
+  for (const FormatRow& row : Formats()) {
+    if (row.packed()) packed.push_back(&row);
+  }
+  std::vector<Form> forms;
+  for (const FormatRow* row : packed) forms.push_back({false, row, {}, row});
+  if (!with_factors) return forms;
+  // Bases are few, and all experts' errors: of about as many bits as A.
+  for (const FormatRow* a : packed) {
+    for (const FormatRow* bases : packed) {
+      if (std::abs(a->bits - bases->bits) <= 2) {
+        forms.push_back({true, a, bases, nullptr});
+      }
+    }
+  }
+  return forms;
+}
+
+const FormatRow* FormatIn(const Form& form, const TensorSpec& spec) {
+  const QuantPart* part = QuantPartOf(spec);
+  const FormatRow* format = part == nullptr       ? nullptr
+                            : part == PartA()     ? form.a
+                            : part == PartBases() ? form.bases
+                            : part == PartDown()  ? form.down
+                                                  : nullptr;
+  return format != nullptr && PlaneShapesOf(*format, spec.shape) ? format
+                                                                 : nullptr;
+}
+
+int64_t BytesOf(const OpenedModel& model, const TensorSpec& spec,
+                const FormatRow* format) {
+  if (format != nullptr) return PlaneBytes(*format, spec.shape);
+  std::vector<TensorDecl> copies;
+  AddCopy(model.checkpoint.At(spec.name), /*keep_fp8=*/false, &copies);
+  int64_t bytes = 0;
+  for (const TensorDecl& copy : copies) bytes += copy.bytes();
+  return bytes;
+}
+
+// Of all that no choice is about.
+int64_t FixedBytes(const OpenedModel& model, const PackRule& rule) {
+  std::unordered_set<std::string> known;
+  int64_t bytes = 0;
+  for (const TensorSpec& spec : model.tensors) {
+    known.insert(spec.name);
+    if (KindOf(spec.role) != nullptr) continue;
+    bytes += BytesOf(model, spec, FormatFor(spec, rule));
+  }
+  std::vector<TensorDecl> others;
+  AddOtherCopies(model.checkpoint, known, /*keep_fp8=*/false, &others);
+  for (const TensorDecl& copy : others) bytes += copy.bytes();
+  return bytes;
+}
+
+// A kind's matrices with each row longer or shorter by kDisturbance: a relative
+// error of its square in any norm.
+Buffer<BFloat16> Disturbed(const OpenedModel& model, int64_t layer,
+                           const MatrixKind& kind) {
+  const std::vector<int64_t>& shape = model.At(kind.expert, layer, 0).shape;
+  const int64_t cols = shape[1];
+  const int64_t size = shape[0] * cols;
+  Buffer<BFloat16> matrices(model.config.num_experts * size);
+  ParallelFor(model.config.num_experts, [&](int64_t e) {
+    thread_local Buffer<float> matrix;
+    matrix.Resize(size);
+    const TensorView& tensor = model.At(kind.expert, layer, e);
+    LoadFloats(tensor, matrix.data());
+    for (int64_t r = 0; r < shape[0]; ++r) {
+      // Any sequence of signs without a pattern: bits of a multiplied counter.
+      const uint64_t mixed =
+          static_cast<uint64_t>(e * shape[0] + r + 1) * 0x9E3779B97F4A7C15u;
+      const float factor =
+          (mixed >> 40 & 1) != 0 ? 1 + kDisturbance : 1 - kDisturbance;
+      for (int64_t c = 0; c < cols; ++c) matrix[r * cols + c] *= factor;
+    }
+    Kernels().to_bfloat16(matrix.data(), size, matrices.data() + e * size);
+    model.checkpoint.Evict(tensor);
+  });
+  return matrices;
+}
+
+using Damages = std::map<std::pair<int64_t, const MatrixKind*>, double>;
+
+// KL divergence for each unit of squared relative error.
+Damages MeasureDamages(const OpenedModel& model,
+                       const std::vector<int64_t>& layers,
+                       const DamageFn& measure_damage,
+                       const ProgressFn& progress) {
+  std::vector<LayerKind> matrices;
+  for (const int64_t layer : layers) {
+    for (const MatrixKind& kind : kMatrixKinds) {
+      matrices.push_back({layer, &kind});
+    }
+  }
+  const std::vector<double> measured = measure_damage(
+      matrices,
+      [&](int64_t layer, const MatrixKind& kind) {
+        return Disturbed(model, layer, kind);
+      },
+      progress);
+  Damages damages;
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    damages[{matrices[i].layer, matrices[i].kind}] =
+        measured[i] / (kDisturbance * kDisturbance);
+  }
+  return damages;
+}
+
+// The choices of a layer, and the form that each stands for.
+struct Unit {
+  int64_t layer = 0;
+  std::vector<SplitChoice> choices;
+  std::vector<Form> forms;
+};
+
+struct FormBytes {
+  int64_t gate_and_up = 0;
+  int64_t down = 0;
+};
+std::map<int64_t, FormBytes> BytesByLayer(const OpenedModel& model,
+                                          const Form& form) {
+  std::map<int64_t, FormBytes> layers;
+  for (const TensorSpec& spec : model.tensors) {
+    const MatrixKind* kind = KindOf(spec.role);
+    if (kind == nullptr) continue;
+    FormBytes& layer = layers[spec.layer];
+    (kind == &kDownKind ? layer.down : layer.gate_and_up) +=
+        BytesOf(model, spec, FormatIn(form, spec));
+  }
+  return layers;
+}
+
+// Adds a format of some layers, in one entry with the layer before.
+void AddFormat(int64_t layer, const QuantPart* part, const FormatRow* format,
+               std::vector<PartFormat>* formats) {
+  for (PartFormat& one : *formats) {
+    if (one.part == part && one.format == format &&
+        one.last_layer == layer - 1) {
+      one.last_layer = layer;
+      return;
+    }
+  }
+  formats->push_back({part, format, layer, layer});
+}
+
+}  // namespace
+
+BitChoice ChooseBits(const OpenedModel& model, const OpenedModel* factored,
+                     const PackRule& rule, int64_t bytes,
+                     const std::filesystem::path& moments,
+                     const DamageFn& measure_damage,
+                     const ProgressFn& progress) {
+  const ModelConfig& config = model.config;
+  std::vector<int64_t> layers;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (config.IsMoeLayer(layer)) layers.push_back(layer);
+  }
+  std::vector<int64_t> sample;
+  const int64_t count = std::min(kSample, config.num_experts);
+  for (int64_t i = 0; i < count; ++i) {
+    sample.push_back((2 * i + 1) * config.num_experts / (2 * count));
+  }
+  Damages damages = MeasureDamages(model, layers, measure_damage, progress);
+  // Of gate and up, then of down, of each layer.
+  std::vector<Unit> units;
+  for (const int64_t layer : layers) {
+    units.push_back({layer, {}, {}});
+    units.push_back({layer, {}, {}});
+  }
+  const std::vector<Form> forms = ListForms(factored != nullptr);
+  for (size_t f = 0; f < forms.size(); ++f) {
+    const Form& form = forms[f];
+    const OpenedModel& source = form.factored ? *factored : model;
+    WeighedRounding rounding(
+        source, form.factored ? &model : nullptr, moments,
+        [&](const TensorSpec& spec) { return FormatIn(form, spec); });
+    const std::map<int64_t, FormBytes> sizes = BytesByLayer(source, form);
+    for (size_t i = 0; i < layers.size(); ++i) {
+      const int64_t layer = layers[i];
+      if (form.factored && source.Factored(layer, kGateKind) == nullptr) {
+        continue;
+      }
+      progress({static_cast<double>(f * layers.size() + i) /
+                    static_cast<double>(forms.size() * layers.size()),
+                fmt::format("error of layer {} in {}", layer, form.a->name)});
+      const ExpertErrors errors = rounding.Measure(layer, sample);
+      const auto add = [&](Unit* unit, int64_t size, double damage) {
+        unit->choices.push_back({0, 0, size, damage});
+        unit->forms.push_back(form);
+      };
+      add(&units[2 * i], sizes.at(layer).gate_and_up,
+          damages[{layer, &kGateKind}] * errors.gate +
+              damages[{layer, &kUpKind}] * errors.up);
+      if (form.down == nullptr) continue;
+      add(&units[2 * i + 1], sizes.at(layer).down,
+          damages[{layer, &kDownKind}] * errors.down);
+    }
+  }
+  const int64_t fixed = FixedBytes(model, rule);
+  int64_t least = fixed;
+  std::vector<std::vector<SplitChoice>> choices;
+  for (const Unit& unit : units) {
+    least += std::ranges::min(unit.choices, {}, &SplitChoice::size).size;
+    choices.push_back(unit.choices);
+  }
+  if (least > bytes) {
+    Fail(
+        ErrorKind::kUserInput,
+        "{}: {} are asked for, and {} are the least: experts in 2 bits, {} for "
+        "all else",
+        model.checkpoint.folder().string(),
+        FormatBytes(static_cast<double>(bytes)),
+        FormatBytes(static_cast<double>(least)),
+        FormatBytes(static_cast<double>(fixed)));
+  }
+  const std::vector<size_t> chosen = AllocateSplit(choices, bytes - fixed);
+  BitChoice result;
+  result.bytes = fixed;
+  for (size_t i = 0; i < units.size(); ++i) {
+    const Unit& unit = units[i];
+    const Form& form = unit.forms[chosen[i]];
+    const SplitChoice& choice = unit.choices[chosen[i]];
+    result.bytes += choice.size;
+    result.divergence += choice.damage;
+    if (i % 2 == 1) {
+      AddFormat(unit.layer, PartDown(), form.down, &result.formats);
+      continue;
+    }
+    AddFormat(unit.layer, PartA(), form.a, &result.formats);
+    if (!form.factored) continue;
+    AddFormat(unit.layer, PartBases(), form.bases, &result.formats);
+    result.factored_layers.insert(unit.layer);
+  }
+  return result;
+}
+
+}  // namespace mobe

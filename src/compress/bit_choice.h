@@ -1,0 +1,49 @@
+// Which form each layer's experts take so that a model keeps to so many bytes
+// and its predictions change least: their own matrices in 2 to 8 bits, or
+// factors of them in so many.
+//
+// What a form does to the predictions is taken as
+//
+//   sum over gate, up and down of  damage * error,
+//
+// error being the squared, relative error of the rounded matrix in the norm of
+// what it reads (ExpertErrors), measured on some experts of each layer, and
+// damage the divergence that a unit of error causes: measured by the
+// divergence from the model with one kind of one layer's matrices disturbed by
+// a known error, each row made an eighth longer or shorter. It is nearly
+// proportional to the error for what is worth choosing. What is no expert keeps
+// the format of the rule.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <set>
+#include <vector>
+
+#include "base/progress.h"
+#include "mobe/layer_kind.h"
+#include "mobe/open_model.h"
+#include "mobe/parts.h"
+
+namespace mobe {
+
+struct BitChoice {
+  std::vector<PartFormat> formats;    // to be added to the rule's
+  std::set<int64_t> factored_layers;  // that take the factored form
+  int64_t bytes = 0;                  // of all tensors
+  double divergence = 0;              // expected, in nats a token
+};
+
+// Of a plain model and, unless null, a model of MixModels in which all layers
+// that can be are factored. `rule` is what the rest of the model takes. Greedy
+// on convex hulls (AllocateSplit). Deterministic, independent of the number of
+// threads. Fails with kUserInput, giving the least that can be asked for, when
+// `bytes` are too few.
+BitChoice ChooseBits(const OpenedModel& model, const OpenedModel* factored,
+                     const PackRule& rule, int64_t bytes,
+                     const std::filesystem::path& moments,
+                     const DamageFn& measure_damage,
+                     const ProgressFn& progress);
+
+}  // namespace mobe

@@ -1,0 +1,72 @@
+#include "mobe/mixed_model.h"
+
+#include <algorithm>
+#include <string>
+#include <unordered_set>
+#include <utility>
+
+#include "base/error.h"
+
+namespace mobe {
+namespace {
+
+void CheckAlike(const OpenedModel& plain, const OpenedModel& factored) {
+  const std::string folder = plain.checkpoint.folder().string();
+  if (plain.mobe) {
+    Fail(ErrorKind::kUserInput,
+         "{}: is factored already; give the original, and this one as the "
+         "factored form",
+         folder);
+  }
+  const ModelConfig& a = plain.config;
+  const ModelConfig& b = factored.config;
+  const bool alike =
+      plain.family == factored.family && factored.mobe &&
+      a.num_layers == b.num_layers && a.num_experts == b.num_experts &&
+      a.hidden_size == b.hidden_size && a.expert_size == b.expert_size;
+  if (alike) return;
+  Fail(ErrorKind::kUserInput, "{}: is no factored form of {}",
+       factored.checkpoint.folder().string(), folder);
+}
+
+}  // namespace
+
+std::set<int64_t> MixableLayers(const OpenedModel& factored) {
+  std::set<int64_t> layers;
+  if (!factored.mobe) return layers;
+  for (const int64_t layer : factored.mobe->Layers()) {
+    if (factored.Factored(layer, kGateKind) != nullptr &&
+        factored.Factored(layer, kUpKind) != nullptr &&
+        factored.Factored(layer, kDownKind) == nullptr) {
+      layers.insert(layer);
+    }
+  }
+  return layers;
+}
+
+OpenedModel MixModels(OpenedModel plain, OpenedModel factored,
+                      const std::set<int64_t>& layers) {
+  CheckAlike(plain, factored);
+  MobeFormat format;
+  format.activation = factored.mobe->activation;
+  for (const FactorShape& shape : factored.mobe->factors) {
+    if (layers.contains(shape.layer)) format.factors.push_back(shape);
+  }
+  if (format.factors.empty()) return plain;
+  OpenedModel mixed = std::move(plain);
+  std::unordered_set<std::string> taken;
+  mixed.tensors = ListTensors(*mixed.family, mixed.config, format);
+  for (const TensorSpec& spec : mixed.tensors) {
+    const MatrixKind* kind = KindOf(spec.role);
+    if (kind == &kGateKind || kind == &kUpKind) {
+      if (layers.contains(spec.layer)) taken.insert(spec.name);
+    }
+  }
+  mixed.mobe = std::move(format);
+  mixed.checkpoint.Take(
+      std::move(factored.checkpoint),
+      [&](const std::string& name) { return taken.contains(name); });
+  return mixed;
+}
+
+}  // namespace mobe

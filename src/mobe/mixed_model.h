@@ -1,0 +1,20 @@
+// A plain model with gate and up of some layers as another folder has them
+// factored, in memory alone: what is quantised where each layer takes the form
+// that suits it (compress/bit_choice.h).
+#pragma once
+
+#include <set>
+
+#include "mobe/open_model.h"
+
+namespace mobe {
+
+// Layers whose gate and up are both factored, and whose down is not.
+std::set<int64_t> MixableLayers(const OpenedModel& factored);
+
+// Folder and config are those of `plain`. Fails with kUserInput when `plain` is
+// factored, or the two are of different shapes.
+OpenedModel MixModels(OpenedModel plain, OpenedModel factored,
+                      const std::set<int64_t>& layers);
+
+}  // namespace mobe
