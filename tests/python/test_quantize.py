@@ -157,7 +157,7 @@ def test_bytes_are_kept_to(mobe, data, tmp_path):
     assert 257_000 < mixed["bytes_out"] <= 265_000
     assert "bases" in {part["part"] for part in mixed["parts"]}
     assert mobe("verify", tmp_path / "mixed", "--against", original, "--json")["ok"]
-    assert "factored" in mobe("inspect", tmp_path / "mixed")
+    assert "MoBE: gate and up" in mobe("inspect", tmp_path / "mixed")
     no = tmp_path / "no"
     for given, said in (
         (("--bytes", "0.1MB", *text), "are the least"),
