@@ -19,6 +19,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 MOBE = os.environ.get("MOBE", str(REPOSITORY / "build/release/mobe"))
 
+# Shares for which quantize --bytes chooses by itself, with and without factors.
+CHOSEN = [16, 18, 20, 22, 26, 30, 40]
 # Bits of gate and up, and of down.
 PLAIN = [(2, 2), (2, 3), (2, 4), (2, 5), (3, 3), (3, 4), (3, 5), (4, 4), (4, 5), (5, 5), (6, 6)]
 # Bases of gate and up, and bits of A, of bases and of down.
@@ -26,6 +28,8 @@ FACTORED = [
     (8, 3, 3, 3), (8, 4, 3, 3), (8, 4, 3, 4), (8, 5, 4, 4), (8, 5, 4, 5),
     (4, 3, 3, 3), (4, 4, 3, 4), (4, 4, 4, 4), (4, 5, 4, 5), (4, 6, 5, 6),
 ]  # fmt: skip
+# Bases of those among which quantize --factored chooses.
+MIXED = 8
 
 
 def mobe(*arguments):
@@ -45,11 +49,18 @@ class Forms:
         mobe("calibrate", model, self.args.calibration, moments, "--quiet")
         return moments
 
+    def choose(self, name, share, moments, *options):
+        saved = (1 - share / 100) * 2 * self.original["parameters"]["experts"]
+        size = int(self.original["bytes"] - saved)
+        self.measure(name, self.args.model, moments, "--bytes", size, *options)
+
     def add(self, name, model, moments, a, down, *others):
-        out = self.folder / "out"
         formats = ",".join([f"down=int{down}", *others])
-        options = ["--parts", "a", "--part-formats", formats, "--moments", moments, "--quiet"]
-        mobe("quantize", model, out, "--format", f"int{a}", *options)
+        self.measure(name, model, moments, "--format", f"int{a}", "--part-formats", formats)
+
+    def measure(self, name, model, moments, *how):
+        out = self.folder / "out"
+        mobe("quantize", model, out, *how, "--parts", "a", "--moments", moments, "--quiet")
         compare = [self.args.text, "--context", 512, "--max-tokens", self.args.max_tokens]
         found = mobe("compare", self.args.model, out, *compare, "--quiet", "--json")
         saved = self.original["bytes"] - mobe("inspect", out, "--json")["bytes"]
@@ -80,12 +91,16 @@ def main():
             forms.add(f"quantised {a}/{down}", args.model, moments, a, down)
         for bases in sorted({bases for bases, *_ in FACTORED}):
             model = folder / f"{bases}-bases"
-            options = ["--bases", bases, "--passes", args.passes, "--moments", moments]
-            mobe("compress", args.model, model, *options, "--quiet")
+            options = ["--bases", bases, "--passes", args.passes, "--activation", "identity"]
+            mobe("compress", args.model, model, *options, "--moments", moments, "--quiet")
             own = forms.calibrate(model)
             for a, b, down in [bits for count, *bits in FACTORED if count == bases]:
                 name = f"{bases} bases, A {a}, bases {b}, down {down}"
                 forms.add(name, model, own, a, down, f"bases=int{b}")
+        for share in CHOSEN:
+            forms.choose(f"chosen at {share}%", share, moments)
+            factored = ["--factored", folder / f"{MIXED}-bases"]
+            forms.choose(f"chosen at {share}%, {MIXED} bases", share, moments, *factored)
         forms.print()
 
 
