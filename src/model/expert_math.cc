@@ -97,6 +97,64 @@ void RunFactoredDown(const FactoredWeights& factored, int64_t num_experts,
             bases.cols, s);
 }
 
+// u [pairs, rank] = sum alpha_i (B_i x) for the pairs of a group's experts,
+// from s->token_x.
+void MixProducts(const SharedBases& shared, int64_t first_expert,
+                 ActiveExperts experts, std::span<const int64_t> token_of,
+                 float* u, MlpScratch* s) {
+  const int64_t m = shared.bases.num_bases;
+  const int64_t rank = shared.bases.rank;
+  const int64_t tokens = s->token_x.size() / shared.bases.cols;
+  s->bases_x.Resize(tokens * m * rank);
+  const LinearJob job{shared.bases.rows, s->token_x.data(), tokens,
+                      s->bases_x.data()};
+  LinearBatch({&job, 1}, Precision::kFloat32);
+  ParallelFor(std::ssize(experts), [&](int64_t i) {
+    const ActiveExpert& e = experts[static_cast<size_t>(i)];
+    const float* alpha = shared.alpha.data() + (e.index - first_expert) * m;
+    for (int64_t pair = e.begin; pair < e.begin + e.count; ++pair) {
+      const float* products =
+          s->bases_x.data() + token_of[static_cast<size_t>(pair)] * m * rank;
+      float* const to = u + pair * rank;
+      std::fill_n(to, rank, 0.0f);
+      for (int64_t b = 0; b < m; ++b) {
+        if (alpha[b] == 0) continue;
+        Kernels().subtract(to, -alpha[b], products + b * rank, rank, to);
+      }
+    }
+  });
+}
+
+// Gathers each token's x, which lies with each of its pairs. Returns the token
+// of each pair.
+std::vector<int64_t> GatherTokens(const float* x, int64_t cols, MlpScratch* s) {
+  const int64_t picks = s->routing.picks_per_token;
+  const int64_t tokens = s->pair_of.size() / picks;
+  s->token_x.Resize(tokens * cols);
+  std::vector<int64_t> token_of(static_cast<size_t>(s->pair_of.size()));
+  for (int64_t i = 0; i < s->pair_of.size(); ++i) {
+    token_of[static_cast<size_t>(s->pair_of[i])] = i / picks;
+  }
+  for (int64_t t = 0; t < tokens; ++t) {
+    std::copy_n(x + s->pair_of[t * picks] * cols, cols,
+                s->token_x.data() + t * cols);
+  }
+  return token_of;
+}
+
+// Whether bases are better multiplied than mixed.
+bool MultipliesBases(const FactoredWeights& factored, ActiveExperts experts,
+                     const MlpScratch& s) {
+  const auto has_rows = [](const std::vector<SharedBases>& groups) {
+    return std::ranges::all_of(groups, [](const SharedBases& shared) {
+      return shared.bases.rows.codes != nullptr;
+    });
+  };
+  return factored.activation == Activation::kIdentity &&
+         s.pair_of.size() / s.routing.picks_per_token <= std::ssize(experts) &&
+         has_rows(factored.gate) && has_rows(factored.up);
+}
+
 }  // namespace
 
 void RunPlainExperts(ActiveExperts experts, const float* x, Precision precision,
@@ -108,11 +166,26 @@ void RunPlainExperts(ActiveExperts experts, const float* x, Precision precision,
 
 void MixInputs(const FactoredWeights& factored, int64_t num_experts,
                ActiveExperts experts, const float* x, MlpScratch* s) {
+  const bool multiplies = MultipliesBases(factored, experts, *s);
   const auto mix = [&](const std::vector<SharedBases>& groups,
                        Buffer<float>* mixed) {
     if (groups.empty()) return;
     const StoredBases& bases = groups.front().bases;
     mixed->Resize(s->pairs() * bases.rank);
+    if (multiplies) {
+      const std::vector<int64_t> token_of = GatherTokens(x, bases.cols, s);
+      const int64_t in_group = num_experts / std::ssize(groups);
+      auto next = experts.begin();
+      for (int64_t g = 0; g < std::ssize(groups); ++g) {
+        const auto end = std::find_if(next, experts.end(), [&](const auto& e) {
+          return e.index >= (g + 1) * in_group;
+        });
+        MixProducts(groups[static_cast<size_t>(g)], g * in_group, {next, end},
+                    token_of, mixed->data(), s);
+        next = end;
+      }
+      return;
+    }
     MixGroups(groups, factored.activation, num_experts, experts, MixBatch, x,
               bases.cols, mixed->data(), bases.rank, s);
   };

@@ -21,6 +21,8 @@ struct MlpScratch {
   Buffer<float> x;              // [pairs, hidden]
   Buffer<float> mixed_gate;     // [pairs, rank]: N x of a factored layer
   Buffer<float> mixed_up;
+  Buffer<float> token_x;  // [tokens, hidden]
+  Buffer<float> bases_x;  // [tokens, num_bases * rank]: B_i x of all i
   // [pairs, expert_size]; after RunMlp `gate` holds the input of down.
   Buffer<float> gate, up;
   Buffer<float> down_rank;     // [pairs, rank]: A^T h of a factored down
@@ -52,6 +54,11 @@ void RunFactoredExperts(const FactoredWeights& factored, int64_t num_experts,
                         Precision precision, MlpScratch* s);
 // The inputs of A, f(sum alpha B) x, into s->mixed_gate and s->mixed_up. Needs
 // no weights of the experts themselves, so those may still be on their way.
+//
+// Where f is the identity, that is sum alpha_i (B_i x): of tokens that are no
+// more than the experts, all bases are then multiplied by each token once, for
+// all of its experts, which takes tokens * m r d multiplications in place of
+// experts * m r d, and stores no mix.
 void MixInputs(const FactoredWeights& factored, int64_t num_experts,
                std::span<const ActiveExpert> experts, const float* x,
                MlpScratch* s);

@@ -10,6 +10,7 @@
 
 #include "kernels/kernels.h"
 #include "tensor/packed_bases.h"
+#include "tensor/weight_view.h"
 
 namespace mobe {
 
@@ -27,7 +28,10 @@ struct StoredBases {
       : num_bases(whole.num_bases),
         rank(whole.rank),
         cols(whole.cols),
-        form(whole) {}
+        form(whole),
+        rows{whole.dtype == DType::kBF16 ? NumberFormat::kBF16
+                                         : NumberFormat::kF32,
+             whole.data, whole.num_bases * whole.rank, whole.cols} {}
   explicit StoredBases(const BasesProducts& products)
       : num_bases(products.left.num_bases),
         rank(products.left.rank),
@@ -49,6 +53,9 @@ struct StoredBases {
   int64_t rank = 0;
   int64_t cols = 0;
   std::variant<BasesView, BasesProducts, PackedBases> form;
+  // The rows of all bases as one matrix, [num_bases * rank, cols], where they
+  // are stored so, too; else without codes.
+  WeightView rows = {};
 };
 
 }  // namespace mobe

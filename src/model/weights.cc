@@ -121,7 +121,10 @@ class Loader {
     });
     bases.codes = memory.data();
     bases.scales = scales;
-    return StoredBases(bases);
+    StoredBases stored(bases);
+    stored.rows = {tensor.format(), Data(tensor), m * bases.rank, cols,
+                   Data(*tensor.scales)};
+    return stored;
   }
 
   // The mapped bytes where kernels can read them in place. The format promises

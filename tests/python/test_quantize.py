@@ -65,6 +65,20 @@ def test_planes_are_as_documented(mobe, models, tmp_path, form):
     assert report["bytes_out"] < share * report["bytes_in"]
 
 
+def test_bases_of_the_identity_are_multiplied(mobe, mobe_logits, models, tmp_path):
+    """As they are stored, by few tokens: to what they give when experts are built."""
+    fit = ("--ratio", 0.75, "--budget", 1, "--activation", "identity")
+    mobe("compress", models / "mini-qwen3-moe", tmp_path / "m", *fit)
+    ids = torch.arange(12).reshape(2, 6) * 7
+    for bits in ("int3", "int6"):
+        formats = ("--format", "int8", "--part-formats", f"bases={bits}")
+        mobe("quantize", tmp_path / "m", tmp_path / bits, *formats)
+        fused = mobe_logits(tmp_path / bits, ids, "--experts", "fused")
+        built = mobe_logits(tmp_path / bits, ids, "--experts", "built", "--built-format", "f32")
+        off = ((fused - built).norm() / built.norm()).item()
+        assert off < 0.01, (bits, off)
+
+
 def test_a_factored_model_runs_quantised(mobe, mobe_logits, models, tmp_path):
     """Fused and built, to what its plain form gives; weights and inputs are rounded
     to 8 bits, each within 1 %."""
