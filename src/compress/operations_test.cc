@@ -35,6 +35,16 @@ TEST(OperationsTest, CountsMixes) {
   EXPECT_NEAR(count.fused, 2 * (2 * kPlain + shared + 4 * 2 * 32 * 64), 1e-3);
 }
 
+// Of the identity bases are multiplied once, whatever is chosen.
+TEST(OperationsTest, CountsProductsOfBases) {
+  CompressOptions options = QuickOptions(5);
+  options.activation = Activation::kIdentity;
+  const Operations count = CountOf(options);
+  const double factored = 5 * 32 * 64 + 4 * 5 * 32 + 4 * 32 * 32;
+  EXPECT_NEAR(count.fused, 2 * (kPlain + 2 * factored), 1e-3);
+  EXPECT_EQ(count.mixes, 0);
+}
+
 TEST(OperationsTest, CountsLowRankBasesOnce) {
   CompressOptions options = QuickOptions(5);
   options.kinds = {&kGateKind};

@@ -36,7 +36,8 @@ using UsersFn =
 
 // Adds one kind of a layer.
 void CountFused(const ModelConfig& config, const FactorShape& shape,
-                const UsersFn& users_of, Operations* operations) {
+                Activation activation, const UsersFn& users_of,
+                Operations* operations) {
   const auto picks = static_cast<double>(config.experts_per_token);
   const auto experts = static_cast<double>(config.num_experts);
   const auto rows = static_cast<double>(config.expert_size);
@@ -49,6 +50,12 @@ void CountFused(const ModelConfig& config, const FactorShape& shape,
       mixed += picks * static_cast<double>(users) / experts;
       used += ChanceOfAny(config.num_experts, users, config.experts_per_token);
     }
+  }
+  if (activation == Activation::kIdentity && shape.basis_rank == 0 &&
+      !shape.kind->transposed) {
+    operations->fused += static_cast<double>(shape.num_bases) * rank * cols +
+                         mixed * rank + picks * rank * rows;
+    return;
   }
   const double mixes = mixed * rank * cols;
   operations->mixes += mixes;
@@ -72,7 +79,7 @@ Operations Count(const ModelConfig& config, const MobeFormat* mobe,
       if (shape == nullptr) {
         operations.fused += plain;
       } else {
-        CountFused(config, *shape, users_of, &operations);
+        CountFused(config, *shape, mobe->activation, users_of, &operations);
       }
     }
   }

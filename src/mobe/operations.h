@@ -15,7 +15,10 @@ struct Operations {
   // With factors: where a kind is factored, picks * rank * (rows + cols) for A
   // and N; picks * alphas * rank * cols to mix N, for the alphas that are not
   // zero; and rank * basis_rank * cols for each low-rank basis that any of the
-  // chosen experts uses. Experts are taken as chosen alike often.
+  // chosen experts uses. Experts are taken as chosen alike often. Of gate and
+  // up with the identity and whole bases, which are not mixed but multiplied
+  // once (model/expert_math.h), num_bases * rank * cols, picks * alphas * rank,
+  // and picks * rank * rows for A.
   double fused = 0;
   // The part of fused that mixes N.
   double mixes = 0;
