@@ -147,11 +147,12 @@ Damages MeasureDamages(const OpenedModel& model,
   return damages;
 }
 
-// The choices of a layer, and the form that each stands for.
+// Gate and up of a layer, or its down: what it may be, and the form of each.
 struct Unit {
   int64_t layer = 0;
+  bool is_down = false;
   std::vector<SplitChoice> choices;
-  std::vector<Form> forms;
+  std::vector<const Form*> forms;
 };
 
 struct FormBytes {
@@ -169,6 +170,85 @@ std::map<int64_t, FormBytes> BytesByLayer(const OpenedModel& model,
         BytesOf(model, spec, FormatIn(form, spec));
   }
   return layers;
+}
+
+bool CanTake(const OpenedModel& source, const Form& form, int64_t layer) {
+  return !form.factored || source.Factored(layer, kGateKind) != nullptr;
+}
+
+// Of all layers, with sizes; damages are 0.
+std::vector<Unit> ListUnits(const OpenedModel& model,
+                            const OpenedModel* factored,
+                            const std::vector<int64_t>& layers,
+                            const std::vector<Form>& forms) {
+  std::vector<Unit> units;
+  for (const int64_t layer : layers) {
+    units.push_back({layer, false, {}, {}});
+    units.push_back({layer, true, {}, {}});
+  }
+  for (const Form& form : forms) {
+    const OpenedModel& source = form.factored ? *factored : model;
+    const std::map<int64_t, FormBytes> sizes = BytesByLayer(source, form);
+    for (Unit& unit : units) {
+      if (!CanTake(source, form, unit.layer)) continue;
+      if (unit.is_down && form.down == nullptr) continue;
+      const FormBytes& size = sizes.at(unit.layer);
+      unit.choices.push_back(
+          {0, 0, unit.is_down ? size.down : size.gate_and_up, 0});
+      unit.forms.push_back(&form);
+    }
+  }
+  return units;
+}
+
+// Before anything is measured.
+void CheckBytes(const OpenedModel& model, const std::vector<Unit>& units,
+                int64_t fixed, int64_t bytes) {
+  int64_t least = fixed;
+  for (const Unit& unit : units) {
+    least += std::ranges::min(unit.choices, {}, &SplitChoice::size).size;
+  }
+  if (least <= bytes) return;
+  const auto text = [](int64_t count) {
+    return FormatBytes(static_cast<double>(count));
+  };
+  Fail(ErrorKind::kUserInput,
+       "{}: {} are asked for, and {} are the least: experts in 2 bits, {} for "
+       "all else",
+       model.checkpoint.folder().string(), text(bytes), text(least),
+       text(fixed));
+}
+
+using FormErrors = std::map<std::pair<const Form*, int64_t>, ExpertErrors>;
+
+// Of some experts of each layer in each form.
+FormErrors MeasureErrors(const OpenedModel& model, const OpenedModel* factored,
+                         const std::vector<int64_t>& layers,
+                         const std::vector<Form>& forms,
+                         const std::filesystem::path& moments,
+                         const ProgressFn& progress) {
+  const int64_t experts = model.config.num_experts;
+  std::vector<int64_t> sample;
+  const int64_t count = std::min(kSample, experts);
+  for (int64_t i = 0; i < count; ++i) {
+    sample.push_back((2 * i + 1) * experts / (2 * count));
+  }
+  FormErrors errors;
+  double done = 0;
+  for (const Form& form : forms) {
+    const OpenedModel& source = form.factored ? *factored : model;
+    WeighedRounding rounding(
+        source, form.factored ? &model : nullptr, moments,
+        [&](const TensorSpec& spec) { return FormatIn(form, spec); });
+    for (const int64_t layer : layers) {
+      progress({done / static_cast<double>(forms.size() * layers.size()),
+                fmt::format("error of layer {} in {}", layer, form.a->name)});
+      done += 1;
+      if (!CanTake(source, form, layer)) continue;
+      errors[{&form, layer}] = rounding.Measure(layer, sample);
+    }
+  }
+  return errors;
 }
 
 // Adds a format of some layers, in one entry with the layer before.
@@ -191,86 +271,48 @@ BitChoice ChooseBits(const OpenedModel& model, const OpenedModel* factored,
                      const std::filesystem::path& moments,
                      const DamageFn& measure_damage,
                      const ProgressFn& progress) {
-  const ModelConfig& config = model.config;
   std::vector<int64_t> layers;
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    if (config.IsMoeLayer(layer)) layers.push_back(layer);
-  }
-  std::vector<int64_t> sample;
-  const int64_t count = std::min(kSample, config.num_experts);
-  for (int64_t i = 0; i < count; ++i) {
-    sample.push_back((2 * i + 1) * config.num_experts / (2 * count));
-  }
-  Damages damages = MeasureDamages(model, layers, measure_damage, progress);
-  // Of gate and up, then of down, of each layer.
-  std::vector<Unit> units;
-  for (const int64_t layer : layers) {
-    units.push_back({layer, {}, {}});
-    units.push_back({layer, {}, {}});
+  for (int64_t layer = 0; layer < model.config.num_layers; ++layer) {
+    if (model.config.IsMoeLayer(layer)) layers.push_back(layer);
   }
   const std::vector<Form> forms = ListForms(factored != nullptr);
-  for (size_t f = 0; f < forms.size(); ++f) {
-    const Form& form = forms[f];
-    const OpenedModel& source = form.factored ? *factored : model;
-    WeighedRounding rounding(
-        source, form.factored ? &model : nullptr, moments,
-        [&](const TensorSpec& spec) { return FormatIn(form, spec); });
-    const std::map<int64_t, FormBytes> sizes = BytesByLayer(source, form);
-    for (size_t i = 0; i < layers.size(); ++i) {
-      const int64_t layer = layers[i];
-      if (form.factored && source.Factored(layer, kGateKind) == nullptr) {
-        continue;
-      }
-      progress({static_cast<double>(f * layers.size() + i) /
-                    static_cast<double>(forms.size() * layers.size()),
-                fmt::format("error of layer {} in {}", layer, form.a->name)});
-      const ExpertErrors errors = rounding.Measure(layer, sample);
-      const auto add = [&](Unit* unit, int64_t size, double damage) {
-        unit->choices.push_back({0, 0, size, damage});
-        unit->forms.push_back(form);
-      };
-      add(&units[2 * i], sizes.at(layer).gate_and_up,
-          damages[{layer, &kGateKind}] * errors.gate +
-              damages[{layer, &kUpKind}] * errors.up);
-      if (form.down == nullptr) continue;
-      add(&units[2 * i + 1], sizes.at(layer).down,
-          damages[{layer, &kDownKind}] * errors.down);
-    }
-  }
+  std::vector<Unit> units = ListUnits(model, factored, layers, forms);
   const int64_t fixed = FixedBytes(model, rule);
-  int64_t least = fixed;
+  CheckBytes(model, units, fixed, bytes);
+
+  Damages damages = MeasureDamages(model, layers, measure_damage, progress);
+  FormErrors errors =
+      MeasureErrors(model, factored, layers, forms, moments, progress);
   std::vector<std::vector<SplitChoice>> choices;
-  for (const Unit& unit : units) {
-    least += std::ranges::min(unit.choices, {}, &SplitChoice::size).size;
+  for (Unit& unit : units) {
+    const auto damage = [&](const MatrixKind& kind) {
+      return damages[{unit.layer, &kind}];
+    };
+    for (size_t k = 0; k < unit.choices.size(); ++k) {
+      const ExpertErrors& error = errors[{unit.forms[k], unit.layer}];
+      unit.choices[k].damage = unit.is_down ? damage(kDownKind) * error.down
+                                            : damage(kGateKind) * error.gate +
+                                                  damage(kUpKind) * error.up;
+    }
     choices.push_back(unit.choices);
   }
-  if (least > bytes) {
-    Fail(
-        ErrorKind::kUserInput,
-        "{}: {} are asked for, and {} are the least: experts in 2 bits, {} for "
-        "all else",
-        model.checkpoint.folder().string(),
-        FormatBytes(static_cast<double>(bytes)),
-        FormatBytes(static_cast<double>(least)),
-        FormatBytes(static_cast<double>(fixed)));
-  }
   const std::vector<size_t> chosen = AllocateSplit(choices, bytes - fixed);
+
   BitChoice result;
   result.bytes = fixed;
   for (size_t i = 0; i < units.size(); ++i) {
-    const Unit& unit = units[i];
-    const Form& form = unit.forms[chosen[i]];
-    const SplitChoice& choice = unit.choices[chosen[i]];
-    result.bytes += choice.size;
-    result.divergence += choice.damage;
-    if (i % 2 == 1) {
-      AddFormat(unit.layer, PartDown(), form.down, &result.formats);
+    const int64_t layer = units[i].layer;
+    const Form& form = *units[i].forms[chosen[i]];
+    result.bytes += units[i].choices[chosen[i]].size;
+    result.divergence += units[i].choices[chosen[i]].damage;
+    if (units[i].is_down) {
+      AddFormat(layer, PartDown(), form.down, &result.formats);
       continue;
     }
-    AddFormat(unit.layer, PartA(), form.a, &result.formats);
+    AddFormat(layer, PartA(), form.a, &result.formats);
     if (!form.factored) continue;
-    AddFormat(unit.layer, PartBases(), form.bases, &result.formats);
-    result.factored_layers.insert(unit.layer);
+    AddFormat(layer, PartBases(), form.bases, &result.formats);
+    result.factored_layers.insert(layer);
   }
   return result;
 }
