@@ -131,6 +131,7 @@ void Checkpoint::ListTensors() {
 void Checkpoint::LinkScales() {
   const auto scheme = ReadQuantScheme({config_, config_path()});
   if (scheme && scheme->in_words) UnpackWords(*scheme);
+  if (scheme && scheme->transposed) LinkTransposed(*scheme);
   if (scheme && scheme->is_mxfp4 &&
       std::ranges::none_of(tensors_, [](const TensorView* tensor) {
         return tensor->name.ends_with(kMxBlocksEnding);
@@ -229,6 +230,81 @@ void Checkpoint::UnpackWords(const QuantScheme& scheme) {
     LinkScales(scheme, scales, &linked);
     SetScaled(sizes, linked);
   }
+}
+
+// Puts a matrix X.weight in the place of X.qweight.
+void Checkpoint::LinkTransposed(const QuantScheme& scheme) {
+  constexpr std::string_view kWords = "qweight";
+  const int64_t in_word = CodesInWord(scheme.code_bits);
+  for (const TensorView*& place : tensors_) {
+    const TensorView* words = place;
+    if (!words->name.ends_with(kWords)) continue;
+    const std::string module =
+        words->name.substr(0, words->name.size() - kWords.size());
+    const bool fits = words->dtype == DType::kI32 && words->shape.size() == 2 &&
+                      std::ranges::all_of(words->shape, [](int64_t size) {
+                        return size >= 1 && size <= kMaxConfigSize;
+                      });
+    if (!fits) {
+      Fail(ErrorKind::kCorruptFile,
+           "{}: tensor {} is {} of shape {}, expected a matrix of I32",
+           FileOf(*words), Excerpt(words->name), DTypeName(words->dtype),
+           words->shape);
+    }
+    TensorView matrix = *words;
+    matrix.name = module + "weight";
+    matrix.code_bits = scheme.code_bits;
+    matrix.shape = {words->shape[1], words->shape[0]};
+    const bool awq = *scheme.transposed == CodesOrder::kAwq;
+    matrix.shape[awq ? 0 : 1] *= in_word;
+    const TransposedCodes& codes =
+        transposed_.emplace_back(CodesOf(scheme, *words, module, matrix.shape));
+    matrix.transposed = &codes;
+    matrix.scales = codes.scales;
+    by_name_.erase(words->name);
+    TensorView& linked = Adopt(words->name, std::move(matrix));
+    place = &linked;
+    for (const TensorView* part : {codes.zeros, codes.scales, codes.groups}) {
+      if (part != nullptr) SetScaled(*part, linked);
+    }
+    // AutoGPTQ gave every matrix a bias, zeros where the model has none.
+    const TensorView* bias = Find(module + "bias");
+    if (bias != nullptr && std::ranges::all_of(bias->data, [](std::byte byte) {
+          return byte == std::byte{0};
+        })) {
+      SetScaled(*bias, linked);
+    }
+  }
+}
+
+// What belongs to the words of a matrix of this shape, whose names begin with
+// `module`.
+TransposedCodes Checkpoint::CodesOf(const QuantScheme& scheme,
+                                    const TensorView& words,
+                                    const std::string& module,
+                                    const std::vector<int64_t>& shape) const {
+  const int64_t in_word = CodesInWord(scheme.code_bits);
+  const int64_t rows = shape[0];
+  const int64_t cols = shape[1];
+  TransposedCodes codes;
+  codes.order = *scheme.transposed;
+  codes.zeros_less_one = scheme.zeros_less_one;
+  codes.group_cols = scheme.block.cols == 0 ? cols : scheme.block.cols;
+  codes.zeros = &At(module + "qzeros");
+  codes.scales = &At(module + "scales");
+  const int64_t groups = (cols + codes.group_cols - 1) / codes.group_cols;
+  if (rows % in_word != 0) {
+    Fail(ErrorKind::kUnsupported,
+         "{}: tensor {} has {} rows, and zeros can be read of multiples of {}",
+         FileOf(words), Excerpt(words.name), rows, in_word);
+  }
+  CheckPlane(*codes.zeros, DType::kI32, {groups, rows / in_word});
+  const DType scales = codes.scales->dtype;
+  const bool wide = IsFloat(scales) && DTypeSize(scales) >= 2;
+  CheckPlane(*codes.scales, wide ? scales : DType::kF16, {groups, rows});
+  if (codes.order == CodesOrder::kGptq) codes.groups = Find(module + "g_idx");
+  if (codes.groups != nullptr) CheckPlane(*codes.groups, DType::kI32, {cols});
+  return codes;
 }
 
 // Scales are in a shard, of which this object is the owner.
@@ -347,6 +423,7 @@ void Checkpoint::Take(
   // Views stay where they are when what holds them is moved.
   std::ranges::move(other.shards_, std::back_inserter(shards_));
   taken_parts_.push_back(std::move(other.parts_));
+  taken_transposed_.push_back(std::move(other.transposed_));
   for (const TensorView* tensor : other.tensors_) {
     const TensorView* matrix = tensor->scaled ? tensor->scaled : tensor;
     if (!wanted(matrix->name)) continue;

@@ -87,6 +87,10 @@ class Checkpoint {
   void LinkScales(const QuantScheme& scheme, const TensorView& scales,
                   TensorView* matrix);
   void UnpackWords(const QuantScheme& scheme);
+  void LinkTransposed(const QuantScheme& scheme);
+  TransposedCodes CodesOf(const QuantScheme& scheme, const TensorView& words,
+                          const std::string& module,
+                          const std::vector<int64_t>& shape) const;
   // Keeps a part of the tensor `whole`, which it names in an error.
   TensorView& Adopt(const std::string& whole, TensorView part);
   void SetScaled(const TensorView& scales, const TensorView& matrix);
@@ -102,6 +106,8 @@ class Checkpoint {
   std::unordered_map<std::string, std::string> index_faults_;
   std::deque<TensorView> parts_;                     // of Split
   std::vector<std::deque<TensorView>> taken_parts_;  // the same of Take's
+  std::deque<TransposedCodes> transposed_;           // and these, likewise
+  std::vector<std::deque<TransposedCodes>> taken_transposed_;
   std::vector<const TensorView*> tensors_;
   // Keys are the names in shards_ and parts_.
   std::unordered_map<std::string_view, const TensorView*> by_name_;

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "io/transposed_codes.h"
 #include "tensor/planes.h"
 
 namespace mobe {
@@ -111,6 +112,9 @@ void LoadFloats(const TensorView& tensor, int64_t first, int64_t count,
   if (tensor.packed != nullptr) {
     return DecodePlanes(*tensor.packed, tensor.shape, tensor.data.data(),
                         tensor.scales->data.data(), first, count, out);
+  }
+  if (tensor.transposed != nullptr) {
+    return LoadTransposed(tensor, first, count, out);
   }
   if (tensor.row_stride != 0) {
     LoadStrided(tensor, first, count, out);

@@ -12,8 +12,9 @@
 // a weight is the stored number times (in spite of the name) the scale of its
 // block of 128 x 128. Without a block size there is one scale for the matrix or
 // one for each row, in X.weight_scale or under the other name. Integers of
-// compressed-tensors (io/quant_scheme.h) have X.weight_scale [rows, groups].
-// Which matrices are quantised their own dtypes tell. Checkpoint links the two
+// compressed-tensors (io/quant_scheme.h) have X.weight_scale [rows, groups],
+// those of AWQ and GPTQ more (io/transposed_codes.h). Which matrices are
+// quantised their own dtypes tell. Checkpoint links the two
 // (TensorView::scales), so that LoadFloats reads any tensor.
 #pragma once
 

@@ -1,6 +1,7 @@
 #include "io/quant_scheme.h"
 
 #include <algorithm>
+#include <cctype>
 #include <string>
 
 #include "base/error.h"
@@ -9,9 +10,9 @@ namespace mobe {
 namespace {
 
 constexpr char kRead[] =
-    "of quantised models mobe reads FP8 (E4M3), gpt-oss's MXFP4 and "
-    "compressed-tensors' int8 and int4, symmetric and without static "
-    "activation scales";
+    "of quantised models mobe reads FP8 (E4M3), gpt-oss's MXFP4, AWQ of "
+    "version gemm, GPTQ of 4 or 8 bits, and compressed-tensors' int8 and int4, "
+    "symmetric and without static activation scales";
 
 [[noreturn]] void Refuse(const ConfigReader& reader, const char* key) {
   Fail(ErrorKind::kUnsupported, "{}: {} {} can't be read; {}", reader.source(),
@@ -98,6 +99,65 @@ QuantScheme ReadCompressedTensors(const ConfigReader& reader) {
   return *scheme;
 }
 
+// What the programs that write both note, beside how the numbers are stored. Of
+// zeros and groups the tensors tell, whatever "sym" and "desc_act" say.
+constexpr const char* kNotes[] = {
+    // AutoGPTQ, GPTQModel
+    "method", "sym", "desc_act", "static_groups", "true_sequential",
+    "damp_percent", "damp_auto_increment", "mse", "act_group_aware",
+    "model_name_or_path", "model_file_base_name", "lm_head", "meta",
+    // AutoAWQ
+    "zero_point", "modules_to_not_convert",
+    // transformers
+    "tokenizer", "dataset", "use_cuda_fp16", "model_seqlen",
+    "block_name_to_quantize", "module_name_preceding_first_block", "batch_size",
+    "pad_token_id", "use_exllama", "disable_exllama", "exllama_config",
+    "max_input_length", "cache_block_outputs", "modules_in_block_to_quantize",
+    "do_fuse", "fuse_max_seq_len", "modules_to_fuse"};
+
+// What differs for some modules: those of a pattern with "-:" are not
+// quantised, which their tensors tell.
+void CheckDynamic(const ConfigReader& reader) {
+  const Json& dynamic = reader.Value("dynamic");
+  if (dynamic.empty()) return;
+  const auto is_left_out = [](const auto& entry) {
+    return entry.key().starts_with("-:");
+  };
+  const auto items = dynamic.items();
+  if (!dynamic.is_object() ||
+      !std::all_of(items.begin(), items.end(), is_left_out)) {
+    Refuse(reader, "dynamic");
+  }
+}
+
+// Either has the name of its layout under several keys.
+QuantScheme ReadTransposed(const ConfigReader& reader, CodesOrder order) {
+  const bool awq = order == CodesOrder::kAwq;
+  QuantScheme scheme;
+  scheme.transposed = order;
+  scheme.zeros_less_one = !awq;
+  for (const char* key : {"version", "format", "checkpoint_format"}) {
+    std::string layout = reader.String(key, "");
+    for (char& c : layout) c = static_cast<char>(std::tolower(c));  // "GEMM"
+    if (layout == "gptq_v2" && !awq) {
+      scheme.zeros_less_one = false;
+    } else if (!layout.empty() && layout != (awq ? "gemm" : "gptq")) {
+      Refuse(reader, key);
+    }
+  }
+  const int64_t bits = reader.Size("bits");
+  if (bits != 4 && !(bits == 8 && !awq)) Refuse(reader, "bits");
+  scheme.code_bits = static_cast<int>(bits);
+  // -1: all columns are one group.
+  const bool grouped = reader.Value("group_size") != -1;
+  scheme.block = {1, grouped ? reader.Size("group_size") : 0};
+  Want(reader, "pack_dtype", "int32");
+  if (reader.String("backend", "") == "llm-awq") Refuse(reader, "backend");
+  CheckDynamic(reader);
+  reader.RefuseOthers(kNotes);
+  return scheme;
+}
+
 }  // namespace
 
 std::optional<QuantScheme> ReadQuantScheme(const ConfigReader& config) {
@@ -105,7 +165,8 @@ std::optional<QuantScheme> ReadQuantScheme(const ConfigReader& config) {
   if (!config.Has(kKey)) return std::nullopt;
   const ConfigReader reader = config.Object(kKey);
   if (!reader.Has("quant_method")) {
-    reader.Reject("quant_method", "\"fp8\" or \"compressed-tensors\"");
+    reader.Reject("quant_method",
+                  "\"fp8\", \"compressed-tensors\", \"awq\" or \"gptq\"");
   }
   const std::string method = reader.String("quant_method", "");
   if (method == "fp8") return ReadFp8(reader);
@@ -114,6 +175,8 @@ std::optional<QuantScheme> ReadQuantScheme(const ConfigReader& config) {
     scheme.is_mxfp4 = true;
     return scheme;
   }
+  if (method == "awq") return ReadTransposed(reader, CodesOrder::kAwq);
+  if (method == "gptq") return ReadTransposed(reader, CodesOrder::kGptq);
   if (method == "compressed-tensors") return ReadCompressedTensors(reader);
   Refuse(reader, "quant_method");
 }

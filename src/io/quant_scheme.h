@@ -7,10 +7,14 @@
 //     "int-quantized"                  I8, 8 bits
 //     "pack-quantized"                 4 or 8 bits in words (Kimi-K2-Thinking)
 //   "mxfp4"                            E2M1 in stacked experts (gpt-oss)
+//   "awq", of version "gemm"           4 bits in words (io/transposed_codes.h)
+//   "gptq", of checkpoint_format
+//     "gptq", "gptq_v2"                4 or 8 bits in words, the same
 //
-// symmetric, with scales of blocks, groups, rows or the whole matrix. Others
-// (GPTQ, AWQ, NVFP4, bitsandbytes) are refused by name.
-// Sources: transformers 5.24, quantizers; compressed-tensors 0.12.
+// with scales of blocks, groups, rows or the whole matrix, and symmetric but
+// for the last two. Others (AWQ for GEMV, Marlin, NVFP4, bitsandbytes,
+// AutoRound) are refused by name. Sources: transformers 5.24, quantizers;
+// compressed-tensors 0.12.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +22,7 @@
 
 #include "io/config.h"
 #include "io/safetensors.h"
+#include "io/transposed_codes.h"
 
 namespace mobe {
 
@@ -31,6 +36,9 @@ struct QuantScheme {
   int code_bits = 0;      // of integers; 0: FP8
   bool in_words = false;  // these lie in words of 32 bits
   bool is_mxfp4 = false;
+  // AWQ's and GPTQ's; block.cols is that of groups.
+  std::optional<CodesOrder> transposed;
+  bool zeros_less_one = false;
   // "quant_method" is "fp8", which is the form that mobe can write, too.
   bool is_fp8_method = false;
 };

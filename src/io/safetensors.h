@@ -50,6 +50,8 @@ struct BlockSize {
   int64_t cols = 0;
 };
 
+struct TransposedCodes;  // io/transposed_codes.h
+
 // A tensor in a mapped file. The bytes may lie at any address: the format
 // promises no alignment.
 struct TensorView : TensorDecl {
@@ -67,6 +69,9 @@ struct TensorView : TensorDecl {
   // of 32 bits, each row in words of its own, the first code lowest and all
   // from 0 with 2^(bits - 1) in the middle. The shape counts codes.
   int code_bits = 0;
+  // Of AWQ's and GPTQ's: the words are laid out otherwise, and have zeros of
+  // their own. data are X.qweight's words, and scales of no blocks.
+  const TransposedCodes* transposed = nullptr;
   // Codes of 4 bits are E2M1 floats, two in a byte, the first one low (MXFP4).
   bool is_fp4 = false;
   // Of a part of a stacked tensor whose numbers lie apart: elements from a row
