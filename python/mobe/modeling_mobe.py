@@ -1,12 +1,11 @@
-"""Loads mobe's native folders in transformers 4.57 and 5 (AutoModelForCausalLM.from_pretrained,
-trust_remote_code=True): takes transformers' own class of the model and replaces the experts, whose
-matrices are A f(sum_b alpha_b B_b), by bases B that they share. docs/interop.md has options."""
+"""Loads mobe's native folders (docs/interop.md) in transformers 4.57 and 5: takes transformers' own
+class of the model and replaces the experts by A f(sum_b alpha_b B_b), of bases B that they share."""
 
 import copy
 import re
 import sys
 from functools import partial, reduce
-from itertools import groupby, repeat
+from itertools import groupby, product, repeat
 
 import torch
 from safetensors import safe_open
@@ -15,10 +14,13 @@ from torch.nn import functional as F
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig
 from transformers.activations import ACT2FN
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
+from transformers.generation import GenerationMixin
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
 ALIASES = {"kimi_k2": "deepseek_v3"}  # what transformers knows by another name
 KINDS = {"gate": ("gate_proj", "w1"), "up": ("up_proj", "w3"), "down": ("down_proj", "w2")}
+EXPERTS = {"experts", "input_linear", "output_linear"}  # the last two of Granite in transformers 4
+UNLIKE = ("deepseek_v4", "gemma4", "gemma4_text", "gpt_oss", "hy_v4")  # clamped, biased or no silu
 ACTIVATIONS = {"silu": F.silu, "tanh": torch.tanh, "identity": lambda x: x}
 # X as it is, in FP8 with X_scale_inv, or packed as X.int8 and X.int8.scales. None: as it is loaded.
 PLANES = {"": None, "_scale_inv": torch.float32, "_scale": torch.float32}
@@ -34,8 +36,8 @@ class Stored:
             raise ValueError(f"{path}: version {mobe['version']} of the format, expected up to 3")
         self.f = ACTIVATIONS[mobe.get("activation") or getattr(config, "activation", "silu")]
         self.act = ACT2FN[getattr(config, "hidden_act", "silu")]
-        fp8 = vars(config).pop("quantization_config", None)  # ours needs no GPU
-        self.fp8_block = fp8 and fp8.get("weight_block_size")
+        fp8 = vars(config).pop("quantization_config", None) or {}  # that of mobe needs no GPU
+        self.fp8_block = fp8.get("weight_block_size")
         # Of names. transformers 5 has tables of its own, by model_type, which also stack experts.
         self.renamed = {p.replace("_", r"\."): p for p in reversed(PLANES) if "_int" in p}
         if tables := sys.modules.get("transformers.conversion_mapping"):
@@ -43,11 +45,9 @@ class Stored:
                 if ".experts." not in row.target_patterns[0]:
                     self.renamed[row.source_patterns[0]] = row.target_patterns[0]
             config.model_type = f"mobe_{config.model_type}"
-        hub = {**hub, "_raise_exceptions_for_missing_entries": False}
-        files = [cached_file(path, "model.safetensors", **hub)]
-        if files == [None]:
-            index = cached_file(path, "model.safetensors.index.json", **hub)
-            files, _ = get_checkpoint_shard_files(path, index, **hub)
+        find = partial(cached_file, path, **hub, _raise_exceptions_for_missing_entries=False)
+        if (files := [find("model.safetensors")]) == [None]:
+            files, _ = get_checkpoint_shard_files(path, find("model.safetensors.index.json"), **hub)
         self.tensors = {}
         for file_name in files:
             with safe_open(file_name, "pt") as file:
@@ -56,8 +56,7 @@ class Stored:
                     tensor = file.get_slice(key)
                     self.tensors[name] = tensor.get_dtype(), tensor.get_shape(), key
 
-    def declare(self, module, prefix, name):
-        """Gives the module parameters for a tensor. Tells whether it is there, in any form."""
+    def declare(self, module, prefix, name):  # parameters for a tensor, if it is there in any form
         for plane in (planes := [p for p in PLANES if f"{prefix}.{name}{p}" in self.tensors]):
             stored, shape, _ = self.tensors[f"{prefix}.{name}{plane}"]
             to = torch.float8_e4m3fn if stored == "F8_E4M3" else PLANES[plane]
@@ -65,8 +64,7 @@ class Stored:
         return bool(planes)
 
 
-def read(module, name, shape, dtype):
-    """A tensor whose last two dimensions are `shape`, however it is stored."""
+def read(module, name, shape, dtype):  # what ends in dimensions of `shape`, however it is stored
     get = module._parameters.get
     for bits in [b for b in range(2, 9) if get(f"{name}_int{b}") is not None]:
         codes, scales = get(f"{name}_int{bits}"), get(f"{name}_int{bits}_scales").to(dtype)
@@ -122,13 +120,15 @@ class Matrix(nn.Module):
 # Each of them is called by transformers 4, and the list by 5. What they share is the block's.
 class Experts(nn.ModuleList):
     def __init__(self, stored, prefix, block):
-        super().__init__()
-        count, self.hidden = block.gate.weight.shape
-        size = sum(w.numel() for w in block.experts.parameters()) // (3 * count * self.hidden)
-        shapes = dict.fromkeys(KINDS, (size, self.hidden)) | {"down": (self.hidden, size)}
-        self.stored, self.block = stored, [block]  # in a list, since it holds this
-        self.ends = {}  # by kind: how the names of what each group of experts shares end
-        self.at_once = count  # at most as many as bases, so that mixes take no more room
+        router = (getattr(block, "gate", None) or block.router).parameters()
+        count, hidden = next(weight for weight in router if weight.dim() == 2).shape
+        super().__init__(nn.ModuleDict() for _ in range(count))
+        replaced = [block._modules.pop(name) for name in EXPERTS & block._modules.keys()]
+        block.forward = self.run_granite if len(replaced) == 2 else block.forward
+        size = sum(w.numel() for m in replaced for w in m.parameters()) // (3 * count * hidden)
+        shapes = dict.fromkeys(KINDS, (size, hidden)) | {"down": (hidden, size)}
+        self.stored, self.hidden, self.block = stored, hidden, [block]  # listed: it holds this
+        self.ends, self.at_once = {}, count  # of groups' names, by kind; mixes with room of bases
         for kind in KINDS:
             ends = ["", *(f"_{group}" for group in range(count))]
             self.ends[kind] = [e for e in ends if stored.declare(block, prefix, f"W_{kind}{e}")]
@@ -138,12 +138,10 @@ class Experts(nn.ModuleList):
                 bases, rank, _ = self.bases(kind, end, torch.float32).shape
                 shapes[kind], self.at_once = (size, rank), min(self.at_once, bases)
         naming = any(f"{prefix}.experts.0.w2" in name for name in stored.tensors)
-        for e in range(count):
-            self.append(nn.ModuleDict())
+        for e, (kind, names) in product(range(count), KINDS.items()):
+            at = f"{prefix}.experts.{e}.{names[naming]}"
             self[e].forward = partial(self.run, e)
-            for kind, names in KINDS.items():
-                at = f"{prefix}.experts.{e}.{names[naming]}"
-                self[e][names[naming]] = Matrix(stored, at, shapes[kind], kind == "down")
+            self[e][names[naming]] = Matrix(stored, at, shapes[kind], kind == "down")
 
     def bases(self, kind, end, dtype):
         block, left, right = self.block[0], f"B_{kind}_U{end}", f"B_{kind}_V{end}"
@@ -154,15 +152,13 @@ class Experts(nn.ModuleList):
     def mixed(self, kind, experts, dtype):
         ends = self.ends[kind]
         for group, some in groupby(experts, lambda e: e * len(ends) // len(self)):
-            if not ends:
-                yield from repeat(None)
+            yield from () if ends else repeat(None)  # without end
             alpha = getattr(self.block[0], f"W_{kind}{ends[group]}")
             alpha = alpha[[e % len(alpha) for e in some]].to(dtype or alpha.dtype)
             bases = self.bases(kind, ends[group], alpha.dtype)
             yield from self.stored.f(torch.tensordot(alpha, bases, 1))
 
-    def mixes(self, experts, dtype=None):
-        """Each expert with f(sum_b alpha_b B_b) of gate, up and down; None where it has all."""
+    def mixes(self, experts, dtype=None):  # f(sum_b alpha_b B_b) of each kind; None: not factored
         for some in (experts[i : i + self.at_once] for i in range(0, len(experts), self.at_once)):
             yield from zip(some, *(self.mixed(kind, some, dtype) for kind in KINDS))
 
@@ -177,6 +173,11 @@ class Experts(nn.ModuleList):
             t, k = torch.where(indices == e)
             out.index_add_(0, t, (self[e](x[t], *mixes) * weights[t, k, None]).to(x.dtype))
         return out
+
+    def run_granite(self, x):  # the block of Granite in transformers 4
+        logits = (router := self.block[0].router).layer(x.flatten(0, 1)).float()
+        weights, indices = logits.topk(router.top_k, 1)
+        return self(x.flatten(0, 1), indices, weights.softmax(1).type_as(x)).view_as(x), logits
 
     def build(self):
         for e, *mixes in self.mixes(range(len(self)), torch.float32):
@@ -209,7 +210,7 @@ class MobeForCausalLM:
         config.tie_word_embeddings &= not tied  # there is no weight to tie
         super().__init__(config, *args, **kwargs)
         for name, module in list(self.named_modules()):
-            if hasattr(module, "gate") and isinstance(getattr(module, "experts", 0), nn.Module):
+            if (parts := module._modules.keys()) & {"gate", "router"} and parts & EXPERTS:
                 module.experts = Experts(self.stored, name, module)
         for name, module in list(self.named_modules()):
             if name in packed and isinstance(module, (nn.Linear, nn.Embedding)):
@@ -223,17 +224,17 @@ class MobeForCausalLM:
     def from_pretrained(cls, path, *args, config=None, mobe_experts="factored", **kwargs):
         hub = {key: kwargs[key] for key in HUB if key in kwargs}
         config = copy.deepcopy(config) or MobeConfig.from_pretrained(path, **hub)
-        if type(config).__module__.startswith("transformers."):
+        if type(config).__module__.startswith("transformers.") and config.model_type not in UNLIKE:
             base = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         elif name := (getattr(config, "plain_auto_map", None) or {}).get("AutoModelForCausalLM"):
             base = get_class_from_dynamic_module(name, path, **hub)
         else:
             raise ValueError(f"{path}: no class for it; `mobe reconstruct` writes a plain model")
-        stored = Stored(path, config, hub)
-        cls = type(cls.__name__, (cls, base), {"stored": stored, "__module__": cls.__module__})
+        own = {"stored": Stored(path, config, hub), "__module__": cls.__module__}
+        cls = type(cls.__name__, (cls, base, GenerationMixin), own)  # older models' code lacks it
         # Without offload_buffers 4.57 loses the biases of routers that are on the disk.
         asked = {"offload_buffers": True, **kwargs, "config": config, "output_loading_info": True}
-        asked["key_mapping"] = stored.renamed
+        asked["key_mapping"] = cls.stored.renamed
         model, info = super(MobeForCausalLM, cls).from_pretrained(path, *args, **asked)
         if info["missing_keys"]:
             raise ValueError(f"{path}: has no tensors {sorted(info['missing_keys'])}")
