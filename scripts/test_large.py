@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One layer of each published model at full width, random weights: makes the
 checkpoint, compresses it, verifies the result and runs both. Fails where a step does,
-where one takes more than 20 GiB, and where all take more than 20 minutes.
+where one takes more than 20 GiB, and where all take more than 25 minutes.
 
     build/venv/bin/python scripts/test_large.py [MODEL...] [--folder DIR]
 
@@ -33,7 +33,7 @@ from safetensors.numpy import load_file
 SCRIPTS = Path(__file__).resolve().parent
 PROGRAM = os.environ.get("MOBE", SCRIPTS.parent / "build/release/mobe")
 MOST_BYTES = 20 * 2**30
-MOST_SECONDS = 20 * 60
+MOST_SECONDS = 25 * 60
 PASSES = 2  # the time of one lies between them
 TOKENS = 32
 WHOLE_PASSES = 500  # the default of mobe compress
@@ -41,7 +41,7 @@ WHOLE_PASSES = 500  # the default of mobe compress
 
 class Case(NamedTuple):
     model: str
-    whole_bases: int  # of a layer, in the published setting (arXiv 2508.05257)
+    whole_bases: int  # of a layer, in the published setting (arXiv 2508.05257) or the rule's
     experts: int  # of the layer here
     activation: str = "silu"
     groups: int = 1  # of experts, with bases of their own
@@ -60,6 +60,10 @@ CASES = [
     Case("Kimi-K2", 128, 32, groups=2),
     Case("DeepSeek-V2-Lite", 4, 64),
     Case("Ling-Lite", 4, 64),
+    # In settings of the rule (docs/presets.md).
+    Case("Qwen3-Next-80B-A3B", 193, 128),
+    Case("GLM-4.5-Air", 36, 32),
+    Case("MiniMax-M2", 32, 32),
 ]
 
 
@@ -87,7 +91,7 @@ class Row(NamedTuple):
     def shape(self):
         """Experts, rows, columns and bases of one fit."""
         groups = self.case.groups
-        p, d = self.config["moe_intermediate_size"], self.config["hidden_size"]
+        p, d = self.config[family_of(self.config).expert_size], self.config["hidden_size"]
         return self.case.experts // groups, p, d, self.case.bases() // groups
 
     def flops(self):
@@ -275,7 +279,7 @@ def main():
     print_whole(rows)
     print(f"\ntest-large: {len(rows)} models in {seconds / 60:.1f} minutes")
     if seconds > MOST_SECONDS:
-        sys.exit("test_large: more than 20 minutes")
+        sys.exit("test_large: more than 25 minutes")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ BlockSize ReadBlock(const ConfigReader& reader, const char* key) {
 }
 
 QuantScheme ReadFp8(const ConfigReader& reader) {
-  Want(reader, "fmt", "e4m3");
+  // MiniMax-M2 calls it as torch does.
+  if (reader.Value("fmt") != "float8_e4m3fn") Want(reader, "fmt", "e4m3");
   Want(reader, "activation_scheme", "dynamic");
   // It says only that scales are powers of two, whatever their dtype.
   Want(reader, "scale_fmt", "ue8m0");

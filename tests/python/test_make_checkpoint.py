@@ -16,8 +16,9 @@ from safetensors import safe_open
 sys.path.append(str(REPOSITORY / "scripts"))
 import make_checkpoint  # noqa: E402
 import model_shapes  # noqa: E402
+import plan_cluster  # noqa: E402
 
-# Of the whole models, in units of the last digit; without DeepSeek-V3's layer for
+# Of the whole models, in units of the last digit; without layers for
 # multi-token prediction.
 PUBLISHED = {
     "Qwen3-30B-A3B": "30.5",
@@ -26,6 +27,10 @@ PUBLISHED = {
     "Kimi-K2": "1026.4",
     "DeepSeek-V2-Lite": "15.7",
     "Ling-Lite": "16.8",
+    "Qwen3-Next-80B-A3B": "79.7",
+    "GLM-4.5": "352.8",
+    "GLM-4.5-Air": "106.9",
+    "MiniMax-M2": "228.7",
 }
 # What transformers 4.57 calls the models that it has a class for.
 IN_TRANSFORMERS = {
@@ -33,6 +38,9 @@ IN_TRANSFORMERS = {
     "DeepSeek-V3": "deepseek_v3",
     "Kimi-K2": "deepseek_v3",
     "DeepSeek-V2-Lite": "deepseek_v2",
+    "Qwen3-Next-80B-A3B": "qwen3_next",
+    "GLM-4.5": "glm4_moe",
+    "GLM-4.5-Air": "glm4_moe",
 }
 # Checkpoints in ../shared whose names and dtypes are the published ones, each with
 # what it has of options.
@@ -49,7 +57,8 @@ DIVISOR = 16
 
 def write_small(folder, model, **options):
     """Two layers, the first of them dense, with few experts."""
-    settings = {"layers": 2, "dense_layers": 1, "experts": 16, "divisor": DIVISOR}
+    dense = int(model != "MiniMax-M2")
+    settings = {"layers": 2, "dense_layers": dense, "experts": 16, "divisor": DIVISOR}
     config = model_shapes.make_config(model, **(settings | options))
     make_checkpoint.write_checkpoint(folder, config, shard_bytes=20_000_000)
     return folder
@@ -71,6 +80,51 @@ def test_parameters_are_as_many_as_published(model):
     tensors = model_shapes.tensors_of(model_shapes.make_config(model))
     billions = sum(math.prod(tensor.shape) for tensor in tensors) / 1e9
     assert f"{billions:.1f}" == PUBLISHED[model]
+
+
+PLANS = {
+    "qwen3-30b": "Qwen3-30B-A3B",
+    "qwen3-235b": "Qwen3-235B-A22B",
+    "deepseek-v3": "DeepSeek-V3",
+    "kimi-k2": "Kimi-K2",
+    "qwen3-next-80b": "Qwen3-Next-80B-A3B",
+    "glm-4.5": "GLM-4.5",
+    "glm-4.5-air": "GLM-4.5-Air",
+    "minimax-m2": "MiniMax-M2",
+}
+
+
+@pytest.mark.parametrize("plan", plan_cluster.MODELS)
+def test_clusters_are_planned_for_these_models(plan):
+    row, model = plan_cluster.MODELS[plan], PLANS[plan]
+    config = model_shapes.make_config(model)
+    tensors = list(model_shapes.tensors_of(config))
+    gates = [t for t in tensors if t.role == "expert"][::3]
+    assert {t.shape for t in gates} == {(row["p"], row["d"])}
+    assert len(gates) == row["layers"] * row["n"]
+    total = sum(math.prod(tensor.shape) for tensor in tensors)
+    assert total == pytest.approx(row["total"], rel=2e-3)
+    assert row["stored"] == (1 if "quantization_config" in config else 2)
+
+
+# As docs/presets.md has them.
+BY_THE_RULE = ("qwen3-next-80b", "glm-4.5", "glm-4.5-air", "minimax-m2")
+
+
+def bases_of_the_rule(n, p, d):
+    """As many as keep 0.752 of gate, up and down, as BasesForRatio has it; alpha counts."""
+    return math.floor((0.628 - p / d) / (1 / n + 1 / (p * d)))
+
+
+@pytest.mark.parametrize("plan", BY_THE_RULE)
+def test_settings_are_those_of_the_rule(plan, mobe, tmp_path):
+    n, p, d, m = (plan_cluster.MODELS[plan][key] for key in "npdm")
+    assert m == bases_of_the_rule(n, p, d)
+    folder = write_small(tmp_path / "model", PLANS[plan], layers=1, dense_layers=0, experts=None)
+    report = mobe("compress", folder, tmp_path / "out", "--dry-run", "--json")
+    narrow = bases_of_the_rule(n, p // DIVISOR, d // DIVISOR)
+    assert {factor["num_B"] for factor in report["factors"]} == {narrow}
+    assert {factor["matrix"] for factor in report["factors"]} == {"gate", "up"}
 
 
 @pytest.mark.parametrize("model", IN_TRANSFORMERS)
@@ -137,8 +191,7 @@ def test_fp8_is_of_the_matrices_alone(mtp, tmp_path):
     in_fp8 = {name for name, value in stored.items() if value.dtype.itemsize == 1}
     assert {f"{name}_scale_inv" for name in in_fp8} == scales
     assert all(
-        name.endswith("_proj.weight") or name.endswith("_with_mqa.weight")
-        for name in in_fp8
+        name.endswith("_proj.weight") or name.endswith("_with_mqa.weight") for name in in_fp8
     )
     assert "model.layers.2.eh_proj.weight" not in in_fp8
 
@@ -159,9 +212,7 @@ def test_experts_share_half_of_their_variance(tmp_path):
 
 def test_same_seed_same_bytes(tmp_path):
     def read(name, seed):
-        config = model_shapes.make_config(
-            "Ling-Lite", layers=1, experts=6, divisor=DIVISOR
-        )
+        config = model_shapes.make_config("Ling-Lite", layers=1, experts=6, divisor=DIVISOR)
         make_checkpoint.write_checkpoint(tmp_path / name, config, seed)
         return (tmp_path / name / "model.safetensors").read_bytes()
 
@@ -179,6 +230,7 @@ def test_same_seed_same_bytes(tmp_path):
         ("DeepSeek-V2-Lite", {"divisor": 0}),
         ("DeepSeek-V2-Lite", {"layers": 0}),
         ("DeepSeek-V2-Lite", {"dense_layers": -1}),
+        ("MiniMax-M2", {"dense_layers": 1}),
     ],
 )
 def test_what_can_not_be_is_refused(model, options):
