@@ -80,7 +80,7 @@ void Run(const BenchArguments& arguments, const CommonOptions& common) {
     return PrintJson(json);
   }
   if (arguments.output == "csv") return PrintText(BenchCsv(results));
-  Print("{}\n", BenchMarkdown(results));
+  PrintText(BenchMarkdown(results) + "\n");
   for (const BenchResult* result : ByThreads(results)) {
     Print("{}\n", PeaksText(*result));
   }

@@ -39,11 +39,48 @@ void AddShardSize(CLI::App* command, double* gigabytes) {
                [](double size) { return size >= 0.000001 && size <= 1e6; });
 }
 
+namespace {
+
+// A row in lines: its first cell, then title and cell of the others.
+std::string ListOfRows(const Cells& cells) {
+  std::string text;
+  for (auto row = cells.begin() + 1; row != cells.end(); ++row) {
+    text += row->front() + "\n";
+    Cells lines;
+    for (size_t i = 1; i < row->size(); ++i) {
+      if ((*row)[i].empty()) continue;
+      lines.push_back({"  " + cells.front()[i], (*row)[i]});
+    }
+    if (!lines.empty()) text += AlignedLeft(lines);
+  }
+  return text;
+}
+
+}  // namespace
+
 void PrintText(std::string_view text) {
   // program.cc asks the stream at the end whether it took all.
   const std::string visible = Visible(text, Lines::kMany);
   std::fwrite(visible.data(), 1, visible.size(), stdout);
   std::fflush(stdout);
+}
+
+void PrintLines(std::string_view text) {
+  if (!CanDraw(STDOUT_FILENO)) return PrintText(text);
+  PrintText(WrapLines(text, ColumnsOfTerminal(STDOUT_FILENO)));
+}
+
+void PrintTable(const Cells& cells) {
+  const std::string table = TableForms().front().print(cells);
+  if (!CanDraw(STDOUT_FILENO)) return PrintText(table);
+  const int columns = ColumnsOfTerminal(STDOUT_FILENO);
+  bool fits = true;
+  for (size_t first = 0; first < table.size();) {
+    const size_t end = table.find('\n', first);
+    fits &= ColumnsOf(table.substr(first, end - first)) <= columns;
+    first = end + 1;
+  }
+  PrintText(fits ? table : ListOfRows(cells));
 }
 
 void PrintAlready(const std::string& out) {
@@ -84,7 +121,8 @@ void PrintJson(Json object) {
   object["warnings"] = std::exchange(Warnings(), {});
   // Bytes that are no UTF-8 (a model may generate them) become U+FFFD. What
   // PrintText writes out is JSON, too.
-  Print("{}\n", object.dump(2, ' ', false, Json::error_handler_t::replace));
+  PrintText(fmt::format(
+      "{}\n", object.dump(2, ' ', false, Json::error_handler_t::replace)));
 }
 
 }  // namespace mobe

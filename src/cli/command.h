@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "eval/table_form.h"
 
 namespace mobe {
 
@@ -37,10 +38,16 @@ void AddShardSize(CLI::App* command, double* gigabytes);
 // What a terminal would obey is written out (base/visible.h); what is to be one
 // line goes through OneLine.
 void PrintText(std::string_view text);
+// The same of whole lines for people: on a terminal that is narrower they are
+// broken between words.
+void PrintLines(std::string_view text);
 template <class... Args>
 void Print(fmt::format_string<Args...> format, Args&&... args) {
-  PrintText(fmt::format(format, std::forward<Args>(args)...));
+  PrintLines(fmt::format(format, std::forward<Args>(args)...));
 }
+// Rows of cells, titles first, in columns; on a terminal that is narrower a
+// list for each row, its first cell above the others with their titles.
+void PrintTable(const Cells& cells);
 // That this output was there already, whole.
 void PrintAlready(const std::string& out);
 // What a model says: the same on a terminal, as it is elsewhere.

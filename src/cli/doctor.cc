@@ -157,20 +157,25 @@ void PrintModel(const std::string& folder, const Diagnosis& d,
           d.disk.direct ? "direct" : "through the page cache",
           d.disk.note.empty() ? "" : "; ", d.disk.note);
   }
-  Print("{:<15} {:>11} {:>5} {:>11} {:>15} {:>16} {:>12}\n", "experts",
-        "memory", "fits", "a token", "tok/s (reading)", "tok/s (products)",
-        "tok/s (disk)");
+  Cells cells = {{"experts", "memory", "fits", "a token", "by reading",
+                  "by products", "by disk"}};
   for (const ExpertNeed& need : d.needs) {
     const DecodeBound bound =
         BoundDecode(need, machine.peaks, d.disk.BytesPerSecond());
-    Print("{:<15} {:>11} {:>5} {:>11} {:>15.1f} {:>16.1f} {:>12}\n", need.mode,
-          Bytes(need.memory_bytes), Fits(need, machine) ? "yes" : "no",
-          Bytes(need.token_bytes), bound.by_reading, bound.by_arithmetic,
-          bound.by_disk ? fmt::format("{:.1f}", *bound.by_disk) : "");
+    const auto rate = [](double value) { return fmt::format("{:.1f}", value); };
+    cells.push_back({need.mode, Bytes(need.memory_bytes),
+                     Fits(need, machine) ? "yes" : "no",
+                     Bytes(need.token_bytes), rate(bound.by_reading),
+                     rate(bound.by_arithmetic),
+                     bound.by_disk ? rate(*bound.by_disk) : ""});
   }
+  PrintTable(cells);
   Print(
-      "tokens a second are upper bounds of decoding one sequence: the lowest "
-      "counts; by the disk, when it finds no expert in memory\n");
+      "by reading, products and disk: tokens a second, upper bounds of "
+      "decoding "
+      "one sequence, the lowest counts; by the disk, when it finds no expert "
+      "in "
+      "memory\n");
 }
 
 Json ModelJson(const std::string& folder, const Diagnosis& d,

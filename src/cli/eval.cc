@@ -200,7 +200,7 @@ void Run(const EvalArguments& arguments, const CommonOptions& common) {
   if (common.json) {
     PrintJson({{"results", EvalJson(results)}});
   } else {
-    Print("{}", AlignedLeft(EvalTable(results)));
+    PrintText(AlignedLeft(EvalTable(results)));
   }
 }
 

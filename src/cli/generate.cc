@@ -181,7 +181,7 @@ void RunAll(const GenerateArguments& options, const CommonOptions& common) {
         }
         if (common.json) return;
         // A line each, whatever is in it.
-        Print("{}\n", answer.error ? "null" : Json(answer.text).dump());
+        PrintText((answer.error ? "null" : Json(answer.text).dump()) + "\n");
         if (answer.error) {
           PrintNote(fmt::format("prompt {}: {}", number, answer.error->what()));
         }

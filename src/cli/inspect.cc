@@ -121,13 +121,14 @@ void RunInspect(const std::string& folder, const CommonOptions& common) {
     return;
   }
   Print("{}: {}\n", OneLine(folder), model.family->model_type);
-  Print("{} layers ({} with experts), hidden {}", config.num_layers, moe_layers,
-        config.hidden_size);
+  Print("{} layers ({} with experts), hidden {}{}\n", config.num_layers,
+        moe_layers, config.hidden_size,
+        model.family->runs ? ", vocabulary " + FormatCount(config.vocab_size)
+                           : "");
   if (!model.family->runs) {
-    Print("\n{} experts of {}\n", config.num_experts, config.expert_size);
+    Print("{} experts of {}\n", config.num_experts, config.expert_size);
     Print("runs: no (compress, verify, reconstruct and report only)\n");
   } else {
-    Print(", vocabulary {}\n", FormatCount(config.vocab_size));
     Print("{} experts of {}, {} for each token\n", config.num_experts,
           config.expert_size, config.experts_per_token);
   }

@@ -137,9 +137,10 @@ void Run(const TableArguments& arguments, const CommonOptions& common) {
   if (common.json) return PrintJson(ComparisonJson(comparison));
   const auto form =
       std::ranges::find(TableForms(), arguments.form, &TableForm::name);
-  PrintText(form->print(ComparisonCells(comparison, form->for_programs
-                                                        ? CellsFor::kPrograms
-                                                        : CellsFor::kPeople)));
+  const Cells cells = ComparisonCells(
+      comparison, form->for_programs ? CellsFor::kPrograms : CellsFor::kPeople);
+  if (form == TableForms().begin()) return PrintTable(cells);
+  PrintText(form->print(cells));
 }
 
 }  // namespace

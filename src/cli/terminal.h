@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace mobe {
 
@@ -13,7 +14,10 @@ bool CanDraw(int fd);
 int ColumnsOfTerminal(int fd);
 
 // A line in several of at most `columns`, where it has blanks to break at,
-// rather two than one; all but the first begin with two.
+// rather two than one if that leaves no line half empty; all but the first
+// begin with two.
 std::string WrapToColumns(std::string line, int columns);
+// The same of each line of a text.
+std::string WrapLines(std::string_view text, int columns);
 
 }  // namespace mobe

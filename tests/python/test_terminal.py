@@ -77,7 +77,33 @@ def test_the_bar_fits(columns, in_terminal, model, tmp_path):
             assert len(line) <= max(columns, 26), line
     # Nothing of it is left.
     assert output.count(ERASE) > len(bars)
-    assert "mean scaled MSE" in output.split(ERASE)[-1]
+    assert "mean scaled MSE" in " ".join(output.split(ERASE)[-1].split())
+
+
+def test_narrow(in_terminal, mobe, models, tmp_path):
+    """What people read is broken between words, and a table becomes a list."""
+    model, small = models / "mini-qwen3-moe", tmp_path / "small"
+    mobe("compress", model, small, "--bases", 8, "--budget", 1, "--format", "int4")
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time there was a small house in the woods. " * 8)
+    for command in (
+        ("compress", model, tmp_path / "o", "--dry-run"),
+        ("inspect", small),
+        ("verify", small, "--against", model),
+        ("doctor", small),
+        ("table", model, small, "--text", text, "--speed-tokens", 4),
+        ("table", model, small, "--text", text, "--speed-tokens", 4, "--output", "markdown"),
+    ):
+        output = in_terminal(*command, columns=40).replace("\r\n", "\n").split(ERASE)[-1]
+        lines = output.splitlines()
+        wide = [line for line in lines if len(line) > 40 and " " in line.strip()]
+        assert bool(wide) == ("markdown" in command), (command, wide)
+        # The same words as in a file.
+        if command[0] in ("inspect", "verify"):
+            assert output.split() == mobe(*command).split()
+    listed = in_terminal("doctor", small, columns=40)
+    assert re.search(r"^fused\r\n  memory +[\d.]+ MB\r\n  fits +yes\r\n", listed, re.M)
+    assert re.search(r"^experts +memory  fits +a token", mobe("doctor", small), re.M)
 
 
 @pytest.mark.parametrize("term", ["dumb", "", None])
