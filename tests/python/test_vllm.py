@@ -34,7 +34,7 @@ CASES = {
     "two ranks": (MINI, ["--bases", 8], {"tensor_parallel_size": 2}),
     "everything": (MINI, EVERYTHING, {}),
     "groups": (MINI, ["--groups", 4, "--bases", 16, "--layers", "1-4"], {}),
-    "int4": (MINI, ["--bases", 8], {}),
+    **{form: (MINI, ["--bases", 8], {}) for form in ("int2", "int3", "int4", "int5", "int6")},
     "fp8": ("fp8 of rows", ["--bases", 8, "--keep-fp8"], {"dtype": "bfloat16"}),
     "deepseek_v3": (V3, ["--bases", 4, "--activation", "tanh"], {}),
     "kimi_k2": (KIMI, ["--bases", 4, "--groups", 2], {}),
@@ -132,13 +132,14 @@ def test_gives_our_tokens(case, original, mobe, tmp_path):
     name, compress_options, vllm_options = CASES[case]
     model, folder = original(name), tmp_path / "small"
     mobe("compress", model, folder, *compress_options, "--budget", 1)
-    if "int4" in case:
-        mobe("quantize", folder, tmp_path / "int4", "--format", "int4")
-        folder = tmp_path / "int4"
+    form = re.match(r"int\d", case)
+    if form:
+        mobe("quantize", folder, tmp_path / "packed", "--format", form[0])
+        folder = tmp_path / "packed"
     options = {"load_format": "mobe", "dtype": "float32"} | vllm_options
     answers, log = ask_vllm(folder, options)
     assert answers == ask_transformers(folder, options["dtype"])
-    if "int4" not in case:  # There mobe rounds the inputs, too.
+    if not form:  # Of those mobe rounds the inputs, too.
         assert answers == ask_mobe(mobe, folder, options["dtype"] == "float32")
 
     said = re.search(r"experts of .*: ([\d,]+) bytes built.*; ([\d,]+) bytes in", log)
