@@ -32,6 +32,7 @@ struct TableArguments {
 std::vector<std::string> NamesOfPaths(const std::vector<std::string>& paths,
                                       bool extensions) {
   std::vector<std::string> names;
+  names.reserve(paths.size());
   for (const std::string& text : paths) {
     std::filesystem::path path = std::filesystem::path(text).lexically_normal();
     if (!path.has_filename()) path = path.parent_path();

@@ -92,7 +92,7 @@ std::vector<int64_t> ReadShape(const TensorView& sizes) {
 
 }  // namespace
 
-Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
+Checkpoint::Checkpoint(fs::path folder) : folder_(std::move(folder)) {
   if (!IsFolder(folder_)) {
     Fail(ErrorKind::kMissing, "{}: no such folder", folder_.string());
   }
@@ -372,6 +372,7 @@ TensorView& Checkpoint::Adopt(const std::string& whole, TensorView part) {
 void Checkpoint::Split(const TensorView& whole, std::vector<TensorView> parts) {
   const auto at = std::ranges::find(tensors_, &whole);
   std::vector<const TensorView*> views;
+  views.reserve(parts.size());
   by_name_.erase(whole.name);
   for (TensorView& part : parts) {
     views.push_back(&Adopt(whole.name, std::move(part)));
@@ -504,7 +505,7 @@ std::optional<Checkpoint::Place> Checkpoint::Locate(const void* data) const {
   const auto* byte = static_cast<const std::byte*>(data);
   for (size_t i = 0; i < shards_.size(); ++i) {
     const std::span<const std::byte> bytes = shards_[i].file().bytes();
-    const std::less<const std::byte*> before;
+    const std::less<> before;
     if (before(byte, bytes.data()) ||
         !before(byte, bytes.data() + bytes.size())) {
       continue;

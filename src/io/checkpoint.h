@@ -27,7 +27,7 @@ class Checkpoint {
   // Face is made of them. Links FP8 tensors to their scales, and fails when
   // those are not what config.json says, or for a quantisation that io/fp8.h
   // does not read.
-  explicit Checkpoint(const std::filesystem::path& folder);
+  explicit Checkpoint(std::filesystem::path folder);
 
   const std::filesystem::path& folder() const { return folder_; }
   const Json& config() const { return config_; }

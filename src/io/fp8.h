@@ -23,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "io/safetensors.h"
 
 namespace mobe {

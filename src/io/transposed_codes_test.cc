@@ -111,7 +111,7 @@ TEST(TransposedCodesTest, ColumnsInAnyGroup) {
 }
 
 TEST(TransposedCodesTest, EightBits) {
-  std::vector<uint32_t> words(4 * 8, 0x04030201u);
+  std::vector<uint32_t> words(32, 0x04030201u);
   Fixture f(CodesOrder::kGptq, words,
             {0x7f7f7f7fu, 0x7f7f7f7fu, 0x7f7f7f7fu, 0xff7f7f7fu});
   f.matrix.code_bits = 8;

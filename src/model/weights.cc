@@ -145,12 +145,12 @@ class Loader {
     Buffer<std::byte>& copy =
         weights_->owned.emplace_back(tensor.elements() * DTypeSize(dtype));
     constexpr int64_t kPiece = 1 << 14;
-    float values[kPiece];
-    for (int64_t first = 0; first < tensor.elements(); first += kPiece) {
-      const int64_t count = std::min(kPiece, tensor.elements() - first);
-      LoadFloats(tensor, first, count, values);
-      StoreFloats(values, count, dtype, copy.data() + first * DTypeSize(dtype));
-    }
+    ParallelRanges(tensor.elements(), kPiece, [&](int64_t begin, int64_t end) {
+      float values[kPiece];
+      LoadFloats(tensor, begin, end - begin, values);
+      StoreFloats(values, end - begin, dtype,
+                  copy.data() + begin * DTypeSize(dtype));
+    });
     return copy.data();
   }
 
