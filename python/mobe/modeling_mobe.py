@@ -36,8 +36,7 @@ class Stored:
             raise ValueError(f"{path}: version {mobe['version']} of the format, expected up to 3")
         self.f = ACTIVATIONS[mobe.get("activation") or getattr(config, "activation", "silu")]
         self.act = ACT2FN[getattr(config, "hidden_act", "silu")]
-        fp8 = vars(config).pop("quantization_config", None) or {}  # that of mobe needs no GPU
-        self.fp8_block = fp8.get("weight_block_size")
+        self.fp8_block = (vars(config).pop("quantization_config", 0) or {}).get("weight_block_size")
         # Of names. transformers 5 has tables of its own, by model_type, which also stack experts.
         self.renamed = {p.replace("_", r"\."): p for p in reversed(PLANES) if "_int" in p}
         if tables := sys.modules.get("transformers.conversion_mapping"):
@@ -147,7 +146,8 @@ class Experts(nn.ModuleList):
         block, left, right = self.block[0], f"B_{kind}_U{end}", f"B_{kind}_V{end}"
         if left in block._parameters:
             return getattr(block, left).to(dtype) @ getattr(block, right).to(dtype)
-        return read(block, f"B_{kind}{end}", (None, self.hidden), dtype)
+        bases = read(block, f"B_{kind}{end}", (None, self.hidden), dtype)  # or rows of all of them
+        return bases.reshape(getattr(block, f"W_{kind}{end}").shape[1], -1, self.hidden)
 
     def mixed(self, kind, experts, dtype):
         ends = self.ends[kind]

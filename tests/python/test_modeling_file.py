@@ -129,8 +129,10 @@ def unpack(source, packed, out):
             if f"{name}.{form}" in tensors:
                 codes = tensors[f"{name}.{form}"].numpy()
                 scales = tensors[f"{name}.{form}.scales"].float().numpy()
-                if tensor.dim() == 2:
-                    values = decode(codes, scales, *tensor.shape, form)
+                if form != "int8" or tensor.dim() == 2:
+                    rows = tensor.numel() // tensor.shape[-1]
+                    values = decode(codes, scales, rows, tensor.shape[-1], form)
+                    values = values.reshape(tensor.shape)
                 else:
                     values = decode_bases(codes, scales)[:, :, : tensor.shape[2]]
                 plain[name] = torch.from_numpy(values).contiguous()
@@ -140,11 +142,17 @@ def unpack(source, packed, out):
 
 
 @pytest.mark.parametrize(
-    "case, form", [("reference", "int8"), ("everything", "int4"), ("mixtral", "int3")]
+    "case, form, options",
+    [
+        ("reference", "int8", ()),
+        ("reference", "int4", ("--part-formats", "bases.0-1=int3,a.1=int8")),
+        ("everything", "int4", ()),
+        ("mixtral", "int3", ()),
+    ],
 )
-def test_quantised(case, form, compressed, mobe, mobe_logits, tmp_path):
+def test_quantised(case, form, options, compressed, mobe, mobe_logits, tmp_path):
     folder = compressed(case)
-    mobe("quantize", folder, tmp_path / "q", "--format", form)
+    mobe("quantize", folder, tmp_path / "q", "--format", form, *options)
     plain = unpack(folder, tmp_path / "q", tmp_path / "plain")
     small = load(tmp_path / "q", dtype=torch.bfloat16)
     stored = sum(p.numel() * p.element_size() for p in small.parameters())
