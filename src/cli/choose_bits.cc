@@ -61,6 +61,7 @@ BitChoice Choose(const OpenedModel& model, const BitBudget& budget,
                  const fs::path& out, const ProgressFn& progress,
                  const QuantizeOptions& quantize) {
   CheckOutputFolder(out, {Journal::kFolder});  // not after all the work
+  CheckIsOriginal(model);
   CheckDiskSpace(out, quantize.calibration->bytes);
   const FolderLock lock(out);
   const ProgressFn watched = [&](const ProgressEvent& event) {

@@ -462,7 +462,7 @@ void AddRecipe(CLI::App* recipe, CompressArguments* arguments) {
   AddShardSize(recipe, &arguments->shard_gigabytes);
   recipe->add_flag("--keep-fp8", arguments->keep_fp8,
                    "leave FP8 what is not factored (default: all BF16)");
-  AddPackOptions(recipe, &arguments->pack);
+  AddPackOptions(recipe, recipe, &arguments->pack);
   recipe->add_option("--start", arguments->start,
                      "safetensors file of starts for --solver reference");
   AddCalibrateOptions(recipe, "the experts", &arguments->calibrate);

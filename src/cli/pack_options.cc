@@ -9,7 +9,7 @@
 
 namespace mobe {
 
-CLI::Option* AddPackOptions(CLI::App* command, PackOptions* options) {
+void AddPackOptions(CLI::App* command, CLI::App* group, PackOptions* options) {
   std::vector<std::string> formats;
   for (const FormatRow& row : Formats()) {
     if (row.packed()) formats.emplace_back(row.name);
@@ -17,22 +17,23 @@ CLI::Option* AddPackOptions(CLI::App* command, PackOptions* options) {
   std::vector<std::string> parts;
   for (const QuantPart& part : QuantParts()) parts.emplace_back(part.name);
   CLI::Option* format =
-      ExpectOneOf(command->add_option("--format", options->format,
-                                      "store matrices in so few bits"),
+      ExpectOneOf(group->add_option("--format", options->format,
+                                    "store matrices in so few bits"),
                   formats);
-  ExpectOneOf(
+  CLI::Option* quantised = ExpectOneOf(
       command->add_option("--parts", options->parts,
                           "parts to quantise; default: all, embedding, head "
                           "and bases in 8 bits at least"),
-      parts)
-      ->delimiter(',');
+      parts);
+  quantised->delimiter(',');
+  // Beside others of a group that is required, parts are of whichever is given.
+  if (group == command) quantised->needs(format);
   command
       ->add_option("--part-formats", options->others,
                    "parts in other formats, of all layers or of some, as "
                    "bases=int6,down.0-3=int5")
       ->delimiter(',')
       ->needs(format);
-  return format;
 }
 
 std::vector<const QuantPart*> PartsOf(const PackOptions& options) {

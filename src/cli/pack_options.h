@@ -16,8 +16,9 @@ struct PackOptions {
   std::vector<std::string> others;  // PartFormatOf them
 };
 
-// Adds --format, which it returns, --parts and --part-formats.
-CLI::Option* AddPackOptions(CLI::App* command, PackOptions* options);
+// Adds --format to a group of the command, or to itself, and --parts and
+// --part-formats.
+void AddPackOptions(CLI::App* command, CLI::App* group, PackOptions* options);
 
 std::vector<const QuantPart*> PartsOf(const PackOptions& options);
 // Nothing without a format.

@@ -39,11 +39,6 @@ int64_t BytesAsked(const QuantizeArguments& options, const OpenedModel& model) {
 
 void CheckWays(const QuantizeArguments& options) {
   const bool chooses = !options.bytes.empty() || options.bits_per_weight > 0;
-  if (!chooses && options.pack.format.empty()) {
-    Fail(ErrorKind::kUserInput,
-         "how many bits? --format int4 for all matrices, or --bytes 12GB or "
-         "--bpw 3.5 to choose by layers");
-  }
   if (!chooses && !options.factored.empty()) {
     Fail(ErrorKind::kUserInput,
          "--factored: only for --bytes or --bpw, which choose between the two "
@@ -127,20 +122,20 @@ void AddQuantize(CLI::App& app, CommonOptions* common) {
   command->add_option("model", options->model, "model folder")->required();
   command->add_option("out", options->out, "new folder for the result")
       ->required();
-  CLI::Option* format = AddPackOptions(command, &options->pack);
-  CLI::Option* bytes = ExpectForm(
-      command->add_option("--bytes", options->bytes,
-                          "size to keep to, as 12GB: each layer's experts take "
-                          "the bits that change predictions least, all else 8"),
+  CLI::Option_group* bits = command->add_option_group("bits");
+  AddPackOptions(command, bits, &options->pack);
+  ExpectForm(
+      bits->add_option("--bytes", options->bytes,
+                       "size to keep to, as 12GB: each layer's experts take "
+                       "the bits that change predictions least, all else 8"),
       [](const std::string& text) { ParseBytes("--bytes", text); });
-  CLI::Option* bpw = ExpectNumber(
-      command->add_option("--bpw", options->bits_per_weight,
-                          "the same in bits for each of the model's weights, "
-                          "as 3.5"),
+  ExpectNumber(
+      bits->add_option("--bpw", options->bits_per_weight,
+                       "the same in bits for each of the model's weights, as "
+                       "3.5"),
       "a number above 0 and at most 16",
       [](double value) { return value > 0 && value <= 16; });
-  bytes->excludes(format)->excludes(bpw);
-  bpw->excludes(format);
+  bits->require_option(1);
   command->add_option("--factored", options->factored,
                       "the model as mobe compress made it, whose factors a "
                       "layer takes where they suit it better");

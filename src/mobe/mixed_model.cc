@@ -6,18 +6,21 @@
 #include <utility>
 
 #include "base/error.h"
+#include "mobe/packed_model.h"
 
 namespace mobe {
 namespace {
 
+void CheckNotQuantised(const OpenedModel& model) {
+  if (!HasPacked(model)) return;
+  Fail(ErrorKind::kUserInput,
+       "{}: is quantised already; give the model that it was made from",
+       model.checkpoint.folder().string());
+}
+
 void CheckAlike(const OpenedModel& plain, const OpenedModel& factored) {
-  const std::string folder = plain.checkpoint.folder().string();
-  if (plain.mobe) {
-    Fail(ErrorKind::kUserInput,
-         "{}: is factored already; give the original, and this one as the "
-         "factored form",
-         folder);
-  }
+  CheckIsOriginal(plain);
+  CheckNotQuantised(factored);
   const ModelConfig& a = plain.config;
   const ModelConfig& b = factored.config;
   const bool alike =
@@ -26,10 +29,20 @@ void CheckAlike(const OpenedModel& plain, const OpenedModel& factored) {
       a.hidden_size == b.hidden_size && a.expert_size == b.expert_size;
   if (alike) return;
   Fail(ErrorKind::kUserInput, "{}: is no factored form of {}",
-       factored.checkpoint.folder().string(), folder);
+       factored.checkpoint.folder().string(),
+       plain.checkpoint.folder().string());
 }
 
 }  // namespace
+
+void CheckIsOriginal(const OpenedModel& model) {
+  CheckNotQuantised(model);
+  if (!model.mobe) return;
+  Fail(ErrorKind::kUserInput,
+       "{}: is factored already; give the original, and this one as the "
+       "factored form",
+       model.checkpoint.folder().string());
+}
 
 std::set<int64_t> MixableLayers(const OpenedModel& factored) {
   std::set<int64_t> layers;

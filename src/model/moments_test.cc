@@ -136,7 +136,8 @@ TEST_P(MomentsOfTest, AreThoseOfAPlainForwardPass) {
     ExpectClose(file, MomentsName(layer, "importance"), s.importance, kCount);
     ExpectClose(file, MomentsName(layer, "down_moment"), s.down, s.weights);
   }
-  EXPECT_EQ(file.tensors().size(), 12u);
+  EXPECT_EQ(file.tensors().size(), 13u);
+  EXPECT_EQ(LoadMomentsTokens(path).size(), 130u);
   EXPECT_EQ(file.metadata().at("tokens"), "130");
   EXPECT_EQ(file.metadata().at("context"), "20");
 }

@@ -72,7 +72,7 @@ def test_manual_names_values_and_conflicts(manual):
     assert "\n[one of silu, tanh, identity]\n" in manual
     assert "\n[not with --budget, --time]\n" in manual
     assert "\n[default 65536; needs --calibrate]\n" in manual
-    assert "\n[required; one of int8, int6, int5, int4, int3, int2]\n" in manual
+    assert "\n[one of int8, int6, int5, int4, int3, int2]\n" in manual
 
 
 def test_completions_have_all_commands_and_options(commands, scripts):

@@ -177,7 +177,10 @@ def test_bytes_are_kept_to(mobe, data, tmp_path):
         (("--bytes", "0.1MB", *text), "are the least"),
         (("--bytes", "0.28MB"), "give one by --calibrate, or --moments"),
         (("--format", "int4", "--factored", factored), "only for --bytes or --bpw"),
-        ((), "how many bits?"),
     ):
         assert said in mobe("quantize", original, no, *given, code=1), given
-    assert "is factored already" in mobe("quantize", factored, no, *options, code=1)
+    for given in (options, ("--bytes", "0.28MB", *text)):
+        assert "is factored already" in mobe("quantize", factored, no, *given, code=1)
+    for folder in ("plain", "mixed"):
+        said = mobe("quantize", tmp_path / folder, no, "--bytes", "0.28MB", *text, code=1)
+        assert "is quantised already" in said

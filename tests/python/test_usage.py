@@ -35,7 +35,7 @@ def test_help_of_a_command(mobe):
         ("chat m Hello", "messages are typed or piped, or in a file for --messages"),
         ("quantize m o int8", "the format goes with --format"),
         ("compress m", "out is missing: new folder for the result (see mobe help compress)"),
-        ("quantize m o", "--format is missing: store matrices in so few bits"),
+        ("quantize m o", "expected one of --format, --bytes, --bpw"),
         ("generate m", "expected one of --prompt, --prompt-file, --prompts-file"),
         ("generate m --prompt", "--prompt: expected one value"),
         ("generate m --prompt x --dtype f16", "--dtype f16: expected auto, float32, bfloat16"),
