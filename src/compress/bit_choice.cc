@@ -1,7 +1,6 @@
 #include "compress/bit_choice.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <map>
 #include <string>
@@ -14,7 +13,6 @@
 #include "compress/weighed_rounding.h"
 #include "io/fp8.h"
 #include "mobe/copy_tensors.h"
-#include "mobe/tensors.h"
 #include "tensor/planes.h"
 
 namespace mobe {
