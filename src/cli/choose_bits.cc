@@ -31,10 +31,8 @@ PackRule RestOfModel(const BitBudget& budget) {
 
 // "asked" of a job's options, beside what came of it.
 Json Asked(const BitBudget& budget, const std::string& calibration) {
-  Json parts = Json::array();
-  for (const QuantPart* part : budget.parts) parts.push_back(part->name);
   return {{"bytes", budget.bytes},
-          {"parts", parts},
+          {"parts", PartNames(budget.parts)},
           {"calibrate", calibration},
           {"factored",
            budget.factored.empty() ? "" : WeightsIdentity(budget.factored)}};

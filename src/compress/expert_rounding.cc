@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -100,10 +98,11 @@ class ExpertRounding::Layer {
     thread_local RoundedExpert out;
     Round(expert, formats, &s, &out);
     ExpertErrors errors;
-    errors.gate = ErrorOf(s.gate.before, s.gate.after, s.moment);
-    errors.up = ErrorOf(s.up.before, s.up.after, s.moment);
+    errors.gate = ErrorOf(inputs_.cols, s.gate.before, s.gate.after, s.moment);
+    errors.up = ErrorOf(inputs_.cols, s.up.before, s.up.after, s.moment);
     if (formats.down != nullptr) {
-      errors.down = ErrorOf(s.moved, out.down.values, s.norm.moment);
+      errors.down =
+          ErrorOf(inputs_.rows, s.moved, out.down.values, s.norm.moment);
     }
     return errors;
   }
@@ -138,23 +137,20 @@ class ExpertRounding::Layer {
     RoundWithFeedback(*formats.down, s.moved.data(), d, p, s.norm, &out->down);
   }
 
-  // tr((after - before) S (after - before)^T) over tr(before S before^T).
-  static double ErrorOf(const Buffer<float>& before, const Buffer<float>& after,
+  // Of matrices [rows, cols]: tr((after - before) S (after - before)^T) over
+  // tr(before S before^T).
+  static double ErrorOf(int64_t cols, const Buffer<float>& before,
+                        const Buffer<float>& after,
                         const Buffer<float>& moment) {
     thread_local Buffer<float> difference, product;
-    const auto cols =
-        static_cast<int64_t>(std::sqrt(static_cast<double>(moment.size())));
     const int64_t rows = before.size() / cols;
-    const auto weigh = [&](const Buffer<float>& m) {
-      product.Resize(m.size());
-      Gemm(Trans::kNo, Trans::kNo, rows, cols, cols, m.data(), cols,
-           moment.data(), cols, 0.0f, product.data(), cols);
-      return std::inner_product(m.begin(), m.end(), product.begin(), 0.0);
-    };
-    difference.CopyFrom(after);
-    for (int64_t i = 0; i < before.size(); ++i) difference[i] -= before[i];
-    const double all = weigh(before);
-    return all > 0 ? weigh(difference) / all : 0;
+    difference.Resize(before.size());
+    Kernels().subtract(after.data(), 1, before.data(), before.size(),
+                       difference.data());
+    const double all =
+        WeighedSquare(before.data(), rows, cols, moment, &product);
+    if (!(all > 0)) return 0;
+    return WeighedSquare(difference.data(), rows, cols, moment, &product) / all;
   }
 
   void RoundInput(const MatrixKind& kind, int64_t expert,

@@ -89,10 +89,14 @@ Pieces PiecesOf(const TensorView& tensor, const FormatRow& format) {
 
 }  // namespace
 
+Json PartNames(const std::vector<const QuantPart*>& parts) {
+  Json names = Json::array();
+  for (const QuantPart* part : parts) names.push_back(part->name);
+  return names;
+}
+
 Json RuleJson(const PackRule& rule) {
-  Json parts = Json::array();
-  for (const QuantPart* part : rule.parts) parts.push_back(part->name);
-  Json json = {{"format", rule.format->name}, {"parts", parts}};
+  Json json = {{"format", rule.format->name}, {"parts", PartNames(rule.parts)}};
   for (const PartFormat& one : rule.others) {
     json["part_formats"].push_back(TextOf(one));
   }

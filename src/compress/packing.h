@@ -27,6 +27,8 @@ struct PackedPlane {
   bool is_scales = false;
 };
 
+// The names of parts, as options tell them.
+Json PartNames(const std::vector<const QuantPart*>& parts);
 // What stands in options for a rule: "format" and "parts".
 Json RuleJson(const PackRule& rule);
 

@@ -50,20 +50,19 @@ void MixMoments(const FitTarget& target, int64_t expert, Buffer<float>* s) {
   }
 }
 
-// tr(M S M^T) for M [rows, cols].
-double Weigh(const FitTarget& target, const float* m, const Buffer<float>& s,
-             Buffer<float>* product) {
-  product->Resize(target.matrix_size());
-  Gemm(Trans::kNo, Trans::kNo, target.rows, target.cols, target.cols, m,
-       target.cols, s.data(), target.cols, 0.0f, product->data(), target.cols);
+}  // namespace
+
+double WeighedSquare(const float* m, int64_t rows, int64_t cols,
+                     const Buffer<float>& s, Buffer<float>* product) {
+  product->Resize(rows * cols);
+  Gemm(Trans::kNo, Trans::kNo, rows, cols, cols, m, cols, s.data(), cols, 0.0f,
+       product->data(), cols);
   double sum = 0;
-  for (int64_t i = 0; i < target.matrix_size(); ++i) {
+  for (int64_t i = 0; i < rows * cols; ++i) {
     sum += static_cast<double>((*product)[i]) * m[i];
   }
   return sum;
 }
-
-}  // namespace
 
 void ExpertMoment(const FitTarget& target, int64_t expert, Buffer<float>* s) {
   MixMoments(target, expert, s);
@@ -145,9 +144,11 @@ double MeasureWeighted(const FitTarget& target, const Factors& factors) {
     const double weight =
         target.importance.size() == 0 ? 1.0 : target.importance[e];
     errors[static_cast<size_t>(e)] =
-        weight * Weigh(target, product.data(), moment, &weighed);
+        weight * WeighedSquare(product.data(), target.rows, target.cols, moment,
+                               &weighed);
     norms[static_cast<size_t>(e)] =
-        weight * Weigh(target, target.matrix(e), moment, &weighed);
+        weight * WeighedSquare(target.matrix(e), target.rows, target.cols,
+                               moment, &weighed);
   });
   double error = 0;
   double norm = 0;

@@ -52,6 +52,11 @@ void SolveLeft(const float* w, int64_t rows, const Buffer<float>& mix,
 // Independent of the number of threads.
 void SolveWeightedA(const FitTarget& target, Factors* factors);
 
+// tr(M S M^T) for M [rows, cols] and S [cols, cols]; `product` is resized to
+// M's size.
+double WeighedSquare(const float* m, int64_t rows, int64_t cols,
+                     const Buffer<float>& s, Buffer<float>* product);
+
 // Sum over the experts of importance * tr((What - W) S (What - W)^T), over the
 // same of What = 0; 0 for a target of zeros.
 double MeasureWeighted(const FitTarget& target, const Factors& factors);

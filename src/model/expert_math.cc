@@ -151,6 +151,7 @@ bool MultipliesBases(const FactoredWeights& factored, ActiveExperts experts,
     });
   };
   return factored.activation == Activation::kIdentity &&
+         !(factored.gate.empty() && factored.up.empty()) &&
          s.pair_of.size() / s.routing.picks_per_token <= std::ssize(experts) &&
          has_rows(factored.gate) && has_rows(factored.up);
 }
@@ -167,13 +168,17 @@ void RunPlainExperts(ActiveExperts experts, const float* x, Precision precision,
 void MixInputs(const FactoredWeights& factored, int64_t num_experts,
                ActiveExperts experts, const float* x, MlpScratch* s) {
   const bool multiplies = MultipliesBases(factored, experts, *s);
+  std::vector<int64_t> token_of;
+  if (multiplies) {
+    const auto& some = factored.gate.empty() ? factored.up : factored.gate;
+    token_of = GatherTokens(x, some.front().bases.cols, s);
+  }
   const auto mix = [&](const std::vector<SharedBases>& groups,
                        Buffer<float>* mixed) {
     if (groups.empty()) return;
     const StoredBases& bases = groups.front().bases;
     mixed->Resize(s->pairs() * bases.rank);
     if (multiplies) {
-      const std::vector<int64_t> token_of = GatherTokens(x, bases.cols, s);
       const int64_t in_group = num_experts / std::ssize(groups);
       auto next = experts.begin();
       for (int64_t g = 0; g < std::ssize(groups); ++g) {
