@@ -16,6 +16,7 @@
 #include "base/progress.h"
 #include "fit/budget.h"
 #include "fit/fit.h"
+#include "fit/solver.h"
 #include "kernels/gemm.h"
 
 namespace mobe {
@@ -78,7 +79,7 @@ void Run(const FitShape& shape, int64_t passes) {
   }
   const double each =
       (times.back() - times.front()) / static_cast<double>(times.size() - 1);
-  const FitParts parts = OperationsOf(shape, Solver::kFast);
+  const FitParts parts = kFastSolver.operations(shape);
   const double operations = (parts.pass + parts.look) / each;
   const auto target_bytes = static_cast<double>(target.weights.size() * 4);
   fmt::print(

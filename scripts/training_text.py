@@ -337,7 +337,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder.resolve()
-    (folder / "deb").mkdir(parents=True, exist_ok=True)
+    for name in ("deb", "root"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
     seen, documents = set(), []
     for package, licence, read, limit in SOURCES:
         root = folder / "root" / package

@@ -28,6 +28,7 @@
 #include "compress/journal.h"
 #include "compress/presets.h"
 #include "compress/worst_expert.h"
+#include "fit/solver.h"
 
 namespace mobe {
 namespace {
@@ -134,7 +135,7 @@ CompressOptions OptionsOf(const CompressArguments& arguments,
             {options.num_bases || arguments.ratio, arguments.groups.has_value(),
              arguments.activation.has_value()},
             &options);
-  options.solver = *SolverFromName(arguments.solver);
+  options.solver = FindSolver(arguments.solver);
   options.seed = arguments.seed;
   options.start = arguments.start;
   if (!arguments.layers.empty()) {

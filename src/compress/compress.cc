@@ -18,6 +18,7 @@
 #include "compress/journal.h"
 #include "compress/recipe.h"
 #include "compress/shards.h"
+#include "fit/solver.h"
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
 #include "mobe/moments_file.h"
@@ -228,7 +229,7 @@ Json OptionsJson(const CompressPlan& plan) {
       {"matrices", format.at("matrices")},
       {"shapes", format.at("factors")},
       {"split", SplitOf(options)},
-      {"solver", SolverName(options.solver)},
+      {"solver", options.solver->name},
       {"passes", options.budget.passes},
       {"seconds", options.budget.seconds},
       {"seed", options.seed},
@@ -248,7 +249,7 @@ std::vector<double> CostsOf(const CompressPlan& plan) {
   std::vector<double> costs;
   for (const FactorJob& job : plan.jobs) {
     costs.push_back(static_cast<double>(job.groups) *
-                    OperationsOf(job.fit, plan.options.solver).pass);
+                    plan.options.solver->operations(job.fit).pass);
   }
   return costs;
 }

@@ -64,7 +64,8 @@ struct CompressOptions {
   int64_t first_layer = 0;  // of the layers to factor, inclusive
   int64_t last_layer = INT64_MAX;
   uint64_t seed = 0;
-  Solver solver = Solver::kFast;
+  const Solver* solver = &kFastSolver;
+  FitDevice* device = nullptr;  // null: the CPU
   Budget budget{500, 0};
   // When a time budget began to run (MonotonicSeconds); 0: with Compress.
   double started = 0;
@@ -115,6 +116,7 @@ struct CompressPlan {
   int64_t bytes_out = 0;
   // Working memory of the fit of one matrix kind, beside mapped pages.
   int64_t fit_bytes = 0;
+  int64_t device_bytes = 0;  // of the device, where it has its own
 };
 
 // Fails with kUserInput where options contradict each other or the model,

@@ -10,6 +10,7 @@
 #include "base/parallel.h"
 #include "compress/recipe.h"
 #include "compress/testing.h"
+#include "fit/solver.h"
 #include "mobe/measure.h"
 
 namespace mobe {
@@ -518,7 +519,7 @@ TEST(CompressTest, TraceOfGroups) {
 // that one pass does not lead far from what it stands for.
 TEST(CompressTest, StartsFromAFile) {
   CompressOptions options = QuickOptions(4);
-  options.solver = Solver::kReference;
+  options.solver = &kReferenceSolver;
   options.start = Fixture("models/qwen3_mobe/wab.safetensors");
   options.budget = {1, 0};
   TempFolder out;
@@ -558,7 +559,7 @@ TEST(CompressTest, StartsOfGroups) {
   TempFolder folder;
   WriteTensors(folder / "start.safetensors", starts);
   CompressOptions options = QuickOptions(4);
-  options.solver = Solver::kReference;
+  options.solver = &kReferenceSolver;
   options.start = Fixture("models/qwen3_mobe/wab.safetensors");
   options.budget = {1, 0};
   const auto errors_of = [&](const char* out) {

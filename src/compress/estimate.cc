@@ -12,7 +12,9 @@
 #include "compress/job.h"
 #include "compress/journal.h"
 #include "compress/shards.h"
+#include "fit/device.h"
 #include "fit/diagonal.h"
+#include "fit/solver.h"
 #include "kernels/blas.h"
 #include "mobe/tensors.h"
 
@@ -161,7 +163,7 @@ int64_t DiskBytes(const CompressPlan& plan, int64_t workers) {
 }
 
 void CheckFitMemory(const CompressPlan& plan) {
-  CheckMemory(plan.fit_bytes, "the fit");
+  DeviceOf(plan.options).CheckMemory({plan.fit_bytes, plan.device_bytes});
   PrepareBlas();
 }
 
@@ -217,7 +219,7 @@ JobEstimate EstimateCompression(const OpenedModel& model,
     const FactorJob& job = plan.jobs[i];
     estimate.operations +=
         static_cast<double>(job.groups) *
-        OperationsOf(job.fit, plan.options.solver).Total(estimate.passes);
+        plan.options.solver->operations(job.fit).Total(estimate.passes);
   }
   return estimate;
 }

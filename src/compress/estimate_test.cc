@@ -5,6 +5,7 @@
 #include "base/disk.h"
 #include "compress/job_queue.h"
 #include "compress/testing.h"
+#include "fit/solver.h"
 
 namespace mobe {
 namespace {
@@ -116,7 +117,7 @@ TEST(EstimateTest, OfGroups) {
   EXPECT_LE(two.speed.first.experts, 8);
   FitShape half{8, 32, 64, 32, 2};
   EXPECT_DOUBLE_EQ(two.operations,
-                   8 * OperationsOf(half, Solver::kFast).Total(2));
+                   8 * kFastSolver.operations(half).Total(2));
 }
 
 TEST(EstimateTest, OnlyWhatIsLeft) {

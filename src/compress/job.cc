@@ -63,6 +63,7 @@ FitOptions FitOptionsOf(const CompressPlan& plan, const FactorJob& job) {
   options.max_alphas = plan.options.max_alphas;
   options.activation = plan.format.activation;
   options.solver = plan.options.solver;
+  options.device = plan.options.device;
   options.seed = plan.options.seed;
   options.stored = job.dtype();
   return options;

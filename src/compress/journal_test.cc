@@ -11,6 +11,7 @@
 
 #include "base/sealed_json.h"
 #include "compress/testing.h"
+#include "fit/solver.h"
 
 namespace mobe {
 namespace {
@@ -123,7 +124,7 @@ TEST(JournalTest, RefusesOtherOptions) {
       {"another option (activation: \"silu\", now \"tanh\")",
        [](auto* o) { o->activation = Activation::kTanh; }},
       {"another option (solver: \"fast\", now \"reference\")",
-       [](auto* o) { o->solver = Solver::kReference; }},
+       [](auto* o) { o->solver = &kReferenceSolver; }},
       {"another option (passes: 2, now 3)",
        [](auto* o) { o->budget.passes = 3; }},
       {"another option (seconds: 0.0, now 3.0)",

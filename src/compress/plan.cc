@@ -7,8 +7,8 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "compress/compress.h"
-#include "fit/metric.h"
-#include "fit/pass.h"
+#include "fit/device.h"
+#include "fit/solver.h"
 #include "mobe/copy_tensors.h"
 #include "mobe/tensors.h"
 
@@ -68,7 +68,7 @@ void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
          "{}: already factored ({}); compress the original model",
          model.checkpoint.folder().string(), SummarizeFormat(*model.mobe));
   }
-  if (!options.start.empty() && options.solver != Solver::kReference) {
+  if (!options.start.empty() && !options.solver->takes_start) {
     Fail(ErrorKind::kUserInput,
          "--start goes with --solver reference: it gives A, which the fast "
          "solver computes");
@@ -86,7 +86,7 @@ void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
          "a share needs a budget of passes: a time would come to other passes "
          "in each");
   }
-  if (options.calibration && options.solver != Solver::kFast) {
+  if (options.calibration && !options.solver->calibrates) {
     Fail(ErrorKind::kUserInput,
          "--calibrate goes with --solver fast: the published algorithm uses no "
          "text");
@@ -97,7 +97,7 @@ void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
          "--calibrate is of no use for --kinds down: the text weighs what gate "
          "and up read");
   }
-  if (options.split == Split::kAuto && options.solver != Solver::kFast) {
+  if (options.split == Split::kAuto && !options.solver->splits) {
     Fail(ErrorKind::kUserInput,
          "--split auto goes with --solver fast: it chooses by that solver's "
          "errors");
@@ -158,38 +158,6 @@ void CheckShape(const ModelConfig& config, const CompressOptions& options,
          options.max_alphas, shape.groups == 1 ? "" : " of its group",
          in_group);
   }
-}
-
-// Of the fast solver; the reference one takes more.
-int64_t FitBytes(const FitShape& s) {
-  using internal::kLook;
-  const int64_t target = s.rows * s.cols;
-  const int64_t basis = s.rank * s.cols;
-  const int64_t ranks = s.rank * s.rank;
-  const int64_t square = s.cols * s.cols;
-  const int64_t threads = Threads();
-  // During passes: the mix of a chunk; bases, gradient, velocity, and the best
-  // bases in bfloat16; low-rank ones' factors. After them: bases and A.
-  const int64_t passes = 4 * internal::ChunkOf(s.experts) * basis +
-                         14 * s.num_bases * basis +
-                         4 * s.num_bases * s.basis_rank * (s.rank + s.cols);
-  const int64_t end = 4 * (s.num_bases * basis + s.experts * s.rows * s.rank);
-  // Before them: bases, and a thread's sketch of a group with its Gram matrix.
-  const int64_t height = (s.experts + s.num_bases - 1) / s.num_bases * s.rows;
-  const int64_t start =
-      4 * s.num_bases * basis +
-      4 * std::min(s.num_bases, threads) * (s.rank * height + ranks);
-  int64_t bytes = 4 * s.experts * target + std::max({start, passes, end});
-  // The metric: experts seen, the factor of columns.
-  bytes += kLook * (2 * basis + 4 * ranks) + 18 * square;
-  // What one thread works on (FitPass::Scratch).
-  bytes += threads * (10 * basis + 6 * target + 6 * s.rank * s.rows);
-  if (s.pairs > 0) {
-    // The weighed target; the layer's moment, its root, H P H^T, and three
-    // matrices of that size in each thread.
-    bytes += 4 * s.experts * target + 4 * square * (5 + 3 * threads);
-  }
-  return bytes;
 }
 
 }  // namespace
@@ -311,7 +279,10 @@ CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
   plan.ratios =
       RatiosOf(CountParts(model, specs), CountParts(model, model.tensors));
   for (const FactorJob& job : plan.jobs) {
-    plan.fit_bytes = std::max(plan.fit_bytes, FitBytes(job.fit));
+    const FitMemory memory =
+        options.solver->memory(job.fit, DeviceOf(options));
+    plan.fit_bytes = std::max(plan.fit_bytes, memory.host);
+    plan.device_bytes = std::max(plan.device_bytes, memory.device);
   }
   if (options.calibration) {  // the inputs of one layer, in bfloat16
     plan.fit_bytes += 2 * options.calibration->tokens * config.hidden_size;

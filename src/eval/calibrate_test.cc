@@ -5,6 +5,7 @@
 
 #include "compress/compress.h"
 #include "compress/testing.h"
+#include "fit/solver.h"
 #include "model/moments.h"
 
 namespace mobe {
@@ -97,7 +98,7 @@ TEST_F(CalibrateTest, StoppedWhileCollectingItCollectsAgain) {
 
 TEST_F(CalibrateTest, GoesWithTheFastSolver) {
   CompressOptions options = Options();
-  options.solver = Solver::kReference;
+  options.solver = &kReferenceSolver;
   ExpectError(ErrorKind::kUserInput, "--calibrate goes with --solver fast",
               [&] { PlanCompression(model_, options); });
 }

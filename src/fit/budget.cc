@@ -8,7 +8,8 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "base/progress.h"
-#include "fit/metric.h"
+#include "fit/device.h"
+#include "fit/solver.h"
 
 namespace mobe {
 namespace {
@@ -28,12 +29,6 @@ Budget ReadBudget(const std::string& text) {
   if (unit == "h") return {0, value * 3600};
   const bool whole = unit.empty() && value >= 1 && value == std::floor(value);
   return {whole ? static_cast<int64_t>(value) : 0, 0};
-}
-
-// Each expert's moment from the pairs that it read.
-double OperationsOfText(const FitShape& shape) {
-  const auto d = static_cast<double>(shape.cols);
-  return static_cast<double>(shape.pairs) * d * d;
 }
 
 FitShape Smaller(FitShape shape, const ProbeSize& size) {
@@ -63,76 +58,25 @@ Budget ParseTime(const std::string& text) {
   Fail(ErrorKind::kUserInput, "--time {}: expected {}", text, kTimeForm);
 }
 
-double FitParts::Total(int64_t passes) const {
-  return fixed + pass * static_cast<double>(passes) +
-         look * static_cast<double>(internal::FitMetric::Looks(passes));
-}
-
-FitParts OperationsOf(const FitShape& shape, Solver solver) {
-  const auto n = static_cast<double>(shape.experts);
-  const auto p = static_cast<double>(shape.rows);
-  const auto d = static_cast<double>(shape.cols);
-  const auto r = static_cast<double>(shape.rank);
-  const auto m = static_cast<double>(shape.num_bases);
-  const auto k = static_cast<double>(shape.basis_rank);
-  const double height = n / m * p;  // of a group of the start
-  FitParts result;
-  // Mixing, and its transpose to bases and alpha.
-  result.pass = 6 * n * m * r * d;
-  if (solver == Solver::kReference) {
-    result.pass += 6 * n * p * r * d;  // A N, and the gradients to A and N
-    // R-SVD of each group (Golub and Van Loan, Matrix Computations, table of
-    // the SVD's costs): 6 a b^2 + 20 b^3 for a >= b.
-    const double a = std::max(height, d);
-    const double b = std::min(height, d);
-    result.fixed = m * (6 * a * b * b + 20 * b * b * b);
-    return result;
-  }
-  // The start (spaces.cc): three products with a group; two
-  // orthonormalisations, mostly of one round and a look at what it gave.
-  result.fixed = m * (6 * r * height * d + 10 * r * r * d);
-  // N N^T, W N^T; Cholesky and both triangular solves.
-  double solve =
-      n * (r * r * d + 2 * p * r * d + r * r * r / 3 + 2 * r * r * p);
-  if (shape.pairs > 0) solve += 2 * n * r * d * d;  // N H
-  // A N, A^T error.
-  result.pass += solve + 4 * n * p * r * d;
-  // The metric (metric.h): its use, and what it sees of some experts.
-  result.pass += 2 * m * m * r * d + 2 * m * r * r * d + 2 * m * r * d * d;
-  result.pass += 8 * m * r * d * k;  // low-rank bases (project.h)
-  const double seen = std::min(n, static_cast<double>(internal::kLook));
-  result.look =
-      seen * (r * d * d + 2 * r * r * d + p * r * r) + d * d * d + r * r * r;
-  result.fixed += 2 * (solve + 2 * n * m * r * d);
-  if (shape.pairs > 0) {
-    result.pass += 2 * n * r * d * d;  // the gradient times H^T
-    result.look += 4 * d * d * d;      // H P H^T
-    // W H; then the last solve (weighted_solve.h): each expert's moment, N and
-    // W by it.
-    result.fixed += 2 * n * p * d * d + OperationsOfText(shape) +
-                    n * (2 * r * d * d + 4 * p * r * d);
-  }
-  return result;
-}
-
-ProbeSize ProbeSizeOf(const FitShape& shape, Solver solver, int64_t threads) {
-  // Of one thread: a second or two.
+ProbeSize ProbeSizeOf(const FitShape& shape, const Solver& solver,
+                      int64_t workers) {
+  // Of one worker: a second or two.
   constexpr double kOperations = 1e11;
   constexpr int64_t kFewest = 3;  // two whole passes lie between them
   constexpr int64_t kMost = 100;
-  const double limit = kOperations * static_cast<double>(threads);
+  const double limit = kOperations * static_cast<double>(workers);
   ProbeSize size{kFewest, shape.experts, shape.num_bases};
-  // Whole groups of the start, and no fewer than there are threads, as these
+  // Whole groups of the start, and no fewer than there are workers, as these
   // share groups and experts among them.
   const auto too_large = [&] {
     const FitShape part = Smaller(shape, size);
-    return OperationsOf(part, solver).Total(kFewest) > limit;
+    return solver.operations(part).Total(kFewest) > limit;
   };
-  while (size.num_bases > threads && too_large()) {
-    size.num_bases = std::max(size.num_bases / 2, threads);
+  while (size.num_bases > workers && too_large()) {
+    size.num_bases = std::max(size.num_bases / 2, workers);
     size.experts = shape.experts * size.num_bases / shape.num_bases;
   }
-  const FitParts part = OperationsOf(Smaller(shape, size), solver);
+  const FitParts part = solver.operations(Smaller(shape, size));
   size.passes = static_cast<int64_t>(std::clamp(limit / (part.pass + part.look),
                                                 static_cast<double>(kFewest),
                                                 static_cast<double>(kMost)));
@@ -142,7 +86,7 @@ ProbeSize ProbeSizeOf(const FitShape& shape, Solver solver, int64_t threads) {
 FitCost ProbeFit(const FitTarget& target, const FitShape& shape,
                  const FitOptions& options,
                  const std::function<void()>& on_pass) {
-  ProbeSize size = ProbeSizeOf(shape, options.solver, Threads());
+  ProbeSize size = ProbeSizeOf(shape, *options.solver, DeviceOf(options).workers());
   if (options.start != nullptr) {  // it is for all
     size.experts = shape.experts;
     size.num_bases = shape.num_bases;
@@ -179,8 +123,8 @@ FitCost ProbeFit(const FitTarget& target, const FitShape& shape,
 
   // The passes of a probe are among those that look. It has read no text: what
   // the pairs cost at the end is as fast as the passes.
-  FitParts all = OperationsOf(shape, options.solver);
-  FitParts done = OperationsOf(Smaller(shape, size), options.solver);
+  FitParts all = options.solver->operations(shape);
+  FitParts done = options.solver->operations(Smaller(shape, size));
   const double text = OperationsOfText(shape);
   all.fixed -= text;
   done.fixed -= text;

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "fit/fit.h"
+#include "fit/solver.h"
 
 namespace mobe {
 
@@ -21,33 +22,6 @@ Budget ParseBudget(const std::string& text);
 // Only the one or the other: --passes and --time.
 Budget ParsePasses(const std::string& text);
 Budget ParseTime(const std::string& text);
-
-// Sizes of one fit, as in fit.h.
-struct FitShape {
-  int64_t experts = 0;
-  int64_t rows = 0;
-  int64_t cols = 0;
-  int64_t rank = 0;
-  int64_t num_bases = 0;
-  int64_t basis_rank = 0;  // 0: whole bases
-  // Calibrated: pairs of a token and an expert that reads it. 0: it is not.
-  int64_t pairs = 0;
-};
-
-// What a fit takes, of operations or of seconds: once, for each pass, and more
-// for each look of the fast solver's metric (metric.h).
-struct FitParts {
-  double fixed = 0;
-  double pass = 0;
-  double look = 0;
-
-  double Total(int64_t passes) const;
-};
-
-// Floating-point operations (an addition or a multiplication each) of matrix
-// products and decompositions; the rest is less than a hundredth. Of a product
-// of a matrix by itself, half.
-FitParts OperationsOf(const FitShape& shape, Solver solver);
 
 // Time of one fit, from a few passes.
 struct FitCost {
@@ -65,7 +39,9 @@ struct ProbeSize {
   int64_t experts = 0;
   int64_t num_bases = 0;
 };
-ProbeSize ProbeSizeOf(const FitShape& shape, Solver solver, int64_t threads);
+// `workers`: FitDevice::workers.
+ProbeSize ProbeSizeOf(const FitShape& shape, const Solver& solver,
+                      int64_t workers);
 
 // Measures on the first experts of `target`, and scales by operations; `shape`
 // is of the whole fit. Calls `on_pass` after each pass; what it throws ends the

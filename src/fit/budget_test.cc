@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "fit/solver.h"
 #include "fit/testing.h"
 
 namespace mobe::budget_test {
@@ -26,26 +27,26 @@ TEST(BudgetTest, PassesAndTimesApart) {
 TEST(BudgetTest, OperationsOfAPass) {
   const FitShape shape{128, 768, 2048, 768, 32};
   const double nprd = 128.0 * 768 * 768 * 2048;
-  const FitParts parts = OperationsOf(shape, Solver::kFast);
+  const FitParts parts = kFastSolver.operations(shape);
   EXPECT_NEAR(parts.pass / nprd, 7 + 0.875 + 0.25 + 0.021 + 0.5 + 1.333, 0.01);
   EXPECT_NEAR(parts.look / nprd, 0.125 * (2.667 + 2 + 0.375) + 0.0585, 0.01);
   // Of the reference: three products, and mixing in three.
-  const FitParts reference = OperationsOf(shape, Solver::kReference);
+  const FitParts reference = kReferenceSolver.operations(shape);
   EXPECT_DOUBLE_EQ(reference.pass, 6 * nprd + 6.0 * 128 * 32 * 768 * 2048);
   EXPECT_EQ(reference.look, 0);
   // Linear in the number of experts, but for bases and the metric's.
   FitShape half = shape;
   half.experts /= 2;
   half.num_bases /= 2;
-  const FitParts part = OperationsOf(half, Solver::kFast);
+  const FitParts part = kFastSolver.operations(half);
   EXPECT_NEAR(part.pass / parts.pass, 0.5, 0.02);
   EXPECT_EQ(part.look, parts.look);
-  EXPECT_DOUBLE_EQ(OperationsOf(half, Solver::kReference).fixed * 2,
+  EXPECT_DOUBLE_EQ(kReferenceSolver.operations(half).fixed * 2,
                    reference.fixed);
   // Calibrated: N and the gradient go through H.
   FitShape weighed = shape;
   weighed.pairs = 65536 * 8;
-  EXPECT_NEAR((OperationsOf(weighed, Solver::kFast).pass - parts.pass) / nprd,
+  EXPECT_NEAR((kFastSolver.operations(weighed).pass - parts.pass) / nprd,
               4 * 2048.0 / 768, 1e-6);
 }
 
@@ -59,7 +60,7 @@ TEST(BudgetTest, PartsAddUp) {
 
 TEST(BudgetTest, SmallFitsAreProbedWhole) {
   const ProbeSize size =
-      ProbeSizeOf({32, 96, 256, 96, 8}, Solver::kFast, /*threads=*/2);
+      ProbeSizeOf({32, 96, 256, 96, 8}, kFastSolver, /*threads=*/2);
   EXPECT_EQ(size.experts, 32);
   EXPECT_EQ(size.num_bases, 8);
   EXPECT_EQ(size.passes, 100);
@@ -68,13 +69,13 @@ TEST(BudgetTest, SmallFitsAreProbedWhole) {
 TEST(BudgetTest, LargeFitsAreProbedInPart) {
   const FitShape shape{256, 2048, 7168, 2048, 64};  // of DeepSeek-V3
   for (const int64_t threads : {1, 2, 16, 64, 500}) {
-    const ProbeSize size = ProbeSizeOf(shape, Solver::kFast, threads);
+    const ProbeSize size = ProbeSizeOf(shape, kFastSolver, threads);
     // Whole groups, for every thread.
     EXPECT_GE(size.num_bases, std::min<int64_t>(threads, 64));
     EXPECT_EQ(size.experts, 4 * size.num_bases);
     EXPECT_EQ(size.passes, 3);
   }
-  EXPECT_EQ(ProbeSizeOf(shape, Solver::kFast, 2).experts, 8);
+  EXPECT_EQ(ProbeSizeOf(shape, kFastSolver, 2).experts, 8);
 }
 
 TEST(BudgetTest, TimeBecomesPasses) {

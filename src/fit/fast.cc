@@ -11,21 +11,25 @@
 // (one-hot is a saddle) and is stepped by Adam. Low-rank bases and sparse alpha
 // are projected on their form (project.h). docs/fit.md has what was tried
 // and what it gave.
+//
+// What is large is moved by the device (device.h); here is what decides where
+// to.
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <numbers>
 #include <random>
+#include <utility>
 
 #include "base/error.h"
-#include "base/parallel.h"
-#include "fit/fit.h"
-#include "fit/metric.h"
-#include "fit/pass.h"
+#include "fit/device.h"
+#include "fit/looks.h"
 #include "fit/project.h"
-#include "kernels/kernels.h"
+#include "fit/solver.h"
 
-namespace mobe::internal {
+namespace mobe {
+namespace internal {
 namespace {
 
 // Steps of the bases, in Newton steps of the metric, and of alpha (Adam's
@@ -60,31 +64,24 @@ constexpr double kRecovery = 1.005;
 // layers 2 and 3 at 0.1, 0.2, 0.4, and free: silu 0.0236, 0.0235, 0.0236,
 // 0.0237; tanh at 0.2, 1, 4, and free: 0.0247, 0.0250, 0.0329, 0.0278.
 constexpr double kBasesScale = 0.2;
-// Products of fewer multiplications gain nothing by bfloat16.
-constexpr int64_t kSmallProduct = 1 << 20;
 // Share of the passes, the last ones, that multiply in float32 in any case.
 constexpr double kPolish = 0.03;
 
-Factors Start(const FitTarget& target, const FitOptions& options) {
+Buffer<float> StartAlpha(int64_t experts, const FitOptions& options) {
   const int64_t m = options.num_bases;
-  Factors factors;
-  factors.num_bases = m;
-  factors.rank = options.rank;
-  factors.activation = options.activation;
-  factors.bases = GroupedSpaces(target, m, options.rank, options.seed);
-  factors.alpha.Resize(target.experts * m);
+  Buffer<float> alpha(experts * m);
   std::mt19937_64 random(options.seed);
   // With a basis for each expert one-hot is the answer.
-  const float noise = m < target.experts ? kAlphaNoise : 0.0f;
+  const float noise = m < experts ? kAlphaNoise : 0.0f;
   std::normal_distribution<float> normal(0.0f, 1.0f);
-  for (float& value : factors.alpha) value = noise * normal(random);
+  for (float& value : alpha) value = noise * normal(random);
   for (int64_t group = 0; group < m; ++group) {
-    const int64_t end = GroupBegin(group + 1, target.experts, m);
-    for (int64_t e = GroupBegin(group, target.experts, m); e < end; ++e) {
-      factors.alpha[e * m + group] += 1;
+    const int64_t end = GroupBegin(group + 1, experts, m);
+    for (int64_t e = GroupBegin(group, experts, m); e < end; ++e) {
+      alpha[e * m + group] += 1;
     }
   }
-  return factors;
+  return alpha;
 }
 
 // Tells whether the fit has gone astray.
@@ -104,106 +101,74 @@ class Guard {
   int high_ = 0;  // passes in a row above kAstray
 };
 
-// The state to go back to. Bases as bfloat16: it is half the memory, and they
-// end as that.
+// The best state so far, of which the device keeps the bases.
 struct Best {
   double loss = std::numeric_limits<double>::infinity();
-  Buffer<BFloat16> bases;
   Buffer<float> alpha;
 
   // Any state will be better.
   void Forget() { loss = std::numeric_limits<double>::infinity(); }
-  void Save(double now, const Factors& factors) {
+  void Save(double now, const Buffer<float>& now_alpha, FitState* state) {
     loss = now;
-    alpha.CopyFrom(factors.alpha);
-    bases.Resize(factors.bases.size());
-    Each(bases.size(), [&](int64_t begin, int64_t count) {
-      Kernels().to_bfloat16(factors.bases.data() + begin, count,
-                            bases.data() + begin);
-    });
+    alpha.CopyFrom(now_alpha);
+    state->Save();
   }
-  void Restore(Factors* factors) const {
-    factors->alpha.CopyFrom(alpha);
-    Each(bases.size(), [&](int64_t begin, int64_t count) {
-      Kernels().from_bfloat16(bases.data() + begin, count,
-                              factors->bases.data() + begin);
-    });
-  }
-
- private:
-  template <class Body>
-  static void Each(int64_t size, const Body& body) {
-    constexpr int64_t kGrain = 1 << 16;
-    ParallelRanges(size, kGrain, [&](int64_t begin, int64_t end) {
-      body(begin, end - begin);
-    });
+  void Restore(Buffer<float>* to, FitState* state) const {
+    to->CopyFrom(alpha);
+    state->Restore();
   }
 };
 
-// velocity = kMomentum * velocity + (1 - kMomentum) * direction;
-// bases -= step * velocity.
-//
-// The velocity is of directions, not of gradients: bases grow a lot at first,
-// and old gradients would be too long for the metric of today.
-void Move(double step, const Buffer<float>& direction, Buffer<float>* velocity,
-          Buffer<float>* bases) {
-  const auto add = static_cast<float>(1 - kMomentum);
-  constexpr int64_t kGrain = 1 << 16;
-  ParallelRanges(bases->size(), kGrain, [&](int64_t begin, int64_t end) {
-    float* v = velocity->data() + begin;
-    float* b = bases->data() + begin;
-    for (int64_t i = 0; i < end - begin; ++i) {
-      v[i] += add * (direction[begin + i] - v[i]);
-    }
-    Kernels().subtract(b, static_cast<float>(step), v, end - begin, b);
-  });
+FitParts FastOperations(const FitShape& shape) {
+  const auto n = static_cast<double>(shape.experts);
+  const auto p = static_cast<double>(shape.rows);
+  const auto d = static_cast<double>(shape.cols);
+  const auto r = static_cast<double>(shape.rank);
+  const auto m = static_cast<double>(shape.num_bases);
+  const auto k = static_cast<double>(shape.basis_rank);
+  const double height = n / m * p;  // of a group of the start
+  FitParts result;
+  // Mixing, and its transpose to bases and alpha.
+  result.pass = 6 * n * m * r * d;
+  // The start (spaces.cc): three products with a group; two
+  // orthonormalisations, mostly of one round and a look at what it gave.
+  result.fixed = m * (6 * r * height * d + 10 * r * r * d);
+  // N N^T, W N^T; Cholesky and both triangular solves.
+  double solve =
+      n * (r * r * d + 2 * p * r * d + r * r * r / 3 + 2 * r * r * p);
+  if (shape.pairs > 0) solve += 2 * n * r * d * d;  // N H
+  // A N, A^T error.
+  result.pass += solve + 4 * n * p * r * d;
+  // The metric (metric.h): its use, and what it sees of some experts.
+  result.pass += 2 * m * m * r * d + 2 * m * r * r * d + 2 * m * r * d * d;
+  result.pass += 8 * m * r * d * k;  // low-rank bases (project.h)
+  const double seen = std::min(n, static_cast<double>(kLook));
+  result.look =
+      seen * (r * d * d + 2 * r * r * d + p * r * r) + d * d * d + r * r * r;
+  result.fixed += 2 * (solve + 2 * n * m * r * d);
+  if (shape.pairs > 0) {
+    result.pass += 2 * n * r * d * d;  // the gradient times H^T
+    result.look += 4 * d * d * d;      // H P H^T
+    // W H; then the last solve (weighted_solve.h): each expert's moment, N and
+    // W by it.
+    result.fixed += 2 * n * p * d * d + OperationsOfText(shape) +
+                    n * (2 * r * d * d + 4 * p * r * d);
+  }
+  return result;
 }
-
-// Multiplies bases and velocity by what makes the root of the bases' mean
-// square kBasesScale.
-void FixScale(Buffer<float>* bases, Buffer<float>* velocity) {
-  constexpr int64_t kGrain = 1 << 16;
-  const int64_t pieces = (bases->size() + kGrain - 1) / kGrain;
-  std::vector<double> squares(static_cast<size_t>(pieces));
-  ParallelRanges(bases->size(), kGrain, [&](int64_t begin, int64_t end) {
-    double sum = 0;
-    for (int64_t i = begin; i < end; ++i) {
-      sum += static_cast<double>((*bases)[i]) * (*bases)[i];
-    }
-    squares[static_cast<size_t>(begin / kGrain)] = sum;
-  });
-  double square = 0;
-  for (const double sum : squares) square += sum;
-  const double root = std::sqrt(square / static_cast<double>(bases->size()));
-  if (!(root > 0) || !std::isfinite(root)) return;
-  const auto factor = static_cast<float>(kBasesScale / root);
-  ParallelRanges(bases->size(), kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      (*bases)[i] *= factor;
-      (*velocity)[i] *= factor;
-    }
-  });
-}
-
-}  // namespace
 
 Factors FitFast(const FitTarget& target, const FitOptions& options,
                 const PassFn& on_pass) {
-  Factors factors = Start(target, options);
-  const bool large = target.matrix_size() * options.rank >= kSmallProduct;
-  const Precision fastest =
-      large && HasFastBFloat16() ? Precision::kBFloat16 : Precision::kFloat32;
-  FitPass pass_of(target, options);
-  FitMetric metric(target, options, fastest, pass_of.root());
-  Adam adam_alpha(factors.alpha.size());
-  Buffer<float> d_alpha(factors.alpha.size());
-  Buffer<float> d_bases(factors.bases.size());
-  Buffer<float> velocity(factors.bases.size());
-  std::fill(velocity.begin(), velocity.end(), 0.0f);
-  FixScale(&factors.bases, &velocity);
+  const std::unique_ptr<FitState> state =
+      DeviceOf(options).Begin(target, options);
+  state->FixScale(kBasesScale);
+  Buffer<float> alpha = StartAlpha(target.experts, options);
+  Buffer<float> d_alpha(alpha.size());
+  Adam adam(alpha.size());
   Best best;
   Guard guard;
-  Projection projection(target, options);
+  Form form = {options.num_bases, options.rank};
+  SparseAlpha sparse;
   const auto warmup = static_cast<double>(
       std::clamp(options.passes / kWarmupShare, kLeastWarmup, kMostWarmup));
   double shrink = 1;
@@ -211,11 +176,8 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
   for (int64_t pass = 1; pass <= options.passes; ++pass) {
     const double done =
         static_cast<double>(pass - 1) / static_cast<double>(options.passes);
-    const Precision precision =
-        done < 1 - kPolish ? fastest : Precision::kFloat32;
-    metric.Begin(pass);
-    const double loss = pass_of.Differentiate(
-        precision, factors, d_bases.data(), d_alpha.data(), &metric);
+    const bool exact = options.exact || done >= 1 - kPolish;
+    const double loss = state->Differentiate(pass, exact, alpha, &d_alpha);
     if (pass == 1 && !std::isfinite(loss)) {
       Fail(ErrorKind::kUnsupported,
            "the fit overflows float32 at its start: the weights are too large "
@@ -225,37 +187,66 @@ Factors FitFast(const FitTarget& target, const FitOptions& options,
     on_pass(pass, options.passes, loss);
     const bool astray = guard.IsAstray(loss, best.loss);
     if (loss < best.loss) {
-      best.Save(loss, factors);
+      best.Save(loss, alpha, state.get());
     } else if (astray) {
-      best.Restore(&factors);
-      projection.Follow(&factors);
-      std::fill(velocity.begin(), velocity.end(), 0.0f);
-      adam_alpha = Adam(factors.alpha.size());
+      best.Restore(&alpha, state.get());
+      state->Retract();
+      adam = Adam(alpha.size());
       shrink *= kShrink;
       since_restart = 0;
       continue;
     }
-    metric.End();
-    projection.Tangent(&d_bases);
-    metric.Apply(factors.alpha, &d_bases);
     ++since_restart;
     shrink = std::min(shrink * kRecovery, 1.0);
     const double cosine = 0.5 * (1 + std::cos(std::numbers::pi * done));
     const double warm =
         std::min(1.0, static_cast<double>(since_restart) / warmup);
-    Move(kStep * shrink * warm * cosine, d_bases, &velocity, &factors.bases);
-    FixScale(&factors.bases, &velocity);
-    adam_alpha.Step(since_restart, kAlphaRate * shrink * cosine, d_alpha.data(),
-                    factors.alpha.data());
-    if (projection.Apply(done, &factors)) best.Forget();
+    state->Step(alpha, kStep * shrink * warm * cosine, kMomentum);
+    state->FixScale(kBasesScale);
+    adam.Step(since_restart, kAlphaRate * shrink * cosine, d_alpha.data(),
+              alpha.data());
+    const Form next = FormAt(options, done);
+    if (next.basis_rank < form.basis_rank) state->Narrow(next.basis_rank);
+    if (next.alphas < form.alphas) {
+      sparse.Narrow(state->Gram(), options.num_bases, next.alphas, &alpha);
+    }
+    if (next.basis_rank < form.basis_rank || next.alphas < form.alphas) {
+      best.Forget();  // errors of before do not compare
+    }
+    form = next;
+    state->Retract();
+    sparse.Apply(&alpha);
   }
   // The last step was not measured yet. The best state went through bfloat16,
   // so that a tie is for the last one.
-  const double last = pass_of.Measure(Precision::kFloat32, factors);
+  const double last = state->Measure(alpha);
   if (!(last < kTie * best.loss + kRounding)) {
-    best.Restore(&factors);
+    best.Restore(&alpha, state.get());
   }
+  Factors factors;
+  factors.num_bases = options.num_bases;
+  factors.rank = options.rank;
+  factors.activation = options.activation;
+  factors.bases = state->Bases();
+  factors.alpha = std::move(alpha);
   return factors;
 }
 
-}  // namespace mobe::internal
+FitMemory FastMemory(const FitShape& shape, const FitDevice& device) {
+  return device.Memory(shape);
+}
+
+}  // namespace
+}  // namespace internal
+
+const Solver kFastSolver = {.name = "fast",
+                            .calibrates = true,
+                            .takes_start = false,
+                            .has_devices = true,
+                            .splits = true,
+                            .leaves_a = true,
+                            .fit = internal::FitFast,
+                            .operations = internal::FastOperations,
+                            .memory = internal::FastMemory};
+
+}  // namespace mobe

@@ -5,19 +5,13 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
-#include "fit/weighted_solve.h"
+#include "fit/device.h"
+#include "fit/solver.h"
 #include "fit/whiten.h"
 #include "kernels/gemm.h"
 
 namespace mobe {
 namespace {
-
-struct SolverRow {
-  Solver solver;
-  const char* name;
-};
-constexpr SolverRow kSolvers[] = {{Solver::kFast, "fast"},
-                                  {Solver::kReference, "reference"}};
 
 void CheckOptions(const FitTarget& target, const FitOptions& options) {
   if (options.num_bases < 1 || options.num_bases > target.experts) {
@@ -50,39 +44,19 @@ void CheckOptions(const FitTarget& target, const FitOptions& options) {
 
 }  // namespace
 
-std::optional<Solver> SolverFromName(std::string_view name) {
-  for (const SolverRow& row : kSolvers) {
-    if (name == row.name) return row.solver;
-  }
-  return std::nullopt;
-}
-
-const char* SolverName(Solver solver) {
-  return kSolvers[static_cast<int>(solver)].name;
-}
-
 Factors Fit(const FitTarget& target, const FitOptions& options,
             const PassFn& on_pass) {
   CheckOptions(target, options);
-  const bool fast = options.solver == Solver::kFast;
-  Factors factors = fast ? internal::FitFast(target, options, on_pass)
-                         : internal::FitReference(target, options, on_pass);
+  Factors factors = options.solver->fit(target, options, on_pass);
   const bool changed = internal::ApplyVariants(target, options, &factors);
-  // The published algorithm has an A of its own.
-  if (!fast && !changed) return factors;
-  const auto solve = [&] {
-    if (target.moment.size() > 0) {
-      SolveWeightedA(target, &factors);
-    } else {
-      internal::SolveA(target, &factors);
-    }
-  };
+  if (!options.solver->leaves_a && !changed) return factors;
+  FitDevice& device = DeviceOf(options);
   if (factors.activation == Activation::kIdentity) {
-    solve();
+    device.SolveA(target, &factors);
     WhitenA(target.experts, target.rows, target.cols, &factors);
   }
   RoundShared(options.stored, target.cols, &factors);
-  solve();
+  device.SolveA(target, &factors);
   return factors;
 }
 

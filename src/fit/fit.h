@@ -4,8 +4,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
-#include <string_view>
 #include <vector>
 
 #include "base/matrix.h"
@@ -61,12 +59,9 @@ struct Factors {
   Buffer<float> bases_right;  // V [num_bases, basis_rank, cols]
 };
 
-enum class Solver {
-  kFast,       // variable projection (fast.cc)
-  kReference,  // the published algorithm (reference.cc)
-};
-std::optional<Solver> SolverFromName(std::string_view name);
-const char* SolverName(Solver solver);
+struct Solver;    // solver.h
+class FitDevice;  // device.h
+extern const Solver kFastSolver;
 
 struct FitOptions {
   int64_t num_bases = 0;
@@ -74,7 +69,11 @@ struct FitOptions {
   int64_t basis_rank = 0;  // B_i = U_i V_i of that rank; 0: any B_i
   int64_t max_alphas = 0;  // not zero for one expert; 0: all may be so
   Activation activation = Activation::kSilu;
-  Solver solver = Solver::kFast;
+  const Solver* solver = &kFastSolver;
+  FitDevice* device = nullptr;  // null: the CPU
+  // Products in float32 throughout, rather than in what the device multiplies
+  // fastest until the last passes.
+  bool exact = false;
   int64_t passes = 0;  // over all experts
   uint64_t seed = 0;
   // Dtype in which the factors will be stored. The fast solver rounds bases and
@@ -164,21 +163,16 @@ SvdStart GroupedSvd(const float* weights, int64_t experts, int64_t rows,
 Buffer<float> GroupedSpaces(const FitTarget& target, int64_t num_bases,
                             int64_t rank, uint64_t seed);
 
-// The fast solver gives no A, which is for bases and alpha as they are stored:
-// solve for it.
-Factors FitFast(const FitTarget& target, const FitOptions& options,
-                const PassFn& on_pass);
-Factors FitReference(const FitTarget& target, const FitOptions& options,
-                     const PassFn& on_pass);
-
 // B [rank, cols] = U [rank, kept] V [kept, cols], nearly: the truncated SVD,
 // both with the roots of the singular values.
 void SplitBasis(const float* basis, int64_t rank, int64_t cols, int64_t kept,
                 float* left, float* right);
+// B_i . B_j [num_bases, num_bases].
+std::vector<double> GramOfBases(const Buffer<float>& bases, int64_t num_bases);
 // Keeps the `kept` largest |alpha_i| |B_i| of each expert and moves them to
 // where their mix is nearest to what it was. The others become 0.
-void SparsifyAlpha(int64_t experts, int64_t cols, int64_t kept,
-                   Factors* factors);
+void SparsifyAlpha(const std::vector<double>& gram, int64_t num_bases,
+                   int64_t kept, Buffer<float>* alpha);
 // Brings bases and alpha into the form that basis_rank and max_alphas ask for.
 // Does nothing, and returns false, when neither does.
 bool ApplyVariants(const FitTarget& target, const FitOptions& options,

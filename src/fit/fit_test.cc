@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "fit/solver.h"
 #include "fit/testing.h"
 
 namespace mobe::fit_test {
@@ -26,7 +27,7 @@ FitTarget ExactTarget(Activation activation, int64_t num_bases) {
       kRows, kCols);
 }
 
-FitOptions Options(Solver solver, int64_t num_bases, int64_t passes) {
+FitOptions Options(const Solver* solver, int64_t num_bases, int64_t passes) {
   FitOptions options;
   options.num_bases = num_bases;
   options.rank = kRows;
@@ -50,17 +51,13 @@ class FitTest : public ::testing::Test {
   const OneThread one_thread_;
 };
 
-constexpr Solver kSolvers[] = {Solver::kFast, Solver::kReference};
 constexpr Activation kActivations[] = {Activation::kSilu, Activation::kTanh,
                                        Activation::kIdentity};
 
 TEST_F(FitTest, Names) {
-  EXPECT_EQ(SolverFromName("fast"), Solver::kFast);
-  EXPECT_EQ(SolverFromName("reference"), Solver::kReference);
-  EXPECT_EQ(SolverFromName("Fast"), std::nullopt);
-  for (const Solver solver : kSolvers) {
-    EXPECT_EQ(SolverFromName(SolverName(solver)), solver);
-  }
+  EXPECT_EQ(FindSolver("fast"), &kFastSolver);
+  EXPECT_EQ(FindSolver("reference"), &kReferenceSolver);
+  EXPECT_EQ(FindSolver("Fast"), nullptr);
 }
 
 TEST_F(FitTest, OptionsThatCannotBe) {
@@ -83,7 +80,7 @@ TEST_F(FitTest, OptionsThatCannotBe) {
   const FitTarget target = NoiseTarget();
   for (const Case& c : cases) {
     SCOPED_TRACE(c.message);
-    FitOptions options = Options(Solver::kFast, c.num_bases, c.passes);
+    FitOptions options = Options(&kFastSolver, c.num_bases, c.passes);
     options.rank = c.rank;
     ExpectError(c.kind, c.message, [&] { Solve(target, options); });
   }
@@ -96,7 +93,7 @@ TEST_F(FitTest, RecoversWhatHasFewBases) {
   for (const Activation activation : kActivations) {
     for (const int64_t num_bases : {1, 2, 3}) {
       SCOPED_TRACE(fmt::format("{} {}", ActivationName(activation), num_bases));
-      FitOptions options = Options(Solver::kFast, num_bases, 200);
+      FitOptions options = Options(&kFastSolver, num_bases, 200);
       options.activation = activation;
       const auto error = [&](const FitTarget& target) {
         return MeasureFit(target, Solve(target, options)).relative;
@@ -111,13 +108,13 @@ TEST_F(FitTest, RecoversWhatHasFewBases) {
 
 TEST_F(FitTest, ABasisForEachExpertIsEnough) {
   const FitTarget target = NoiseTarget();
-  for (const Solver solver : kSolvers) {
+  for (const Solver* solver : Solvers()) {
     for (const Activation activation : kActivations) {
       FitOptions options = Options(solver, kExperts, 400);
       options.activation = activation;
       const double error = MeasureFit(target, Solve(target, options)).relative;
       EXPECT_LT(error, 0.1)
-          << SolverName(solver) << " " << ActivationName(activation);
+          << solver->name << " " << ActivationName(activation);
     }
   }
 }
@@ -125,7 +122,7 @@ TEST_F(FitTest, ABasisForEachExpertIsEnough) {
 TEST_F(FitTest, TargetOfZeros) {
   FitTarget target = EmptyTarget(kExperts, kRows, kCols);
   std::fill(target.weights.begin(), target.weights.end(), 0.0f);
-  for (const Solver solver : kSolvers) {
+  for (const Solver* solver : Solvers()) {
     for (const Activation activation : kActivations) {
       FitOptions options = Options(solver, 2, 20);
       options.activation = activation;
@@ -143,37 +140,37 @@ TEST_F(FitTest, HugeWeights) {
   FitTarget target = NoiseTarget();
   for (float& w : target.weights) w = std::copysign(3e38f, w);
   target.scale = 3e38;
-  for (const Solver solver : kSolvers) {
+  for (const Solver* solver : Solvers()) {
     Factors factors;
     const auto error = ErrorOf([&] {
       factors =
           Fit(target, Options(solver, 2, 3), [](int64_t, int64_t, double) {});
     });
     if (error) continue;
-    EXPECT_EQ(factors.bases.size(), 2 * kRows * kCols) << SolverName(solver);
-    EXPECT_EQ(factors.alpha.size(), kExperts * 2) << SolverName(solver);
+    EXPECT_EQ(factors.bases.size(), 2 * kRows * kCols) << solver->name;
+    EXPECT_EQ(factors.alpha.size(), kExperts * 2) << solver->name;
   }
 }
 
 // Large enough that every loop has several pieces.
 TEST_F(FitTest, ThreadsDoNotMatter) {
   const FitTarget target = RandomTarget(4, 64, 160);
-  for (const Solver solver : kSolvers) {
+  for (const Solver* solver : Solvers()) {
     FitOptions options = Options(solver, 2, 5);
     options.rank = target.rows;
     SetThreads(1);
     const Factors one = Solve(target, options);
     SetThreads(2);
     const Factors two = Solve(target, options);
-    EXPECT_TRUE(Same(one.a, two.a)) << SolverName(solver);
-    EXPECT_TRUE(Same(one.bases, two.bases)) << SolverName(solver);
-    EXPECT_TRUE(Same(one.alpha, two.alpha)) << SolverName(solver);
+    EXPECT_TRUE(Same(one.a, two.a)) << solver->name;
+    EXPECT_TRUE(Same(one.bases, two.bases)) << solver->name;
+    EXPECT_TRUE(Same(one.alpha, two.alpha)) << solver->name;
   }
 }
 
 TEST_F(FitTest, SeedMatters) {
   const FitTarget target = NoiseTarget();
-  FitOptions options = Options(Solver::kFast, 3, 5);
+  FitOptions options = Options(&kFastSolver, 3, 5);
   const Factors first = Solve(target, options);
   const Factors again = Solve(target, options);
   options.seed = 1;
@@ -185,24 +182,24 @@ TEST_F(FitTest, SeedMatters) {
 
 TEST_F(FitTest, ReportsEachPassAndGetsBetter) {
   const FitTarget target = NoiseTarget();
-  for (const Solver solver : kSolvers) {
+  for (const Solver* solver : Solvers()) {
     std::vector<double> losses;
     const Factors factors = Solve(target, Options(solver, 3, 200), &losses);
     ASSERT_EQ(losses.size(), 200u);
     EXPECT_LT(losses.back(), losses.front());
     // The last loss is that before the last step, so nearly the result's.
     const double error = MeasureFit(target, factors).scaled_mse;
-    EXPECT_NEAR(error / losses.back(), 1, 0.05) << SolverName(solver);
+    EXPECT_NEAR(error / losses.back(), 1, 0.05) << solver->name;
   }
 }
 
 // W / scale differs, so nothing else may.
 TEST_F(FitTest, ScaleOfTheWeightsIsFoldedIntoA) {
   FitTarget target = NoiseTarget();
-  const Factors before = Solve(target, Options(Solver::kFast, 3, 10));
+  const Factors before = Solve(target, Options(&kFastSolver, 3, 10));
   for (float& w : target.weights) w *= 1024;
   target.scale *= 1024;
-  const Factors after = Solve(target, Options(Solver::kFast, 3, 10));
+  const Factors after = Solve(target, Options(&kFastSolver, 3, 10));
   for (int64_t i = 0; i < before.a.size(); ++i) {
     ASSERT_NEAR(after.a[i], 1024 * before.a[i],
                 1e-2 * std::abs(after.a[i]) + 1e-2);
@@ -214,7 +211,7 @@ TEST_F(FitTest, ScaleOfTheWeightsIsFoldedIntoA) {
 TEST_F(FitTest, AIsOptimalForTheStoredBases) {
   const FitTarget target = NoiseTarget();
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
-    FitOptions options = Options(Solver::kFast, 3, 20);
+    FitOptions options = Options(&kFastSolver, 3, 20);
     options.stored = dtype;
     Factors factors = Solve(target, options);
     const double error = MeasureFit(target, factors).scaled_mse;

@@ -13,18 +13,6 @@
 namespace mobe::internal {
 namespace {
 
-// There is a look at each of the first kSettled passes, then at each kEvery-th;
-// a look has weight kRenew in the means. While bases move far the metric must
-// be fresh: on the bundled model looks at every fourth pass from the start take
-// twice the passes to the same error.
-constexpr int64_t kSettled = 200;
-constexpr int64_t kEvery = 4;
-constexpr float kRenew = 0.3f;
-// Damping: of bases and ranks relative to the mean of the diagonal, of columns
-// to that of H H^T, which is what P would be if A followed no move at all.
-constexpr double kDamping = 0.03;
-constexpr double kColumnDamping = 0.03;
-
 constexpr int64_t kProductGrain = 64;  // rows of a product that run together
 
 // c = a op(b), all [size, size].
@@ -74,7 +62,7 @@ FitMetric::FitMetric(const FitTarget& target, const FitOptions& options,
       precision_(precision),
       root_(root),
       square_of_root_(MeanSquareOfRows(target.cols, root)),
-      stride_((target.experts + kLook - 1) / kLook),
+      stride_(LookStride(target.experts)),
       seen_((target.experts + stride_ - 1) / stride_) {
   const int64_t slots = static_cast<int64_t>(seen_.size());
   const int64_t size = slots * rank_ * target.cols;
@@ -88,19 +76,13 @@ FitMetric::FitMetric(const FitTarget& target, const FitOptions& options,
   }
 }
 
-int64_t FitMetric::Looks(int64_t passes) {
-  const int64_t settled = std::min(passes, kSettled);
-  return settled + passes / kEvery - settled / kEvery;
-}
-
 void FitMetric::Begin(int64_t pass) {
   pass_ = pass;
   std::fill(seen_.begin(), seen_.end(), 0.0f);
 }
 
 bool FitMetric::Wants(int64_t expert) const {
-  if (pass_ <= kSettled) return (expert + pass_) % stride_ == 0;
-  return pass_ % kEvery == 0 && (expert + pass_ / kEvery) % stride_ == 0;
+  return LooksAt(expert, pass_, stride_);
 }
 
 void FitMetric::Add(int64_t expert, Activation activation, const float* mix,
@@ -180,8 +162,6 @@ void FitMetric::FadeColumns(float total) {
     Invert(kColumnDamping, columns_.mean, &columns_);
     return;
   }
-  // In bfloat16 the projection is off by less than 1%, which H may blow up.
-  constexpr float kProjectionFloor = 0.01f;
   projection_.Resize(cols * cols);
   for (int64_t r = 0; r < cols; ++r) {
     for (int64_t c = r; c < cols; ++c) {

@@ -22,24 +22,16 @@
 #include "base/matrix.h"
 #include "fit/fit.h"
 #include "fit/inverse.h"
+#include "fit/looks.h"
 #include "fit/product.h"
 #include "kernels/gemm.h"
 
 namespace mobe::internal {
 
-// Experts that one look takes in, others each time where there are more. The
-// metric must be accurate while bases move far: on the bundled model (32
-// experts) looks at 8 experts take twice the passes to the same error, and
-// looks at 32 gain nothing.
-inline constexpr int64_t kLook = 16;
-
 class FitMetric {
  public:
   FitMetric(const FitTarget& target, const FitOptions& options,
             Precision precision, const Buffer<float>& root);
-
-  // How many of the first `passes` passes look at experts.
-  static int64_t Looks(int64_t passes);
 
   // Around pass number `pass` (from 1).
   void Begin(int64_t pass);

@@ -14,18 +14,13 @@
 namespace mobe::internal {
 namespace {
 
-// Added to the moment's diagonal, whose mean is 1. Bases serve all experts and
-// whatever they read, so that the moment of a text must not rule them. For the
-// same reason experts count alike here, whatever their share of the text's
-// tokens. The last solve for A (weighted_solve.h) is what follows the text.
-constexpr float kMomentFloor = 3.0f;
 constexpr int64_t kSumGrain = 1 << 16;
 
-// H, lower triangular, with H H^T = moment + kMomentFloor I.
+// H, lower triangular, with H H^T = moment + kBasesFloor I.
 Buffer<float> CholeskyOf(int64_t size, const Buffer<float>& moment) {
   Buffer<float> root;
   root.CopyFrom(moment);
-  AddToDiagonal(size, kMomentFloor, root.data());
+  AddToDiagonal(size, kBasesFloor, root.data());
   const int order = static_cast<int>(size);
   // Row-major lower is column-major upper.
   const int info =

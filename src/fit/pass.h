@@ -29,6 +29,12 @@
 
 namespace mobe::internal {
 
+// Added to the diagonal of the moment, whose mean is 1. Bases serve all experts and
+// whatever they read, so that the moment of a text must not rule them. For the
+// same reason experts count alike here, whatever their share of the text's
+// tokens. The last solve for A (weighted_solve.h) is what follows the text.
+inline constexpr float kBasesFloor = 3.0f;
+
 // Experts whose mix is in memory at a time. Depends on the target alone, as
 // everything that decides the order of sums must. An eighth of the experts adds
 // an eighth of the target to memory and reads the bases eight times a pass,

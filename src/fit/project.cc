@@ -42,19 +42,15 @@ void Orthonormalize(int64_t rows, int64_t cols, float* matrix) {
 
 }  // namespace
 
-Projection::Projection(const FitTarget& target, const FitOptions& options)
-    : experts_(target.experts),
-      cols_(target.cols),
-      num_bases_(options.num_bases),
-      rank_(options.rank),
-      last_alphas_(options.max_alphas == 0 ? options.num_bases
-                                           : options.max_alphas),
-      last_basis_rank_(options.basis_rank == 0 ? options.rank
-                                               : options.basis_rank),
-      alphas_(options.num_bases),
-      basis_rank_(options.rank) {}
+Form FormAt(const FitOptions& options, double done) {
+  const auto allowed = [done](int64_t all, int64_t kept) {
+    return kept == 0 ? all : Allowed(done, all, kept);
+  };
+  return {allowed(options.num_bases, options.max_alphas),
+          allowed(options.rank, options.basis_rank)};
+}
 
-void Projection::Tangent(Buffer<float>* d_bases) const {
+void LowRankBases::Tangent(Buffer<float>* d_bases) const {
   const int64_t k = basis_rank_;
   if (k == rank_) return;
   ParallelFor(num_bases_, [&](int64_t i) {
@@ -78,49 +74,27 @@ void Projection::Tangent(Buffer<float>* d_bases) const {
   });
 }
 
-void Projection::Follow(Factors* factors) {
+void LowRankBases::Retract(Buffer<float>* bases) {
   if (basis_rank_ == rank_) return;
   ParallelFor(num_bases_, [&](int64_t i) {
-    Retract(i, factors->bases.data() + i * rank_ * cols_);
+    Retract(i, bases->data() + i * rank_ * cols_);
   });
 }
 
-bool Projection::Apply(double done, Factors* factors) {
-  const bool narrower = Narrow(done, factors);
-  Follow(factors);
-  for (size_t i = 0; i < used_.size(); ++i) {
-    if (!used_[i]) factors->alpha[static_cast<int64_t>(i)] = 0;
-  }
-  return narrower;
-}
-
-bool Projection::Narrow(double done, Factors* factors) {
-  const int64_t alphas = Allowed(done, num_bases_, last_alphas_);
-  const int64_t k = Allowed(done, rank_, last_basis_rank_);
-  const bool narrower = alphas < alphas_ || k < basis_rank_;
-  if (k < basis_rank_) {
-    basis_rank_ = k;
-    left_.Resize(num_bases_ * k * rank_);
-    right_.Resize(num_bases_ * k * cols_);
-    ParallelFor(num_bases_, [&](int64_t i) {
-      float* v = right_.data() + i * k * cols_;
-      SplitBasis(factors->bases.data() + i * rank_ * cols_, rank_, cols_, k,
-                 left_.data() + i * k * rank_, v);
-      Orthonormalize(k, cols_, v);
-    });
-  }
-  if (alphas < alphas_) {
-    alphas_ = alphas;
-    SparsifyAlpha(experts_, cols_, alphas, factors);
-    used_.resize(static_cast<size_t>(factors->alpha.size()));
-    std::transform(factors->alpha.begin(), factors->alpha.end(), used_.begin(),
-                   [](float alpha) { return alpha != 0; });
-  }
-  return narrower;
+void LowRankBases::Narrow(int64_t basis_rank, const Buffer<float>& bases) {
+  const int64_t k = basis_rank_ = basis_rank;
+  left_.Resize(num_bases_ * k * rank_);
+  right_.Resize(num_bases_ * k * cols_);
+  ParallelFor(num_bases_, [&](int64_t i) {
+    float* v = right_.data() + i * k * cols_;
+    SplitBasis(bases.data() + i * rank_ * cols_, rank_, cols_, k,
+               left_.data() + i * k * rank_, v);
+    Orthonormalize(k, cols_, v);
+  });
 }
 
 // B becomes its projection on the columns of B V^T, and U and V follow.
-void Projection::Retract(int64_t basis, float* b) {
+void LowRankBases::Retract(int64_t basis, float* b) {
   const int64_t k = basis_rank_;
   float* u = left_.data() + basis * k * rank_;
   float* v = right_.data() + basis * k * cols_;
@@ -132,6 +106,20 @@ void Projection::Retract(int64_t basis, float* b) {
   Gemm(Trans::kYes, Trans::kNo, rank_, cols_, k, u, rank_, v, cols_, 0.0f, b,
        cols_);
   Orthonormalize(k, cols_, v);
+}
+
+void SparseAlpha::Narrow(const std::vector<double>& gram, int64_t num_bases,
+                         int64_t alphas, Buffer<float>* alpha) {
+  SparsifyAlpha(gram, num_bases, alphas, alpha);
+  used_.resize(static_cast<size_t>(alpha->size()));
+  std::transform(alpha->begin(), alpha->end(), used_.begin(),
+                 [](float value) { return value != 0; });
+}
+
+void SparseAlpha::Apply(Buffer<float>* alpha) const {
+  for (size_t i = 0; i < used_.size(); ++i) {
+    if (!used_[i]) (*alpha)[static_cast<int64_t>(i)] = 0;
+  }
 }
 
 }  // namespace mobe::internal

@@ -21,38 +21,55 @@
 
 namespace mobe::internal {
 
-class Projection {
+// What the fit is in at a time: alphas of an expert that are not zero, up to
+// num_bases, and the rank of the bases, up to that of A.
+struct Form {
+  int64_t alphas = 0;
+  int64_t basis_rank = 0;
+};
+// After that share of the passes, in [0, 1): narrower with each step.
+Form FormAt(const FitOptions& options, double done);
+
+// On the CPU; other devices have their own.
+class LowRankBases {
  public:
-  Projection(const FitTarget& target, const FitOptions& options);
+  LowRankBases(const FitTarget& target, const FitOptions& options)
+      : cols_(target.cols),
+        num_bases_(options.num_bases),
+        rank_(options.rank),
+        basis_rank_(options.rank) {}
 
+  // From now on bases are of that rank; U and V from these ones, which stay.
+  void Narrow(int64_t basis_rank, const Buffer<float>& bases);
   // Takes from the gradient to the bases [num_bases, rank, cols] what leads out
-  // of the form. Before the metric, and with the bases that Apply left.
+  // of the form. With the bases that Retract left.
   void Tangent(Buffer<float>* d_bases) const;
-
-  // After other bases of the same form were put in their place.
-  void Follow(Factors* factors);
-
-  // After the step of a pass; `done`, in [0, 1), is the share of passes before
-  // it. True when the form became narrower: errors of before do not compare.
-  bool Apply(double done, Factors* factors);
+  // Brings bases into the form.
+  void Retract(Buffer<float>* bases);
 
  private:
-  bool Narrow(double done, Factors* factors);
   void Retract(int64_t basis, float* b);
 
-  const int64_t experts_;
   const int64_t cols_;
   const int64_t num_bases_;
   const int64_t rank_;
-  const int64_t last_alphas_;  // what the form is at the end
-  const int64_t last_basis_rank_;
-  int64_t alphas_;          // and what it is now; num_bases_: no limit
-  int64_t basis_rank_;      // the same, rank_
-  std::vector<bool> used_;  // [experts, num_bases], when sparse
+  int64_t basis_rank_;  // rank_: no limit, and nothing to do
   // With orthonormal rows: U^T [num_bases, basis_rank, rank] and V [num_bases,
   // basis_rank, cols].
   Buffer<float> left_;
   Buffer<float> right_;
+};
+
+class SparseAlpha {
+ public:
+  // Chooses the alphas that stay, as SparsifyAlpha does.
+  void Narrow(const std::vector<double>& gram, int64_t num_bases,
+              int64_t alphas, Buffer<float>* alpha);
+  // Brings alpha [experts, num_bases] into the form.
+  void Apply(Buffer<float>* alpha) const;
+
+ private:
+  std::vector<bool> used_;  // empty: all
 };
 
 }  // namespace mobe::internal

@@ -16,7 +16,10 @@
 namespace mobe::project_test {
 namespace {
 
-using internal::Projection;
+using internal::Form;
+using internal::FormAt;
+using internal::LowRankBases;
+using internal::SparseAlpha;
 
 constexpr int64_t kExperts = 12;
 constexpr int64_t kRows = 8;
@@ -102,6 +105,37 @@ double BeyondRank(const float* basis, int64_t k) {
   }
   return error / norm;
 }
+
+// What the loop of the solver does after a step.
+struct Projection {
+  Projection(const FitTarget& target, const FitOptions& for_options)
+      : options(for_options),
+        form{options.num_bases, options.rank},
+        bases(target, options) {}
+
+  // Whether the form became narrower.
+  bool Apply(double done, Factors* factors) {
+    const Form next = FormAt(options, done);
+    const bool narrower =
+        next.basis_rank < form.basis_rank || next.alphas < form.alphas;
+    if (next.basis_rank < form.basis_rank) {
+      bases.Narrow(next.basis_rank, factors->bases);
+    }
+    if (next.alphas < form.alphas) {
+      alpha.Narrow(internal::GramOfBases(factors->bases, kBases), kBases,
+                   next.alphas, &factors->alpha);
+    }
+    form = next;
+    bases.Retract(&factors->bases);
+    alpha.Apply(&factors->alpha);
+    return narrower;
+  }
+
+  const FitOptions options;
+  Form form;
+  LowRankBases bases;
+  SparseAlpha alpha;
+};
 
 // Rank of the bases and alphas of an expert; 0: any.
 constexpr std::pair<int64_t, int64_t> kForms[] = {
@@ -233,10 +267,10 @@ TEST_F(FitProjectTest, GradientsBecomeTangents) {
   Fill(&random, 1, &gradient);
   Buffer<float> tangent;
   tangent.CopyFrom(gradient);
-  projection.Tangent(&tangent);
+  projection.bases.Tangent(&tangent);
   Buffer<float> again;
   again.CopyFrom(tangent);
-  projection.Tangent(&again);
+  projection.bases.Tangent(&again);
   double kept = 0;     // |tangent|^2
   double product = 0;  // tangent . gradient: the same for a projection
   for (int64_t j = 0; j < gradient.size(); ++j) {
@@ -267,7 +301,7 @@ TEST_F(FitProjectTest, NoForm) {
        {Options(0, 0), Options(kRows, 0), Options(0, kBases)}) {
     Projection projection(target, options);
     EXPECT_FALSE(projection.Apply(0.9, &factors));
-    projection.Tangent(&factors.bases);
+    projection.bases.Tangent(&factors.bases);
     EXPECT_TRUE(Same(factors.bases, before.bases));
     EXPECT_TRUE(Same(factors.alpha, before.alpha));
   }

@@ -9,10 +9,12 @@
 #include <vector>
 
 #include "base/parallel.h"
-#include "fit/fit.h"
+#include "fit/device.h"
+#include "fit/solver.h"
 #include "kernels/gemm.h"
 
-namespace mobe::internal {
+namespace mobe {
+namespace internal {
 namespace {
 
 constexpr double kLearningRate = 0.07;
@@ -95,8 +97,6 @@ void SoftmaxBackward(const float* alpha, int64_t count, float* d) {
     d[i] = alpha[i] * (d[i] - static_cast<float>(dot));
   }
 }
-
-}  // namespace
 
 Factors FitReference(const FitTarget& target, const FitOptions& options,
                      const PassFn& on_pass) {
@@ -187,4 +187,56 @@ Factors FitReference(const FitTarget& target, const FitOptions& options,
   return best;
 }
 
-}  // namespace mobe::internal
+FitParts ReferenceOperations(const FitShape& shape) {
+  const auto n = static_cast<double>(shape.experts);
+  const auto p = static_cast<double>(shape.rows);
+  const auto d = static_cast<double>(shape.cols);
+  const auto r = static_cast<double>(shape.rank);
+  const auto m = static_cast<double>(shape.num_bases);
+  FitParts result;
+  // Mixing, and its transpose to bases and alpha; A N, and the gradients to A
+  // and N.
+  result.pass = 6 * n * m * r * d + 6 * n * p * r * d;
+  // R-SVD of each group (Golub and Van Loan, Matrix Computations, table of
+  // the SVD's costs): 6 a b^2 + 20 b^3 for a >= b.
+  const double a = std::max(n / m * p, d);
+  const double b = std::min(n / m * p, d);
+  result.fixed = m * (6 * a * b * b + 20 * b * b * b);
+  return result;
+}
+
+FitMemory ReferenceMemory(const FitShape& s, const FitDevice&) {
+  const int64_t target = s.experts * s.rows * s.cols;
+  const int64_t mix = s.experts * s.rank * s.cols;
+  const int64_t bases = s.num_bases * s.rank * s.cols;
+  const int64_t a = s.experts * s.rows * s.rank;
+  const int64_t threads = Threads();
+  // The target and both of HalfTarget; A and bases: state, best, gradient and
+  // Adam's two.
+  const int64_t all = 3 * target + 5 * (a + bases);
+  const int64_t passes =
+      mix + threads * (2 * s.rank * s.cols + s.rows * s.cols);
+  // The start, before Adam and the rest are there: a group, its singular
+  // vectors, and as much again for LAPACK.
+  const int64_t height = (s.experts + s.num_bases - 1) / s.num_bases * s.rows;
+  const int64_t kept = std::min(height, s.cols);
+  const int64_t start =
+      std::min(s.num_bases, threads) *
+      (height * s.cols + 2 * kept * (height + s.cols) + 4 * kept * kept);
+  return {.host = 4 * std::max(all + passes, 3 * target + a + bases + start)};
+}
+
+}  // namespace
+}  // namespace internal
+
+const Solver kReferenceSolver = {.name = "reference",
+                                 .calibrates = false,
+                                 .takes_start = true,
+                                 .has_devices = false,
+                                 .splits = false,
+                                 .leaves_a = false,
+                                 .fit = internal::FitReference,
+                                 .operations = internal::ReferenceOperations,
+                                 .memory = internal::ReferenceMemory};
+
+}  // namespace mobe

@@ -127,20 +127,23 @@ void SplitBasis(const float* basis, int64_t rank, int64_t cols, int64_t kept,
   }
 }
 
-void SparsifyAlpha(int64_t experts, int64_t cols, int64_t kept,
-                   Factors* factors) {
-  const int64_t m = factors->num_bases;
-  const int64_t size = factors->rank * cols;
+std::vector<double> GramOfBases(const Buffer<float>& bases, int64_t m) {
+  const int64_t size = bases.size() / m;
   std::vector<double> gram(m * m);
   ParallelFor(m, [&](int64_t i) {
     for (int64_t j = 0; j < m; ++j) {
       gram[i * m + j] =
-          cblas_dsdot(static_cast<int>(size), factors->bases.data() + i * size,
-                      1, factors->bases.data() + j * size, 1);
+          cblas_dsdot(static_cast<int>(size), bases.data() + i * size, 1,
+                      bases.data() + j * size, 1);
     }
   });
-  ParallelFor(experts, [&](int64_t e) {
-    Sparsify(gram, m, kept, factors->alpha.data() + e * m);
+  return gram;
+}
+
+void SparsifyAlpha(const std::vector<double>& gram, int64_t num_bases,
+                   int64_t kept, Buffer<float>* alpha) {
+  ParallelFor(alpha->size() / num_bases, [&](int64_t e) {
+    Sparsify(gram, num_bases, kept, alpha->data() + e * num_bases);
   });
 }
 
@@ -191,7 +194,8 @@ bool ApplyVariants(const FitTarget& target, const FitOptions& options,
     TruncateBases(target.cols, options.basis_rank, factors);
   }
   if (sparse) {
-    SparsifyAlpha(target.experts, target.cols, options.max_alphas, factors);
+    SparsifyAlpha(GramOfBases(factors->bases, options.num_bases),
+                  options.num_bases, options.max_alphas, &factors->alpha);
   }
   return true;
 }

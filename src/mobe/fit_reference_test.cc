@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "fit/testing.h"
+#include "fit/solver.h"
 #include "mobe/tensors.h"
 #include "mobe/testing.h"
 
@@ -39,7 +40,7 @@ FitOptions ReferenceOptions(int64_t passes) {
   FitOptions options;
   options.num_bases = 4;
   options.rank = 32;
-  options.solver = Solver::kReference;
+  options.solver = &kReferenceSolver;
   options.passes = passes;
   return options;
 }
