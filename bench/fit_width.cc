@@ -3,50 +3,107 @@
 // measured peak of bfloat16 products, and the memory against the target's
 // float32 bytes.
 //
-//   fit_width [experts rows cols bases passes]       (128 768 2048 32 3)
+//   fit_width [experts rows cols bases passes device]   (128 768 2048 32 3 cpu)
+//
+// device: as --device of mobe compress, or torch-cpu.
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <functional>
+#include <memory>
 #include <random>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/progress.h"
-#include "fit/budget.h"
+#include "fit/devices.h"
 #include "fit/fit.h"
 #include "fit/solver.h"
-#include "kernels/gemm.h"
 
 namespace mobe {
 namespace {
 
-// Operations a second of large products, every thread at its own.
-double PeakOperations() {
-  constexpr int64_t kSize = 1024;
-  Buffer<BFloat16> a(kSize * kSize);
-  std::fill(a.begin(), a.end(), ToBFloat16(0.5f));
-  std::vector<Buffer<float>> c(static_cast<size_t>(Threads()));
-  for (auto& each : c) each.Resize(kSize * kSize);
-  double best = 0;
-  for (int turn = 0; turn < 5; ++turn) {
-    constexpr int64_t kEach = 20;
-    const double start = MonotonicSeconds();
-    ParallelFor(Threads(), [&](int64_t t) {
-      for (int64_t i = 0; i < kEach; ++i) {
-        GemmBFloat16(Trans::kNo, Trans::kNo, kSize, kSize, kSize, a.data(),
-                     kSize, a.data(), kSize, c[static_cast<size_t>(t)].data(),
-                     kSize);
-      }
-    });
-    const double count = 2.0 * kSize * kSize * kSize * kEach * Threads();
-    best = std::max(best, count / (MonotonicSeconds() - start));
-  }
-  return best;
-}
+// A state of the device, and what each part of a pass takes.
+class TimedState : public FitState {
+ public:
+  struct Seconds {
+    double differentiate = 0;
+    double step = 0;
+  };
+  TimedState(std::unique_ptr<FitState> state, Seconds* seconds)
+      : state_(std::move(state)), seconds_(seconds) {}
 
-void Run(const FitShape& shape, int64_t passes) {
+  double Differentiate(int64_t pass, bool exact, const Buffer<float>& alpha,
+                       Buffer<float>* d_alpha) override {
+    const double start = MonotonicSeconds();
+    const double loss = state_->Differentiate(pass, exact, alpha, d_alpha);
+    // The first pass brings in code and memory.
+    if (pass > 1) seconds_->differentiate += MonotonicSeconds() - start;
+    last_ = pass;
+    return loss;
+  }
+  void Step(const Buffer<float>& alpha, double step, double momentum) override {
+    start_ = MonotonicSeconds();
+    state_->Step(alpha, step, momentum);
+  }
+  void FixScale(double root) override {  // waits for the step
+    state_->FixScale(root);
+    if (last_ > 1) seconds_->step += MonotonicSeconds() - start_;
+  }
+  double Measure(const Buffer<float>& alpha) override {
+    return state_->Measure(alpha);
+  }
+  void Narrow(int64_t rank) override { state_->Narrow(rank); }
+  void Retract() override { state_->Retract(); }
+  void Save() override { state_->Save(); }
+  void Restore() override { state_->Restore(); }
+  std::vector<double> Gram() override { return state_->Gram(); }
+  Buffer<float> Bases() override { return state_->Bases(); }
+
+ private:
+  const std::unique_ptr<FitState> state_;
+  Seconds* const seconds_;
+  int64_t last_ = 0;
+  double start_ = 0;
+};
+
+class TimedDevice : public FitDevice {
+ public:
+  explicit TimedDevice(FitDevice* device) : device_(device) {}
+  const std::string& name() const override { return device_->name(); }
+  const std::string& kind() const override { return device_->kind(); }
+  void Run(const std::function<void()>& work) override { device_->Run(work); }
+  std::unique_ptr<FitState> Begin(const FitTarget& target,
+                                  const FitOptions& options) override {
+    return std::make_unique<TimedState>(device_->Begin(target, options),
+                                        &seconds);
+  }
+  void SolveA(const FitTarget& target, Factors* factors) override {
+    device_->SolveA(target, factors);
+  }
+  FitMemory Memory(const FitShape& shape) const override {
+    return device_->Memory(shape);
+  }
+  int64_t PeakBytes() const override { return device_->PeakBytes(); }
+  void CheckMemory(const FitMemory& memory) const override {
+    device_->CheckMemory(memory);
+  }
+  double MeasurePeak() override { return device_->MeasurePeak(); }
+  int64_t workers() const override { return device_->workers(); }
+  int64_t jobs() const override { return device_->jobs(); }
+
+  TimedState::Seconds seconds;
+
+ private:
+  FitDevice* const device_;
+};
+
+void Run(const FitShape& shape, int64_t passes, FitDevice* on) {
+  TimedDevice device(on);
   FitTarget target;
   target.experts = shape.experts;
   target.rows = shape.rows;
@@ -61,10 +118,11 @@ void Run(const FitShape& shape, int64_t passes) {
       w[i] = ToFloat(ToBFloat16(normal(random)));
     }
   });
-  const double peak = PeakOperations();
+  const double peak = device.MeasurePeak();
   FitOptions options;
   options.num_bases = shape.num_bases;
   options.rank = shape.rank;
+  options.device = &device;
   // The last ones multiply in float32: more passes than are timed.
   options.passes = 1000;
   struct Done {};
@@ -82,16 +140,24 @@ void Run(const FitShape& shape, int64_t passes) {
   const FitParts parts = kFastSolver.operations(shape);
   const double operations = (parts.pass + parts.look) / each;
   const auto target_bytes = static_cast<double>(target.weights.size() * 4);
+  const FitMemory plan = device.Memory(shape);
+  const double held = static_cast<double>(device.PeakBytes());
+  const auto timed = static_cast<double>(times.size() - 1);
   fmt::print(
-      "{} experts of {} x {}, {} bases, {} threads\n"
-      "start {:.1f} s, a pass {:.2f} s\n"
-      "{:.0f} GFLOP/s, {:.0f}% of {:.0f} (bfloat16 products of 1024)\n"
-      "peak memory {:.2f} GB, {:.2f} times the target in float32\n",
+      "{} experts of {} x {}, {} bases, {} threads, on {} ({})\n"
+      "start {:.1f} s, a pass {:.3f} s: gradient {:.3f} s, step {:.3f} s\n"
+      "{:.2f} TFLOP/s, {:.0f}% of {:.2f} (its large products)\n"
+      "peak memory {:.2f} GB, {:.2f} times the target in float32; the device "
+      "counts {:.2f} GB\n"
+      "planned: {:.2f} GB of the process, {:.2f} GB of the device\n",
       shape.experts, shape.rows, shape.cols, shape.num_bases, Threads(),
-      times.front() - start - each, each, operations / 1e9,
-      100 * operations / peak, peak / 1e9,
+      device.name(), device.kind(), times.front() - start - each, each,
+      device.seconds.differentiate / timed, device.seconds.step / timed,
+      operations / 1e12, 100 * operations / peak, peak / 1e12,
       static_cast<double>(PeakResidentBytes()) / 1e9,
-      static_cast<double>(PeakResidentBytes()) / target_bytes);
+      static_cast<double>(PeakResidentBytes()) / target_bytes, held / 1e9,
+      static_cast<double>(plan.host) / 1e9,
+      static_cast<double>(plan.device) / 1e9);
 }
 
 }  // namespace
@@ -105,5 +171,6 @@ int main(int argc, char** argv) {
   mobe::SetThreads(0);
   const int64_t rows = number(2, 768);
   mobe::Run({number(1, 128), rows, number(3, 2048), rows, number(4, 32)},
-            number(5, 3));
+            number(5, 3),
+            mobe::FindDevices(argc > 6 ? argv[6] : "cpu").front());
 }

@@ -55,4 +55,5 @@ set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 # What mobe eval --allow-code runs.
 set(CPACK_DEBIAN_PACKAGE_SUGGESTS python3)
+set(CPACK_INSTALL_CMAKE_PROJECTS "${CMAKE_BINARY_DIR};mobe;Unspecified;/")
 include(CPack)

@@ -3,6 +3,10 @@
 # with `package` also those that make the .deb and the wheel, with `develop` those of
 # tests, lint, fuzzing and benchmarks. Does nothing, and asks nothing, when all are
 # there.
+#
+# For GPUs (docs/gpu.md) mobe is built with PyTorch 2.9 or later, which no package has:
+# `pip install torch` in a virtual environment, then cmake with
+# -DTorch_DIR=ENVIRONMENT/lib/python3.N/site-packages/torch/share/cmake/Torch.
 set -euo pipefail
 
 packages=(

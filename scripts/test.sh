@@ -37,6 +37,10 @@ venv=$!
 # Without the program there is nothing to test.
 cmake --preset release -DMOBE_ASAN_TESTS=ON
 step cmake --build --preset release -j"$jobs" --target mobe manual unit_tests || exit 1
+# The module for GPUs is built with the PyTorch of the other tests.
+step wait "$venv" || true
+cmake --preset release -DMOBE_TORCH=ON
+step cmake --build --preset release -j"$jobs" --target mobe_torch || true
 unit_tests() {
   step ctest --test-dir build/release --output-on-failure --no-tests=error \
     -j"$jobs" -R "^$1_[0-9]" || true
@@ -56,7 +60,6 @@ wait "$others"
 trap - EXIT
 cat build/one_at_a_time.log
 
-step wait "$venv" || true
 # By worksteal each process begins with files of its own, and so makes what the
 # tests of a file share once.
 step build/venv/bin/pytest -q -n "$jobs" --dist worksteal tests/python || true

@@ -28,6 +28,7 @@
 #include "compress/journal.h"
 #include "compress/presets.h"
 #include "compress/worst_expert.h"
+#include "fit/devices.h"
 #include "fit/solver.h"
 
 namespace mobe {
@@ -47,6 +48,7 @@ struct CompressArguments {
   std::optional<std::string> activation;
   std::string layers;
   std::string solver = "fast";
+  std::string device = "auto";
   std::string budget;
   std::string passes;
   std::string time;
@@ -108,8 +110,9 @@ std::vector<const MatrixKind*> ParseKinds(const std::string& text) {
   return kinds;
 }
 
+// `place`: of this rank on its machine.
 CompressOptions OptionsOf(const CompressArguments& arguments,
-                          const OpenedModel& model) {
+                          const OpenedModel& model, int place) {
   CompressOptions options;
   options.num_bases = arguments.bases;
   if (arguments.ratio) options.ratio = *arguments.ratio;
@@ -136,6 +139,11 @@ CompressOptions OptionsOf(const CompressArguments& arguments,
              arguments.activation.has_value()},
             &options);
   options.solver = FindSolver(arguments.solver);
+  if (arguments.method == "mobe") {
+    const bool fits_here =
+        arguments.device == "auto" && !options.solver->has_devices;
+    options.devices = FindDevices(fits_here ? "cpu" : arguments.device, place);
+  }
   options.seed = arguments.seed;
   options.start = arguments.start;
   if (!arguments.layers.empty()) {
@@ -207,10 +215,10 @@ void RunBaseline(const CompressArguments& arguments,
       !arguments.time.empty() || !arguments.start.empty() ||
       !arguments.trace.path.empty() || !arguments.shard.empty() ||
       arguments.activation || arguments.alphas || arguments.keep_fp8 ||
-      !arguments.pack.format.empty()) {
+      !arguments.pack.format.empty() || arguments.device != "auto") {
     Fail(ErrorKind::kUserInput,
          "--budget, --passes, --time, --start, --trace, --shard, --activation, "
-         "--alphas, --keep-fp8 and --format go with --method mobe");
+         "--alphas, --keep-fp8, --format and --device go with --method mobe");
   }
   const double start = MonotonicSeconds();
   const Baseline& baseline = *FindBaseline(arguments.method);
@@ -263,7 +271,8 @@ void RunFirst(const CompressArguments& arguments,
         {arguments.start, arguments.calibrate.file, arguments.moments});
   }
   const OpenedModel model = OpenModel(arguments.model);
-  CompressOptions options = OptionsOf(arguments, model);
+  CompressOptions options =
+      OptionsOf(arguments, model, ranks != nullptr ? ranks->place() : 0);
   options.arguments = recipe;
   options.started = start;
   options.stop = StopOnSignals();
@@ -366,7 +375,7 @@ void Run(const CompressArguments& arguments,
     if (arguments.dry_run) return;  // nothing to do for it
     TellRank0(ranks.get(), [&] {
       const OpenedModel model = OpenModel(arguments.model);
-      CompressOptions options = OptionsOf(arguments, model);
+      CompressOptions options = OptionsOf(arguments, model, ranks->place());
       options.stop = StopOnSignals();
       const CompressPlan plan = ReceivePlan(model, options, ranks.get());
       HelpCompress(model, plan, arguments.out, ranks.get());
@@ -480,6 +489,7 @@ void RunMerge(const std::string& folder, const std::string& out,
   // The recipe is what the first part was written with; Merge compares what it
   // comes to with all of them.
   CompressArguments arguments;
+  arguments.device = "cpu";  // nothing is fitted
   CLI::App recipe;
   AddRecipe(&recipe, &arguments);
   try {
@@ -493,7 +503,7 @@ void RunMerge(const std::string& folder, const std::string& out,
          "{}: not a part (compress --shard i/N makes one)", parts.front());
   }
   const OpenedModel model = OpenModel(folder);
-  CompressOptions options = OptionsOf(arguments, model);
+  CompressOptions options = OptionsOf(arguments, model, /*place=*/0);
   options.stop = StopOnSignals();
   const CompressPlan plan = PlanOfPart(model, options, parts.front());
   if (!common.json) {
@@ -530,6 +540,11 @@ void AddCompress(CLI::App& app, CommonOptions* common) {
                           "fit only share i of N (0/3, 1/3, 2/3), each with an "
                           "OUT of its own; then mobe merge"),
       ParseShare);
+  command
+      ->add_option("--device", arguments->device,
+                   "what fits: cpu, cuda, cuda:1, cuda:all, or auto: a GPU "
+                   "where there is one")
+      ->capture_default_str();
   command->add_option("--trace", arguments->trace.path,
                       "CSV file for the error of each pass");
   AddForce(command, "the trace", &arguments->trace);

@@ -80,6 +80,15 @@ void PrintPlan(const CompressPlan& plan) {
       FormatBytes(static_cast<double>(plan.bytes_out)), plan.shards.size(),
       plan.shards.size() == 1 ? "" : "s",
       FormatBytes(static_cast<double>(plan.fit_bytes)));
+  for (const FitDevice* device : plan.options.devices) {
+    if (device == &TheCpu()) continue;
+    Print(
+        "fits on: {} ({}){}\n", device->name(), device->kind(),
+        plan.device_bytes == 0
+            ? ""
+            : fmt::format(", {} of its memory",
+                          FormatBytes(static_cast<double>(plan.device_bytes))));
+  }
   if (!plan.packing.formats.empty()) {
     Print("quantised: {}\n", fmt::join(plan.packing.formats, " and "));
   }

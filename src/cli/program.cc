@@ -23,6 +23,7 @@
 #include "cli/process.h"
 #include "cli/stop_signals.h"
 #include "cli/usage.h"
+#include "fit/devices.h"
 #include "kernels/dot.h"
 #include "kernels/kernels.h"
 
@@ -38,9 +39,10 @@ std::string NamesOf(const std::vector<Set>& sets) {
 
 std::string VersionText() {
   return fmt::format(
-      "mobe {}\nkernels: {} (of {})\ninteger kernels: {} (of {})", MOBE_VERSION,
-      Kernels().name, NamesOf(SupportedKernels()), Dots().name,
-      NamesOf(SupportedDots()));
+      "mobe {}\nkernels: {} (of {})\ninteger kernels: {} (of {})\n"
+      "devices of the fit: {}",
+      MOBE_VERSION, Kernels().name, NamesOf(SupportedKernels()), Dots().name,
+      NamesOf(SupportedDots()), ListDevices());
 }
 
 int RunCommand(int argc, char** argv) {

@@ -1,6 +1,7 @@
 #include "compress/compress.h"
 
 #include <algorithm>
+#include <mutex>
 #include <set>
 #include <span>
 #include <string>
@@ -12,6 +13,7 @@
 #include "base/hash.h"
 #include "base/parallel.h"
 #include "compress/crew.h"
+#include "compress/device_workers.h"
 #include "compress/estimate.h"
 #include "compress/finish.h"
 #include "compress/job.h"
@@ -82,24 +84,31 @@ std::vector<const TensorView*> TensorsToRead(const OpenedModel& model,
 }
 
 // What decides how sums are rounded, beside the options.
-std::string Instructions() {
+std::string Instructions(const CompressOptions& options) {
+  const std::string device = internal::DeviceText(options);
+  if (!device.empty()) return device;
   return fmt::format("{}, products {:#x}", Kernels().name, GemmInstructions());
 }
 
 Json JournalOptions(const CompressPlan& plan) {
   Json options = internal::OptionsJson(plan);
-  if (!plan.options.share) return options;
+  if (!plan.options.share) {
+    // Of the CPU any: its instruction sets differ in the last bit.
+    const std::string device = internal::DeviceText(plan.options);
+    if (!device.empty()) options["device"] = device;
+    return options;
+  }
   const Share& share = *plan.options.share;
   options["share"] = fmt::format("{}/{}", share.index, share.count);
   // Merge can't promise the bytes of one process for a mixture.
-  options["kernels"] = Instructions();
+  options["kernels"] = Instructions(plan.options);
   return options;
 }
 
 // What all ranks must agree in to give the bytes of one process.
 Json TermsOf(const OpenedModel& model, const CompressPlan& plan) {
   Json terms = internal::OptionsJson(plan);
-  terms["kernels"] = Instructions();
+  terms["kernels"] = Instructions(plan.options);
   terms["model's bytes"] = plan.bytes_in;
   const std::string config = model.checkpoint.config().dump();
   terms["config.json"] = HashBytes(std::as_bytes(std::span(config)));
@@ -241,6 +250,20 @@ Json OptionsJson(const CompressPlan& plan) {
   return json;
 }
 
+std::string DeviceText(const CompressOptions& options) {
+  const FitDevice& device = *options.devices.front();
+  if (&device == &TheCpu()) return {};
+  // Any card of the machine.
+  const std::string& name = device.name();
+  return fmt::format("{} ({})", name.substr(0, name.find(':')), device.kind());
+}
+
+int64_t JobsAtATime(const CompressOptions& options) {
+  int64_t jobs = 0;
+  for (const FitDevice* device : options.devices) jobs += device->jobs();
+  return jobs;
+}
+
 fs::path MomentsPath(const fs::path& out) {
   return out / Journal::kFolder / "moments.safetensors";
 }
@@ -341,7 +364,9 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
   const auto check_stop = [&] {
     if (plan.options.stop && plan.options.stop()) throw StopWork();
   };
-  const int64_t workers = ranks != nullptr ? ranks->size() : 1;
+  const int64_t workers =
+      ranks != nullptr ? ranks->size()
+                       : static_cast<int64_t>(plan.options.devices.size());
   for (const std::string& warning : CheckSideFiles(plan.side_files)) {
     progress(Warning(warning));
   }
@@ -405,30 +430,56 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
                 journal.Finish(job.layer, *job.kind, record);
               });
     for (const size_t i : resumed) results.Add(i);
-    for (;;) {
-      crew.Check();
-      check_stop();
+    const bool apart = internal::JobsAtATime(plan.options) > 1;
+    std::mutex turn;  // of results and trace
+    const auto add_news = [&] {
       for (const size_t i : crew.News()) results.Add(i);
-      if (!part) results.WriteShards(check_stop);
-      if (results.Complete()) break;
-      const std::optional<size_t> next = crew.Next();
-      if (!next) {  // the rest is running elsewhere
-        crew.Wait();
-        continue;
-      }
+    };
+    // Does a job; false when none is left to begin.
+    const auto run_next = [&](FitDevice* device, int64_t thread,
+                              const std::function<void()>& check) {
+      const std::optional<size_t> next = crew.Next(thread);
+      if (!next) return false;
       const FactorJob& job = plan.jobs[*next];
       const PassFn on_pass = [&](int64_t pass, int64_t all, double mse) {
         crew.Check();
         check_stop();
+        check();
+        const std::lock_guard<std::mutex> lock(turn);
         if (trace) trace(job.layer, *job.kind, pass, mse);
-        for (const size_t i : crew.News()) results.Add(i);
+        if (!apart) add_news();
         results.Show(job, static_cast<double>(pass) / static_cast<double>(all));
       };
       const fs::path path = journal.FactorsPath(job.layer, *job.kind);
-      journal.Finish(
-          job.layer, *job.kind,
-          internal::RunJob(model, plan, job, passes, out, path, on_pass));
+      journal.Finish(job.layer, *job.kind,
+                     internal::RunJob(model, plan, job, passes, device, out,
+                                      path, on_pass));
       crew.Finish(*next);
+      return true;
+    };
+    std::optional<DeviceWorkers> threads;
+    if (apart) {
+      threads.emplace(
+          plan.options.devices,
+          [&](FitDevice* device, int64_t thread, const DeviceWorkers& all) {
+            return run_next(device, thread, [&] {
+              if (all.ending()) throw StopWork();
+            });
+          });
+    }
+    for (;;) {
+      crew.Check();
+      check_stop();
+      if (apart) threads->Check();
+      {
+        const std::lock_guard<std::mutex> lock(turn);
+        add_news();
+      }
+      if (!part) results.WriteShards(check_stop);
+      if (results.Complete()) break;
+      // Where nothing is left to begin, the rest is running elsewhere.
+      if (apart || !run_next(plan.options.devices.front(), 0, [] {}))
+        crew.Wait();
     }
   }
   CompressReport report = internal::ReportOf(plan, results.records());
@@ -484,7 +535,7 @@ void HelpCompress(const OpenedModel& model, const CompressPlan& plan,
           }
         };
         return internal::RunJob(
-            model, plan, job, passes, out,
+            model, plan, job, passes, plan.options.devices.front(), out,
             Journal::FactorsOfRank(out, job.layer, *job.kind, ranks->rank()),
             on_pass);
       });

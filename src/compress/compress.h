@@ -16,6 +16,7 @@
 #include "compress/packing.h"
 #include "compress/ranks.h"
 #include "fit/budget.h"
+#include "fit/device.h"
 #include "fit/fit.h"
 #include "io/checkpoint.h"
 #include "io/side_files.h"
@@ -65,7 +66,7 @@ struct CompressOptions {
   int64_t last_layer = INT64_MAX;
   uint64_t seed = 0;
   const Solver* solver = &kFastSolver;
-  FitDevice* device = nullptr;  // null: the CPU
+  std::vector<FitDevice*> devices = {&TheCpu()};  // all of one kind
   Budget budget{500, 0};
   // When a time budget began to run (MonotonicSeconds); 0: with Compress.
   double started = 0;
@@ -114,9 +115,10 @@ struct CompressPlan {
   Ratios ratios;
   int64_t bytes_in = 0;
   int64_t bytes_out = 0;
-  // Working memory of the fit of one matrix kind, beside mapped pages.
+  // Working memory of the fits that run at a time, beside mapped pages; and of
+  // one on its device, where that has its own.
   int64_t fit_bytes = 0;
-  int64_t device_bytes = 0;  // of the device, where it has its own
+  int64_t device_bytes = 0;
 };
 
 // Fails with kUserInput where options contradict each other or the model,
@@ -197,6 +199,11 @@ namespace internal {
 
 // What a job must be continued with.
 Json OptionsJson(const CompressPlan& plan);
+// What decides how sums are rounded on the options' devices; nothing for the
+// CPU, where the kernels do.
+std::string DeviceText(const CompressOptions& options);
+// Jobs that run side by side in this process.
+int64_t JobsAtATime(const CompressOptions& options);
 // Operations of one pass of each job: what orders the queue, since all have the
 // same passes.
 std::vector<double> CostsOf(const CompressPlan& plan);

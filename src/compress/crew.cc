@@ -31,14 +31,17 @@ Crew::~Crew() {
   for (const Message& message : ranks_->Close()) Handle(message);
 }
 
-std::optional<size_t> Crew::Next() {
+std::optional<size_t> Crew::Next(int64_t thread) {
+  // Ranks have the numbers above 0 in the queue.
+  constexpr int64_t kBelowStates = -2;
   const std::lock_guard<std::mutex> lock(mutex_);
-  return queue_.Next(0);
+  return queue_.Next(thread == 0 ? 0 : kBelowStates - thread);
 }
 
 void Crew::Finish(size_t job) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (queue_.Finish(job)) news_.push_back(job);
+  changed_.notify_all();
 }
 
 std::vector<size_t> Crew::News() {

@@ -36,9 +36,9 @@ class Crew {
   // Ends the other ranks, and stores what they had just finished.
   ~Crew();
 
-  // A job for this process, which it must Finish before it asks again; none
-  // when all are begun.
-  std::optional<size_t> Next();
+  // A job for a thread of this process (from 0), which it must Finish before it
+  // asks again; none when all are begun.
+  std::optional<size_t> Next(int64_t thread = 0);
   void Finish(size_t job);
   // The jobs that were finished since the last call, in that order.
   std::vector<size_t> News();

@@ -163,7 +163,10 @@ int64_t DiskBytes(const CompressPlan& plan, int64_t workers) {
 }
 
 void CheckFitMemory(const CompressPlan& plan) {
-  DeviceOf(plan.options).CheckMemory({plan.fit_bytes, plan.device_bytes});
+  CheckMemory(plan.fit_bytes, "the fit");
+  for (const FitDevice* device : plan.options.devices) {
+    device->CheckMemory({plan.fit_bytes, plan.device_bytes});
+  }
   PrepareBlas();
 }
 

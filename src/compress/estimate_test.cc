@@ -116,8 +116,7 @@ TEST(EstimateTest, OfGroups) {
   EXPECT_DOUBLE_EQ(two.speed.units, 8);
   EXPECT_LE(two.speed.first.experts, 8);
   FitShape half{8, 32, 64, 32, 2};
-  EXPECT_DOUBLE_EQ(two.operations,
-                   8 * kFastSolver.operations(half).Total(2));
+  EXPECT_DOUBLE_EQ(two.operations, 8 * kFastSolver.operations(half).Total(2));
 }
 
 TEST(EstimateTest, OnlyWhatIsLeft) {

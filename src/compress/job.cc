@@ -6,6 +6,7 @@
 #include <cmath>
 #include <iterator>
 #include <map>
+#include <mutex>
 #include <span>
 #include <string>
 #include <utility>
@@ -63,15 +64,16 @@ FitOptions FitOptionsOf(const CompressPlan& plan, const FactorJob& job) {
   options.max_alphas = plan.options.max_alphas;
   options.activation = plan.format.activation;
   options.solver = plan.options.solver;
-  options.device = plan.options.device;
+  options.device = plan.options.devices.front();
   options.seed = plan.options.seed;
   options.stored = job.dtype();
   return options;
 }
 
-// Fit, which does not know what it fits.
+// Fit, which does not know what it fits, when it is this job's turn.
 Factors FitJob(const FactorJob& job, const FitTarget& target,
                const FitOptions& options, const PassFn& on_pass) {
+  const std::lock_guard<std::mutex> turn(options.device->turn());
   try {
     return Fit(target, options, on_pass);
   } catch (const Error& e) {
@@ -122,8 +124,8 @@ StartedFit StartOf(const CompressPlan& plan, const FactorJob& job,
 }
 
 Json RunJob(const OpenedModel& model, const CompressPlan& plan,
-            const FactorJob& job, int64_t passes, const fs::path& out,
-            const fs::path& path, const PassFn& on_pass) {
+            const FactorJob& job, int64_t passes, FitDevice* device,
+            const fs::path& out, const fs::path& path, const PassFn& on_pass) {
   SafetensorsWriter writer(path, job.tensors);
   std::vector<ExpertError> errors;
   std::map<int64_t, double> trace;  // mean over the groups
@@ -141,6 +143,7 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
     const StartedFit fit = StartOf(plan, job, group, target);
     FitOptions options = fit.options;
     options.passes = passes;
+    options.device = device;
     const PassFn traced = [&](int64_t pass, int64_t all, double mse) {
       if (IsTraced(pass, all)) {
         trace[pass] += mse / static_cast<double>(job.groups);
@@ -166,7 +169,8 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
   std::vector<TracePoint> points;
   points.reserve(trace.size());
   for (const auto& [pass, mse] : trace) points.push_back({pass, mse});
-  return {{"kernels", Kernels().name},
+  const std::string on = DeviceText(plan.options);
+  return {{"kernels", on.empty() ? Kernels().name : on},
           {"sha256", sum.sha256},
           {"trace", TraceJson(points)},
           {"passes", passes},

@@ -21,10 +21,10 @@ struct StartedFit {
 StartedFit StartOf(const CompressPlan& plan, const FactorJob& job,
                    const ExpertGroup& group, const FitTarget& target);
 
-// Fits one job of the model in `out` and stores its factors in `path`. Returns
-// its record (journal.h).
+// Fits one job of the model in `out` on the device, and stores its factors in
+// `path`. Returns its record (journal.h). From several threads at a time.
 Json RunJob(const OpenedModel& model, const CompressPlan& plan,
-            const FactorJob& job, int64_t passes,
+            const FactorJob& job, int64_t passes, FitDevice* device,
             const std::filesystem::path& out, const std::filesystem::path& path,
             const PassFn& on_pass);
 

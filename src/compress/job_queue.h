@@ -17,7 +17,7 @@ class JobQueue {
   // A queue of costs.size() jobs, named by their index; costs in any unit.
   explicit JobQueue(const std::vector<double>& costs);
 
-  // The next job for a worker (any number that names it), or none when all are
+  // The next job for a worker (any number but -1 and -2), or none when all are
   // begun. A worker has at most one job: asking again gives back the old one.
   std::optional<size_t> Next(int64_t worker);
   // The job is done, by whomever. False when it was done before.

@@ -102,6 +102,13 @@ void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
          "--split auto goes with --solver fast: it chooses by that solver's "
          "errors");
   }
+  const FitDevice& device = *options.devices.front();
+  if (!options.solver->has_devices && &device != &TheCpu()) {
+    Fail(ErrorKind::kUserInput,
+         "--device {} goes with --solver fast: the published algorithm runs on "
+         "the CPU",
+         device.name());
+  }
   if (options.split == Split::kAuto && options.groups != 1) {
     Fail(ErrorKind::kUserInput,
          "--split auto chooses among bases that all experts share: leave out "
@@ -280,8 +287,9 @@ CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
       RatiosOf(CountParts(model, specs), CountParts(model, model.tensors));
   for (const FactorJob& job : plan.jobs) {
     const FitMemory memory =
-        options.solver->memory(job.fit, DeviceOf(options));
-    plan.fit_bytes = std::max(plan.fit_bytes, memory.host);
+        options.solver->memory(job.fit, *options.devices.front());
+    plan.fit_bytes =
+        std::max(plan.fit_bytes, memory.host * internal::JobsAtATime(options));
     plan.device_bytes = std::max(plan.device_bytes, memory.device);
   }
   if (options.calibration) {  // the inputs of one layer, in bfloat16

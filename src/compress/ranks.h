@@ -39,6 +39,8 @@ class Ranks {
   int size() const;
   // Cores of this machine for each of the ranks that may run on them.
   int threads() const;
+  // This rank's number among those of its machine, from 0.
+  int place() const;
   // "rank 2 on node17", for messages.
   std::string name() const;
 

@@ -26,6 +26,7 @@ Ranks::~Ranks() = default;
 int Ranks::rank() const { return 0; }
 int Ranks::size() const { return 1; }
 int Ranks::threads() const { return 1; }
+int Ranks::place() const { return 0; }
 std::string Ranks::name() const { return "rank 0"; }
 void Ranks::Send(int, const Json&) {}
 std::optional<Message> Ranks::Receive(double) { return std::nullopt; }

@@ -41,13 +41,20 @@ bool StartedByLauncher() {
       kNames, [](const char* name) { return std::getenv(name) != nullptr; });
 }
 
-// Cores that this process may use, over the processes that may do so, too.
-int CoresForEach() {
+// This process on its machine.
+struct Place {
+  int number = 0;
+  // Cores that it may use, over the processes that may do so, too.
+  int cores = 1;
+};
+Place FindPlace() {
   MPI_Comm machine = MPI_COMM_NULL;
   MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL,
                       &machine);
   int size = 1;
   MPI_Comm_size(machine, &size);
+  Place place;
+  MPI_Comm_rank(machine, &place.number);
   cpu_set_t mine;
   CPU_ZERO(&mine);
   ::sched_getaffinity(0, sizeof mine, &mine);
@@ -60,8 +67,9 @@ int CoresForEach() {
     CPU_AND(&both, &mask, &mine);
     return CPU_COUNT(&both) > 0;
   });
-  return std::max(
+  place.cores = std::max(
       1, DefaultThreads(ReadLimits()) / std::max(1, static_cast<int>(sharing)));
+  return place;
 }
 
 struct Outgoing {
@@ -75,7 +83,7 @@ struct Outgoing {
 struct Ranks::State {
   int rank = 0;
   int size = 1;
-  int threads = 1;
+  Place place;
   std::string machine;
 
   std::mutex mutex;  // of the next four
@@ -222,7 +230,7 @@ std::unique_ptr<Ranks> Ranks::Join() {
   }
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   state->lost.assign(static_cast<size_t>(state->size), false);
-  state->threads = CoresForEach();
+  state->place = FindPlace();
   char name[MPI_MAX_PROCESSOR_NAME];
   int length = 0;
   MPI_Get_processor_name(name, &length);
@@ -249,7 +257,8 @@ Ranks::~Ranks() {
 
 int Ranks::rank() const { return state_->rank; }
 int Ranks::size() const { return state_->size; }
-int Ranks::threads() const { return state_->threads; }
+int Ranks::threads() const { return state_->place.cores; }
+int Ranks::place() const { return state_->place.number; }
 std::string Ranks::name() const {
   return fmt::format("rank {} on {}", rank(), state_->machine);
 }

@@ -117,6 +117,7 @@ class Prober {
     fit.rank = probe.rank;
     fit.activation = options_.activation;
     fit.seed = options_.seed;
+    fit.device = options_.devices.front();
     fit.passes = passes;
     return Fit(target, fit,
                [&](int64_t, int64_t, double) { CheckStop(options_); });

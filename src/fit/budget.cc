@@ -86,7 +86,8 @@ ProbeSize ProbeSizeOf(const FitShape& shape, const Solver& solver,
 FitCost ProbeFit(const FitTarget& target, const FitShape& shape,
                  const FitOptions& options,
                  const std::function<void()>& on_pass) {
-  ProbeSize size = ProbeSizeOf(shape, *options.solver, DeviceOf(options).workers());
+  ProbeSize size =
+      ProbeSizeOf(shape, *options.solver, DeviceOf(options).workers());
   if (options.start != nullptr) {  // it is for all
     size.experts = shape.experts;
     size.num_bases = shape.num_bases;

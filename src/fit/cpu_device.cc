@@ -4,8 +4,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/limits.h"
+#include "base/memory.h"
 #include "base/parallel.h"
+#include "base/progress.h"
 #include "fit/device.h"
 #include "fit/metric.h"
 #include "fit/pass.h"
@@ -197,19 +198,44 @@ class CpuDevice : public FitDevice {
   FitMemory Memory(const FitShape& shape) const override {
     return {.host = CpuFitBytes(shape)};
   }
-  void CheckMemory(const FitMemory& memory) const override {
-    mobe::CheckMemory(memory.host, "the fit");
-  }
+  int64_t PeakBytes() const override { return PeakResidentBytes(); }
+  void CheckMemory(const FitMemory&) const override {}  // base/limits.h does
+  double MeasurePeak() override;
   int64_t workers() const override { return Threads(); }
+  int64_t jobs() const override { return 1; }
 
  private:
   const std::string name_ = "cpu";
 };
 
+// Every thread at its own.
+double CpuDevice::MeasurePeak() {
+  constexpr int64_t kSize = 1024;
+  constexpr int64_t kEach = 20;
+  Buffer<BFloat16> a(kSize * kSize);
+  std::fill(a.begin(), a.end(), ToBFloat16(0.5f));
+  std::vector<Buffer<float>> c(static_cast<size_t>(Threads()));
+  for (auto& each : c) each.Resize(kSize * kSize);
+  double best = 0;
+  for (int turn = 0; turn < 5; ++turn) {
+    const double start = MonotonicSeconds();
+    ParallelFor(Threads(), [&](int64_t t) {
+      for (int64_t i = 0; i < kEach; ++i) {
+        GemmBFloat16(Trans::kNo, Trans::kNo, kSize, kSize, kSize, a.data(),
+                     kSize, a.data(), kSize, c[static_cast<size_t>(t)].data(),
+                     kSize);
+      }
+    });
+    const double count = 2.0 * kSize * kSize * kSize * kEach * Threads();
+    best = std::max(best, count / (MonotonicSeconds() - start));
+  }
+  return best;
+}
+
 }  // namespace
 }  // namespace internal
 
-FitDevice& Cpu() {
+FitDevice& TheCpu() {
   static internal::CpuDevice device;
   return device;
 }

@@ -8,7 +8,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -39,8 +41,8 @@ class FitState {
   // `alpha` is that of the gradient.
   virtual void Step(const Buffer<float>& alpha, double step,
                     double momentum) = 0;
-  // Multiplies bases and velocity by what makes `root` of the root of the bases'
-  // mean square.
+  // Multiplies bases and velocity by what makes `root` of the root of the
+  // bases' mean square.
   virtual void FixScale(double root) = 0;
 
   // From now on the bases are of that rank; Retract brings them into it.
@@ -72,7 +74,11 @@ class FitDevice {
   virtual const std::string& name() const = 0;
   virtual const std::string& kind() const = 0;
 
-  // Target and options outlive the state. Fails with kOutOfMemory.
+  // Calls work(), in which alone states are used: what a library throws there
+  // becomes an Error, kOutOfMemory among them.
+  virtual void Run(const std::function<void()>& work) { work(); }
+
+  // Target and options outlive the state.
   virtual std::unique_ptr<FitState> Begin(const FitTarget& target,
                                           const FitOptions& options) = 0;
   // The best A for given bases and alpha, in the norm of each expert's inputs
@@ -81,19 +87,30 @@ class FitDevice {
 
   // The most of one fit at a time.
   virtual FitMemory Memory(const FitShape& shape) const = 0;
-  // Fails with kOutOfMemory where that is more than there is.
+  // The most that the device has held so far, as it counts.
+  virtual int64_t PeakBytes() const = 0;
+  // Fails with kOutOfMemory where it has less memory of its own.
   virtual void CheckMemory(const FitMemory& memory) const = 0;
+  // Operations a second of its fastest large products.
+  virtual double MeasurePeak() = 0;
   // Cores that work side by side in it, or as many as would be as fast: what a
   // probe of its speed takes depends on it.
   virtual int64_t workers() const = 0;
+
+  // Jobs that it takes at a time: where it is not the processor that reads and
+  // rounds, one is fitted while another is read or written.
+  virtual int64_t jobs() const = 0;
+  // Held during a fit.
+  std::mutex& turn() { return turn_; }
+
+ private:
+  std::mutex turn_;
 };
 
 // This process' processors.
-FitDevice& Cpu();
-// That of options which have a `device`.
-template <class Options>
-FitDevice& DeviceOf(const Options& options) {
-  return options.device == nullptr ? Cpu() : *options.device;
+FitDevice& TheCpu();
+inline FitDevice& DeviceOf(const FitOptions& options) {
+  return options.device == nullptr ? TheCpu() : *options.device;
 }
 
 }  // namespace mobe

@@ -44,19 +44,30 @@ void CheckOptions(const FitTarget& target, const FitOptions& options) {
 
 }  // namespace
 
-Factors Fit(const FitTarget& target, const FitOptions& options,
-            const PassFn& on_pass) {
-  CheckOptions(target, options);
+namespace {
+
+Factors FitOn(FitDevice* device, const FitTarget& target,
+              const FitOptions& options, const PassFn& on_pass) {
   Factors factors = options.solver->fit(target, options, on_pass);
   const bool changed = internal::ApplyVariants(target, options, &factors);
   if (!options.solver->leaves_a && !changed) return factors;
-  FitDevice& device = DeviceOf(options);
   if (factors.activation == Activation::kIdentity) {
-    device.SolveA(target, &factors);
+    device->SolveA(target, &factors);
     WhitenA(target.experts, target.rows, target.cols, &factors);
   }
   RoundShared(options.stored, target.cols, &factors);
-  device.SolveA(target, &factors);
+  device->SolveA(target, &factors);
+  return factors;
+}
+
+}  // namespace
+
+Factors Fit(const FitTarget& target, const FitOptions& options,
+            const PassFn& on_pass) {
+  CheckOptions(target, options);
+  FitDevice& device = DeviceOf(options);
+  Factors factors;
+  device.Run([&] { factors = FitOn(&device, target, options, on_pass); });
   return factors;
 }
 

@@ -29,9 +29,9 @@
 
 namespace mobe::internal {
 
-// Added to the diagonal of the moment, whose mean is 1. Bases serve all experts and
-// whatever they read, so that the moment of a text must not rule them. For the
-// same reason experts count alike here, whatever their share of the text's
+// Added to the diagonal of the moment, whose mean is 1. Bases serve all experts
+// and whatever they read, so that the moment of a text must not rule them. For
+// the same reason experts count alike here, whatever their share of the text's
 // tokens. The last solve for A (weighted_solve.h) is what follows the text.
 inline constexpr float kBasesFloor = 3.0f;
 

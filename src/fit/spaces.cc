@@ -4,8 +4,9 @@
 // the groups' SVDs, for the cost of about a pass; those would take hours at
 // DeepSeek-V3's width. Without the iteration it ends 1% worse, with more it
 // gains nothing (docs/fit.md).
+#include "fit/spaces.h"
+
 #include <algorithm>
-#include <random>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -17,26 +18,6 @@
 namespace mobe::internal {
 namespace {
 
-// Added to the diagonal of the normal equations, relative to its sum, so that
-// they stay definite in float32. It makes rows of directions that are weak in
-// the group come out short; after some rounds all have nearly the same length.
-constexpr double kRidge = 1e-5;
-constexpr int kRounds = 4;
-constexpr float kLongEnough = 0.8f;  // of the square of a row's length
-
-// Signs at random: as good as normal numbers in a sketch, a bit each, and the
-// same with every standard library.
-void FillWithSigns(uint64_t seed, float magnitude, Buffer<float>* values) {
-  constexpr int64_t kBits = 64;
-  std::mt19937_64 random(seed);
-  uint64_t bits = 0;
-  for (int64_t i = 0; i < values->size(); ++i) {
-    if (i % kBits == 0) bits = random();
-    (*values)[i] = (bits & 1) != 0 ? magnitude : -magnitude;
-    bits >>= 1;
-  }
-}
-
 // Replaces z [rank, cols] by rows of length 1 that span the same, each
 // orthogonal to those before it, by the Cholesky factor of z z^T. (A QR
 // decomposition is slower, and leaves signs to chance, on which silu depends.)
@@ -45,13 +26,13 @@ void FillWithSigns(uint64_t seed, float magnitude, Buffer<float>* values) {
 void Orthonormalise(int64_t rank, int64_t cols, Buffer<float>* gram, float* z) {
   gram->Resize(rank * rank);
   float* g = gram->data();
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < kStartRounds; ++round) {
     Gemm(Trans::kNo, Trans::kYes, rank, rank, cols, z, cols, z, cols, 0.0f, g,
          rank);
     float least = g[0];
     for (int64_t k = 1; k < rank; ++k) least = std::min(least, g[k * rank + k]);
     if (round > 0 && least > kLongEnough) return;
-    const double ridge = kRidge * Trace(rank, g);
+    const double ridge = kStartRidge * Trace(rank, g);
     AddToDiagonal(rank, std::max(static_cast<float>(ridge), 1e-30f), g);
     if (Cholesky(rank, g, rank) >= 0) {
       Fail(ErrorKind::kInternal, "the start of the fit is not definite");
@@ -81,7 +62,7 @@ Buffer<float> GroupedSpaces(const FitTarget& target, int64_t num_bases,
            stacked, cols, 0.0f, z, cols);
       Orthonormalise(rank, cols, &gram, z);
     };
-    FillWithSigns(seed * 1'000'003 + static_cast<uint64_t>(g), unit, &sketch);
+    FillWithSigns(seed, g, unit, &sketch);
     span();
     Gemm(Trans::kNo, Trans::kYes, rank, height, cols, z, cols, stacked, cols,
          0.0f, sketch.data(), height);

@@ -8,8 +8,8 @@
 #include <random>
 #include <utility>
 
-#include "fit/testing.h"
 #include "fit/solver.h"
+#include "fit/testing.h"
 #include "mobe/tensors.h"
 #include "mobe/testing.h"
 
