@@ -91,7 +91,8 @@ struct RoundedGroup {
 };
 // The codes and the scale of the least sum of importance[c] (w[c] - what is
 // stored)^2 among some scales that are tried; without importance, all columns
-// count alike. Of up to format.group numbers, which must be finite.
+// count alike. In 8 bits the scale is that of the largest number. Of up to
+// format.group numbers, which must be finite.
 RoundedGroup EncodeGroup(const FormatRow& format, const float* w, int64_t count,
                          const float* importance);
 // Writes the codes of up to 16 rows, rounded [rows, cols], to their part of the
