@@ -6,6 +6,7 @@
 
 #include "base/dtype.h"
 #include "base/parallel.h"
+#include "compress/embedding_norm.h"
 #include "io/checkpoint.h"
 #include "io/fp8.h"
 #include "tensor/packed.h"
@@ -18,17 +19,6 @@ namespace {
 // Pieces of a tensor that are encoded together and then written: a bound on
 // memory, and enough for every thread.
 constexpr int64_t kPieces = 64;
-
-// The numbers of a tensor as they are after it was written in `dtype`.
-void LoadRounded(const TensorView& tensor, DType dtype, int64_t first,
-                 int64_t count, float* numbers) {
-  LoadFloats(tensor, first, count, numbers);
-  if (tensor.dtype == dtype) return;
-  thread_local Buffer<std::byte> stored;
-  stored.Resize(count * DTypeSize(dtype));
-  StoreFloats(numbers, count, dtype, stored.data());
-  LoadAsFloats(dtype, stored.data(), count, numbers);
-}
 
 // What a tensor is encoded in: 16 rows of a matrix, or a row of all bases.
 struct Pieces {
@@ -138,6 +128,16 @@ Packing PackTensors(const std::vector<TensorSpec>& specs,
   return packing;
 }
 
+void LoadRounded(const TensorView& tensor, DType dtype, int64_t first,
+                 int64_t count, float* numbers) {
+  LoadFloats(tensor, first, count, numbers);
+  if (tensor.dtype == dtype) return;
+  thread_local Buffer<std::byte> stored;
+  stored.Resize(count * DTypeSize(dtype));
+  StoreFloats(numbers, count, dtype, stored.data());
+  LoadAsFloats(dtype, stored.data(), count, numbers);
+}
+
 bool PlaneWriter::Write(const TensorDecl& decl, const ByteSink& sink) {
   const auto found = packing_.planes.find(decl.name);
   if (found == packing_.planes.end()) return false;
@@ -177,10 +177,41 @@ Loss PlaneWriter::Take(const TensorView& tensor, const PackedPlane& plane,
   return loss;
 }
 
+Loss PlaneWriter::EncodeInNorm(const TensorView& tensor,
+                               const PackedPlane& plane,
+                               const RoundingNorm& norm, const ByteSink& sink) {
+  const int64_t cols = tensor.shape.back();
+  const int64_t rows = tensor.elements() / cols;
+  const int64_t scale_bytes = PackedSizesOf(*plane.format, cols).scale_bytes();
+  encoded_ = plane.spec.name;
+  scales_.Resize(RowBlocks(rows) * scale_bytes);
+  Buffer<float> given;
+  RoundedMatrix rounded;
+  Loss loss;
+  constexpr int64_t kRows = kPieces * kPackedRows;
+  for (int64_t first = 0; first < rows; first += kRows) {
+    const int64_t count = std::min(kRows, rows - first);
+    given.Resize(count * cols);
+    LoadRounded(tensor, plane.dtype, first * cols, given.size(), given.data());
+    RoundWithFeedback(*plane.format, given.data(), count, cols, norm, &rounded);
+    std::copy(rounded.scales.begin(), rounded.scales.end(),
+              scales_.data() + first / kPackedRows * scale_bytes);
+    loss.Add(given.data(), rounded.values.data(), given.size());
+    if (sink) {
+      sink({rounded.codes.data(), static_cast<size_t>(rounded.codes.size())});
+    }
+  }
+  return loss;
+}
+
 Loss PlaneWriter::Encode(const TensorView& tensor, const PackedPlane& plane,
                          const ByteSink& sink) {
   const RoundedMatrix* rounded = rounded_ ? rounded_(plane.spec) : nullptr;
   if (rounded != nullptr) return Take(tensor, plane, *rounded, sink);
+  if (plane.spec.role == Role::kEmbedding) {
+    const RoundingNorm norm = EmbeddingNorm(model_, {});
+    if (norm.moment.size() > 0) return EncodeInNorm(tensor, plane, norm, sink);
+  }
   Buffer<float> importance;
   if (importance_) importance = importance_(plane.spec);
   const float* weights = importance.size() == 0 ? nullptr : importance.data();

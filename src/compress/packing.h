@@ -44,8 +44,13 @@ Packing PackTensors(const std::vector<TensorSpec>& specs,
                     const FormatOfFn& format_of,
                     std::vector<TensorDecl>* tensors);
 
+// The numbers of a tensor as they are after it was written in `dtype`.
+void LoadRounded(const TensorView& tensor, DType dtype, int64_t first,
+                 int64_t count, float* numbers);
+
 // Writes planes, each matrix rounded to the nearest that its format can store
-// (EncodePacked, EncodeBasesRow).
+// (EncodePacked, EncodeBasesRow); an embedding as its readers want it
+// (compress/embedding_norm.h).
 class PlaneWriter {
  public:
   // The tensor that planes are made of, which stays until the next call. One
@@ -56,10 +61,12 @@ class PlaneWriter {
   // A matrix that is rounded elsewhere, or null.
   using RoundedFn = std::function<const RoundedMatrix*(const TensorSpec& spec)>;
 
-  // `packing` must outlive the object; the last two may be null.
-  PlaneWriter(const Packing& packing, FindFn find,
+  // `model` is that whose embedding is stored. It and `packing` must outlive
+  // the object; the last two may be null.
+  PlaneWriter(const OpenedModel& model, const Packing& packing, FindFn find,
               ImportanceFn importance = nullptr, RoundedFn rounded = nullptr)
-      : packing_(packing),
+      : model_(model),
+        packing_(packing),
         find_(std::move(find)),
         importance_(std::move(importance)),
         rounded_(std::move(rounded)) {}
@@ -78,7 +85,11 @@ class PlaneWriter {
   // Likewise of a matrix that is rounded already.
   Loss Take(const TensorView& tensor, const PackedPlane& plane,
             const RoundedMatrix& rounded, const ByteSink& sink);
+  // Likewise of a matrix that is rounded in a norm, some rows after others.
+  Loss EncodeInNorm(const TensorView& tensor, const PackedPlane& plane,
+                    const RoundingNorm& norm, const ByteSink& sink);
 
+  const OpenedModel& model_;
   const Packing& packing_;
   const FindFn find_;
   const ImportanceFn importance_;

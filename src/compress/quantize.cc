@@ -94,7 +94,7 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& original,
     };
   }
   PlaneWriter writer(
-      packing,
+      model, packing,
       [&](const TensorSpec& spec) -> const TensorView& {
         const TensorView& tensor = model.checkpoint.At(spec.name);
         if (tensor.packed == nullptr) CheckFinite(model, tensor);

@@ -177,7 +177,7 @@ std::vector<size_t> WriteReadyShards(
     return open->At(name);
   };
   PlaneWriter planes(
-      plan.packing, [&](const TensorSpec& spec) -> const TensorView& {
+      model, plan.packing, [&](const TensorSpec& spec) -> const TensorView& {
         return job_of.contains(spec.name) ? factor(spec.name)
                                           : model.checkpoint.At(spec.name);
       });

@@ -65,6 +65,40 @@ def test_planes_are_as_documented(mobe, models, tmp_path, form):
     assert report["bytes_out"] < share * report["bytes_in"]
 
 
+def test_eight_bits_are_nearest_and_the_embedding_is_as_it_is_read(mobe, models, tmp_path):
+    """Codes are nearest to the numbers for the scale as it is stored. Not the embedding's:
+    what the first layer's attention makes of its errors is less than of nearest codes'."""
+    original = models / "mini-qwen3-moe"
+    mobe("quantize", original, tmp_path / "q", "--format", "int8")
+    before, after = tensors_of(original), tensors_of(tmp_path / "q")
+
+    def stored(name):
+        codes, scales = after[f"{name}.int8"], after[f"{name}.int8.scales"].float()
+        return decode(codes.numpy(), scales.numpy(), *before[name].shape, "int8")
+
+    def scales_of(given):
+        largest = abs(given).reshape(len(given), -1, 64).max(2)
+        scales = torch.from_numpy(largest / 127).bfloat16().float().numpy()
+        return np.repeat(scales, 64, axis=1)
+
+    attention = [f"model.layers.0.self_attn.{kind}_proj.weight" for kind in "qkv"]
+    for name in attention:
+        given = before[name].float().numpy()
+        assert (abs(stored(name) - given) <= 0.5001 * scales_of(given)).all(), name
+    name = "model.embed_tokens.weight"
+    given = before[name].float().numpy()
+    norm = before["model.layers.0.input_layernorm.weight"].float().numpy()
+    readers = np.concatenate([before[name].float().numpy() for name in attention]) * norm
+
+    def lost(values):
+        return (((values - given) @ readers.T) ** 2).sum()
+
+    nearest = np.rint(given / scales_of(given)) * scales_of(given)
+    assert lost(stored(name)) < 0.5 * lost(nearest)
+    compared = mobe("compare", original, tmp_path / "q", original / "sample.txt", "--json")
+    assert compared["kld_p50"] < 0.000035
+
+
 def test_bases_of_the_identity_are_multiplied(mobe, mobe_logits, models, tmp_path):
     """As they are stored, by few tokens: to what they give when experts are built."""
     fit = ("--ratio", 0.75, "--budget", 1, "--activation", "identity")
