@@ -149,8 +149,7 @@ class Results {
 
   bool Complete() const { return done_ >= total_; }
 
-  // Calls `written` after each.
-  void WriteShards(const std::function<void()>& written) {
+  void WriteShards(const std::function<void()>& check_stop) {
     if (!changed_) return;
     changed_ = false;
     const FactorsOfJob factors_of = [this](const FactorJob& job) {
@@ -160,7 +159,7 @@ class Results {
     };
     for (const size_t i :
          WriteReadyShards(model_, plan_, out_, finished_, factors_of, journal_,
-                          [&](size_t) { written(); })) {
+                          check_stop, [&](size_t) { check_stop(); })) {
       journal_->DropFactors(plan_.jobs[i].layer, *plan_.jobs[i].kind);
     }
   }

@@ -147,7 +147,7 @@ CompressReport Merge(const OpenedModel& model, const CompressPlan& plan,
     check_stop();
   };
   WriteReadyShards(model, plan, out, std::vector<bool>(plan.jobs.size(), true),
-                   factors_of, &journal, written);
+                   factors_of, &journal, check_stop, written);
   FinishModel(model, plan, out, found.records, journal);
   journal.Remove();
   return internal::ReportOf(plan, found.records);

@@ -153,7 +153,8 @@ ShardSums SumsOf(const std::vector<Shard>& shards, const Journal& journal) {
 std::vector<size_t> WriteReadyShards(
     const OpenedModel& model, const CompressPlan& plan, const fs::path& out,
     const std::vector<bool>& finished, const FactorsOfJob& factors_of,
-    Journal* journal, const std::function<void(size_t shard)>& written) {
+    Journal* journal, const std::function<void()>& check_stop,
+    const std::function<void(size_t shard)>& written) {
   const JobOfTensor job_of = IndexJobs(plan);
   const auto is_factor = [&](const std::string& name) {
     return job_of.contains(name);
@@ -184,7 +185,11 @@ std::vector<size_t> WriteReadyShards(
   PackedPartsFn packed;
   if (plan.options.pack) packed = [&] { return planes.TakeParts(); };
   const TensorSource source = [&](const TensorDecl& tensor,
-                                  const ByteSink& sink) {
+                                  const ByteSink& unchecked) {
+    const ByteSink sink = [&](std::span<const std::byte> bytes) {
+      check_stop();  // rounding a large tensor takes minutes
+      unchecked(bytes);
+    };
     if (planes.Write(tensor, sink)) {
       const std::string& name = plan.packing.planes.at(tensor.name).spec.name;
       if (!job_of.contains(name)) {

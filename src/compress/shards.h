@@ -55,15 +55,17 @@ struct FactorsFile {
 using FactorsOfJob = std::function<FactorsFile(const FactorJob& job)>;
 
 // Writes every shard not yet there whose factors all come from the jobs that
-// are `finished`; the other tensors are copied from the model. Calls `written`
-// after each with its index. Returns the finished jobs whose factors no
-// unwritten shard needs, so that they may be dropped and disk space beyond the
-// output stays within a shard and the jobs under way. Fails with kCorruptFile
-// when factors are not what they were when they were fitted.
+// are `finished`; the other tensors are copied from the model. Calls
+// `check_stop`, which may throw, between the pieces that it writes, and
+// `written` after each shard with its index. Returns the finished jobs whose
+// factors no unwritten shard needs, so that they may be dropped and disk space
+// beyond the output stays within a shard and the jobs under way. Fails with
+// kCorruptFile when factors are not what they were when they were fitted.
 std::vector<size_t> WriteReadyShards(
     const OpenedModel& model, const CompressPlan& plan,
     const std::filesystem::path& out, const std::vector<bool>& finished,
     const FactorsOfJob& factors_of, Journal* journal,
+    const std::function<void()>& check_stop,
     const std::function<void(size_t shard)>& written = nullptr);
 
 // The most tensor bytes on the disk, shards and factors, when the jobs finish

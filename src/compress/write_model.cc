@@ -47,7 +47,10 @@ bool WriteModel(const OpenedModel& model, const std::filesystem::path& out,
          what, ""});
   };
   const auto source = [&](const TensorDecl& tensor, const ByteSink& sink) {
-    job.source(tensor, sink);
+    job.source(tensor, [&](std::span<const std::byte> piece) {
+      check_stop();  // rounding a large tensor takes minutes
+      sink(piece);
+    });
     ++done;
     show(tensor.name);
     check_stop();
