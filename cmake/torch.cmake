@@ -30,12 +30,12 @@ foreach(part Torch_DIR TORCH_INCLUDE TORCH_LIBRARY TORCH_CPU_LIBRARY C10_LIBRARY
   endif()
 endforeach()
 
-# Products of bfloat16 with float32 sums and memory counts for every device.
+# The first in which every device tells what memory it has.
 file(STRINGS ${torch}/share/cmake/Torch/TorchConfigVersion.cmake line
      REGEX "PACKAGE_VERSION \"")
 string(REGEX REPLACE ".*\"([0-9.]+).*\".*" "\\1" version "${line}")
-if(version VERSION_LESS 2.9)
-  message(STATUS "PyTorch: ${version} is too old (2.9 is needed); compress runs on the "
+if(version VERSION_LESS 2.10)
+  message(STATUS "PyTorch: ${version} is too old (2.10 is needed); compress runs on the "
                  "processors")
   return()
 endif()

@@ -4,7 +4,7 @@
 # tests, lint, fuzzing and benchmarks. Does nothing, and asks nothing, when all are
 # there.
 #
-# For GPUs (docs/gpu.md) mobe is built with PyTorch 2.9 or later, which no package has:
+# For GPUs (docs/gpu.md) mobe is built with PyTorch 2.10 or later, which no package has:
 # `pip install torch` in a virtual environment, then cmake with
 # -DTorch_DIR=ENVIRONMENT/lib/python3.N/site-packages/torch/share/cmake/Torch.
 set -euo pipefail

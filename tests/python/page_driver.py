@@ -7,6 +7,7 @@ import time
 import pytest
 from page_server import PageServer
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -107,7 +108,16 @@ class Page:
         """The last button of that name."""
         script = f"""{SHOWN} return shown(arguments[0])
             .filter((node) => node.innerText === arguments[1]).at(-1)"""
-        self.wait(lambda: self.run(script, f"{within} button", name)).click()
+
+        def pressed():
+            button = self.run(script, f"{within} button", name)
+            try:
+                button and button.click()
+            except StaleElementReferenceException:  # drawn anew in between
+                return False
+            return button is not None
+
+        self.wait(pressed)
 
     def keys(self, *keys):
         webdriver.ActionChains(self.driver).send_keys(*keys).perform()

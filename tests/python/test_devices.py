@@ -35,11 +35,11 @@ def test_fits_as_the_cpu_does(mobe, model, tmp_path):
     for device in ("torch-cpu", "cpu"):
         out, trace = tmp_path / device, tmp_path / f"{device}.csv"
         report = mobe(
-            *("compress", model, out, *RECIPE, "--passes", 40, "--json"),
+            *("compress", model, out, *RECIPE, "--passes", 20, "--json"),
             *("--device", device, "--trace", trace),
         )
         errors[device] = [m["relative"] for m in report["matrices"]]
-        assert len(trace.read_text().splitlines()) == 1 + 4 * 40
+        assert len(trace.read_text().splitlines()) == 1 + 4 * 20
         mobe("verify", out)
     assert errors["torch-cpu"] == pytest.approx(errors["cpu"], rel=0.01)
     assert len(errors["cpu"]) == 4
@@ -49,7 +49,7 @@ def test_fits_as_the_cpu_does(mobe, model, tmp_path):
 
 def test_goes_on_with_the_device_that_it_was_begun_with(mobe, mobe_program, model, tmp_path):
     out = tmp_path / "out"
-    command = ["compress", model, out, *RECIPE, "--passes", 500]
+    command = ["compress", model, out, *RECIPE, "--passes", 120]
     process = subprocess.Popen(
         [str(part) for part in (mobe_program, *command, *TORCH)],
         stdout=subprocess.DEVNULL,
