@@ -220,7 +220,7 @@ class Device : public FitDevice {
   // On a card more experts at a time keep it busy; on processors fewer stay in
   // their cache.
   static constexpr int64_t kCardWork = int64_t{4} << 30;
-  static constexpr int64_t kCpuWork = int64_t{256} << 20;
+  static constexpr int64_t kCpuWork = int64_t{512} << 20;
 
   bool IsCard() const { return machine_.device.is_cuda(); }
 

@@ -162,7 +162,7 @@ double State::Run(bool exact, const Buffer<float>& alpha_values,
     if (root_.defined()) y = machine_.Multiply(y, root_, exact);
     const Tensor v = machine_.On(weighed_.narrow(0, first, count));
     // L L^T = Y Y^T, and L^-1 Y V^T, whose square is what the best A explains.
-    const Tensor l = FactorGram(machine_.Multiply(y, y.mT(), exact));
+    const Tensor l = FactorGram(machine_.MultiplyBySelf(y, exact));
     Tensor a = machine_.Multiply(y, v.mT(), exact).mul_(unit);
     a = at::linalg_solve_triangular(l, a, /*upper=*/false);
     explained.narrow(0, first, count).copy_(SquaresOf(a));
@@ -189,12 +189,12 @@ void State::Look(int64_t first, const Tensor& mix, const Tensor& y,
   for (int64_t i = 0; i < mix.size(0); ++i) {
     if (!internal::LooksAt(first + i, pass_, stride)) continue;
     const Tensor q = at::linalg_solve_triangular(l[i], y[i], /*upper=*/false);
-    Tensor spanned = machine_.Multiply(q.t(), q, exact);
-    Tensor slopes = machine_.Multiply(a[i], a[i].t(), exact);
+    Tensor spanned = machine_.MultiplyBySelf(q.t(), exact);
+    Tensor slopes = machine_.MultiplyBySelf(a[i], exact);
     if (options_.activation != Activation::kIdentity) {
       const Tensor f =
           ActivateBackward(options_.activation, mix[i], at::ones_like(mix[i]));
-      slopes.mul_(machine_.Multiply(f, f.t(), exact))
+      slopes.mul_(machine_.MultiplyBySelf(f, exact))
           .div_(static_cast<double>(target_.cols));
     }
     if (seen_ == 0) {
@@ -225,7 +225,7 @@ void State::RenewMetric() {
   renew(slopes_.div_(static_cast<double>(seen_)), &ranks_.mean);
   slopes_.reset();
   if (root_.defined()) {
-    Tensor inner = columns_.mean.clone();
+    Tensor inner = columns_.mean.tril() + columns_.mean.tril(-1).t();
     inner.diagonal().add_(internal::kProjectionFloor);
     inner = at::mm(at::mm(root_, inner), root_.t());
     columns_.inverse =

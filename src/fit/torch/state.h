@@ -27,7 +27,7 @@ class State : public FitState {
   Buffer<float> Bases() override;
 
  private:
-  // A mean over the experts seen, and its inverse, damped.
+  // A mean over the experts seen, its lower triangle, and the inverse, damped.
   struct Factor {
     Tensor mean;
     Tensor inverse;

@@ -1,5 +1,6 @@
 #include "fit/torch/tensors.h"
 
+#include <algorithm>
 #include <limits>
 #include <tuple>
 
@@ -11,6 +12,22 @@ Tensor NanLike(const Tensor& tensor) {
 }
 
 }  // namespace
+
+Tensor Machine::MultiplyBySelf(const Tensor& x, bool exact) const {
+  constexpr int64_t kBlock = 192;  // rows
+  if (x.dim() == 2) return MultiplyBySelf(x.unsqueeze(0), exact)[0];
+  const int64_t rows = x.size(1);
+  Tensor product = at::zeros({x.size(0), rows, rows}, x.options());
+  for (int64_t begin = 0; begin < rows; begin += kBlock) {
+    const int64_t count = std::min(kBlock, rows - begin);
+    const Tensor left = x.narrow(1, begin, count);
+    const Tensor right = x.narrow(1, 0, begin + count);
+    product.narrow(1, begin, count)
+        .narrow(2, 0, begin + count)
+        .copy_(Multiply(left, right.mT(), exact));
+  }
+  return product;
+}
 
 Tensor SquaresOf(const Tensor& x) {
   Tensor squares = at::empty({x.size(0)}, x.options().dtype(at::kDouble));

@@ -45,6 +45,10 @@ struct Machine {
     return tensor.to(device, type);
   }
 
+  // The lower triangle of x x^T for a matrix x, or some [n, r, c], and what of
+  // the upper one lies in the same blocks, which is what decompositions read:
+  // PyTorch has no product that knows that half of it is enough.
+  Tensor MultiplyBySelf(const Tensor& x, bool exact) const;
   // a b, of matrices or of as many pairs of them. `exact`: in float32.
   Tensor Multiply(const Tensor& a, const Tensor& b, bool exact) const {
     if (exact || !has_half) return at::matmul(a, b);
