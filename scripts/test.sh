@@ -45,15 +45,15 @@ unit_tests() {
   step ctest --test-dir build/release --output-on-failure --no-tests=error \
     -j"$jobs" -R "^$1_[0-9]" || true
 }
-unit_tests unit_tests
 
-# Beside it the compilers have the processors that it leaves idle. A process group of
-# its own: whoever interrupts this ends all of it.
+# Beside it the other tests and the compilers have the processors that it leaves idle. A
+# process group of its own: whoever interrupts this ends all of it.
 set -m
 one_at_a_time >build/one_at_a_time.log 2>&1 </dev/null &
 others=$!
 set +m
 trap 'kill -- "-$others" 2>/dev/null || true' EXIT
+unit_tests unit_tests
 step cmake --build --preset release -j"$jobs" --target unit_tests_asan || true
 unit_tests unit_tests_asan
 wait "$others"
