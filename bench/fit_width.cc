@@ -9,7 +9,9 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <random>
@@ -163,14 +165,18 @@ void Run(const FitShape& shape, int64_t passes, FitDevice* on) {
 }  // namespace
 }  // namespace mobe
 
-// What is thrown ends it. NOLINTNEXTLINE(bugprone-exception-escape)
 int main(int argc, char** argv) {
   const auto number = [&](int i, int64_t otherwise) {
     return argc > i ? std::max<int64_t>(std::atoll(argv[i]), 1) : otherwise;
   };
-  mobe::SetThreads(0);
-  const int64_t rows = number(2, 768);
-  mobe::Run({number(1, 128), rows, number(3, 2048), rows, number(4, 32)},
-            number(5, 3),
-            mobe::FindDevices(argc > 6 ? argv[6] : "cpu").front());
+  try {
+    mobe::SetThreads(0);
+    const int64_t rows = number(2, 768);
+    mobe::Run({number(1, 128), rows, number(3, 2048), rows, number(4, 32)},
+              number(5, 3),
+              mobe::FindDevices(argc > 6 ? argv[6] : "cpu").front());
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "fit_width: {}\n", e.what());
+    return 1;
+  }
 }

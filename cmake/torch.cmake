@@ -54,7 +54,7 @@ target_compile_options(mobe_torch PRIVATE -fvisibility=hidden)
 target_link_libraries(mobe_torch PRIVATE mobe_flags PkgConfig::HWY ICU::uc
   -Wl,--push-state,--no-as-needed ${TORCH_LIBRARY} -Wl,--pop-state
   ${TORCH_CPU_LIBRARY} ${C10_LIBRARY})
-set_target_properties(mobe_torch PROPERTIES UNITY_BUILD OFF
+set_target_properties(mobe_torch PROPERTIES UNITY_BUILD ON
   LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR} INSTALL_RPATH_USE_LINK_PATH ON)
 add_dependencies(mobe mobe_torch)
 # For this machine, whose PyTorch it refers to: not in a .deb (cmake/install.cmake).

@@ -446,9 +446,11 @@ void AddRecipe(CLI::App* recipe, CompressArguments* arguments) {
   ExpectForm(recipe->add_option("--layers", arguments->layers,
                                 "layers to factor, as 3 or 0-5 (default: all)"),
              ParseLayers);
+  std::vector<std::string> solvers;
+  for (const Solver* solver : Solvers()) solvers.emplace_back(solver->name);
   ExpectOneOf(recipe->add_option("--solver", arguments->solver,
                                  "fast, or the published algorithm"),
-              {"fast", "reference"})
+              solvers)
       ->capture_default_str();
   auto* passes =
       ExpectForm(recipe->add_option("--passes", arguments->passes,

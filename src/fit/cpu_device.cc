@@ -3,6 +3,10 @@
 // number of threads.
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "base/memory.h"
 #include "base/parallel.h"

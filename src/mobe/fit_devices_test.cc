@@ -166,8 +166,8 @@ TEST_P(LongFitTest, EndsAlike) {
   if (device == nullptr) GTEST_SKIP() << "built without PyTorch";
   FitTarget target = Target(kGateKind, /*half=*/false);
   AddText(&target);
-  const Result cpu = Solve(target, 200, nullptr);
-  const Result torch = Solve(target, 200, device);
+  const Result cpu = Solve(target, 100, nullptr);
+  const Result torch = Solve(target, 100, device);
   EXPECT_NEAR(torch.error.relative / cpu.error.relative, 1, 0.01);
 }
 
