@@ -168,7 +168,7 @@ class Device : public FitDevice {
 
   FitMemory Memory(const FitShape& shape) const override {
     const MemoryPlan plan = Plan(shape);
-    // Weights, and half of them again; bases and A at the end.
+    // Weights, and what stays here of the target; bases and A at the end.
     int64_t host = TargetBytes(shape) + 4 * shape.rank *
                                             (shape.num_bases * shape.cols +
                                              shape.experts * shape.rows);

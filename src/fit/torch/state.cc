@@ -135,7 +135,7 @@ double State::Differentiate(int64_t pass, bool exact,
   pass_ = pass;
   seen_ = 0;
   const Tensor d = at::empty({target_.experts, options_.num_bases}, Floats());
-  const double loss = Run(exact || options_.exact, alpha, d);
+  const double loss = Run(exact, alpha, d);
   View(d_alpha->data(), d.sizes()).copy_(d);
   return loss;
 }
@@ -165,7 +165,10 @@ double State::Run(bool exact, const Buffer<float>& alpha_values,
     const Tensor l = FactorGram(machine_.MultiplyBySelf(y, exact));
     Tensor a = machine_.Multiply(y, v.mT(), exact).mul_(unit);
     a = at::linalg_solve_triangular(l, a, /*upper=*/false);
-    explained.narrow(0, first, count).copy_(SquaresOf(a));
+    // Not SquaresOf: this is done in each pass, and of A a copy is small.
+    explained.narrow(0, first, count)
+        .copy_(
+            at::linalg_vector_norm(a, 2, {1, 2}, false, at::kDouble).square());
     if (!d_alpha.defined()) continue;
     a = at::linalg_solve_triangular(l.mT(), a, /*upper=*/true);  // A^T
     Look(first, mix, y, l, a);
