@@ -104,10 +104,9 @@ def ask_vllm(folder, options):
     return json.loads(answers), done.stdout
 
 
-def ask_mobe(mobe, folder, exact):
+def ask_mobe(mobe, folder):
     options = ["--max-tokens", TOKENS, "--logprobs", 1, "--json", "--quiet"]
-    if exact:
-        options += ["--dtype", "float32", "--cache", "f32", "--built-format", "f32"]
+    options += ["--dtype", "float32", "--cache", "f32", "--built-format", "f32"]
     answers = [mobe("generate", folder, "--prompt", p, *options) for p in PROMPTS]
     return [[token["id"] for token in answer["logprobs"]] for answer in answers]
 
@@ -139,8 +138,10 @@ def test_gives_our_tokens(case, original, mobe, tmp_path):
     options = {"load_format": "mobe", "dtype": "float32"} | vllm_options
     answers, log = ask_vllm(folder, options)
     assert answers == ask_transformers(folder, options["dtype"])
-    if not form:  # Of those mobe rounds the inputs, too.
-        assert answers == ask_mobe(mobe, folder, options["dtype"] == "float32")
+    # In bfloat16 a near tie of experts or tokens may fall otherwise than in float32, and
+    # mobe rounds the inputs of integer products.
+    if not form:
+        assert ask_mobe(mobe, folder) == ask_transformers(folder, "float32")
 
     said = re.search(r"experts of .*: ([\d,]+) bytes built.*; ([\d,]+) bytes in", log)
     built, stored = (int(number.replace(",", "")) for number in said.groups())
