@@ -33,15 +33,26 @@ inline void SetToIdentity(int64_t size, Buffer<float>* matrix) {
   AddToDiagonal(size, 1.0f, matrix->data());
 }
 
+inline constexpr double kRidge = 1e-6;
+inline constexpr double kLeastRidge = 1e-30;
+
 // Makes normal equations definite: adds `ridges` millionths of the mean of
 // their diagonal to it, or a little where that is zero.
 template <class T>
 void AddRidge(int64_t size, T* gram, double ridges = 1) {
-  constexpr double kRidge = 1e-6;
-  constexpr double kLeast = 1e-30;
   const double ridge =
       ridges * kRidge * Trace(size, gram) / static_cast<double>(size);
-  AddToDiagonal(size, static_cast<T>(std::max(ridge, kLeast)), gram);
+  AddToDiagonal(size, static_cast<T>(std::max(ridge, kLeastRidge)), gram);
+}
+
+// The same to millionths of each number of the diagonal, for unknowns that
+// differ by orders of magnitude: the small ones are not to vanish.
+template <class T>
+void AddOwnRidge(int64_t size, T* gram, double ridges = 1) {
+  for (int64_t k = 0; k < size; ++k) {
+    T& own = gram[k * (size + 1)];
+    own += static_cast<T>(std::max(ridges * kRidge * own, kLeastRidge));
+  }
 }
 
 // Divides by the mean of every `stride`th value; of a square matrix' size plus

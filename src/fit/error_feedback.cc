@@ -232,24 +232,26 @@ void RoundRows(const FormatRow& format, const float* w, int64_t rows,
 }  // namespace
 
 void FactorMoment(int64_t cols, RoundingNorm* norm) {
-  const float damping =
-      0.01f * static_cast<float>(MeanDiagonal(cols, norm->moment.data()));
+  // As little as makes it definite: in directions that hardly count the root is
+  // small, and rounding is to make use of that.
+  const auto mean = static_cast<float>(MeanDiagonal(cols, norm->moment.data()));
+  constexpr float kLeastDamping = 1e-6f;
+  constexpr float kMostDamping = 1;
+  float damping = kLeastDamping;
   norm->factor.CopyFrom(norm->moment);
-  int tries = 0;
   while (internal::Cholesky(cols, norm->factor.data(), cols) >= 0) {
-    constexpr int kMostTries = 100;
-    if (++tries > kMostTries) {
+    if (damping > kMostDamping) {
       Fail(ErrorKind::kInternal, "a second moment has no Cholesky factor");
     }
     norm->factor.CopyFrom(norm->moment);
-    AddToDiagonal(cols, static_cast<float>(tries) * damping,
-                  norm->factor.data());
+    AddToDiagonal(cols, damping * mean, norm->factor.data());
+    damping *= 3;
   }
   norm->weights.Resize(cols);
   for (int64_t j = 0; j < cols; ++j) {
     float* row = norm->factor.data() + j * cols;
     const float diagonal = row[j];
-    norm->weights[j] = diagonal * diagonal;
+    norm->weights[j] = diagonal;
     for (int64_t k = j; k < cols; ++k) row[k] /= diagonal;
   }
 }

@@ -12,8 +12,14 @@
 //
 // so columns are rounded from the last to the first, each to what is nearest to
 // t[j]. The scale of a group is chosen when its last column is reached, for the
-// t that it has then. After that some passes go over all columns again, each
-// number moving to what is best given all others, and each scale, too.
+// t that it has then, with errors weighted by R[j, j] and not by its square:
+// what is least by the square may serve one column of a group and clip the
+// others, and predictions suffer. KL divergence of the bundled model's experts,
+// 4 bases in 3 bits, A and down in 4: 0.00141 by the square, 0.00134 so,
+// 0.00135 unweighted; all in 3 bits 0.0046, 0.0035, 0.0037; plain in 2 and 4
+// bits 0.00097, 0.00098, 0.00101, in 3 and 4 0.00053, 0.00052, 0.00055. After
+// that some passes go over all columns again, each number moving to what is
+// best given all others, and each scale, too.
 #pragma once
 
 #include <cstddef>
@@ -35,11 +41,11 @@ struct RoundedMatrix {
 struct RoundingNorm {
   Buffer<float> moment;   // S [cols, cols]
   Buffer<float> factor;   // R, each row over its diagonal
-  Buffer<float> weights;  // [cols]: squares of the diagonal
+  Buffer<float> weights;  // [cols]: its diagonal
 };
 
 // The factor of norm->moment, symmetric and of positive mean diagonal, to which
-// a hundredth of that mean is added until it is definite.
+// as little of that mean is added, from a millionth on, as makes it definite.
 void FactorMoment(int64_t cols, RoundingNorm* norm);
 
 // w [rows, cols], finite. Serial inside ParallelFor, else parallel; independent

@@ -77,7 +77,7 @@ TEST(ErrorFeedbackTest, FactorsTheLoss) {
     double t = off[j];
     for (int64_t k = j + 1; k < kCols; ++k)
       t += off[k] * norm.factor[j * kCols + k];
-    sum += norm.weights[j] * t * t;
+    sum += norm.weights[j] * norm.weights[j] * t * t;
   }
   const double want = Loss(none, off.data(), moment, 1, kCols);
   EXPECT_NEAR(sum, want, 1e-4 * want);

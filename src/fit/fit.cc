@@ -53,7 +53,7 @@ Factors FitOn(FitDevice* device, const FitTarget& target,
   if (!options.solver->leaves_a && !changed) return factors;
   if (factors.activation == Activation::kIdentity) {
     device->SolveA(target, &factors);
-    WhitenA(target.experts, target.rows, target.cols, &factors);
+    WhitenA(target, &factors);
   }
   RoundShared(options.stored, target.cols, &factors);
   device->SolveA(target, &factors);

@@ -91,7 +91,7 @@ void SolveLeft(const float* w, int64_t rows, const Buffer<float>& mix,
   for (double ridges = 1; info > 0 && ridges <= 1e4; ridges *= 10) {
     std::copy(s.gram.begin(), s.gram.end(), s.gram64.begin());
     std::copy(s.cross.begin(), s.cross.end(), s.cross64.begin());
-    AddRidge(rank, s.gram64.data(), ridges);
+    AddOwnRidge(rank, s.gram64.data(), ridges);
     // Row-major A is column-major A^T: G A^T = (W S N^T)^T is solved in place.
     info = LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', static_cast<int>(rank),
                          static_cast<int>(rows), s.gram64.data(),

@@ -88,9 +88,14 @@ void SolveA(const Machine& machine, const FitTarget& target, Factors* factors) {
     const auto dtype = moments ? at::kDouble : at::kFloat;
     const Tensor gram = at::mm(weighed, mix.t()).to(dtype);
     const Tensor cross = at::mm(weighed, w.t()).to(dtype);
-    const Tensor l = FactorGram(gram);
+    // A moment makes rows of the mix differ by orders of magnitude: each is
+    // brought to 1, so that the ridge is a share of its own.
+    const Tensor sizes =
+        moments ? gram.diagonal().clamp_min(1e-30).sqrt().unsqueeze(1)
+                : at::ones({1, 1}, gram.options());
+    const Tensor l = FactorGram(gram / sizes / sizes.t());
     View(factors->a.data() + e * size, {target.rows, rank})
-        .copy_(at::cholesky_solve(cross, l).t());
+        .copy_((at::cholesky_solve(cross / sizes, l) / sizes).t());
   }
 }
 
