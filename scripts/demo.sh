@@ -5,10 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 mobe=build/release/mobe
-model=models/mini-qwen3-moe
-text=$model/sample.txt
+model=models/english-qwen3-moe
+text=models/mini-qwen3-moe/sample.txt
 out=build/demo
-prompt="The game was released in"
+prompt="It was a dark night, and"
 rm -rf "$out"
 mkdir -p "$out"
 
