@@ -57,35 +57,36 @@ Buffer<float> GramOfA(const Factors& factors) {
   return gram;
 }
 
-// sum_e c_e N_e S_e N_e^T, c the importance; of a few experts at a time, whose
-// own products are kept, so that the sum does not depend on threads.
+// sum_e c_e N_e S_e N_e^T, c the importance. Products of a few experts are kept
+// before they are added, so that the sum does not depend on threads.
 Buffer<float> GramOfMixes(const FitTarget& target, const Factors& factors) {
   const int64_t rank = factors.rank;
   const int64_t d = target.cols;
   Buffer<float> gram(rank * rank);
   std::fill(gram.begin(), gram.end(), 0.0f);
-  std::vector<Buffer<float>> own(static_cast<size_t>(Threads()));
-  const auto many = static_cast<int64_t>(own.size());
+  struct OfExpert {
+    Buffer<float> moment, mix, read, product;
+  };
+  std::vector<OfExpert> few(static_cast<size_t>(Threads()));
+  const auto many = static_cast<int64_t>(few.size());
   for (int64_t begin = 0; begin < target.experts; begin += many) {
     const int64_t count = std::min(many, target.experts - begin);
     ParallelFor(count, [&](int64_t i) {
-      thread_local Buffer<float> moment, mix, read;
-      ExpertMoment(target, begin + i, &moment);
-      internal::MixExpert(factors, begin + i, d, &mix);
-      read.Resize(rank * d);
-      Gemm(Trans::kNo, Trans::kNo, rank, d, d, mix.data(), d, moment.data(), d,
-           0.0f, read.data(), d);
-      Buffer<float>& product = own[static_cast<size_t>(i)];
-      product.Resize(rank * rank);
-      Gemm(Trans::kNo, Trans::kYes, rank, rank, d, read.data(), d, mix.data(),
-           d, 0.0f, product.data(), rank);
+      OfExpert& own = few[static_cast<size_t>(i)];
+      ExpertMoment(target, begin + i, &own.moment);
+      internal::MixExpert(factors, begin + i, d, &own.mix);
+      own.read.Resize(rank * d);
+      Gemm(Trans::kNo, Trans::kNo, rank, d, d, own.mix.data(), d,
+           own.moment.data(), d, 0.0f, own.read.data(), d);
+      own.product.Resize(rank * rank);
+      Gemm(Trans::kNo, Trans::kYes, rank, rank, d, own.read.data(), d,
+           own.mix.data(), d, 0.0f, own.product.data(), rank);
     });
     for (int64_t i = 0; i < count; ++i) {
       const float weight =
           target.importance.size() > 0 ? target.importance[begin + i] : 1;
-      for (int64_t k = 0; k < rank * rank; ++k) {
-        gram[k] += weight * own[static_cast<size_t>(i)][k];
-      }
+      const Buffer<float>& product = few[static_cast<size_t>(i)].product;
+      for (int64_t k = 0; k < rank * rank; ++k) gram[k] += weight * product[k];
     }
   }
   return gram;
