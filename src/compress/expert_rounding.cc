@@ -208,12 +208,7 @@ class ExpertRounding::Layer {
                 a.data());
     }
     thread_local Buffer<float> mix_s;
-    mix_s.Resize(rank * d);
-    s->norm.moment.Resize(rank * rank);
-    Gemm(Trans::kNo, Trans::kNo, rank, d, d, mix.data(), d, s->moment.data(), d,
-         0.0f, mix_s.data(), d);
-    Gemm(Trans::kNo, Trans::kYes, rank, rank, d, mix_s.data(), d, mix.data(), d,
-         0.0f, s->norm.moment.data(), rank);
+    MomentOfMix(mix, rank, s->moment, d, &mix_s, &s->norm.moment);
     FactorMoment(rank, &s->norm);
     RoundWithFeedback(*format, a.data(), p, rank, s->norm, out);
     build(out->values.data(), &input->after);

@@ -96,17 +96,14 @@ Buffer<float> FitSvd(const FitTarget& target, int64_t, int64_t rank,
 Buffer<float> FitD2Moe(const FitTarget& target, int64_t, int64_t rank,
                        DType stored) {
   Buffer<float> base(target.matrix_size());
-  const auto weight = [&](int64_t e) {
-    return target.importance.size() == 0 ? 1.0 : target.importance[e];
-  };
   double total = 0;
-  for (int64_t e = 0; e < target.experts; ++e) total += weight(e);
+  for (int64_t e = 0; e < target.experts; ++e) total += target.importance_of(e);
   constexpr int64_t kGrain = 4096;
   ParallelRanges(base.size(), kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       double sum = 0;
       for (int64_t e = 0; e < target.experts; ++e) {
-        sum += weight(e) * target.matrix(e)[i];
+        sum += target.importance_of(e) * target.matrix(e)[i];
       }
       base[i] = static_cast<float>(sum / total);
     }

@@ -39,6 +39,9 @@ struct FitTarget {
   RoutedInputs inputs;       // gives each expert a moment of its own
 
   int64_t matrix_size() const { return rows * cols; }
+  double importance_of(int64_t expert) const {
+    return importance.size() == 0 ? 1.0 : importance[expert];
+  }
   const float* matrix(int64_t expert) const {
     return weights.data() + expert * matrix_size();
   }

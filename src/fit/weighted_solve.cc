@@ -69,17 +69,23 @@ void ExpertMoment(const FitTarget& target, int64_t expert, Buffer<float>* s) {
   AddFloor(target.cols, s);
 }
 
+void MomentOfMix(const Buffer<float>& mix, int64_t rank,
+                 const Buffer<float>& moment, int64_t cols,
+                 Buffer<float>* mix_s, Buffer<float>* gram) {
+  mix_s->Resize(rank * cols);
+  gram->Resize(rank * rank);
+  Gemm(Trans::kNo, Trans::kNo, rank, cols, cols, mix.data(), cols,
+       moment.data(), cols, 0.0f, mix_s->data(), cols);
+  Gemm(Trans::kNo, Trans::kYes, rank, rank, cols, mix_s->data(), cols,
+       mix.data(), cols, 0.0f, gram->data(), rank);
+}
+
 void SolveLeft(const float* w, int64_t rows, const Buffer<float>& mix,
                int64_t rank, const Buffer<float>& moment, int64_t cols,
                SolveScratch* scratch, float* a) {
   SolveScratch& s = *scratch;
-  s.mix_s.Resize(rank * cols);
-  s.gram.Resize(rank * rank);
+  MomentOfMix(mix, rank, moment, cols, &s.mix_s, &s.gram);
   s.cross.Resize(rows * rank);
-  Gemm(Trans::kNo, Trans::kNo, rank, cols, cols, mix.data(), cols,
-       moment.data(), cols, 0.0f, s.mix_s.data(), cols);
-  Gemm(Trans::kNo, Trans::kYes, rank, rank, cols, s.mix_s.data(), cols,
-       mix.data(), cols, 0.0f, s.gram.data(), rank);
   Gemm(Trans::kNo, Trans::kYes, rows, rank, cols, w, cols, s.mix_s.data(), cols,
        0.0f, s.cross.data(), rank);
   // In double: S spans more orders of magnitude than float32 has.
@@ -141,8 +147,7 @@ double MeasureWeighted(const FitTarget& target, const Factors& factors) {
     BuildExpert(factors, e, target.rows, target.cols, &mix, product.data());
     Kernels().subtract(product.data(), 1, target.matrix(e),
                        target.matrix_size(), product.data());
-    const double weight =
-        target.importance.size() == 0 ? 1.0 : target.importance[e];
+    const double weight = target.importance_of(e);
     errors[static_cast<size_t>(e)] =
         weight * WeighedSquare(product.data(), target.rows, target.cols, moment,
                                &weighed);

@@ -34,6 +34,12 @@ inline void AddFloor(int64_t size, Buffer<float>* moment) {
 // diagonal 1.
 void ExpertMoment(const FitTarget& target, int64_t expert, Buffer<float>* s);
 
+// What A reads of an expert whose moment is S [cols, cols]: mix_s [rank, cols]
+// = N S and gram [rank, rank] = N S N^T, for mix N [rank, cols].
+void MomentOfMix(const Buffer<float>& mix, int64_t rank,
+                 const Buffer<float>& moment, int64_t cols,
+                 Buffer<float>* mix_s, Buffer<float>* gram);
+
 // Working memory of SolveLeft; keep it to allocate nothing.
 struct SolveScratch {
   Buffer<float> mix_s;        // N S [rank, cols]

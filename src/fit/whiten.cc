@@ -65,7 +65,7 @@ Buffer<float> GramOfMixes(const FitTarget& target, const Factors& factors) {
   Buffer<float> gram(rank * rank);
   std::fill(gram.begin(), gram.end(), 0.0f);
   struct OfExpert {
-    Buffer<float> moment, mix, read, product;
+    Buffer<float> moment, mix, mix_s, product;
   };
   std::vector<OfExpert> few(static_cast<size_t>(Threads()));
   const auto many = static_cast<int64_t>(few.size());
@@ -75,16 +75,10 @@ Buffer<float> GramOfMixes(const FitTarget& target, const Factors& factors) {
       OfExpert& own = few[static_cast<size_t>(i)];
       ExpertMoment(target, begin + i, &own.moment);
       internal::MixExpert(factors, begin + i, d, &own.mix);
-      own.read.Resize(rank * d);
-      Gemm(Trans::kNo, Trans::kNo, rank, d, d, own.mix.data(), d,
-           own.moment.data(), d, 0.0f, own.read.data(), d);
-      own.product.Resize(rank * rank);
-      Gemm(Trans::kNo, Trans::kYes, rank, rank, d, own.read.data(), d,
-           own.mix.data(), d, 0.0f, own.product.data(), rank);
+      MomentOfMix(own.mix, rank, own.moment, d, &own.mix_s, &own.product);
     });
     for (int64_t i = 0; i < count; ++i) {
-      const float weight =
-          target.importance.size() > 0 ? target.importance[begin + i] : 1;
+      const auto weight = static_cast<float>(target.importance_of(begin + i));
       const Buffer<float>& product = few[static_cast<size_t>(i)].product;
       for (int64_t k = 0; k < rank * rank; ++k) gram[k] += weight * product[k];
     }

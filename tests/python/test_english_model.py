@@ -1,4 +1,4 @@
-"""The bundled model that writes readable English, and the script that makes it."""
+"""The bundled model that writes readable English."""
 
 import json
 import math

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "fit/diagonal.h"
 #include "fit/weighted_solve.h"
 
 namespace mobe::torch {
@@ -91,7 +92,7 @@ void SolveA(const Machine& machine, const FitTarget& target, Factors* factors) {
     // A moment makes rows of the mix differ by orders of magnitude: each is
     // brought to 1, so that the ridge is a share of its own.
     const Tensor sizes =
-        moments ? gram.diagonal().clamp_min(1e-30).sqrt().unsqueeze(1)
+        moments ? gram.diagonal().clamp_min(kLeastRidge).sqrt().unsqueeze(1)
                 : at::ones({1, 1}, gram.options());
     const Tensor l = FactorGram(gram / sizes / sizes.t());
     View(factors->a.data() + e * size, {target.rows, rank})

@@ -4,6 +4,8 @@
 #include <limits>
 #include <tuple>
 
+#include "fit/diagonal.h"
+
 namespace mobe::torch {
 namespace {
 
@@ -40,11 +42,9 @@ Tensor SquaresOf(const Tensor& x) {
 }
 
 Tensor FactorGram(const Tensor& gram) {
-  constexpr double kRidge = 1e-6;
-  constexpr double kLeast = 1e-30;
   constexpr int kTries = 5;
   const Tensor mean = gram.diagonal(0, -2, -1).mean(-1, /*keepdim=*/true);
-  Tensor ridge = (mean * kRidge).clamp_min(kLeast);
+  Tensor ridge = (mean * kRidge).clamp_min(kLeastRidge);
   for (int i = 0; i < kTries; ++i) {
     Tensor damped = gram.clone();
     damped.diagonal(0, -2, -1).add_(ridge);
