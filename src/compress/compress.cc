@@ -442,10 +442,13 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
       const std::optional<size_t> next = crew.Next(thread);
       if (!next) return false;
       const FactorJob& job = plan.jobs[*next];
-      const PassFn on_pass = [&](int64_t pass, int64_t all, double mse) {
+      const auto check_all = [&] {
         crew.Check();
         check_stop();
         check();
+      };
+      const PassFn on_pass = [&](int64_t pass, int64_t all, double mse) {
+        check_all();
         const std::lock_guard<std::mutex> lock(turn);
         if (trace) trace(job.layer, *job.kind, pass, mse);
         if (!apart) add_news();
@@ -454,7 +457,7 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
       const fs::path path = journal.FactorsPath(job.layer, *job.kind);
       journal.Finish(job.layer, *job.kind,
                      internal::RunJob(model, plan, job, passes, device, out,
-                                      path, on_pass));
+                                      path, on_pass, check_all));
       crew.Finish(*next);
       return true;
     };
@@ -529,7 +532,7 @@ void HelpCompress(const OpenedModel& model, const CompressPlan& plan,
                "must be a folder that all machines share",
                (out / Journal::kFolder).string());
         }
-        const PassFn on_pass = [&](int64_t, int64_t, double) {
+        const auto check = [&] {
           if (ranks->ended()) throw StopWork();
           if (plan.options.stop && plan.options.stop()) {
             throw Stopped("stopped");  // rank 0 says how far all have come
@@ -538,7 +541,7 @@ void HelpCompress(const OpenedModel& model, const CompressPlan& plan,
         return internal::RunJob(
             model, plan, job, passes, plan.options.devices.front(), out,
             Journal::FactorsOfRank(out, job.layer, *job.kind, ranks->rank()),
-            on_pass);
+            [&](int64_t, int64_t, double) { check(); }, check);
       });
 }
 

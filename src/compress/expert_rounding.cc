@@ -9,11 +9,13 @@
 #include "base/parallel.h"
 #include "fit/cholesky.h"
 #include "fit/diagonal.h"
+#include "fit/output_solve.h"
 #include "fit/weighted_solve.h"
 #include "io/fp8.h"
 #include "kernels/blas.h"
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
+#include "mobe/expert_outputs.h"
 #include "mobe/moments_file.h"
 #include "mobe/tensors.h"
 
@@ -37,12 +39,18 @@ struct InnerMoments {
   Buffer<float> moment;  // of h' h'^T
 };
 
+// How A is solved for: so that experts put out what they did
+// (fit/output_solve.h), or so that their matrices do (fit/weighted_solve.h),
+// which is a tenth of the work, and enough to compare formats.
+enum class Solving { kForOutputs, kQuickly };
+
 struct Scratch {
   Buffer<float> moment;
   RoundingNorm norm;
   Input gate, up;
+  ExpertOutputs outputs;
   InnerMoments inner;
-  Buffer<float> down, moved;
+  Buffer<float> down, moved;  // [d, p]
 };
 
 }  // namespace
@@ -83,20 +91,23 @@ class ExpertRounding::Layer {
   int64_t experts() const { return inputs_.experts; }
   // Of float32, while an expert is rounded.
   int64_t bytes() const {
-    return 4 *
-           (3 * inputs_.cols * inputs_.cols + 8 * inputs_.rows * inputs_.cols);
+    const int64_t p = inputs_.rows;
+    const int64_t d = inputs_.cols;
+    const int64_t tokens =
+        std::min(std::ssize(inputs_.inputs.tokens), kMostOutputTokens);
+    return 4 * (3 * d * d + 8 * p * d + 5 * p * tokens);
   }
 
   void Round(int64_t expert, const ExpertFormats& formats,
              RoundedExpert* out) const {
     thread_local Scratch s;
-    Round(expert, formats, &s, out);
+    Round(expert, formats, Solving::kForOutputs, &s, out);
   }
 
   ExpertErrors Measure(int64_t expert, const ExpertFormats& formats) const {
     thread_local Scratch s;
     thread_local RoundedExpert out;
-    Round(expert, formats, &s, &out);
+    Round(expert, formats, Solving::kQuickly, &s, &out);
     ExpertErrors errors;
     errors.gate = ErrorOf(inputs_.cols, s.gate.before, s.gate.after, s.moment);
     errors.up = ErrorOf(inputs_.cols, s.up.before, s.up.after, s.moment);
@@ -114,18 +125,19 @@ class ExpertRounding::Layer {
     std::optional<Factors> after;  // nothing: bases stay as they are
   };
 
-  void Round(int64_t expert, const ExpertFormats& formats, Scratch* scratch,
-             RoundedExpert* out) const {
+  void Round(int64_t expert, const ExpertFormats& formats, Solving solving,
+             Scratch* scratch, RoundedExpert* out) const {
     Scratch& s = *scratch;
     ExpertMoment(inputs_, expert, &s.moment);
-    RoundInput(kGateKind, expert, formats.gate, &s, &s.gate, &out->gate);
-    RoundInput(kUpKind, expert, formats.up, &s, &s.up, &out->up);
+    LoadBefore(kGateKind, expert, &s.gate.before);
+    LoadBefore(kUpKind, expert, &s.up.before);
+    LoadDown(expert, &s.down);
+    RoundInput(kGateKind, expert, formats.gate, solving, &s, &s.gate,
+               &out->gate);
+    RoundInput(kUpKind, expert, formats.up, solving, &s, &s.up, &out->up);
     if (formats.down == nullptr) return;
     const int64_t p = inputs_.rows;
     const int64_t d = inputs_.cols;
-    const TensorView& down = model_.At(Role::kExpertDown, layer_, expert);
-    s.down.Resize(d * p);
-    LoadFloats(down, s.down.data());
     SumInner(expert, &s);
     if (formats.gate != nullptr || formats.up != nullptr) {
       MoveDown(&s);
@@ -153,65 +165,97 @@ class ExpertRounding::Layer {
     return WeighedSquare(difference.data(), rows, cols, moment, &product) / all;
   }
 
-  void RoundInput(const MatrixKind& kind, int64_t expert,
-                  const FormatRow* format, Scratch* s, Input* input,
-                  RoundedMatrix* out) const {
-    const int64_t p = inputs_.rows;
-    const int64_t d = inputs_.cols;
+  // What the expert belongs to in a factored layer; null where it is plain.
+  const Shared* SharedOf(const MatrixKind& kind, int64_t expert) const {
     const std::vector<Shared>& shared = shared_[&kind == &kUpKind];
-    const TensorView& tensor = model_.At(kind.expert, layer_, expert);
-    thread_local Buffer<float> a;
+    const auto found = std::ranges::find_if(shared, [&](const Shared& one) {
+      return expert < one.group.first + one.group.count;
+    });
+    return found == shared.end() ? nullptr : &*found;
+  }
+
+  // product [p, d] = A times the expert's mix.
+  void Multiply(const float* a, const Buffer<float>& mix, int64_t rank,
+                Buffer<float>* product) const {
+    product->Resize(inputs_.rows * inputs_.cols);
+    Gemm(Trans::kNo, Trans::kNo, inputs_.rows, inputs_.cols, rank, a, rank,
+         mix.data(), inputs_.cols, 0.0f, product->data(), inputs_.cols);
+  }
+
+  void LoadBefore(const MatrixKind& kind, int64_t expert,
+                  Buffer<float>* before) const {
+    const Shared* own = SharedOf(kind, expert);
+    const OpenedModel& from =
+        own != nullptr && original_ != nullptr ? *original_ : model_;
+    const TensorView& tensor = from.At(kind.expert, layer_, expert);
+    if (own == nullptr || original_ != nullptr) {
+      before->Resize(tensor.elements());
+      LoadFloats(tensor, before->data());
+      return;
+    }
+    thread_local Buffer<float> a, mix;
     a.Resize(tensor.elements());
     LoadFloats(tensor, a.data());
-    if (shared.empty()) {
+    internal::MixExpert(own->before, expert - own->group.first, inputs_.cols,
+                        &mix);
+    Multiply(a.data(), mix, own->before.rank, before);
+  }
+
+  // Empty where down is factored.
+  void LoadDown(int64_t expert, Buffer<float>* down) const {
+    down->Resize(0);
+    if (model_.Factored(layer_, kDownKind) != nullptr) return;
+    const TensorView& tensor = model_.At(Role::kExpertDown, layer_, expert);
+    down->Resize(tensor.elements());
+    LoadFloats(tensor, down->data());
+  }
+
+  // After both of `before` and down are loaded.
+  void RoundInput(const MatrixKind& kind, int64_t expert,
+                  const FormatRow* format, Solving solving, Scratch* s,
+                  Input* input, RoundedMatrix* out) const {
+    const int64_t p = inputs_.rows;
+    const int64_t d = inputs_.cols;
+    const Shared* own = SharedOf(kind, expert);
+    if (own == nullptr) {
       if (format == nullptr) {
-        input->before.CopyFrom(a);
-        input->after.CopyFrom(a);
+        input->after.CopyFrom(input->before);
         return;
       }
       s->norm.moment.CopyFrom(s->moment);
       FactorMoment(d, &s->norm);
-      RoundWithFeedback(*format, a.data(), p, d, s->norm, out);
-      input->before.CopyFrom(a);
+      RoundWithFeedback(*format, input->before.data(), p, d, s->norm, out);
       input->after.CopyFrom(out->values);
       return;
     }
-    const Shared& own = *std::ranges::find_if(shared, [&](const Shared& one) {
-      return expert < one.group.first + one.group.count;
-    });
-    const int64_t rank = own.before.rank;
-    const int64_t in_group = expert - own.group.first;
-    thread_local Buffer<float> mix;
-    internal::MixExpert(own.before, in_group, d, &mix);
-    const auto build = [&](const float* left, Buffer<float>* product) {
-      product->Resize(p * d);
-      Gemm(Trans::kNo, Trans::kNo, p, d, rank, left, rank, mix.data(), d, 0.0f,
-           product->data(), d);
-    };
-    if (original_ == nullptr) {
-      build(a.data(), &input->before);
-    } else {
-      input->before.Resize(p * d);
-      LoadFloats(original_->At(kind.expert, layer_, expert),
-                 input->before.data());
-    }
+    const TensorView& tensor = model_.At(kind.expert, layer_, expert);
+    thread_local Buffer<float> a, mix;
+    a.Resize(tensor.elements());
+    LoadFloats(tensor, a.data());
+    const int64_t rank = own->before.rank;
+    internal::MixExpert(own->after ? *own->after : own->before,
+                        expert - own->group.first, d, &mix);
     if (format == nullptr) {
-      if (own.after) internal::MixExpert(*own.after, in_group, d, &mix);
-      build(a.data(), &input->after);
+      Multiply(a.data(), mix, rank, &input->after);
       return;
-    }
-    if (own.after || original_ != nullptr) {
-      thread_local SolveScratch scratch;
-      internal::MixExpert(own.after ? *own.after : own.before, in_group, d,
-                          &mix);
-      SolveLeft(input->before.data(), p, mix, rank, s->moment, d, &scratch,
-                a.data());
     }
     thread_local Buffer<float> mix_s;
     MomentOfMix(mix, rank, s->moment, d, &mix_s, &s->norm.moment);
+    if (own->after || original_ != nullptr) {
+      thread_local SolveScratch scratch;
+      SolveLeft(input->before.data(), p, mix, rank, s->moment, d, &scratch,
+                a.data());
+      if (s->down.size() > 0 && solving == Solving::kForOutputs) {
+        LinearizeExpert(
+            {s->gate.before.data(), s->up.before.data(), s->down.data()}, kind,
+            inputs_.inputs, expert, p, d, &s->outputs);
+        SolveForOutputs(s->outputs, inputs_.inputs.x, mix, s->norm.moment, p,
+                        rank, d, a.data());
+      }
+    }
     FactorMoment(rank, &s->norm);
     RoundWithFeedback(*format, a.data(), p, rank, s->norm, out);
-    build(out->values.data(), &input->after);
+    Multiply(out->values.data(), mix, rank, &input->after);
   }
 
   // What down reads of the expert's tokens, before and after.

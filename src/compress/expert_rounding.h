@@ -11,8 +11,9 @@
 //
 // Of a factored layer it is A that is rounded, in the norm of what it reads,
 // N S N^T; where its bases are rounded, or the original's matrices are at hand,
-// after it was solved for them again. A of down stays out: it meets its input
-// by rows.
+// after it was solved for them again, as at the end of a calibrated fit
+// (fit/output_solve.h; where down is factored, too, by fit/weighted_solve.h
+// alone). A of down stays out: it meets its input by rows.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +38,8 @@ struct RoundedExpert {
   RoundedMatrix gate, up, down;
 };
 // What an expert's matrices lose of what they put out, in the norm of what each
-// reads: squared errors as shares; 0 of one that stays as it is.
+// reads, A being solved for in that norm: squared errors as shares; 0 of one
+// that stays as it is.
 struct ExpertErrors {
   double gate = 0;
   double up = 0;

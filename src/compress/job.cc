@@ -17,6 +17,7 @@
 #include "io/fp8.h"
 #include "io/safetensors.h"
 #include "kernels/kernels.h"
+#include "mobe/expert_outputs.h"
 #include "mobe/moments_file.h"
 #include "mobe/tensors.h"
 
@@ -125,7 +126,8 @@ StartedFit StartOf(const CompressPlan& plan, const FactorJob& job,
 
 Json RunJob(const OpenedModel& model, const CompressPlan& plan,
             const FactorJob& job, int64_t passes, FitDevice* device,
-            const fs::path& out, const fs::path& path, const PassFn& on_pass) {
+            const fs::path& out, const fs::path& path, const PassFn& on_pass,
+            const std::function<void()>& check) {
   SafetensorsWriter writer(path, job.tensors);
   std::vector<ExpertError> errors;
   std::map<int64_t, double> trace;  // mean over the groups
@@ -136,6 +138,7 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
     if (plan.options.calibration) {
       LoadMoments(MomentsPath(out), job.layer, *job.kind,
                   model.config.num_experts, group, &target);
+      target.outputs = OutputsOf(model, job.layer, *job.kind, group);
     }
     for (int64_t e = 0; e < model.config.num_experts; ++e) {
       model.checkpoint.Evict(model.At(job.kind->expert, job.layer, e));
@@ -144,6 +147,7 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
     FitOptions options = fit.options;
     options.passes = passes;
     options.device = device;
+    options.check = check;
     const PassFn traced = [&](int64_t pass, int64_t all, double mse) {
       if (IsTraced(pass, all)) {
         trace[pass] += mse / static_cast<double>(job.groups);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 
 #include "base/json.h"
@@ -23,9 +24,11 @@ StartedFit StartOf(const CompressPlan& plan, const FactorJob& job,
 
 // Fits one job of the model in `out` on the device, and stores its factors in
 // `path`. Returns its record (journal.h). From several threads at a time.
+// `check` is asked where there are no passes, too, and may throw as `on_pass`
+// may.
 Json RunJob(const OpenedModel& model, const CompressPlan& plan,
             const FactorJob& job, int64_t passes, FitDevice* device,
             const std::filesystem::path& out, const std::filesystem::path& path,
-            const PassFn& on_pass);
+            const PassFn& on_pass, const std::function<void()>& check);
 
 }  // namespace mobe::internal

@@ -13,6 +13,7 @@
 #include "base/progress.h"
 #include "fit/device.h"
 #include "fit/metric.h"
+#include "fit/output_solve.h"
 #include "fit/pass.h"
 #include "fit/project.h"
 #include "fit/weighted_solve.h"
@@ -162,7 +163,10 @@ int64_t CpuFitBytes(const FitShape& s) {
   const int64_t passes = 4 * ChunkOf(s.experts) * basis +
                          14 * s.num_bases * basis +
                          4 * s.num_bases * s.basis_rank * (s.rank + s.cols);
-  const int64_t end = 4 * (s.num_bases * basis + s.experts * s.rows * s.rank);
+  // A thread then holds what its expert reads and puts out on its tokens.
+  const int64_t tokens = std::min(s.pairs, kMostOutputTokens);
+  const int64_t end = 4 * (s.num_bases * basis + s.experts * s.rows * s.rank +
+                           threads * tokens * (s.rank + 4 * s.rows));
   // Before them: bases, and a thread's sketch of a group with its Gram matrix.
   const int64_t height = (s.experts + s.num_bases - 1) / s.num_bases * s.rows;
   const int64_t start =

@@ -272,4 +272,25 @@ void RoundWithFeedback(const FormatRow& format, const float* w, int64_t rows,
   });
 }
 
+void RoundWithFeedback(DType dtype, int64_t rows, int64_t cols,
+                       const RoundingNorm& norm, float* w) {
+  // A column's numbers together.
+  Buffer<float> target(rows);
+  Buffer<float> losses(cols * rows);
+  for (int64_t j = cols - 1; j >= 0; --j) {
+    for (int64_t r = 0; r < rows; ++r) target[r] = w[r * cols + j];
+    const float* factor = norm.factor.data() + j * cols;
+    for (int64_t k = j + 1; k < cols; ++k) {
+      const float share = factor[k];
+      const float* lost = losses.data() + k * rows;
+      for (int64_t r = 0; r < rows; ++r) target[r] -= share * lost[r];
+    }
+    RoundTo(dtype, &target);
+    for (int64_t r = 0; r < rows; ++r) {
+      losses[j * rows + r] = target[r] - w[r * cols + j];
+      w[r * cols + j] = target[r];
+    }
+  }
+}
+
 }  // namespace mobe

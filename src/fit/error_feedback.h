@@ -54,4 +54,10 @@ void RoundWithFeedback(const FormatRow& format, const float* w, int64_t rows,
                        int64_t cols, const RoundingNorm& norm,
                        RoundedMatrix* rounded);
 
+// The same in place to the numbers of a dtype of floats, which have no scales;
+// serial, and in one pass: another gains nothing where what is lost of a number
+// hardly depends on the others.
+void RoundWithFeedback(DType dtype, int64_t rows, int64_t cols,
+                       const RoundingNorm& norm, float* w);
+
 }  // namespace mobe

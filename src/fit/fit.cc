@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "fit/device.h"
+#include "fit/output_solve.h"
 #include "fit/solver.h"
 #include "fit/whiten.h"
 #include "kernels/gemm.h"
@@ -57,6 +58,7 @@ Factors FitOn(FitDevice* device, const FitTarget& target,
   }
   RoundShared(options.stored, target.cols, &factors);
   device->SolveA(target, &factors);
+  SolveForOutputs(target, options.stored, options.check, &factors);
   return factors;
 }
 

@@ -23,6 +23,21 @@ struct RoutedInputs {
   bool empty() const { return starts.empty(); }
 };
 
+// An expert on its tokens, or on as many as matter: what the matrix that is
+// fitted puts out, W x, and what an error there does to what the expert puts
+// out, to first order: e [rows] of a token moves that by a vector whose square
+// is (c * e)^T K (c * e), c the token's slopes, element by element.
+struct ExpertOutputs {
+  std::vector<int32_t> tokens;  // rows of RoutedInputs::x
+  Buffer<float> wanted;         // W x [rows, tokens]
+  Buffer<float> slopes;         // c [rows, tokens]
+  Buffer<float> gram;           // K [rows, rows]
+};
+// Of an expert of the target whose inputs these are; called from several
+// threads.
+using OutputsFn = std::function<void(const RoutedInputs& inputs, int64_t expert,
+                                     ExpertOutputs* outputs)>;
+
 // The expert matrices of one layer and kind, and their common scale.
 struct FitTarget {
   int64_t experts = 0;
@@ -37,6 +52,7 @@ struct FitTarget {
   Buffer<float> importance;  // [experts]: share of the output, mean about 1;
                              // in the fit all count alike
   RoutedInputs inputs;       // gives each expert a moment of its own
+  OutputsFn outputs;         // null: what matrices put out counts as it is
 
   int64_t matrix_size() const { return rows * cols; }
   double importance_of(int64_t expert) const {
@@ -83,6 +99,8 @@ struct FitOptions {
   // alpha to it before its last solve for A, which then makes up for the
   // rounding.
   DType stored = DType::kBF16;
+  // Asked between experts once the passes are done, and may throw. May be null.
+  std::function<void()> check = nullptr;
   // The reference solver's start: A not yet scaled, logits in place of alpha.
   // Null: grouped SVDs.
   const Factors* start = nullptr;

@@ -1,6 +1,7 @@
 #include "fit/solver.h"
 
 #include "fit/looks.h"
+#include "fit/output_solve.h"
 
 namespace mobe {
 namespace {
@@ -25,7 +26,12 @@ double FitParts::Total(int64_t passes) const {
 
 double OperationsOfText(const FitShape& shape) {
   const auto d = static_cast<double>(shape.cols);
-  return static_cast<double>(shape.pairs) * d * d;
+  const auto p = static_cast<double>(shape.rows);
+  const auto r = static_cast<double>(shape.rank);
+  // Gate, up and N of what was read; R^-T; and the steps.
+  const double outputs = 2 * (2 * p + r) * d + r * r +
+                         (1 + kOutputSteps) * (4 * p * r + 2 * p * p);
+  return static_cast<double>(shape.pairs) * (2 * d * d + outputs);
 }
 
 }  // namespace mobe

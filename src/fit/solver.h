@@ -32,7 +32,8 @@ struct FitParts {
   double Total(int64_t passes) const;
 };
 
-// Of FitShape::pairs: each expert's moment from what it read.
+// Of FitShape::pairs: each expert's moment from what it read, twice, and A for
+// what it puts out (output_solve.h).
 double OperationsOfText(const FitShape& shape);
 
 struct FitMemory;  // device.h

@@ -1,0 +1,190 @@
+#include "fit/output_solve.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "fit/error_feedback.h"
+#include "fit/testing.h"
+#include "fit/weighted_solve.h"
+#include "kernels/gemm.h"
+
+namespace mobe::output_solve_test {
+namespace {
+
+constexpr int64_t kRows = 5;
+constexpr int64_t kRank = 3;
+constexpr int64_t kCols = 12;
+constexpr int64_t kTokens = 60;
+
+// An expert with all that its solution depends on, of normal numbers.
+struct Problem {
+  Buffer<float> mix{kRank * kCols};
+  Buffer<float> gram{kRank * kRank};  // N N^T
+  Buffer<BFloat16> inputs{kTokens * kCols};
+  ExpertOutputs outputs;
+
+  Problem() {
+    std::mt19937_64 random(1);
+    Fill(&random, 1, &mix);
+    Gemm(Trans::kNo, Trans::kYes, kRank, kRank, kCols, mix.data(), kCols,
+         mix.data(), kCols, 0.0f, gram.data(), kRank);
+    Buffer<float> x(kTokens * kCols);
+    Fill(&random, 1, &x);
+    Kernels().to_bfloat16(x.data(), x.size(), inputs.data());
+    for (int32_t t = 0; t < kTokens; t += 2) outputs.tokens.push_back(t);
+    outputs.wanted.Resize(kRows * tokens());
+    outputs.slopes.Resize(kRows * tokens());
+    Fill(&random, 1, &outputs.wanted);
+    Fill(&random, 1, &outputs.slopes);
+    Buffer<float> down(kCols * kRows);
+    Fill(&random, 1, &down);
+    outputs.gram.Resize(kRows * kRows);
+    Gemm(Trans::kYes, Trans::kNo, kRows, kRows, kCols, down.data(), kRows,
+         down.data(), kRows, 0.0f, outputs.gram.data(), kRows);
+  }
+
+  int64_t tokens() const { return std::ssize(outputs.tokens); }
+
+  // sum_t (c * e)^T K (c * e) and its slope in A [kRows, kRank], in double.
+  double Loss(const Buffer<float>& a, std::vector<double>* slope) const {
+    double loss = 0;
+    slope->assign(kRows * kRank, 0.0);
+    for (int64_t t = 0; t < tokens(); ++t) {
+      double z[kRank] = {};
+      const int64_t token = outputs.tokens[static_cast<size_t>(t)];
+      for (int64_t k = 0; k < kRank; ++k) {
+        for (int64_t j = 0; j < kCols; ++j) {
+          z[k] += mix[k * kCols + j] * ToFloat(inputs[token * kCols + j]);
+        }
+      }
+      double e[kRows] = {};
+      for (int64_t i = 0; i < kRows; ++i) {
+        e[i] = -outputs.wanted[i * tokens() + t];
+        for (int64_t k = 0; k < kRank; ++k) e[i] += a[i * kRank + k] * z[k];
+        e[i] *= outputs.slopes[i * tokens() + t];
+      }
+      for (int64_t i = 0; i < kRows; ++i) {
+        double pull = 0;
+        for (int64_t j = 0; j < kRows; ++j) {
+          pull += outputs.gram[i * kRows + j] * e[j];
+        }
+        loss += pull * e[i];
+        for (int64_t k = 0; k < kRank; ++k) {
+          (*slope)[static_cast<size_t>(i * kRank + k)] +=
+              2 * pull * outputs.slopes[i * tokens() + t] * z[k];
+        }
+      }
+    }
+    return loss;
+  }
+  double LossOf(const Buffer<float>& a) const {
+    std::vector<double> slope;
+    return Loss(a, &slope);
+  }
+};
+
+TEST(OutputSolveTest, IsTheLeastWithItsRidge) {
+  const Problem problem;
+  Buffer<float> start(kRows * kRank);
+  std::mt19937_64 random(2);
+  Fill(&random, 1, &start);
+  Buffer<float> a;
+  a.CopyFrom(start);
+  SolveForOutputs(problem.outputs, problem.inputs, problem.mix, problem.gram,
+                  kRows, kRank, kCols, a.data());
+  EXPECT_LT(problem.LossOf(a), 0.8 * problem.LossOf(start));
+
+  // The slope of the loss there is the ridge's, (A_0 - A) G times one number.
+  std::vector<double> slope;
+  problem.Loss(a, &slope);
+  std::vector<double> back(kRows * kRank, 0.0);
+  for (int64_t i = 0; i < kRows; ++i) {
+    for (int64_t k = 0; k < kRank; ++k) {
+      for (int64_t l = 0; l < kRank; ++l) {
+        back[static_cast<size_t>(i * kRank + k)] +=
+            (start[i * kRank + l] - a[i * kRank + l]) *
+            problem.gram[l * kRank + k];
+      }
+    }
+  }
+  double along = 0;
+  double square = 0;
+  double all = 0;
+  for (size_t i = 0; i < back.size(); ++i) {
+    along += back[i] * slope[i];
+    square += back[i] * back[i];
+    all += slope[i] * slope[i];
+  }
+  const double ridge = along / square;
+  EXPECT_GT(ridge, 0);
+  double rest = 0;
+  for (size_t i = 0; i < back.size(); ++i) {
+    rest += std::pow(slope[i] - ridge * back[i], 2);
+  }
+  EXPECT_LT(rest, 1e-6 * all);
+}
+
+TEST(OutputSolveTest, StaysWithoutTokens) {
+  Problem problem;
+  problem.outputs.tokens.clear();
+  Buffer<float> a(kRows * kRank);
+  std::fill(a.begin(), a.end(), 1.0f);
+  SolveForOutputs(problem.outputs, problem.inputs, problem.mix, problem.gram,
+                  kRows, kRank, kCols, a.data());
+  for (const float value : a) EXPECT_EQ(value, 1.0f);
+}
+
+// An expert that never puts anything out, and one that reads zeros.
+TEST(OutputSolveTest, StaysFinite) {
+  Problem silent;
+  std::fill(silent.outputs.slopes.begin(), silent.outputs.slopes.end(), 0.0f);
+  Problem blind;
+  std::fill(blind.mix.begin(), blind.mix.end(), 0.0f);
+  std::fill(blind.gram.begin(), blind.gram.end(), 0.0f);
+  for (const Problem* problem : {&silent, &blind}) {
+    Buffer<float> a(kRows * kRank);
+    std::fill(a.begin(), a.end(), 1.0f);
+    SolveForOutputs(problem->outputs, problem->inputs, problem->mix,
+                    problem->gram, kRows, kRank, kCols, a.data());
+    for (const float value : a) EXPECT_EQ(value, 1.0f);
+  }
+}
+
+TEST(OutputSolveTest, FeedbackToADTypeLosesLessThanTheNearest) {
+  constexpr int64_t kSize = 24;
+  std::mt19937_64 random(3);
+  Buffer<float> root(kSize * kSize);
+  Fill(&random, 1, &root);
+  // Columns that are alike: what one loses another can make up for.
+  for (int64_t i = 0; i < kSize * kSize; i += kSize) root[i] += 20;
+  RoundingNorm norm;
+  norm.moment.Resize(kSize * kSize);
+  Gemm(Trans::kNo, Trans::kYes, kSize, kSize, kSize, root.data(), kSize,
+       root.data(), kSize, 0.0f, norm.moment.data(), kSize);
+  FactorMoment(kSize, &norm);
+  Buffer<float> w(kRows * kSize);
+  Fill(&random, 1, &w);
+  const auto loss = [&](const Buffer<float>& rounded) {
+    Buffer<float> difference(w.size());
+    for (int64_t i = 0; i < w.size(); ++i) difference[i] = rounded[i] - w[i];
+    Buffer<float> product;
+    return WeighedSquare(difference.data(), kRows, kSize, norm.moment,
+                         &product);
+  };
+  Buffer<float> nearest, fed;
+  nearest.CopyFrom(w);
+  RoundTo(DType::kBF16, &nearest);
+  fed.CopyFrom(w);
+  RoundWithFeedback(DType::kBF16, kRows, kSize, norm, fed.data());
+  EXPECT_LT(loss(fed), 0.3 * loss(nearest));
+  Buffer<float> again;
+  again.CopyFrom(fed);
+  RoundTo(DType::kBF16, &again);
+  for (int64_t i = 0; i < fed.size(); ++i) EXPECT_EQ(again[i], fed[i]);
+}
+
+}  // namespace
+}  // namespace mobe::output_solve_test
