@@ -3,12 +3,12 @@
 // inputs.
 //
 // One token: bound by memory. 64 bytes a load, one block of rows after another;
-// the sums of a group depend on no other, which hides their latency. Few bits
-// are unpacked in registers.
+// the sums of a group depend on no other, which hides their latency.
 //
 // Several tokens: a tile of kTokens tokens by two blocks of rows, whose integer
-// sums, of high and low halves, fill the registers; codes of few bits are
-// unpacked once for all tokens.
+// sums, of high and low halves, fill the registers. Few bits are unpacked
+// there, once for a tile: the two or three operations are fewer than a tile's
+// products.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -101,121 +101,90 @@ MOBE_INLINE void AddQuad(__m512i codes, const int8_t* high, int64_t to_low,
   sums->low = _mm512_dpbusd_epi32(sums->low, codes, Inputs(high + to_low));
 }
 
-// sums += the quads from kFirst on of a unit, times the inputs.
-template <int kBits, int kFirst>
-MOBE_INLINE void AddUnit(const uint8_t* unit, const int8_t* high,
-                         int64_t to_low, Halves* sums) {
-  AddQuad(UnitCodes<kBits, kFirst>(unit), high + kFirst * kQuad, to_low, sums);
-  if constexpr (kFirst + 1 < BitPlanesOf(kBits).quads()) {
-    AddUnit<kBits, kFirst + 1>(unit, high, to_low, sums);
-  }
-}
-
-// A group's sums += its products, for one token. kBits of the format.
+// Quads that lie together in a format.
 template <int kBits>
-MOBE_INLINE void AddGroup(const uint8_t* codes, const int8_t* high,
-                          int64_t to_low, int64_t quads, Halves* sums) {
+constexpr int kUnitQuads = BitPlanesOf(kBits).quads();
+template <>
+constexpr int kUnitQuads<8> = 1;
+
+template <int kBits, int kQuadOfUnit>
+MOBE_INLINE __m512i CodesOf(const uint8_t* unit) {
   if constexpr (kBits == 8) {
-    for (int64_t q = 0; q < quads; ++q) {
-      AddQuad(LoadCodes(codes + q * kQuadBytes), high + q * kQuad, to_low,
-              sums);
-    }
+    return LoadCodes(unit);
   } else {
-    constexpr int unit = BitPlanesOf(kBits).quads();
-    for (int64_t q = 0; q < quads; q += unit) {
-      AddUnit<kBits, 0>(codes + q * kQuadBytes * kBits / 8, high + q * kQuad,
-                        to_low, sums);
+    return UnitCodes<kBits, kQuadOfUnit>(unit);
+  }
+}
+
+// kT tokens' inputs from a quad on: high halves, each token's `stride` behind
+// the last one's, and low ones `to_low` behind them.
+struct TileInputs {
+  const int8_t* high;
+  int64_t stride;
+  int64_t to_low;
+};
+
+// products += the quads from kFirst on of a unit of kB blocks, at `unit` behind
+// each of `codes`, times the inputs.
+template <int kBits, int kFirst, int kT, int kB>
+MOBE_INLINE void AddUnit(const uint8_t* const* codes, int64_t unit,
+                         const TileInputs& in, Halves (&products)[kB][kT]) {
+  __m512i weights[kB];
+  for (int b = 0; b < kB; ++b) {
+    weights[b] = CodesOf<kBits, kFirst>(codes[b] + unit);
+  }
+  for (int t = 0; t < kT; ++t) {
+    const int8_t* inputs = in.high + t * in.stride + kFirst * kQuad;
+    for (int b = 0; b < kB; ++b) {
+      AddQuad(weights[b], inputs, in.to_low, &products[b][t]);
     }
   }
-}
-
-// One token by a block of 16 rows.
-template <int kBits>
-MOBE_INLINE void MultiplyBlock(const WeightView& w, const PackedSizes& sizes,
-                               const RoundedInputs& x, int64_t token,
-                               const LaneRange& lanes, float* y) {
-  const int64_t group_quads = RowOf(w.format).group / kQuad;
-  const int8_t* in = x.high(token);
-  const uint8_t* codes =
-      static_cast<const uint8_t*>(w.codes) + lanes.block * sizes.code_bytes;
-  const uint16_t* scales = BlockScales(w, sizes, lanes.block);
-  __m512 sums = _mm512_setzero_ps();
-  for (int64_t g = 0; g < sizes.groups; ++g) {
-    const int64_t first = g * group_quads;
-    const int64_t left = sizes.quads - first;
-    const int64_t quads = left < group_quads ? left : group_quads;
-    const int64_t bytes = quads * kQuadBytes * kBits / 8;
-    for (int64_t ahead = 0; ahead < bytes; ahead += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(codes + kAhead + ahead),
-                   _MM_HINT_T1);
-    }
-    const int64_t at = token * x.groups + g;
-    Halves products = {
-        _mm512_setzero_si512(),
-        _mm512_set1_epi32(x.middle[at] / kCodeMiddle * MiddleOf(kBits))};
-    AddGroup<kBits>(codes, in + first * kQuad, x.to_low(), quads, &products);
-    codes += bytes;
-    const __m512 scale = _mm512_mul_ps(LoadScales(scales + g * kPackedRows),
-                                       _mm512_set1_ps(x.scales[at]));
-    sums = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(Total(products)), sums);
-  }
-  StoreLanes(sums, lanes, y + lanes.row);
-}
-
-template <int kBits>
-MOBE_TARGET void MultiplyOne(const WeightView& w, const PackedSizes& sizes,
-                             const RoundedInputs& x, int64_t token, float* y) {
-  for (LaneRange next = FirstLanes(w); next.row < w.rows;) {
-    MultiplyBlock<kBits>(w, sizes, x, token, next, y);
-    next = NextLanes(w, next);
+  if constexpr (kFirst + 1 < kUnitQuads<kBits>) {
+    AddUnit<kBits, kFirst + 1>(codes, unit, in, products);
   }
 }
 
-// By the bits of the format.
-constexpr decltype(&MultiplyOne<8>) kMultiplyOne[] = {
-    nullptr,        nullptr,        MultiplyOne<2>,
-    MultiplyOne<3>, MultiplyOne<4>, MultiplyOne<5>,
-    MultiplyOne<6>, nullptr,        MultiplyOne<8>};
-
-// kT tokens by kB blocks of codes in bytes.
-template <int kT, int kB>
-MOBE_INLINE void MultiplyTile(const uint8_t* const* codes,
-                              const uint16_t* const* scales,
-                              const PackedSizes& sizes, int64_t group_quads,
+// kT tokens from `token` on by kB blocks of rows.
+template <int kBits, int kT, int kB>
+MOBE_INLINE void MultiplyTile(const WeightView& w, const PackedSizes& sizes,
                               const RoundedInputs& x, int64_t token,
                               const LaneRange* lanes, float* y,
                               int64_t y_stride) {
+  const int64_t group_quads = RowOf(w.format).group / kQuad;
+  const uint8_t* codes[kB];
+  const uint16_t* scales[kB];
   __m512 sums[kB][kT];
   for (int b = 0; b < kB; ++b) {
+    codes[b] = static_cast<const uint8_t*>(w.codes) +
+               lanes[b].block * sizes.code_bytes;
+    scales[b] = BlockScales(w, sizes, lanes[b].block);
     for (int t = 0; t < kT; ++t) sums[b][t] = _mm512_setzero_ps();
   }
-  const int8_t* in = x.high(token);
-  const int64_t in_stride = x.high(1) - x.high(0);
+  TileInputs in = {x.high(token), x.high(1) - x.high(0), x.to_low()};
   for (int64_t g = 0; g < sizes.groups; ++g) {
-    const int64_t first = g * group_quads;
-    const int64_t left = sizes.quads - first;
+    const int64_t left = sizes.quads - g * group_quads;
     const int64_t quads = left < group_quads ? left : group_quads;
+    const int64_t bytes = quads * kQuadBytes * kBits / 8;
+    if constexpr (kT == 1 && kB == 1) {
+      for (int64_t ahead = 0; ahead < bytes; ahead += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(codes[0] + kAhead + ahead),
+                     _MM_HINT_T1);
+      }
+    }
     Halves products[kB][kT];
     for (int t = 0; t < kT; ++t) {
-      const __m512i middle =
-          _mm512_set1_epi32(x.middle[(token + t) * x.groups + g]);
+      const __m512i middle = _mm512_set1_epi32(
+          x.middle[(token + t) * x.groups + g] / kCodeMiddle * MiddleOf(kBits));
       for (int b = 0; b < kB; ++b) {
         products[b][t] = {_mm512_setzero_si512(), middle};
       }
     }
-    for (int64_t q = first; q < first + quads; ++q) {
-      __m512i weights[kB];
-      for (int b = 0; b < kB; ++b) {
-        weights[b] = LoadCodes(codes[b] + q * kQuadBytes);
-      }
-      for (int t = 0; t < kT; ++t) {
-        const int8_t* inputs = in + t * in_stride + q * kQuad;
-        for (int b = 0; b < kB; ++b) {
-          AddQuad(weights[b], inputs, x.to_low(), &products[b][t]);
-        }
-      }
+    for (int64_t q = 0; q < quads; q += kUnitQuads<kBits>) {
+      AddUnit<kBits, 0>(codes, q * kQuadBytes * kBits / 8, in, products);
+      in.high += kUnitQuads<kBits> * kQuad;
     }
     for (int b = 0; b < kB; ++b) {
+      codes[b] += bytes;
       const __m512 row_scale = LoadScales(scales[b] + g * kPackedRows);
       for (int t = 0; t < kT; ++t) {
         const __m512 scale = _mm512_mul_ps(
@@ -232,58 +201,59 @@ MOBE_INLINE void MultiplyTile(const uint8_t* const* codes,
   }
 }
 
-template <int kB>
-MOBE_TARGET void MultiplyBlocks(const uint8_t* const* codes,
-                                const uint16_t* const* scales,
-                                const PackedSizes& sizes, int64_t group_quads,
+template <int kBits, int kB>
+MOBE_INLINE void MultiplyBlocks(const WeightView& w, const PackedSizes& sizes,
                                 const RoundedInputs& x, int64_t first,
                                 int64_t tokens, const LaneRange* lanes,
                                 float* y, int64_t y_stride) {
   int64_t t = 0;
   for (; t + kTokens <= tokens; t += kTokens) {
-    MultiplyTile<kTokens, kB>(codes, scales, sizes, group_quads, x, first + t,
-                              lanes, y + t * y_stride, y_stride);
+    MultiplyTile<kBits, kTokens, kB>(w, sizes, x, first + t, lanes,
+                                     y + t * y_stride, y_stride);
   }
   for (; t + 2 <= tokens; t += 2) {
-    MultiplyTile<2, kB>(codes, scales, sizes, group_quads, x, first + t, lanes,
-                        y + t * y_stride, y_stride);
+    MultiplyTile<kBits, 2, kB>(w, sizes, x, first + t, lanes, y + t * y_stride,
+                               y_stride);
   }
   for (; t < tokens; ++t) {
-    MultiplyTile<1, kB>(codes, scales, sizes, group_quads, x, first + t, lanes,
-                        y + t * y_stride, y_stride);
+    MultiplyTile<kBits, 1, kB>(w, sizes, x, first + t, lanes, y + t * y_stride,
+                               y_stride);
   }
 }
 
-}  // namespace
-
-MOBE_TARGET void MultiplyAvx512Vnni(const WeightView& w, const RoundedInputs& x,
-                                    int64_t first, int64_t tokens, float* y,
-                                    int64_t y_stride) {
-  const FormatRow& format = RowOf(w.format);
-  const PackedSizes sizes = PackedSizesOf(format, w.cols);
-  if (tokens == 1) return kMultiplyOne[format.bits](w, sizes, x, first, y);
-  const int64_t group_quads = format.group / kQuad;
-  // Codes that have to be unpacked have room for one block in each thread.
-  const int together = format.bits == 8 ? kBlocks : 1;
+template <int kBits>
+MOBE_TARGET void Multiply(const WeightView& w, const RoundedInputs& x,
+                          int64_t first, int64_t tokens, float* y,
+                          int64_t y_stride) {
+  const PackedSizes sizes = PackedSizesOf(RowOf(w.format), w.cols);
+  const int together = tokens > 1 ? kBlocks : 1;
   for (LaneRange next = FirstLanes(w); next.row < w.rows;) {
     LaneRange lanes[kBlocks];
-    const uint8_t* codes[kBlocks];
-    const uint16_t* scales[kBlocks];
     int count = 0;
     for (; count < together && next.row < w.rows; ++count) {
       lanes[count] = next;
-      codes[count] = BlockCodes(w, sizes, next.block);
-      scales[count] = BlockScales(w, sizes, next.block);
       next = NextLanes(w, next);
     }
     if (count == kBlocks) {
-      MultiplyBlocks<kBlocks>(codes, scales, sizes, group_quads, x, first,
-                              tokens, lanes, y, y_stride);
+      MultiplyBlocks<kBits, kBlocks>(w, sizes, x, first, tokens, lanes, y,
+                                     y_stride);
     } else {
-      MultiplyBlocks<1>(codes, scales, sizes, group_quads, x, first, tokens,
-                        lanes, y, y_stride);
+      MultiplyBlocks<kBits, 1>(w, sizes, x, first, tokens, lanes, y, y_stride);
     }
   }
+}
+
+// By the bits of the format.
+constexpr decltype(&Multiply<8>) kMultiply[] = {
+    nullptr,     nullptr,     Multiply<2>, Multiply<3>, Multiply<4>,
+    Multiply<5>, Multiply<6>, nullptr,     Multiply<8>};
+
+}  // namespace
+
+void MultiplyAvx512Vnni(const WeightView& w, const RoundedInputs& x,
+                        int64_t first, int64_t tokens, float* y,
+                        int64_t y_stride) {
+  kMultiply[RowOf(w.format).bits](w, x, first, tokens, y, y_stride);
 }
 
 }  // namespace mobe
