@@ -91,6 +91,26 @@ def test_gives_our_logits(case, compressed, mobe_logits):
     assert (logits_of(built, ids) - ours).abs().max() < TOLERANCE
 
 
+def divergence(base, folder, dtype, ids):
+    """KL divergence of a folder's predictions in a dtype, in nats a token."""
+    logits = logits_of(load(folder, dtype=dtype), ids)[0].float()
+    assert logits.isfinite().all()
+    base = base.log_softmax(-1)
+    return float((base.exp() * (base - logits.log_softmax(-1))).sum(-1).mean())
+
+
+def test_float16(mobe, models, tmp_path):
+    """Bases are small numbers, so float16 holds them; it rounds less than bfloat16."""
+    original, folder = models / "mini-qwen3-moe", tmp_path / "out"
+    mobe("compress", original, folder, "--bases", 8, "--budget", 20)
+    tokenizer = AutoTokenizer.from_pretrained(original)
+    text = (original / "sample.txt").read_text()
+    ids = tokenizer(text, return_tensors="pt").input_ids[:, :512]
+    base = logits_of(load_stock(original), ids)[0]
+    half = divergence(base, folder, torch.float16, ids)
+    assert half < 1.1 * divergence(base, folder, torch.bfloat16, ids)
+
+
 @pytest.mark.parametrize(
     "folder, name",
     [
