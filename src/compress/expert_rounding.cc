@@ -249,7 +249,7 @@ class ExpertRounding::Layer {
         LinearizeExpert(
             {s->gate.before.data(), s->up.before.data(), s->down.data()}, kind,
             inputs_.inputs, expert, p, d, &s->outputs);
-        SolveForOutputs(s->outputs, inputs_.inputs.x, mix, s->norm.moment, p,
+        SolveForOutputs(s->outputs, inputs_.inputs, mix, s->norm.moment, p,
                         rank, d, a.data());
       }
     }
@@ -290,11 +290,7 @@ class ExpertRounding::Layer {
          begin += kTokens) {
       const int64_t count = std::min(kTokens, in.starts[e + 1] - begin);
       x.Resize(count * d);
-      for (int64_t i = 0; i < count; ++i) {
-        Kernels().from_bfloat16(
-            in.x.data() + in.tokens[static_cast<size_t>(begin + i)] * d, d,
-            x.data() + i * d);
-      }
+      GatherInputs(in, in.tokens.data() + begin, count, d, x.data());
       inner(count, s->gate.before, s->up.before, begin, &before);
       inner(count, s->gate.after, s->up.after, begin, &after);
       Gemm(Trans::kYes, Trans::kNo, p, p, count, before.data(), p, after.data(),

@@ -73,6 +73,14 @@ Factors Fit(const FitTarget& target, const FitOptions& options,
   return factors;
 }
 
+void GatherInputs(const RoutedInputs& inputs, const int32_t* tokens,
+                  int64_t count, int64_t cols, float* x) {
+  for (int64_t i = 0; i < count; ++i) {
+    Kernels().from_bfloat16(inputs.x.data() + tokens[i] * cols, cols,
+                            x + i * cols);
+  }
+}
+
 void BuildExpert(const Factors& factors, int64_t expert, int64_t rows,
                  int64_t cols, Buffer<float>* scratch, float* product) {
   BuildExpert(factors, factors.a.data() + expert * rows * factors.rank, expert,

@@ -22,6 +22,9 @@ struct RoutedInputs {
 
   bool empty() const { return starts.empty(); }
 };
+// x [count, cols] = the inputs of these tokens.
+void GatherInputs(const RoutedInputs& inputs, const int32_t* tokens,
+                  int64_t count, int64_t cols, float* x);
 
 // An expert on its tokens, or on as many as matter: what the matrix that is
 // fitted puts out, W x, and what an error there does to what the expert puts

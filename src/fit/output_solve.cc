@@ -50,17 +50,14 @@ class OutputProblem {
         tokens_(static_cast<int64_t>(outputs.tokens.size())) {}
 
   // z = N x, [rank, tokens], and then R^-T z.
-  void Read(const Buffer<BFloat16>& inputs, const Buffer<float>& mix,
+  void Read(const RoutedInputs& inputs, const Buffer<float>& mix,
             int64_t cols) {
     z_.Resize(rank_ * tokens_);
     x_.Resize(kOutputChunk * cols);
     for (int64_t begin = 0; begin < tokens_; begin += kOutputChunk) {
       const int64_t count = std::min(kOutputChunk, tokens_ - begin);
-      for (int64_t i = 0; i < count; ++i) {
-        const int64_t token = outputs_.tokens[static_cast<size_t>(begin + i)];
-        Kernels().from_bfloat16(inputs.data() + token * cols, cols,
-                                x_.data() + i * cols);
-      }
+      GatherInputs(inputs, outputs_.tokens.data() + begin, count, cols,
+                   x_.data());
       Gemm(Trans::kNo, Trans::kYes, rank_, count, cols, mix.data(), cols,
            x_.data(), cols, 0.0f, z_.data() + begin, tokens_);
     }
@@ -140,10 +137,9 @@ void AddWhitened(const Buffer<float>& q, const Buffer<float>& r, int64_t rows,
 
 }  // namespace
 
-void SolveForOutputs(const ExpertOutputs& outputs,
-                     const Buffer<BFloat16>& inputs, const Buffer<float>& mix,
-                     const Buffer<float>& gram, int64_t rows, int64_t rank,
-                     int64_t cols, float* a) {
+void SolveForOutputs(const ExpertOutputs& outputs, const RoutedInputs& inputs,
+                     const Buffer<float>& mix, const Buffer<float>& gram,
+                     int64_t rows, int64_t rank, int64_t cols, float* a) {
   const auto tokens = static_cast<int64_t>(outputs.tokens.size());
   Buffer<float> r;
   if (tokens == 0 || !FactorGram(rank, gram, &r)) return;
@@ -194,7 +190,7 @@ void SolveForOutputs(const FitTarget& target, DType stored,
       internal::MixExpert(*factors, e, target.cols, &mix);
       MomentOfMix(mix, rank, moment, target.cols, &mix_s, &norm.moment);
       target.outputs(target.inputs, e, &outputs);
-      SolveForOutputs(outputs, target.inputs.x, mix, norm.moment, target.rows,
+      SolveForOutputs(outputs, target.inputs, mix, norm.moment, target.rows,
                       rank, target.cols, a);
       FactorMoment(rank, &norm);
       RoundWithFeedback(stored, target.rows, rank, norm, a);

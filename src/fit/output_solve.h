@@ -35,13 +35,12 @@ inline constexpr int64_t kMostOutputTokens = 16384;
 inline constexpr int kOutputSteps = 20;
 
 // a [rows, rank]: A_0, and then the solution. For one expert with mix N [rank,
-// cols] and gram G [rank, rank], which reads rows of `inputs` [tokens, cols].
+// cols] and gram G [rank, rank], whose tokens are among `inputs`.
 // Stays as it is without tokens, or where G has no Cholesky factor. Serial
 // inside ParallelFor.
-void SolveForOutputs(const ExpertOutputs& outputs,
-                     const Buffer<BFloat16>& inputs, const Buffer<float>& mix,
-                     const Buffer<float>& gram, int64_t rows, int64_t rank,
-                     int64_t cols, float* a);
+void SolveForOutputs(const ExpertOutputs& outputs, const RoutedInputs& inputs,
+                     const Buffer<float>& mix, const Buffer<float>& gram,
+                     int64_t rows, int64_t rank, int64_t cols, float* a);
 
 // Solves so for A of every expert of a target that has outputs, from what it
 // is, and rounds it to `stored` so that what it puts out loses little

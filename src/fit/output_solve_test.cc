@@ -23,7 +23,7 @@ constexpr int64_t kTokens = 60;
 struct Problem {
   Buffer<float> mix{kRank * kCols};
   Buffer<float> gram{kRank * kRank};  // N N^T
-  Buffer<BFloat16> inputs{kTokens * kCols};
+  RoutedInputs inputs;
   ExpertOutputs outputs;
 
   Problem() {
@@ -33,7 +33,8 @@ struct Problem {
          mix.data(), kCols, 0.0f, gram.data(), kRank);
     Buffer<float> x(kTokens * kCols);
     Fill(&random, 1, &x);
-    Kernels().to_bfloat16(x.data(), x.size(), inputs.data());
+    inputs.x.Resize(x.size());
+    Kernels().to_bfloat16(x.data(), x.size(), inputs.x.data());
     for (int32_t t = 0; t < kTokens; t += 2) outputs.tokens.push_back(t);
     outputs.wanted.Resize(kRows * tokens());
     outputs.slopes.Resize(kRows * tokens());
@@ -57,7 +58,7 @@ struct Problem {
       const int64_t token = outputs.tokens[static_cast<size_t>(t)];
       for (int64_t k = 0; k < kRank; ++k) {
         for (int64_t j = 0; j < kCols; ++j) {
-          z[k] += mix[k * kCols + j] * ToFloat(inputs[token * kCols + j]);
+          z[k] += mix[k * kCols + j] * ToFloat(inputs.x[token * kCols + j]);
         }
       }
       double e[kRows] = {};

@@ -34,11 +34,10 @@ void MixMoments(const FitTarget& target, int64_t expert, Buffer<float>* s) {
        begin += kChunk) {
     const int64_t count = std::min(kChunk, inputs.starts[e + 1] - begin);
     x.Resize(count * d);
+    GatherInputs(inputs, inputs.tokens.data() + begin, count, d, x.data());
     for (int64_t i = 0; i < count; ++i) {
-      const auto pair = static_cast<size_t>(begin + i);
-      Kernels().from_bfloat16(inputs.x.data() + inputs.tokens[pair] * d, d,
-                              x.data() + i * d);
-      for (int64_t j = 0; j < d; ++j) x[i * d + j] *= inputs.weights[pair];
+      const float weight = inputs.weights[static_cast<size_t>(begin + i)];
+      for (int64_t j = 0; j < d; ++j) x[i * d + j] *= weight;
     }
     Gemm(Trans::kYes, Trans::kNo, d, d, count, x.data(), d, x.data(), d, 1.0f,
          own.data(), d);

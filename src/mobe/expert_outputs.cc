@@ -39,11 +39,7 @@ void LinearizeExpert(const ExpertMatrices& matrices, const MatrixKind& kind,
   Buffer<float> x(kLinearTokens * cols);
   for (int64_t begin = 0; begin < tokens; begin += kLinearTokens) {
     const int64_t count = std::min(kLinearTokens, tokens - begin);
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t token = outputs->tokens[static_cast<size_t>(begin + i)];
-      Kernels().from_bfloat16(inputs.x.data() + token * cols, cols,
-                              x.data() + i * cols);
-    }
+    GatherInputs(inputs, outputs->tokens.data() + begin, count, cols, x.data());
     Gemm(Trans::kNo, Trans::kYes, rows, count, cols, matrices.gate, cols,
          x.data(), cols, 0.0f, gate.data() + begin, tokens);
     Gemm(Trans::kNo, Trans::kYes, rows, count, cols, matrices.up, cols,
