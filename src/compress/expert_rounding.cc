@@ -154,7 +154,8 @@ class ExpertRounding::Layer {
   static double ErrorOf(int64_t cols, const Buffer<float>& before,
                         const Buffer<float>& after,
                         const Buffer<float>& moment) {
-    thread_local Buffer<float> difference, product;
+    thread_local Buffer<float> difference;
+    thread_local Buffer<float> product;
     const int64_t rows = before.size() / cols;
     difference.Resize(before.size());
     Kernels().subtract(after.data(), 1, before.data(), before.size(),
@@ -193,7 +194,8 @@ class ExpertRounding::Layer {
       LoadFloats(tensor, before->data());
       return;
     }
-    thread_local Buffer<float> a, mix;
+    thread_local Buffer<float> a;
+    thread_local Buffer<float> mix;
     a.Resize(tensor.elements());
     LoadFloats(tensor, a.data());
     internal::MixExpert(own->before, expert - own->group.first, inputs_.cols,
@@ -229,7 +231,8 @@ class ExpertRounding::Layer {
       return;
     }
     const TensorView& tensor = model_.At(kind.expert, layer_, expert);
-    thread_local Buffer<float> a, mix;
+    thread_local Buffer<float> a;
+    thread_local Buffer<float> mix;
     a.Resize(tensor.elements());
     LoadFloats(tensor, a.data());
     const int64_t rank = own->before.rank;
@@ -269,7 +272,11 @@ class ExpertRounding::Layer {
       sum->Resize(p * p);
       std::fill(sum->begin(), sum->end(), 0.0f);
     }
-    thread_local Buffer<float> x, gate, up, before, after;
+    thread_local Buffer<float> x;
+    thread_local Buffer<float> gate;
+    thread_local Buffer<float> up;
+    thread_local Buffer<float> before;
+    thread_local Buffer<float> after;
     const auto inner = [&](int64_t count, const Buffer<float>& gate_matrix,
                            const Buffer<float>& up_matrix, int64_t first,
                            Buffer<float>* h) {
@@ -314,7 +321,8 @@ class ExpertRounding::Layer {
   void MoveDown(Scratch* s) const {
     const int64_t p = inputs_.rows;
     const int64_t d = inputs_.cols;
-    thread_local Buffer<float> root, solved;
+    thread_local Buffer<float> root;
+    thread_local Buffer<float> solved;
     root.CopyFrom(s->inner.moment);
     if (internal::Cholesky(p, root.data(), p) >= 0) {
       s->moved.CopyFrom(s->down);

@@ -9,6 +9,7 @@
 #include "base/parallel.h"
 #include "fit/cholesky.h"
 #include "fit/diagonal.h"
+#include "fit/fit.h"
 #include "kernels/gemm.h"
 #include "tensor/packed.h"
 

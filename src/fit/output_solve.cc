@@ -32,7 +32,9 @@ void AddTimes(float factor, const Buffer<float>& from, Buffer<float>* to) {
 // R of gram = R^T R, with as little added to its diagonal as makes it definite;
 // false when nothing does.
 bool FactorGram(int64_t rank, const Buffer<float>& gram, Buffer<float>* r) {
-  for (double ridges = 1; ridges <= 1e4; ridges *= 10) {
+  constexpr int kTries = 5;
+  double ridges = 1;
+  for (int i = 0; i < kTries; ++i, ridges *= 10) {
     r->CopyFrom(gram);
     AddOwnRidge(rank, r->data(), ridges);
     if (internal::Cholesky(rank, r->data(), rank) < 0) return true;
@@ -149,7 +151,9 @@ void SolveForOutputs(const ExpertOutputs& outputs, const RoutedInputs& inputs,
   problem.Whiten(r);
   const auto ridge =
       static_cast<float>(SharedPart(cols, tokens) * problem.MeanCurvature());
-  Buffer<float> left, direction, curved;
+  Buffer<float> left;
+  Buffer<float> direction;
+  Buffer<float> curved;
   problem.Pull(&left);
   Buffer<float> q(left.size());
   std::fill(q.begin(), q.end(), 0.0f);
@@ -177,13 +181,15 @@ void SolveForOutputs(const FitTarget& target, DType stored,
   if (!target.outputs) return;
   const int64_t rank = factors->rank;
   const int64_t size = target.rows * rank;
-  const int64_t together = 2 * Threads();
+  const int64_t together = int64_t{2} * Threads();
   for (int64_t first = 0; first < target.experts; first += together) {
     if (check) check();
     ParallelFor(std::min(together, target.experts - first), [&](int64_t i) {
       const int64_t e = first + i;
       float* const a = factors->a.data() + e * size;
-      thread_local Buffer<float> moment, mix, mix_s;
+      thread_local Buffer<float> moment;
+      thread_local Buffer<float> mix;
+      thread_local Buffer<float> mix_s;
       thread_local ExpertOutputs outputs;
       thread_local RoundingNorm norm;
       ExpertMoment(target, e, &moment);

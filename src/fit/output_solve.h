@@ -11,10 +11,10 @@
 // over the expert's tokens, K = D^T D; A_0 is that of weighted_solve.h and
 // G = N S N^T its norm. The ridge is the mean curvature of the sum in that norm
 // times SharedPart: as if as many tokens as there are inputs said that A_0 is
-// right. Rows of A meet in K alone, yet solving for each row by itself would be
-// rank^3 operations a row and leaves a twentieth more error; conjugate
-// gradients in coordinates in which G is the identity are near enough after 20
-// steps of two products with what A reads.
+// right. Rows of A meet in K alone, yet solving for each by itself would be
+// rank^3 operations a row and leaves more error; conjugate gradients in
+// coordinates in which G is the identity are near enough after 20 steps, each
+// of two products with what A reads.
 //
 // Both slopes are of the original's g and u, so that gate and up are solved for
 // apart from each other, and nothing else of the model changes. Solving for

@@ -175,9 +175,10 @@ TEST(OutputSolveTest, FeedbackToADTypeLosesLessThanTheNearest) {
     return WeighedSquare(difference.data(), kRows, kSize, norm.moment,
                          &product);
   };
-  Buffer<float> nearest, fed;
+  Buffer<float> nearest;
   nearest.CopyFrom(w);
   RoundTo(DType::kBF16, &nearest);
+  Buffer<float> fed;
   fed.CopyFrom(w);
   RoundWithFeedback(DType::kBF16, kRows, kSize, norm, fed.data());
   EXPECT_LT(loss(fed), 0.3 * loss(nearest));

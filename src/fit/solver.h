@@ -57,8 +57,9 @@ struct Solver {
   FitMemory (*memory)(const FitShape&, const FitDevice&);
 };
 
-extern const Solver kFastSolver;       // variable projection (fast.cc)
-extern const Solver kReferenceSolver;  // the published one (reference.cc)
+// Beside kFastSolver of fit.h, variable projection (fast.cc): the published one
+// (reference.cc).
+extern const Solver kReferenceSolver;
 
 std::span<const Solver* const> Solvers();
 // Null when there is none of that name.

@@ -70,18 +70,18 @@ MOBE_INLINE __m512i Bits(__m512i line) {
 // the middle of MiddleOf.
 template <int kBits, int kQuadOfUnit>
 MOBE_INLINE __m512i UnitCodes(const uint8_t* unit) {
-  constexpr BitPlanes planes = BitPlanesOf(kBits);
-  constexpr PlaneBits low = LowBits(planes, kQuadOfUnit);
-  constexpr int up = UpOf(kBits);
-  const __m512i codes =
-      Bits<planes.low, low.shift, up>(LoadCodes(unit + low.line * kQuadBytes));
-  if constexpr (planes.high == 0) {
+  constexpr BitPlanes kPlanes = BitPlanesOf(kBits);
+  constexpr PlaneBits kLow = LowBits(kPlanes, kQuadOfUnit);
+  constexpr int kUp = UpOf(kBits);
+  const __m512i codes = Bits<kPlanes.low, kLow.shift, kUp>(
+      LoadCodes(unit + kLow.line * kQuadBytes));
+  if constexpr (kPlanes.high == 0) {
     return codes;
   } else {
-    constexpr PlaneBits high = HighBits(planes, kQuadOfUnit);
+    constexpr PlaneBits kHigh = HighBits(kPlanes, kQuadOfUnit);
     return _mm512_or_si512(codes,
-                           Bits<planes.high, high.shift, planes.low + up>(
-                               LoadCodes(unit + high.line * kQuadBytes)));
+                           Bits<kPlanes.high, kHigh.shift, kPlanes.low + kUp>(
+                               LoadCodes(unit + kHigh.line * kQuadBytes)));
   }
 }
 

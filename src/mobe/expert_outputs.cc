@@ -68,7 +68,9 @@ OutputsFn OutputsOf(const OpenedModel& model, int64_t layer,
                                                      ExpertOutputs* outputs) {
     const int64_t rows = model.config.expert_size;
     const int64_t cols = model.config.hidden_size;
-    thread_local Buffer<float> gate, up, down;
+    thread_local Buffer<float> gate;
+    thread_local Buffer<float> up;
+    thread_local Buffer<float> down;
     const auto load = [&](Role role, Buffer<float>* matrix) {
       const TensorView& tensor = model.At(role, layer, first + expert);
       matrix->Resize(rows * cols);

@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <random>
+#include <utility>
+#include <vector>
 
 #include "fit/testing.h"
 #include "kernels/kernels.h"
@@ -36,7 +38,9 @@ std::vector<double> OutputOf(const Buffer<float>& gate, const Buffer<float>& up,
 
 TEST(ExpertOutputsTest, SlopesAreThoseOfWhatTheExpertPutsOut) {
   std::mt19937_64 random(1);
-  Buffer<float> gate(kRows * kCols), up(kRows * kCols), down(kCols * kRows);
+  Buffer<float> gate(kRows * kCols);
+  Buffer<float> up(kRows * kCols);
+  Buffer<float> down(kCols * kRows);
   for (Buffer<float>* matrix : {&gate, &up, &down}) Fill(&random, 1, matrix);
   Buffer<float> x(kTokens * kCols);
   Fill(&random, 1, &x);
@@ -58,17 +62,17 @@ TEST(ExpertOutputsTest, SlopesAreThoseOfWhatTheExpertPutsOut) {
     before.CopyFrom(matrix);
     Buffer<float> change(matrix.size());
     Fill(&random, 1e-4f, &change);
-    for (int64_t i = 0; i < change.size(); ++i) matrix[i] += change[i];
-    for (int64_t i = 0; i < change.size(); ++i)
+    for (int64_t i = 0; i < change.size(); ++i) {
+      matrix[i] += change[i];
       change[i] = matrix[i] - before[i];
+    }
     for (int64_t t = 0; t < 3; ++t) {
       const float* token = x.data() + outputs.tokens[t] * kCols;
       const double weight = inputs.weights[static_cast<size_t>(2 + t)];
       const std::vector<double> now = OutputOf(gate, up, down, token);
-      Buffer<float>& other = matrix;
-      std::swap(other, before);
+      std::swap(matrix, before);
       const std::vector<double> was = OutputOf(gate, up, down, token);
-      std::swap(other, before);
+      std::swap(matrix, before);
       double moved = 0;
       for (size_t k = 0; k < now.size(); ++k) {
         moved += std::pow(weight * (now[k] - was[k]), 2);
