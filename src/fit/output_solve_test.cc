@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "fit/error_feedback.h"
@@ -152,6 +153,30 @@ TEST(OutputSolveTest, StaysFinite) {
                     problem->gram, kRows, kRank, kCols, a.data());
     for (const float value : a) EXPECT_EQ(value, 1.0f);
   }
+}
+
+// Factors of an expert of zeros.
+TEST(OutputSolveTest, LeavesAWhereBasesAreZero) {
+  FitTarget target = EmptyTarget(1, kRows, kCols);
+  target.outputs = [](const RoutedInputs&, int64_t, ExpertOutputs* outputs) {
+    *outputs = std::move(Problem().outputs);
+  };
+  target.inputs = std::move(Problem().inputs);
+  target.inputs.starts = {0, 0};
+  Factors factors;
+  factors.num_bases = 1;
+  factors.rank = kRank;
+  factors.a.Resize(kRows * kRank);
+  std::fill(factors.a.begin(), factors.a.end(), 1.0f);
+  factors.bases.Resize(kRank * kCols);
+  std::fill(factors.bases.begin(), factors.bases.end(), 0.0f);
+  factors.alpha.Resize(1);
+  factors.alpha[0] = 1;
+  int asked = 0;
+  SolveForOutputs(
+      target, DType::kBF16, [&] { ++asked; }, &factors);
+  for (const float value : factors.a) EXPECT_EQ(value, 1.0f);
+  EXPECT_EQ(asked, 1);
 }
 
 TEST(OutputSolveTest, FeedbackToADTypeLosesLessThanTheNearest) {
