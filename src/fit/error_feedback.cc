@@ -233,6 +233,9 @@ void RoundRows(const FormatRow& format, const float* w, int64_t rows,
 }  // namespace
 
 void FactorMoment(int64_t cols, RoundingNorm* norm) {
+  if (MeanDiagonal(cols, norm->moment.data()) == 0) {
+    SetToIdentity(cols, &norm->moment);
+  }
   // As little as makes it definite: in directions that hardly count the root is
   // small, and rounding is to make use of that.
   const auto mean = static_cast<float>(MeanDiagonal(cols, norm->moment.data()));

@@ -44,8 +44,9 @@ struct RoundingNorm {
   Buffer<float> weights;  // [cols]: its diagonal
 };
 
-// The factor of norm->moment, symmetric and of positive mean diagonal, to which
-// as little of that mean is added, from a millionth on, as makes it definite.
+// The factor of norm->moment, symmetric, to which as little of its diagonal's
+// mean is added, from a millionth on, as makes it definite. One of zeros, where
+// nothing is read, becomes the identity.
 void FactorMoment(int64_t cols, RoundingNorm* norm);
 
 // w [rows, cols], finite. Serial inside ParallelFor, else parallel; independent

@@ -148,5 +148,16 @@ TEST(ErrorFeedbackTest, TakesSingularMoments) {
   for (const float value : rounded.values) ASSERT_TRUE(std::isfinite(value));
 }
 
+TEST(ErrorFeedbackTest, ReadsNothing) {
+  RoundingNorm norm;
+  norm.moment.Resize(4);
+  std::fill(norm.moment.begin(), norm.moment.end(), 0.0f);
+  FactorMoment(2, &norm);
+  float w[] = {1.001f, -3.007f};
+  RoundWithFeedback(DType::kBF16, 1, 2, norm, w);
+  EXPECT_EQ(w[0], 1.0f);  // each the nearest
+  EXPECT_EQ(w[1], -3.0f);
+}
+
 }  // namespace
 }  // namespace mobe::error_feedback_test

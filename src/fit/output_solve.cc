@@ -198,8 +198,6 @@ void SolveForOutputs(const FitTarget& target, DType stored,
       target.outputs(target.inputs, e, &outputs);
       SolveForOutputs(outputs, target.inputs, mix, norm.moment, target.rows,
                       rank, target.cols, a);
-      // Where nothing is read, all roundings are alike.
-      if (!(MeanDiagonal(rank, norm.moment.data()) > 0)) return;
       FactorMoment(rank, &norm);
       RoundWithFeedback(stored, target.rows, rank, norm, a);
     });
