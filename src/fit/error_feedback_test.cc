@@ -75,8 +75,9 @@ TEST(ErrorFeedbackTest, FactorsTheLoss) {
   double sum = 0;
   for (int64_t j = 0; j < kCols; ++j) {
     double t = off[j];
-    for (int64_t k = j + 1; k < kCols; ++k)
+    for (int64_t k = j + 1; k < kCols; ++k) {
       t += off[k] * norm.factor[j * kCols + k];
+    }
     sum += norm.weights[j] * norm.weights[j] * t * t;
   }
   const double want = Loss(none, off.data(), moment, 1, kCols);
@@ -141,7 +142,7 @@ TEST(ErrorFeedbackTest, IsTheSameForAnyNumberOfThreads) {
 TEST(ErrorFeedbackTest, TakesSingularMoments) {
   constexpr int64_t kCols = 40;
   Buffer<float> moment(kCols * kCols);
-  for (int64_t i = 0; i < moment.size(); ++i) moment[i] = 1;
+  std::fill(moment.begin(), moment.end(), 1.0f);
   const Buffer<float> w = SomeMatrix(5, kCols);
   const RoundedMatrix rounded =
       Rounded(RowOf(NumberFormat::kInt4), w, 5, kCols, moment);
