@@ -24,8 +24,6 @@ namespace {
 
 // What the moments of experts that are rounded together may take.
 constexpr int64_t kMostBytes = int64_t{4} << 30;
-// Tokens that go through an expert at a time.
-constexpr int64_t kTokens = 1024;
 
 // Gate or up of an expert: what it was, and what its rounded form stands for.
 struct Input {
@@ -131,7 +129,12 @@ class ExpertRounding::Layer {
     ExpertMoment(inputs_, expert, &s.moment);
     LoadBefore(kGateKind, expert, &s.gate.before);
     LoadBefore(kUpKind, expert, &s.up.before);
-    LoadDown(expert, &s.down);
+    const bool is_factored =
+        !shared_.front().empty() || !shared_.back().empty();
+    if (formats.down != nullptr ||
+        (is_factored && solving == Solving::kForOutputs)) {
+      LoadDown(expert, &s.down);
+    }
     RoundInput(kGateKind, expert, formats.gate, solving, &s, &s.gate,
                &out->gate);
     RoundInput(kUpKind, expert, formats.up, solving, &s, &s.up, &out->up);
@@ -242,12 +245,11 @@ class ExpertRounding::Layer {
       Multiply(a.data(), mix, rank, &input->after);
       return;
     }
-    thread_local Buffer<float> mix_s;
-    MomentOfMix(mix, rank, s->moment, d, &mix_s, &s->norm.moment);
+    thread_local SolveScratch scratch;
     if (own->after || original_ != nullptr) {
-      thread_local SolveScratch scratch;
       SolveLeft(input->before.data(), p, mix, rank, s->moment, d, &scratch,
                 a.data());
+      s->norm.moment.CopyFrom(scratch.gram);
       if (s->down.size() > 0 && solving == Solving::kForOutputs) {
         LinearizeExpert(
             {s->gate.before.data(), s->up.before.data(), s->down.data()}, kind,
@@ -255,6 +257,8 @@ class ExpertRounding::Layer {
         SolveForOutputs(s->outputs, inputs_.inputs, mix, s->norm.moment, p,
                         rank, d, a.data());
       }
+    } else {
+      MomentOfMix(mix, rank, s->moment, d, &scratch.mix_s, &s->norm.moment);
     }
     FactorMoment(rank, &s->norm);
     RoundWithFeedback(*format, a.data(), p, rank, s->norm, out);
@@ -294,8 +298,8 @@ class ExpertRounding::Layer {
       }
     };
     for (int64_t begin = in.starts[e]; begin < in.starts[e + 1];
-         begin += kTokens) {
-      const int64_t count = std::min(kTokens, in.starts[e + 1] - begin);
+         begin += kGatherTokens) {
+      const int64_t count = std::min(kGatherTokens, in.starts[e + 1] - begin);
       x.Resize(count * d);
       GatherInputs(in, in.tokens.data() + begin, count, d, x.data());
       inner(count, s->gate.before, s->up.before, begin, &before);

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <random>
 #include <vector>
 
 #include "base/parallel.h"
 #include "fit/diagonal.h"
 #include "fit/testing.h"
+#include "kernels/gemm.h"
 #include "tensor/packed.h"
 
 namespace mobe::error_feedback_test {
@@ -147,6 +149,37 @@ TEST(ErrorFeedbackTest, TakesSingularMoments) {
   const RoundedMatrix rounded =
       Rounded(RowOf(NumberFormat::kInt4), w, 5, kCols, moment);
   for (const float value : rounded.values) ASSERT_TRUE(std::isfinite(value));
+}
+
+TEST(ErrorFeedbackTest, OfADTypeLosesLessThanTheNearest) {
+  constexpr int64_t kRows = 5;
+  constexpr int64_t kSize = 24;
+  std::mt19937_64 random(3);
+  Buffer<float> root(kSize * kSize);
+  Fill(&random, 1, &root);
+  // Columns that are alike: what one loses another can make up for.
+  for (int64_t i = 0; i < kSize * kSize; i += kSize) root[i] += 20;
+  RoundingNorm norm;
+  norm.moment.Resize(kSize * kSize);
+  Gemm(Trans::kNo, Trans::kYes, kSize, kSize, kSize, root.data(), kSize,
+       root.data(), kSize, 0.0f, norm.moment.data(), kSize);
+  FactorMoment(kSize, &norm);
+  Buffer<float> w(kRows * kSize);
+  Fill(&random, 1, &w);
+  Buffer<float> nearest;
+  nearest.CopyFrom(w);
+  RoundTo(DType::kBF16, &nearest);
+  Buffer<float> fed;
+  fed.CopyFrom(w);
+  RoundWithFeedback(DType::kBF16, kRows, kSize, norm, fed.data());
+  const auto loss = [&](const Buffer<float>& rounded) {
+    return Loss(w, rounded.data(), norm.moment, kRows, kSize);
+  };
+  EXPECT_LT(loss(fed), 0.3 * loss(nearest));
+  Buffer<float> again;
+  again.CopyFrom(fed);
+  RoundTo(DType::kBF16, &again);
+  for (int64_t i = 0; i < fed.size(); ++i) EXPECT_EQ(again[i], fed[i]);
 }
 
 TEST(ErrorFeedbackTest, ReadsNothing) {

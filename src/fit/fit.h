@@ -22,7 +22,9 @@ struct RoutedInputs {
 
   bool empty() const { return starts.empty(); }
 };
-// x [count, cols] = the inputs of these tokens.
+// x [count, cols] = the inputs of these tokens. Who sums over many takes so
+// many at a time: in float32 they are twice as large.
+inline constexpr int64_t kGatherTokens = 1024;
 void GatherInputs(const RoutedInputs& inputs, const int32_t* tokens,
                   int64_t count, int64_t cols, float* x);
 

@@ -1,7 +1,7 @@
 #include "fit/output_solve.h"
 
 #include <algorithm>
-#include <cmath>
+#include <vector>
 
 #include "base/parallel.h"
 #include "fit/cholesky.h"
@@ -12,9 +12,6 @@
 
 namespace mobe {
 namespace {
-
-// Tokens whose inputs are in float32 at a time.
-constexpr int64_t kOutputChunk = 1024;
 
 double Dot(const Buffer<float>& a, const Buffer<float>& b) {
   double sum = 0;
@@ -55,9 +52,9 @@ class OutputProblem {
   void Read(const RoutedInputs& inputs, const Buffer<float>& mix,
             int64_t cols) {
     z_.Resize(rank_ * tokens_);
-    x_.Resize(kOutputChunk * cols);
-    for (int64_t begin = 0; begin < tokens_; begin += kOutputChunk) {
-      const int64_t count = std::min(kOutputChunk, tokens_ - begin);
+    x_.Resize(kGatherTokens * cols);
+    for (int64_t begin = 0; begin < tokens_; begin += kGatherTokens) {
+      const int64_t count = std::min(kGatherTokens, tokens_ - begin);
       GatherInputs(inputs, outputs_.tokens.data() + begin, count, cols,
                    x_.data());
       Gemm(Trans::kNo, Trans::kYes, rank_, count, cols, mix.data(), cols,

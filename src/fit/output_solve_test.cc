@@ -7,9 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "fit/error_feedback.h"
 #include "fit/testing.h"
-#include "fit/weighted_solve.h"
 #include "kernels/gemm.h"
 
 namespace mobe::output_solve_test {
@@ -177,40 +175,6 @@ TEST(OutputSolveTest, LeavesAWhereBasesAreZero) {
       target, DType::kBF16, [&] { ++asked; }, &factors);
   for (const float value : factors.a) EXPECT_EQ(value, 1.0f);
   EXPECT_EQ(asked, 1);
-}
-
-TEST(OutputSolveTest, FeedbackToADTypeLosesLessThanTheNearest) {
-  constexpr int64_t kSize = 24;
-  std::mt19937_64 random(3);
-  Buffer<float> root(kSize * kSize);
-  Fill(&random, 1, &root);
-  // Columns that are alike: what one loses another can make up for.
-  for (int64_t i = 0; i < kSize * kSize; i += kSize) root[i] += 20;
-  RoundingNorm norm;
-  norm.moment.Resize(kSize * kSize);
-  Gemm(Trans::kNo, Trans::kYes, kSize, kSize, kSize, root.data(), kSize,
-       root.data(), kSize, 0.0f, norm.moment.data(), kSize);
-  FactorMoment(kSize, &norm);
-  Buffer<float> w(kRows * kSize);
-  Fill(&random, 1, &w);
-  const auto loss = [&](const Buffer<float>& rounded) {
-    Buffer<float> difference(w.size());
-    for (int64_t i = 0; i < w.size(); ++i) difference[i] = rounded[i] - w[i];
-    Buffer<float> product;
-    return WeighedSquare(difference.data(), kRows, kSize, norm.moment,
-                         &product);
-  };
-  Buffer<float> nearest;
-  nearest.CopyFrom(w);
-  RoundTo(DType::kBF16, &nearest);
-  Buffer<float> fed;
-  fed.CopyFrom(w);
-  RoundWithFeedback(DType::kBF16, kRows, kSize, norm, fed.data());
-  EXPECT_LT(loss(fed), 0.3 * loss(nearest));
-  Buffer<float> again;
-  again.CopyFrom(fed);
-  RoundTo(DType::kBF16, &again);
-  for (int64_t i = 0; i < fed.size(); ++i) EXPECT_EQ(again[i], fed[i]);
 }
 
 }  // namespace

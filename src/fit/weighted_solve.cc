@@ -12,9 +12,6 @@
 namespace mobe {
 namespace {
 
-// Pairs that are summed in float32 at a time.
-constexpr int64_t kChunk = 1024;
-
 // An expert's moment without the floor.
 void MixMoments(const FitTarget& target, int64_t expert, Buffer<float>* s) {
   const int64_t d = target.cols;
@@ -31,8 +28,8 @@ void MixMoments(const FitTarget& target, int64_t expert, Buffer<float>* s) {
   const RoutedInputs& inputs = target.inputs;
   const auto e = static_cast<size_t>(expert);
   for (int64_t begin = inputs.starts[e]; begin < inputs.starts[e + 1];
-       begin += kChunk) {
-    const int64_t count = std::min(kChunk, inputs.starts[e + 1] - begin);
+       begin += kGatherTokens) {
+    const int64_t count = std::min(kGatherTokens, inputs.starts[e + 1] - begin);
     x.Resize(count * d);
     GatherInputs(inputs, inputs.tokens.data() + begin, count, d, x.data());
     for (int64_t i = 0; i < count; ++i) {

@@ -40,7 +40,8 @@ void MomentOfMix(const Buffer<float>& mix, int64_t rank,
                  const Buffer<float>& moment, int64_t cols,
                  Buffer<float>* mix_s, Buffer<float>* gram);
 
-// Working memory of SolveLeft; keep it to allocate nothing.
+// Working memory of SolveLeft; keep it to allocate nothing. Of the last
+// solution it keeps the first three.
 struct SolveScratch {
   Buffer<float> mix_s;        // N S [rank, cols]
   Buffer<float> gram, cross;  // N S N^T, W S N^T

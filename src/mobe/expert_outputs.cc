@@ -10,12 +10,6 @@
 #include "kernels/kernels.h"
 
 namespace mobe {
-namespace {
-
-// Tokens whose inputs are in float32 at a time.
-constexpr int64_t kLinearTokens = 1024;
-
-}  // namespace
 
 void LinearizeExpert(const ExpertMatrices& matrices, const MatrixKind& kind,
                      const RoutedInputs& inputs, int64_t expert, int64_t rows,
@@ -36,9 +30,9 @@ void LinearizeExpert(const ExpertMatrices& matrices, const MatrixKind& kind,
   const bool is_gate = &kind == &kGateKind;
   Buffer<float>& gate = is_gate ? outputs->wanted : outputs->slopes;
   Buffer<float>& up = is_gate ? outputs->slopes : outputs->wanted;
-  Buffer<float> x(kLinearTokens * cols);
-  for (int64_t begin = 0; begin < tokens; begin += kLinearTokens) {
-    const int64_t count = std::min(kLinearTokens, tokens - begin);
+  Buffer<float> x(kGatherTokens * cols);
+  for (int64_t begin = 0; begin < tokens; begin += kGatherTokens) {
+    const int64_t count = std::min(kGatherTokens, tokens - begin);
     GatherInputs(inputs, outputs->tokens.data() + begin, count, cols, x.data());
     Gemm(Trans::kNo, Trans::kYes, rows, count, cols, matrices.gate, cols,
          x.data(), cols, 0.0f, gate.data() + begin, tokens);

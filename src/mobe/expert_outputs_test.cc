@@ -17,17 +17,22 @@ constexpr int64_t kRows = 4;
 constexpr int64_t kCols = 6;
 constexpr int64_t kTokens = 7;
 
+// Of a matrix's row and a token, in double.
+double RowTimes(const Buffer<float>& matrix, int64_t row, const float* x) {
+  double sum = 0;
+  for (int64_t k = 0; k < kCols; ++k) {
+    sum += static_cast<double>(matrix[row * kCols + k]) * x[k];
+  }
+  return sum;
+}
+
 // What the expert puts out on a token, in double, without the routing weight.
 std::vector<double> OutputOf(const Buffer<float>& gate, const Buffer<float>& up,
                              const Buffer<float>& down, const float* x) {
   std::vector<double> output(kCols, 0.0);
   for (int64_t j = 0; j < kRows; ++j) {
-    double g = 0;
-    double u = 0;
-    for (int64_t k = 0; k < kCols; ++k) {
-      g += static_cast<double>(gate[j * kCols + k]) * x[k];
-      u += static_cast<double>(up[j * kCols + k]) * x[k];
-    }
+    const double g = RowTimes(gate, j, x);
+    const double u = RowTimes(up, j, x);
     const double h = g / (1 + std::exp(-g)) * u;
     for (int64_t k = 0; k < kCols; ++k) {
       output[static_cast<size_t>(k)] += down[k * kRows + j] * h;
@@ -80,14 +85,9 @@ TEST(ExpertOutputsTest, SlopesAreThoseOfWhatTheExpertPutsOut) {
       double expected = 0;
       double ce[kRows] = {};
       for (int64_t j = 0; j < kRows; ++j) {
-        double e = 0;
-        double wanted = 0;
-        for (int64_t k = 0; k < kCols; ++k) {
-          e += static_cast<double>(change[j * kCols + k]) * token[k];
-          wanted += static_cast<double>(before[j * kCols + k]) * token[k];
-        }
-        EXPECT_NEAR(outputs.wanted[j * 3 + t], wanted, 1e-5);
-        ce[j] = e * outputs.slopes[j * 3 + t];
+        EXPECT_NEAR(outputs.wanted[j * 3 + t], RowTimes(before, j, token),
+                    1e-5);
+        ce[j] = RowTimes(change, j, token) * outputs.slopes[j * 3 + t];
       }
       for (int64_t i = 0; i < kRows; ++i) {
         for (int64_t j = 0; j < kRows; ++j) {
