@@ -203,6 +203,13 @@ class CpuDevice : public FitDevice {
     }
   }
 
+  void SolveForOutputs(const ExpertOutputs& outputs, const RoutedInputs& inputs,
+                       const Buffer<float>& mix, const Buffer<float>& gram,
+                       int64_t rows, int64_t rank, int64_t cols,
+                       float* a) override {
+    mobe::SolveForOutputs(outputs, inputs, mix, gram, rows, rank, cols, a);
+  }
+
   FitMemory Memory(const FitShape& shape) const override {
     return {.host = CpuFitBytes(shape)};
   }

@@ -84,6 +84,13 @@ class FitDevice {
   // The best A for given bases and alpha, in the norm of each expert's inputs
   // where the target has a moment (weighted_solve.h), else in the plain one.
   virtual void SolveA(const FitTarget& target, Factors* factors) = 0;
+  // One expert's A for what it puts out, as output_solve.h says. Calls from
+  // several threads take turns where it has memory of its own.
+  virtual void SolveForOutputs(const ExpertOutputs& outputs,
+                               const RoutedInputs& inputs,
+                               const Buffer<float>& mix,
+                               const Buffer<float>& gram, int64_t rows,
+                               int64_t rank, int64_t cols, float* a) = 0;
 
   // The most of one fit at a time.
   virtual FitMemory Memory(const FitShape& shape) const = 0;

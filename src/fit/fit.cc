@@ -58,7 +58,7 @@ Factors FitOn(FitDevice* device, const FitTarget& target,
   }
   RoundShared(options.stored, target.cols, &factors);
   device->SolveA(target, &factors);
-  SolveForOutputs(target, options.stored, options.check, &factors);
+  SolveForOutputs(device, target, options.stored, options.check, &factors);
   return factors;
 }
 

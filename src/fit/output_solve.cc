@@ -173,7 +173,7 @@ void SolveForOutputs(const ExpertOutputs& outputs, const RoutedInputs& inputs,
   AddWhitened(q, r, rows, rank, a);
 }
 
-void SolveForOutputs(const FitTarget& target, DType stored,
+void SolveForOutputs(FitDevice* device, const FitTarget& target, DType stored,
                      const std::function<void()>& check, Factors* factors) {
   if (!target.outputs) return;
   const int64_t rank = factors->rank;
@@ -193,8 +193,8 @@ void SolveForOutputs(const FitTarget& target, DType stored,
       internal::MixExpert(*factors, e, target.cols, &mix);
       MomentOfMix(mix, rank, moment, target.cols, &mix_s, &norm.moment);
       target.outputs(target.inputs, e, &outputs);
-      SolveForOutputs(outputs, target.inputs, mix, norm.moment, target.rows,
-                      rank, target.cols, a);
+      device->SolveForOutputs(outputs, target.inputs, mix, norm.moment,
+                              target.rows, rank, target.cols, a);
       FactorMoment(rank, &norm);
       RoundWithFeedback(stored, target.rows, rank, norm, a);
     });

@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "fit/device.h"
 #include "fit/fit.h"
 
 namespace mobe {
@@ -42,12 +43,12 @@ void SolveForOutputs(const ExpertOutputs& outputs, const RoutedInputs& inputs,
                      const Buffer<float>& mix, const Buffer<float>& gram,
                      int64_t rows, int64_t rank, int64_t cols, float* a);
 
-// Solves so for A of every expert of a target that has outputs, from what it
-// is, and rounds it to `stored` so that what it puts out loses little
-// (error_feedback.h). `check` is asked between experts and may throw; it may be
-// null. Bases and alpha are used as they are: round them first. Independent of
-// the number of threads.
-void SolveForOutputs(const FitTarget& target, DType stored,
+// Solves so on the device for A of every expert of a target that has outputs,
+// from what it is, and rounds it to `stored` so that what it puts out loses
+// little (error_feedback.h). `check` is asked between experts and may throw; it
+// may be null. Bases and alpha are used as they are: round them first.
+// Independent of the number of threads.
+void SolveForOutputs(FitDevice* device, const FitTarget& target, DType stored,
                      const std::function<void()>& check, Factors* factors);
 
 }  // namespace mobe

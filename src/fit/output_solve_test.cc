@@ -172,7 +172,7 @@ TEST(OutputSolveTest, LeavesAWhereBasesAreZero) {
   factors.alpha[0] = 1;
   int asked = 0;
   SolveForOutputs(
-      target, DType::kBF16, [&] { ++asked; }, &factors);
+      &TheCpu(), target, DType::kBF16, [&] { ++asked; }, &factors);
   for (const float value : factors.a) EXPECT_EQ(value, 1.0f);
   EXPECT_EQ(asked, 1);
 }

@@ -9,6 +9,8 @@
 #include "fit/devices.h"
 #include "fit/solver.h"
 #include "fit/testing.h"
+#include "kernels/gemm.h"
+#include "mobe/expert_outputs.h"
 #include "mobe/open_model.h"
 #include "mobe/tensors.h"
 
@@ -173,6 +175,45 @@ TEST_P(LongFitTest, EndsAlike) {
 
 INSTANTIATE_TEST_SUITE_P(DevicesTest, LongFitTest,
                          ::testing::Values(Case{.name = "text", .text = true}));
+
+// A of one expert for what it puts out, from bases that span much of it. The
+// bound is of what changes: sums of 20 steps are rounded in another order.
+TEST(DevicesTest, SolvesForOutputsAsTheCpuDoes) {
+  FitDevice* const device = TorchCpu();
+  if (device == nullptr) GTEST_SKIP() << "built without PyTorch";
+  FitTarget target = Target(kUpKind, /*half=*/false);
+  AddText(&target);
+  const ExpertMatrices matrices{target.matrix(1), target.matrix(0),
+                                target.matrix(2)};
+  ExpertOutputs outputs;
+  LinearizeExpert(matrices, kUpKind, target.inputs, 0, target.rows, target.cols,
+                  &outputs);
+  ASSERT_FALSE(outputs.tokens.empty());
+
+  const int64_t rank = target.rows / 2;
+  Buffer<float> mix(rank * target.cols);
+  std::copy_n(target.matrix(0), mix.size(), mix.begin());
+  Buffer<float> gram(rank * rank);
+  Gemm(Trans::kNo, Trans::kYes, rank, rank, target.cols, mix.data(),
+       target.cols, mix.data(), target.cols, 0.0f, gram.data(), rank);
+  const auto solve = [&](FitDevice* on) {
+    Buffer<float> a(target.rows * rank);
+    std::fill(a.begin(), a.end(), 0.01f);
+    on->SolveForOutputs(outputs, target.inputs, mix, gram, target.rows, rank,
+                        target.cols, a.data());
+    return a;
+  };
+  const Buffer<float> cpu = solve(&TheCpu());
+  const Buffer<float> torch = solve(device);
+  double moved = 0;
+  double difference = 0;
+  for (int64_t i = 0; i < cpu.size(); ++i) {
+    moved += std::pow(cpu[i] - 0.01, 2);
+    difference += std::pow(torch[i] - cpu[i], 2);
+  }
+  EXPECT_GT(moved, 1e-3);
+  EXPECT_LT(std::sqrt(difference / moved), 1e-4);
+}
 
 // What has no room stays in memory of the process and comes over in turns, to
 // nearly the same losses: chunks are others. Too little is said before.

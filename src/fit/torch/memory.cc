@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "fit/fit.h"
+#include "fit/output_solve.h"
+
 namespace mobe::torch {
 namespace {
 
@@ -30,6 +33,15 @@ int64_t ExpertBytes(const FitShape& s, bool has_half) {
   return bytes;
 }
 
+// The end of a calibrated fit, in which one expert at a time is solved for what
+// it puts out: what it reads and misses on its tokens, and with each factor.
+int64_t OutputBytes(const FitShape& s) {
+  const int64_t tokens = std::min(s.pairs, kMostOutputTokens);
+  return 4 * (tokens * (2 * s.rank + 4 * s.rows) + 2 * s.rows * s.rows +
+              3 * s.rank * s.rank + 4 * s.rows * s.rank + s.rank * s.cols +
+              2 * std::min(tokens, kGatherTokens) * s.cols);
+}
+
 }  // namespace
 
 MemoryPlan PlanMemory(const FitShape& shape, bool has_half, bool resident,
@@ -46,7 +58,7 @@ MemoryPlan PlanMemory(const FitShape& shape, bool has_half, bool resident,
   const int64_t there = fixed + (plan.target_on_host ? 0 : target);
   plan.chunk = std::clamp<int64_t>(std::min(work, free - there) / each, 1,
                                    shape.experts);
-  plan.bytes = there + plan.chunk * each;
+  plan.bytes = std::max(there + plan.chunk * each, OutputBytes(shape));
   return plan;
 }
 

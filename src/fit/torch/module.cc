@@ -17,6 +17,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "fit/torch/memory.h"
@@ -166,6 +167,18 @@ class Device : public FitDevice {
     torch::SolveA(machine_, target, factors);
   }
 
+  void SolveForOutputs(const ExpertOutputs& outputs, const RoutedInputs& inputs,
+                       const Buffer<float>& mix, const Buffer<float>& gram,
+                       int64_t rows, int64_t rank, int64_t cols,
+                       float* a) override {
+    // One expert at a time has memory of the device.
+    const std::lock_guard<std::mutex> turn(solving_);
+    Run([&] {
+      torch::SolveForOutputs(machine_, outputs, inputs, mix, gram, rows, rank,
+                             cols, a);
+    });
+  }
+
   FitMemory Memory(const FitShape& shape) const override {
     const MemoryPlan plan = Plan(shape);
     // Weights, and what stays here of the target; bases and A at the end.
@@ -249,6 +262,7 @@ class Device : public FitDevice {
   std::string kind_;
   const int threads_;
   Machine machine_;
+  std::mutex solving_;
   std::shared_ptr<CpuBytes> cpu_bytes_;
 };
 
