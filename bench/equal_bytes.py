@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """These bytes, which form? Quantises a model's experts, as they are and factored, in
 several splits of bits, and prints how far each one's predictions are from the original's,
-by the share of the experts' bytes that is left, in Markdown. A row that no other one beats
-in both has a star.
+by the share of the experts' bytes that is left, in Markdown. A row has a star where no
+other one beats it in bytes and in the divergence on the first text.
 
-Usage: bench/equal_bytes.py MODEL CALIBRATION TEXT [--max-tokens N] [--passes N]
-CALIBRATION is the text that roundings and fits are weighed by, TEXT that on which the
-divergence is measured."""
+Usage: bench/equal_bytes.py MODEL CALIBRATION TEXT [TEXT ...] [--max-tokens N] [--passes N]
+       [--plot FILE.svg]
+CALIBRATION is the text that roundings and fits are weighed by, each TEXT one on which the
+divergence is measured. Beside them stand the other methods, quantised alike, and llama.cpp's
+formats where bench/run_vs_llama.sh has built it. --plot needs matplotlib."""
 
 import argparse
 import json
@@ -18,6 +20,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MOBE = os.environ.get("MOBE", str(REPOSITORY / "build/release/mobe"))
+LLAMA = REPOSITORY / "build/llama/venv/bin/python"
 
 # Shares for which quantize --bytes chooses by itself, with and without factors.
 CHOSEN = [16, 18, 20, 22, 26, 30, 40]
@@ -31,78 +34,165 @@ FACTORED = [
 ]  # fmt: skip
 # Bases of those among which quantize --factored chooses.
 MIXED = 3
+# Of `compress --method`, which keep so much of the experts, in so many bits. They have no
+# stored form: their plain model is quantised, and counted as if its factors had been.
+METHODS = ["svd", "molae", "d2moe"]
+METHOD_SHARE = 0.75
+METHOD_BITS = [4, 6]
+# llama.cpp's, with and without an importance matrix.
+LLAMA_TYPES = ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"]
+
+
+def run(command):
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"equal_bytes: {' '.join(map(str, command[:2]))}: {done.stderr}")
+    return done.stdout
 
 
 def mobe(*arguments):
-    done = subprocess.run([MOBE, *map(str, arguments)], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"equal_bytes: mobe {arguments[0]}: {done.stderr}")
-    return json.loads(done.stdout) if "--json" in arguments else None
+    output = run([MOBE, *arguments])
+    return json.loads(output) if "--json" in arguments else None
 
 
 class Forms:
     def __init__(self, args, folder):
-        self.args, self.folder, self.rows = args, folder, []
+        self.args, self.out, self.rows = args, folder / "out", []
+        self.folder = folder
         self.original = mobe("inspect", args.model, "--json")
+        self.expert_bytes = 2 * self.original["parameters"]["experts"]
 
     def calibrate(self, model):
         moments = self.folder / f"{Path(model).name}.moments"
         mobe("calibrate", model, self.args.calibration, moments, "--quiet")
         return moments
 
+    def factor(self, bases, moments):
+        model = self.folder / f"{bases}-bases"
+        options = ["--bases", bases, "--activation", "identity", "--passes", self.args.passes]
+        mobe("compress", self.args.model, model, *options, "--moments", moments, "--quiet")
+        return model
+
+    def approximate(self, method, moments):
+        """A plain model, and the share of gate and up that its factors would take."""
+        model = self.folder / method
+        options = ["--method", method, "--ratio", METHOD_SHARE, "--moments", moments]
+        done = mobe("compress", self.args.model, model, *options, "--quiet", "--json")
+        return model, done["factor_bytes"] / (self.expert_bytes * 2 / 3)
+
+    def quantise(self, model, moments, *how):
+        """The share of the experts' bytes that is left in the result."""
+        mobe("quantize", model, self.out, *how, "--parts", "a", "--moments", moments, "--quiet")
+        saved = self.original["bytes"] - mobe("inspect", self.out, "--json")["bytes"]
+        return 1 - saved / self.expert_bytes
+
     def choose(self, name, share, moments, *options):
-        saved = (1 - share / 100) * 2 * self.original["parameters"]["experts"]
-        size = int(self.original["bytes"] - saved)
-        self.measure(name, self.args.model, moments, "--bytes", size, *options)
+        size = int(self.original["bytes"] - (1 - share / 100) * self.expert_bytes)
+        left = self.quantise(self.args.model, moments, "--bytes", size, *options)
+        self.measure(name, left)
 
-    def add(self, name, model, moments, a, down, *others):
+    def add(self, name, model, moments, a, down, *others, of=1):
+        """`of`: the share of gate and up that would be stored, where the file has all; bits
+        are those of down then."""
         formats = ",".join([f"down=int{down}", *others])
-        self.measure(name, model, moments, "--format", f"int{a}", "--part-formats", formats)
+        left = self.quantise(model, moments, "--format", f"int{a}", "--part-formats", formats)
+        self.measure(name, left * (2 * of + 1) / 3)
 
-    def measure(self, name, model, moments, *how):
-        out = self.folder / "out"
-        mobe("quantize", model, out, *how, "--parts", "a", "--moments", moments, "--quiet")
-        compare = [self.args.text, "--context", 512, "--max-tokens", self.args.max_tokens]
-        found = mobe("compare", self.args.model, out, *compare, "--quiet", "--json")
-        saved = self.original["bytes"] - mobe("inspect", out, "--json")["bytes"]
-        share = 1 - saved / (2 * self.original["parameters"]["experts"])
-        self.rows.append((share, found["kld_mean"], found["kld_stderr"], name))
-        subprocess.run(["rm", "-r", out], check=True)
+    def add_llama(self, name, moments, *options):
+        script = REPOSITORY / "bench/llama_forms.py"
+        size = run([LLAMA, script, self.args.model, moments, name, self.out, *options])
+        note = ", importance" if options else ""
+        self.measure(f"llama.cpp {name}{note}", int(size) / self.expert_bytes)
+
+    def measure(self, name, share):
+        found = []
+        for text in self.args.texts:
+            window = [text, "--context", 512, "--max-tokens", self.args.max_tokens]
+            result = mobe("compare", self.args.model, self.out, *window, "--quiet", "--json")
+            found.append((result["kld_mean"], result["kld_stderr"]))
+        self.rows.append((share, found, name))
+        subprocess.run(["rm", "-r", self.out], check=True)
+        cells = " | ".join(f"{kld:.6f} ± {error:.6f}" for kld, error in found)
+        print(f"{100 * share:.1f}% | {cells} | {name}", file=sys.stderr, flush=True)
+
+    def is_best(self, row):
+        return not any(s <= row[0] and f[0][0] < row[1][0][0] for s, f, _ in self.rows)
 
     def print(self):
-        print("| share of the experts' bytes | KL divergence | form |\n|---|---|---|")
-        for share, kld, error, name in sorted(self.rows):
-            best = not any(s <= share and k < kld for s, k, _, _ in self.rows)
-            print(f"| {100 * share:.1f}% | {kld:.6f} ± {error:.6f} | {name}{' *' * best} |")
+        names = [text.name for text in self.args.texts]
+        print(f"| share of the experts' bytes | {' | '.join(names)} | form |")
+        print("|---" * (len(names) + 2) + "|")
+        for row in sorted(self.rows):
+            share, found, name = row
+            cells = " | ".join(f"{kld:.6f} ± {error:.6f}" for kld, error in found)
+            print(f"| {100 * share:.1f}% | {cells} | {name}{' *' * self.is_best(row)} |")
+
+    def plot(self, path):
+        import matplotlib
+
+        matplotlib.use("svg")
+        from matplotlib import pyplot
+
+        kinds = [  # what a name begins with, label, style; the first that fits
+            ("llama.cpp", "llama.cpp", "x"),
+            ("quantised", "quantised", "o"),
+            ("chosen", "chosen by --bytes", "D"),
+            ("", "factored", "^"),
+        ]
+        figure, axes = pyplot.subplots(figsize=(7, 4.5))
+        left = [r for r in self.rows if not r[2].startswith(tuple(METHODS))]
+        for prefix, label, style in kinds:
+            own = [r for r in left if r[2].startswith(prefix)]
+            left = [r for r in left if r not in own]
+            points = [100 * r[0] for r in own], [r[1][0][0] for r in own]
+            axes.plot(*points, style, label=label, markersize=5)
+        front = sorted(r for r in self.rows if self.is_best(r))
+        points = [100 * r[0] for r in front], [r[1][0][0] for r in front]
+        axes.plot(*points, "-", color="gray", linewidth=1, zorder=0)
+        text = self.args.texts[0].name
+        axes.set(yscale="log", xlabel="% of the experts' bytes", ylabel=f"KL divergence, {text}")
+        axes.grid(alpha=0.3)
+        axes.legend()
+        figure.tight_layout()
+        figure.savefig(path, metadata={"Date": None})
 
 
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("calibration", type=Path)
-    parser.add_argument("text", type=Path)
+    parser.add_argument("texts", type=Path, nargs="+")
     parser.add_argument("--max-tokens", type=int, default=16384)
     parser.add_argument("--passes", type=int, default=500)
+    parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        forms = Forms(args, folder)
+        forms = Forms(args, Path(temporary))
         moments = forms.calibrate(args.model)
+        if LLAMA.exists():
+            for name in LLAMA_TYPES:
+                forms.add_llama(name, moments)
+                forms.add_llama(name, moments, "--importance")
         for a, down in PLAIN:
             forms.add(f"quantised {a}/{down}", args.model, moments, a, down)
+        for method in METHODS:
+            model, of = forms.approximate(method, moments)
+            own = forms.calibrate(model)
+            for bits in METHOD_BITS:
+                forms.add(f"{method}, {bits} bits", model, own, bits, bits, of=of)
         for bases in sorted({bases for bases, *_ in FACTORED}):
-            model = folder / f"{bases}-bases"
-            options = ["--bases", bases, "--passes", args.passes, "--activation", "identity"]
-            mobe("compress", args.model, model, *options, "--moments", moments, "--quiet")
+            model = forms.factor(bases, moments)
             own = forms.calibrate(model)
             for a, b, down in [bits for count, *bits in FACTORED if count == bases]:
                 name = f"{bases} bases, A {a}, bases {b}, down {down}"
                 forms.add(name, model, own, a, down, f"bases=int{b}")
         for share in CHOSEN:
             forms.choose(f"chosen at {share}%", share, moments)
-            factored = ["--factored", folder / f"{MIXED}-bases"]
+            factored = ["--factored", forms.folder / f"{MIXED}-bases"]
             forms.choose(f"chosen at {share}%, {MIXED} bases", share, moments, *factored)
         forms.print()
+        if args.plot:
+            forms.plot(args.plot)
 
 
 if __name__ == "__main__":

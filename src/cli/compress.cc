@@ -155,15 +155,16 @@ CompressOptions OptionsOf(const CompressArguments& arguments,
   if (!arguments.passes.empty()) options.budget = ParsePasses(arguments.passes);
   if (!arguments.time.empty()) options.budget = ParseTime(arguments.time);
   if (!arguments.shard.empty()) options.share = ParseShare(arguments.shard);
+  options.pack = ToPackRule(arguments.pack);
   if (!arguments.calibrate.file.empty()) {
-    options.calibration =
-        ToCalibration(arguments.calibrate, model, CalibrationScope::kExperts);
+    options.calibration = ToCalibration(
+        arguments.calibrate, model,
+        options.pack ? CalibrationScope::kAll : CalibrationScope::kExperts);
   }
   if (!arguments.moments.empty()) {
     options.calibration = CalibrationFrom(arguments.moments, model);
   }
   options.keep_fp8 = arguments.keep_fp8;
-  options.pack = ToPackRule(arguments.pack);
   options.shard_bytes = static_cast<int64_t>(arguments.shard_gigabytes * 1e9);
   return options;
 }

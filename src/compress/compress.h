@@ -74,7 +74,9 @@ struct CompressOptions {
   // What is taken over from an FP8 model stays FP8, rather than to become BF16.
   bool keep_fp8 = false;
   // Stores the result in few bits, too: the tensors and config.json are then
-  // those that Quantize, without a calibration, would make of it.
+  // those that Quantize would make of it; with a calibration, of which
+  // `collect` then must tell what all matrices read, of the model with the
+  // result as its factored form.
   std::optional<PackRule> pack;
   // A safetensors file of starts for the reference solver, in the reference's
   // names (model_layers_{i}_mlp_{kind}_proj.A_params, B_params, w_params).
@@ -106,6 +108,9 @@ struct FactorJob : FactorShape {
 
 // What compress will do, known before it begins.
 struct CompressPlan {
+  // Whether matrices are rounded in the norm of what they read on the text.
+  bool RoundsByText() const { return options.pack && options.calibration; }
+
   CompressOptions options;
   MobeFormat format;
   std::vector<FactorJob> jobs;  // of all shares, in the order of layers

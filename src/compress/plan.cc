@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "compress/compress.h"
+#include "compress/weighed_rounding.h"
 #include "fit/device.h"
 #include "fit/solver.h"
 #include "mobe/copy_tensors.h"
@@ -257,7 +258,8 @@ CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
   for (const FactorJob& job : plan.jobs) {
     for (const TensorDecl& factor : job.tensors) factors[factor.name] = &factor;
   }
-  for (const TensorSpec& spec : specs) {
+  for (const TensorSpec& spec :
+       plan.RoundsByText() ? ExpertByExpert(specs) : specs) {
     const auto factor = factors.find(spec.name);
     if (factor != factors.end()) {
       tensors.push_back(*factor->second);

@@ -64,7 +64,7 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& original,
   WriteJob job;
   std::unordered_set<std::string> known;
   const std::vector<TensorSpec> ordered =
-      options.calibration ? ExpertByExpert(model) : model.tensors;
+      options.calibration ? ExpertByExpert(model.tensors) : model.tensors;
   for (const TensorSpec& spec : ordered) {
     const TensorView& tensor = model.checkpoint.At(spec.name);
     known.insert(spec.name);

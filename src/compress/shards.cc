@@ -2,15 +2,21 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/parallel.h"
 #include "compress/packing.h"
+#include "compress/weighed_rounding.h"
 #include "mobe/copy_tensors.h"
+#include "mobe/mixed_model.h"
+#include "mobe/parts.h"
 
 namespace mobe {
 namespace {
@@ -34,14 +40,68 @@ JobOfTensor IndexJobs(const CompressPlan& plan) {
   return jobs;
 }
 
-std::set<size_t> JobsOf(const Shard& shard, const JobOfTensor& job_of) {
+// Those that a shard waits for.
+std::set<size_t> JobsOf(const CompressPlan& plan, const Shard& shard,
+                        const JobOfTensor& job_of) {
   std::set<size_t> jobs;
+  std::set<int64_t> rounded;  // layers
   for (const TensorDecl& tensor : shard.tensors) {
     const auto found = job_of.find(tensor.name);
     if (found != job_of.end()) jobs.insert(found->second);
+    const auto plane = plan.packing.planes.find(tensor.name);
+    if (plane != plan.packing.planes.end()) {
+      rounded.insert(plane->second.spec.layer);
+    }
+  }
+  if (!plan.RoundsByText()) return jobs;
+  // How a matrix of an expert is rounded depends on the others.
+  for (size_t i = 0; i < plan.jobs.size(); ++i) {
+    if (rounded.contains(plan.jobs[i].layer)) jobs.insert(i);
   }
   return jobs;
 }
+
+// Where a job's factors are. Fails with kCorruptFile when they are others.
+fs::path CheckedFactors(const FactorsFile& file) {
+  if (HashFile(file.path) == file.sha256) return file.path;
+  Fail(ErrorKind::kCorruptFile,
+       "{}: damaged: it is not what was fitted; run the compress command that "
+       "wrote it again, which fits this matrix anew",
+       file.path.string());
+}
+
+// Rounds the tensors of a shard by what the job's text has told.
+class ShardRounding {
+ public:
+  ShardRounding(const OpenedModel& model, const CompressPlan& plan,
+                const fs::path& out, const std::set<size_t>& jobs,
+                const FactorsOfJob& factors_of)
+      : mixed_(Mixed(model, plan, jobs, factors_of)),
+        rounding_(mixed_, &model, internal::MomentsPath(out),
+                  [&plan](const TensorSpec& spec) {
+                    return FormatFor(spec, *plan.options.pack);
+                  }) {}
+
+  WeighedRounding* operator->() { return &rounding_; }
+
+ private:
+  static OpenedModel Mixed(const OpenedModel& model, const CompressPlan& plan,
+                           const std::set<size_t>& jobs,
+                           const FactorsOfJob& factors_of) {
+    MobeFormat format;
+    format.activation = plan.format.activation;
+    std::vector<fs::path> files;
+    for (const size_t job : jobs) {
+      format.factors.push_back(plan.jobs[job]);
+      files.push_back(CheckedFactors(factors_of(plan.jobs[job])));
+    }
+    return WithFactors(OpenModel(model.checkpoint.folder()), std::move(format),
+                       files);
+  }
+
+  const OpenedModel mixed_;
+  WeighedRounding rounding_;
+};
 
 bool IsSound(const fs::path& path, const std::string& sha256) {
   return IsFile(path) && HashFile(path) == sha256;
@@ -80,7 +140,7 @@ void KeepSoundFactors(const CompressPlan& plan, const fs::path& out,
   std::vector<char> needed(plan.jobs.size(), plan.options.share ? 1 : 0);
   for (const Shard& shard : plan.shards) {
     if (journal->HasNote(shard.file)) continue;
-    for (const size_t job : JobsOf(shard, job_of)) needed[job] = 1;
+    for (const size_t job : JobsOf(plan, shard, job_of)) needed[job] = 1;
   }
   std::vector<std::string> expected(plan.jobs.size());
   for (size_t i = 0; i < plan.jobs.size(); ++i) {
@@ -166,21 +226,23 @@ std::vector<size_t> WriteReadyShards(
     const size_t job = job_of.at(name);
     if (job != open_job) {
       open_job = job;
-      const FactorsFile file = factors_of(plan.jobs[open_job]);
-      if (HashFile(file.path) != file.sha256) {
-        Fail(ErrorKind::kCorruptFile,
-             "{}: damaged: it is not what was fitted; run the compress command "
-             "that wrote it again, which fits this matrix anew",
-             file.path.string());
-      }
-      open = std::make_unique<SafetensorsFile>(file.path);
+      open = std::make_unique<SafetensorsFile>(
+          CheckedFactors(factors_of(plan.jobs[open_job])));
     }
     return open->At(name);
   };
+  std::optional<ShardRounding> rounding;
   PlaneWriter planes(
-      model, plan.packing, [&](const TensorSpec& spec) -> const TensorView& {
+      model, plan.packing,
+      [&](const TensorSpec& spec) -> const TensorView& {
         return job_of.contains(spec.name) ? factor(spec.name)
                                           : model.checkpoint.At(spec.name);
+      },
+      [&](const TensorSpec& spec) {
+        return rounding ? (*rounding)->ImportanceOf(spec) : Buffer<float>();
+      },
+      [&](const TensorSpec& spec) {
+        return rounding ? (*rounding)->Find(spec) : nullptr;
       });
   PackedPartsFn packed;
   if (plan.options.pack) packed = [&] { return planes.TakeParts(); };
@@ -205,8 +267,11 @@ std::vector<size_t> WriteReadyShards(
   for (size_t i = 0; i < plan.shards.size(); ++i) {
     const Shard& shard = plan.shards[i];
     if (journal->HasNote(shard.file)) continue;
-    const std::set<size_t> jobs = JobsOf(shard, job_of);
+    const std::set<size_t> jobs = JobsOf(plan, shard, job_of);
     if (std::ranges::all_of(jobs, [&](size_t job) { return finished[job]; })) {
+      if (plan.RoundsByText()) {
+        rounding.emplace(model, plan, out, jobs, factors_of);
+      }
       WriteNotedShard(shard, out, source, is_factor, packed, journal);
       if (written) written(i);
     } else {
@@ -233,7 +298,7 @@ int64_t PeakDiskBytes(const CompressPlan& plan,
   std::vector<size_t> last(turn);  // when each job's factors are let go
   for (const Shard& shard : plan.shards) {
     size_t written = 0;
-    const std::set<size_t> jobs = JobsOf(shard, job_of);
+    const std::set<size_t> jobs = JobsOf(plan, shard, job_of);
     for (const size_t job : jobs) written = std::max(written, turn[job]);
     for (const size_t job : jobs) last[job] = std::max(last[job], written);
     for (const TensorDecl& tensor : shard.tensors) {

@@ -53,8 +53,8 @@ class WeighedRounding {
   RoundedMatrix rounded_;
 };
 
-// The tensors of a model, those of each expert behind one another: the order in
-// which they are rounded with the least work.
-std::vector<TensorSpec> ExpertByExpert(const OpenedModel& model);
+// The tensors of a model in the order in which they are rounded with the least
+// work: those of each expert behind one another.
+std::vector<TensorSpec> ExpertByExpert(std::vector<TensorSpec> tensors);
 
 }  // namespace mobe

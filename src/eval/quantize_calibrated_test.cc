@@ -9,6 +9,7 @@
 #include "fit/weighted_solve.h"
 #include "io/fp8.h"
 #include "mobe/input_moments_file.h"
+#include "mobe/mixed_model.h"
 #include "mobe/moments_file.h"
 #include "mobe/parts.h"
 #include "model/model.h"
@@ -136,6 +137,19 @@ TEST(QuantizeCalibratedTest, LogitsComeNearer) {
   }
 }
 
+void ExpectSameFiles(
+    const fs::path& expected, const fs::path& folder,
+    bool (*is_compared)(const fs::path& file) = [](const fs::path&) {
+      return true;
+    }) {
+  for (const auto& entry : fs::directory_iterator(expected)) {
+    const fs::path file = entry.path().filename();
+    if (!is_compared(file)) continue;
+    EXPECT_EQ(ReadSmallFile(folder / file), ReadSmallFile(entry.path()))
+        << file;
+  }
+}
+
 // Stopped after any tensor, the same call goes on with what it has read of the
 // text, to the same bytes; with another text it is refused.
 TEST(QuantizeCalibratedTest, GoesOn) {
@@ -156,11 +170,42 @@ TEST(QuantizeCalibratedTest, GoesOn) {
   Quantize(model, folder / "out",
            Int4(CalibrationFor(model, "hash", &collected)), kSilent);
   EXPECT_EQ(collected, 1);
-  for (const auto& entry : fs::directory_iterator(folder / "whole")) {
-    const auto file = entry.path().filename();
-    EXPECT_EQ(ReadSmallFile(folder / "out" / file), ReadSmallFile(entry.path()))
-        << file;
+  ExpectSameFiles(folder / "whole", folder / "out");
+}
+
+// compress --format is compress, and then quantize --factored; from parts, too.
+TEST(QuantizeCalibratedTest, CompressRoundsByItsText) {
+  const OpenedModel model = OpenModel(SmallModel());
+  const TempFolder folder;
+  CompressOptions options = QuickOptions(2);
+  options.calibration = CalibrationFor(model, "hash");
+  RunCompress(SmallModel(), options, folder / "factored");
+  const OpenedModel factored = OpenModel(folder / "factored");
+  const OpenedModel mixed =
+      MixModels(OpenModel(SmallModel()), OpenModel(folder / "factored"),
+                MixableLayers(factored));
+  QuantizeOptions second = Int4(options.calibration);
+  second.mixed = &mixed;
+  Quantize(model, folder / "twice", second, kSilent);
+
+  options.pack = second.rule;
+  options.shard_bytes = second.shard_bytes;
+  RunCompress(SmallModel(), options, folder / "once");
+  const auto is_made = [](const fs::path& file) {
+    return file.extension() == ".safetensors" || file == "config.json";
+  };
+  ExpectSameFiles(folder / "twice", folder / "once", is_made);
+
+  std::vector<fs::path> parts;
+  for (int64_t i = 0; i < 2; ++i) {
+    options.share = Share{i, 2};
+    parts.push_back(folder / fmt::format("part{}", i));
+    RunCompress(SmallModel(), options, parts.back());
   }
+  options.share = {};
+  Merge(model, PlanCompression(model, options), parts, folder / "merged",
+        kSilent);
+  ExpectSameFiles(folder / "once", folder / "merged", is_made);
 }
 
 }  // namespace

@@ -427,16 +427,24 @@ void Checkpoint::Take(
   taken_transposed_.push_back(std::move(other.transposed_));
   for (const TensorView* tensor : other.tensors_) {
     const TensorView* matrix = tensor->scaled ? tensor->scaled : tensor;
-    if (!wanted(matrix->name)) continue;
-    const auto own = by_name_.find(tensor->name);
-    if (own == by_name_.end()) {
-      tensors_.push_back(tensor);
-    } else {
-      *std::ranges::find(tensors_, own->second) = tensor;
-      by_name_.erase(own);
-    }
-    by_name_.emplace(tensor->name, tensor);
+    if (wanted(matrix->name)) Put(tensor);
   }
+}
+
+void Checkpoint::Take(SafetensorsFile file) {
+  shards_.push_back(std::move(file));
+  for (const TensorView& tensor : shards_.back().tensors()) Put(&tensor);
+}
+
+void Checkpoint::Put(const TensorView* tensor) {
+  const auto own = by_name_.find(tensor->name);
+  if (own == by_name_.end()) {
+    tensors_.push_back(tensor);
+  } else {
+    *std::ranges::find(tensors_, own->second) = tensor;
+    by_name_.erase(own);
+  }
+  by_name_.emplace(tensor->name, tensor);
 }
 
 std::string PackedName(const std::string& name, const FormatRow& format) {

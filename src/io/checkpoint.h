@@ -61,6 +61,8 @@ class Checkpoint {
   // stay.
   void Take(Checkpoint other,
             const std::function<bool(const std::string& name)>& wanted);
+  // The same of all tensors of a file.
+  void Take(SafetensorsFile file);
   // The file that holds a tensor of tensors(), for messages.
   std::string FileOf(const TensorView& tensor) const;
   // The files with the weights, and where in them mapped data lies: nothing for
@@ -91,6 +93,8 @@ class Checkpoint {
   TransposedCodes CodesOf(const QuantScheme& scheme, const TensorView& words,
                           const std::string& module,
                           const std::vector<int64_t>& shape) const;
+  // Puts a tensor in the place of that of the same name, or behind all others.
+  void Put(const TensorView* tensor);
   // Keeps a part of the tensor `whole`, which it names in an error.
   TensorView& Adopt(const std::string& whole, TensorView part);
   void SetScaled(const TensorView& scales, const TensorView& matrix);

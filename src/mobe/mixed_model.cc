@@ -66,19 +66,26 @@ OpenedModel MixModels(OpenedModel plain, OpenedModel factored,
     if (layers.contains(shape.layer)) format.factors.push_back(shape);
   }
   if (format.factors.empty()) return plain;
-  OpenedModel mixed = std::move(plain);
+  OpenedModel mixed = WithFactors(std::move(plain), std::move(format), {});
   std::unordered_set<std::string> taken;
-  mixed.tensors = ListTensors(*mixed.family, mixed.config, format);
   for (const TensorSpec& spec : mixed.tensors) {
     const MatrixKind* kind = KindOf(spec.role);
     if (kind == &kGateKind || kind == &kUpKind) {
       if (layers.contains(spec.layer)) taken.insert(spec.name);
     }
   }
-  mixed.mobe = std::move(format);
   mixed.checkpoint.Take(
       std::move(factored.checkpoint),
       [&](const std::string& name) { return taken.contains(name); });
+  return mixed;
+}
+
+OpenedModel WithFactors(OpenedModel plain, MobeFormat format,
+                        const std::vector<std::filesystem::path>& files) {
+  OpenedModel mixed = std::move(plain);
+  mixed.tensors = ListTensors(*mixed.family, mixed.config, format);
+  mixed.mobe = std::move(format);
+  for (const auto& file : files) mixed.checkpoint.Take(SafetensorsFile(file));
   return mixed;
 }
 

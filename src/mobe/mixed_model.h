@@ -1,9 +1,12 @@
-// A plain model with gate and up of some layers as another folder has them
-// factored, in memory alone: what is quantised where each layer takes the form
-// that suits it (compress/bit_choice.h).
+// A plain model some layers of which are factored, in memory alone: with gate
+// and up as another folder has them, which is quantised where each layer takes
+// the form that suits it (compress/bit_choice.h), or with what compress has
+// fitted so far.
 #pragma once
 
+#include <filesystem>
 #include <set>
+#include <vector>
 
 #include "mobe/open_model.h"
 
@@ -19,5 +22,9 @@ std::set<int64_t> MixableLayers(const OpenedModel& factored);
 // original, `factored` is quantised, or they are of different shapes.
 OpenedModel MixModels(OpenedModel plain, OpenedModel factored,
                       const std::set<int64_t>& layers);
+
+// A plain model with the factors of these files, which `format` tells.
+OpenedModel WithFactors(OpenedModel plain, MobeFormat format,
+                        const std::vector<std::filesystem::path>& files);
 
 }  // namespace mobe
