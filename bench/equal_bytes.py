@@ -37,6 +37,7 @@ MIXED = 3
 # Of `compress --method`, which keep so much of the experts, in so many bits. They have no
 # stored form: their plain model is quantised, and counted as if its factors had been.
 METHODS = ["svd", "molae", "d2moe"]
+UNCALIBRATED = ["molae"]
 METHOD_SHARE = 0.75
 METHOD_BITS = [4, 6]
 # llama.cpp's, with and without an importance matrix.
@@ -76,7 +77,9 @@ class Forms:
     def approximate(self, method, moments):
         """A plain model, and the share of gate and up that its factors would take."""
         model = self.folder / method
-        options = ["--method", method, "--ratio", METHOD_SHARE, "--moments", moments]
+        options = ["--method", method, "--ratio", METHOD_SHARE]
+        if method not in UNCALIBRATED:
+            options += ["--moments", moments]
         done = mobe("compress", self.args.model, model, *options, "--quiet", "--json")
         return model, done["factor_bytes"] / (self.expert_bytes * 2 / 3)
 
