@@ -31,11 +31,14 @@ PackRule RestOfModel(const BitBudget& budget) {
 
 // "asked" of a job's options, beside what came of it.
 Json Asked(const BitBudget& budget, const std::string& calibration) {
+  Json factored = Json::array();
+  for (const std::string& folder : budget.factored) {
+    factored.push_back(WeightsIdentity(folder));
+  }
   return {{"bytes", budget.bytes},
           {"parts", PartNames(budget.parts)},
           {"calibrate", calibration},
-          {"factored",
-           budget.factored.empty() ? "" : WeightsIdentity(budget.factored)}};
+          {"factored", std::move(factored)}};
 }
 
 std::optional<BitChoice> ChosenBefore(const fs::path& out, const Json& asked) {
@@ -46,9 +49,7 @@ std::optional<BitChoice> ChosenBefore(const fs::path& out, const Json& asked) {
     if (before.value(key, Json()) != value) return std::nullopt;
   }
   BitChoice choice;
-  for (const Json& layer : before.at("factored_layers")) {
-    choice.factored_layers.insert(layer.get<int64_t>());
-  }
+  choice.factored_layers = before.at("factored_layers");
   for (const Json& text : job->at("part_formats")) {
     choice.formats.push_back(PartFormatOf(text));
   }
@@ -83,15 +84,25 @@ BitChoice Choose(const OpenedModel& model, const BitBudget& budget,
                               const ProgressFn& report) {
     return MeasureDamage(model, tokens, matrices, replace, report);
   };
-  std::optional<OpenedModel> factored;
-  if (!budget.factored.empty()) {
-    OpenedModel other = OpenModel(budget.factored);
-    const std::set<int64_t> layers = MixableLayers(other);
-    factored = MixModels(OpenModel(model.checkpoint.folder()), std::move(other),
-                         layers);
+  std::vector<OpenedModel> factored;
+  for (const std::string& folder : budget.factored) {
+    factored.push_back(
+        MixModels(OpenModel(model.checkpoint.folder()), OpenModel(folder)));
   }
-  return ChooseBits(model, factored ? &*factored : nullptr, RestOfModel(budget),
-                    budget.bytes, moments, damage, watched);
+  return ChooseBits(model, factored, RestOfModel(budget), budget.bytes, moments,
+                    damage, watched);
+}
+
+OpenedModel Mixed(const OpenedModel& model, const BitBudget& budget,
+                  const BitChoice& choice) {
+  std::vector<FactoredLayers> factored;
+  for (size_t i = 0; i < budget.factored.size(); ++i) {
+    factored.push_back({OpenModel(budget.factored[i]), {}});
+    for (const auto& [layer, which] : choice.factored_layers) {
+      if (which == i) factored.back().layers.insert(layer);
+    }
+  }
+  return MixModels(OpenModel(model.checkpoint.folder()), std::move(factored));
 }
 
 }  // namespace
@@ -109,8 +120,7 @@ std::optional<OpenedModel> ChooseBitsOnce(const OpenedModel& model,
   quantize->rule = RestOfModel(budget);
   quantize->rule.others = choice->formats;
   if (choice->factored_layers.empty()) return std::nullopt;
-  return MixModels(OpenModel(model.checkpoint.folder()),
-                   OpenModel(budget.factored), choice->factored_layers);
+  return Mixed(model, budget, *choice);
 }
 
 }  // namespace mobe

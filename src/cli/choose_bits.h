@@ -14,8 +14,8 @@
 namespace mobe {
 
 struct BitBudget {
-  int64_t bytes = 0;     // of the model
-  std::string factored;  // a folder; empty: no layer may be factored
+  int64_t bytes = 0;                  // of the model
+  std::vector<std::string> factored;  // folders; none: no layer may be factored
   // What is quantised beside the experts, to 8 bits; empty: all.
   std::vector<const QuantPart*> parts;
 };

@@ -1,6 +1,9 @@
 // mobe quantize MODEL OUT --format int8, or --bytes 12GB, or --bpw 3.5
 #include "compress/quantize.h"
 
+#include <string>
+#include <vector>
+
 #include "base/error.h"
 #include "base/progress.h"
 #include "cli/calibrate_options.h"
@@ -26,7 +29,7 @@ struct QuantizeArguments {
   std::string moments;
   std::string bytes;
   double bits_per_weight = 0;
-  std::string factored;
+  std::vector<std::string> factored;
   double shard_gigabytes = 5;
 };
 
@@ -41,8 +44,7 @@ void CheckWays(const QuantizeArguments& options) {
   const bool chooses = !options.bytes.empty() || options.bits_per_weight > 0;
   if (!chooses && !options.factored.empty()) {
     Fail(ErrorKind::kUserInput,
-         "--factored: only for --bytes or --bpw, which choose between the two "
-         "forms");
+         "--factored: only for --bytes or --bpw, which choose between forms");
   }
   if (chooses && options.calibrate.file.empty() && options.moments.empty()) {
     Fail(ErrorKind::kUserInput,
@@ -136,9 +138,11 @@ void AddQuantize(CLI::App& app, CommonOptions* common) {
       "a number above 0 and at most 16",
       [](double value) { return value > 0 && value <= 16; });
   bits->require_option(1);
-  command->add_option("--factored", options->factored,
-                      "the model as mobe compress made it, whose factors a "
-                      "layer takes where they suit it better");
+  command
+      ->add_option("--factored", options->factored,
+                   "the model as mobe compress made it, whose factors a layer "
+                   "takes where they suit it better; again: another one")
+      ->allow_extra_args(false);
   AddCalibrateOptions(command, "matrices", &options->calibrate);
   command
       ->add_option("--moments", options->moments,

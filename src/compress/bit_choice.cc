@@ -26,7 +26,7 @@ constexpr float kDisturbance = 0.125f;
 
 // What an expert's matrices, and the bases in their place, are rounded to.
 struct Form {
-  bool factored = false;
+  const OpenedModel* factored = nullptr;  // null: it is not
   const FormatRow* a = nullptr;
   const FormatRow* bases = nullptr;
   const FormatRow* down = nullptr;  // null: not measured with this one
@@ -36,19 +36,20 @@ const QuantPart* PartA() { return QuantPartFromName("a"); }
 const QuantPart* PartBases() { return QuantPartFromName("bases"); }
 const QuantPart* PartDown() { return QuantPartFromName("down"); }
 
-std::vector<Form> ListForms(bool with_factors) {
+std::vector<Form> ListForms(std::span<const OpenedModel> factored) {
   std::vector<const FormatRow*> packed;
   for (const FormatRow& row : Formats()) {
     if (row.packed()) packed.push_back(&row);
   }
   std::vector<Form> forms;
-  for (const FormatRow* row : packed) forms.push_back({false, row, {}, row});
-  if (!with_factors) return forms;
+  for (const FormatRow* row : packed) forms.push_back({nullptr, row, {}, row});
   // Bases are few, and all experts' errors: of about as many bits as A.
-  for (const FormatRow* a : packed) {
-    for (const FormatRow* bases : packed) {
-      if (std::abs(a->bits - bases->bits) <= 2) {
-        forms.push_back({true, a, bases, nullptr});
+  for (const OpenedModel& model : factored) {
+    for (const FormatRow* a : packed) {
+      for (const FormatRow* bases : packed) {
+        if (std::abs(a->bits - bases->bits) <= 2) {
+          forms.push_back({&model, a, bases, nullptr});
+        }
       }
     }
   }
@@ -170,13 +171,13 @@ std::map<int64_t, FormBytes> BytesByLayer(const OpenedModel& model,
   return layers;
 }
 
-bool CanTake(const OpenedModel& source, const Form& form, int64_t layer) {
-  return !form.factored || source.Factored(layer, kGateKind) != nullptr;
+bool CanTake(const Form& form, int64_t layer) {
+  return form.factored == nullptr ||
+         form.factored->Factored(layer, kGateKind) != nullptr;
 }
 
 // Of all layers, with sizes; damages are 0.
 std::vector<Unit> ListUnits(const OpenedModel& model,
-                            const OpenedModel* factored,
                             const std::vector<int64_t>& layers,
                             const std::vector<Form>& forms) {
   std::vector<Unit> units;
@@ -185,10 +186,10 @@ std::vector<Unit> ListUnits(const OpenedModel& model,
     units.push_back({layer, true, {}, {}});
   }
   for (const Form& form : forms) {
-    const OpenedModel& source = form.factored ? *factored : model;
+    const OpenedModel& source = form.factored ? *form.factored : model;
     const std::map<int64_t, FormBytes> sizes = BytesByLayer(source, form);
     for (Unit& unit : units) {
-      if (!CanTake(source, form, unit.layer)) continue;
+      if (!CanTake(form, unit.layer)) continue;
       if (unit.is_down && form.down == nullptr) continue;
       const FormBytes& size = sizes.at(unit.layer);
       unit.choices.push_back(
@@ -220,7 +221,7 @@ void CheckBytes(const OpenedModel& model, const std::vector<Unit>& units,
 using FormErrors = std::map<std::pair<const Form*, int64_t>, ExpertErrors>;
 
 // Of some experts of each layer in each form.
-FormErrors MeasureErrors(const OpenedModel& model, const OpenedModel* factored,
+FormErrors MeasureErrors(const OpenedModel& model,
                          const std::vector<int64_t>& layers,
                          const std::vector<Form>& forms,
                          const std::filesystem::path& moments,
@@ -234,7 +235,7 @@ FormErrors MeasureErrors(const OpenedModel& model, const OpenedModel* factored,
   FormErrors errors;
   double done = 0;
   for (const Form& form : forms) {
-    const OpenedModel& source = form.factored ? *factored : model;
+    const OpenedModel& source = form.factored ? *form.factored : model;
     WeighedRounding rounding(
         source, form.factored ? &model : nullptr, moments,
         [&](const TensorSpec& spec) { return FormatIn(form, spec); });
@@ -242,7 +243,7 @@ FormErrors MeasureErrors(const OpenedModel& model, const OpenedModel* factored,
       progress({done / static_cast<double>(forms.size() * layers.size()),
                 fmt::format("error of layer {} in {}", layer, form.a->name)});
       done += 1;
-      if (!CanTake(source, form, layer)) continue;
+      if (!CanTake(form, layer)) continue;
       errors[{&form, layer}] = rounding.Measure(layer, sample);
     }
   }
@@ -264,7 +265,8 @@ void AddFormat(int64_t layer, const QuantPart* part, const FormatRow* format,
 
 }  // namespace
 
-BitChoice ChooseBits(const OpenedModel& model, const OpenedModel* factored,
+BitChoice ChooseBits(const OpenedModel& model,
+                     std::span<const OpenedModel> factored,
                      const PackRule& rule, int64_t bytes,
                      const std::filesystem::path& moments,
                      const DamageFn& measure_damage,
@@ -273,14 +275,13 @@ BitChoice ChooseBits(const OpenedModel& model, const OpenedModel* factored,
   for (int64_t layer = 0; layer < model.config.num_layers; ++layer) {
     if (model.config.IsMoeLayer(layer)) layers.push_back(layer);
   }
-  const std::vector<Form> forms = ListForms(factored != nullptr);
-  std::vector<Unit> units = ListUnits(model, factored, layers, forms);
+  const std::vector<Form> forms = ListForms(factored);
+  std::vector<Unit> units = ListUnits(model, layers, forms);
   const int64_t fixed = FixedBytes(model, rule);
   CheckBytes(model, units, fixed, bytes);
 
   Damages damages = MeasureDamages(model, layers, measure_damage, progress);
-  FormErrors errors =
-      MeasureErrors(model, factored, layers, forms, moments, progress);
+  FormErrors errors = MeasureErrors(model, layers, forms, moments, progress);
   std::vector<std::vector<SplitChoice>> choices;
   for (Unit& unit : units) {
     const auto damage = [&](const MatrixKind& kind) {
@@ -308,9 +309,10 @@ BitChoice ChooseBits(const OpenedModel& model, const OpenedModel* factored,
       continue;
     }
     AddFormat(layer, PartA(), form.a, &result.formats);
-    if (!form.factored) continue;
+    if (form.factored == nullptr) continue;
     AddFormat(layer, PartBases(), form.bases, &result.formats);
-    result.factored_layers.insert(layer);
+    result.factored_layers[layer] =
+        static_cast<size_t>(form.factored - factored.data());
   }
   return result;
 }

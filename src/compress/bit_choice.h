@@ -1,6 +1,6 @@
 // Which form each layer's experts take so that a model keeps to so many bytes
 // and its predictions change least: their own matrices in 2 to 8 bits, or
-// factors of them in so many.
+// factors of them in so many, of one or of several fits.
 //
 // What a form does to the predictions is taken as
 //
@@ -18,7 +18,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <set>
+#include <map>
+#include <span>
 #include <vector>
 
 #include "base/progress.h"
@@ -29,18 +30,20 @@
 namespace mobe {
 
 struct BitChoice {
-  std::vector<PartFormat> formats;    // to be added to the rule's
-  std::set<int64_t> factored_layers;  // that take the factored form
-  int64_t bytes = 0;                  // of all tensors
-  double divergence = 0;              // expected, in nats a token
+  std::vector<PartFormat> formats;  // to be added to the rule's
+  // Layers that take a factored form: which of them.
+  std::map<int64_t, size_t> factored_layers;
+  int64_t bytes = 0;      // of all tensors
+  double divergence = 0;  // expected, in nats a token
 };
 
-// Of a plain model and, unless null, a model of MixModels in which all layers
-// that can be are factored. `rule` is what the rest of the model takes. Greedy
+// Of a plain model and its factored forms: of MixModels, each with all layers
+// factored that can be. `rule` is what the rest of the model takes. Greedy
 // on convex hulls (AllocateSplit). Deterministic, independent of the number of
 // threads. Fails with kUserInput, giving the least that can be asked for, when
 // `bytes` are too few.
-BitChoice ChooseBits(const OpenedModel& model, const OpenedModel* factored,
+BitChoice ChooseBits(const OpenedModel& model,
+                     std::span<const OpenedModel> factored,
                      const PackRule& rule, int64_t bytes,
                      const std::filesystem::path& moments,
                      const DamageFn& measure_damage,

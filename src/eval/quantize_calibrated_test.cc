@@ -180,10 +180,8 @@ TEST(QuantizeCalibratedTest, CompressRoundsByItsText) {
   CompressOptions options = QuickOptions(2);
   options.calibration = CalibrationFor(model, "hash");
   RunCompress(SmallModel(), options, folder / "factored");
-  const OpenedModel factored = OpenModel(folder / "factored");
   const OpenedModel mixed =
-      MixModels(OpenModel(SmallModel()), OpenModel(folder / "factored"),
-                MixableLayers(factored));
+      MixModels(OpenModel(SmallModel()), OpenModel(folder / "factored"));
   QuantizeOptions second = Int4(options.calibration);
   second.mixed = &mixed;
   Quantize(model, folder / "twice", second, kSilent);

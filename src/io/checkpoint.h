@@ -28,6 +28,9 @@ class Checkpoint {
   // those are not what config.json says, or for a quantisation that io/fp8.h
   // does not read.
   explicit Checkpoint(std::filesystem::path folder);
+  // Moved, never copied: files are mapped once.
+  Checkpoint(Checkpoint&&) = default;
+  Checkpoint& operator=(Checkpoint&&) = default;
 
   const std::filesystem::path& folder() const { return folder_; }
   const Json& config() const { return config_; }

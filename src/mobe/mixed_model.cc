@@ -33,15 +33,14 @@ void CheckAlike(const OpenedModel& plain, const OpenedModel& factored) {
        plain.checkpoint.folder().string());
 }
 
-}  // namespace
-
-void CheckIsOriginal(const OpenedModel& model) {
-  CheckNotQuantised(model);
-  if (!model.mobe) return;
+void CheckSameActivation(const OpenedModel& first, const OpenedModel& other) {
+  if (first.mobe->activation == other.mobe->activation) return;
   Fail(ErrorKind::kUserInput,
-       "{}: is factored already; give the original, and this one as the "
-       "factored form",
-       model.checkpoint.folder().string());
+       "{} has {} between bases and A, {} has {}; a model has one of them",
+       first.checkpoint.folder().string(),
+       ActivationName(first.mobe->activation),
+       other.checkpoint.folder().string(),
+       ActivationName(other.mobe->activation));
 }
 
 std::set<int64_t> MixableLayers(const OpenedModel& factored) {
@@ -57,27 +56,50 @@ std::set<int64_t> MixableLayers(const OpenedModel& factored) {
   return layers;
 }
 
-OpenedModel MixModels(OpenedModel plain, OpenedModel factored,
-                      const std::set<int64_t>& layers) {
-  CheckAlike(plain, factored);
+}  // namespace
+
+void CheckIsOriginal(const OpenedModel& model) {
+  CheckNotQuantised(model);
+  if (!model.mobe) return;
+  Fail(ErrorKind::kUserInput,
+       "{}: is factored already; give the original, and this one as the "
+       "factored form",
+       model.checkpoint.folder().string());
+}
+
+OpenedModel MixModels(OpenedModel plain, std::vector<FactoredLayers> factored) {
   MobeFormat format;
-  format.activation = factored.mobe->activation;
-  for (const FactorShape& shape : factored.mobe->factors) {
-    if (layers.contains(shape.layer)) format.factors.push_back(shape);
-  }
-  if (format.factors.empty()) return plain;
-  OpenedModel mixed = WithFactors(std::move(plain), std::move(format), {});
-  std::unordered_set<std::string> taken;
-  for (const TensorSpec& spec : mixed.tensors) {
-    const MatrixKind* kind = KindOf(spec.role);
-    if (kind == &kGateKind || kind == &kUpKind) {
-      if (layers.contains(spec.layer)) taken.insert(spec.name);
+  for (const auto& [model, layers] : factored) {
+    CheckAlike(plain, model);
+    CheckSameActivation(factored.front().model, model);
+    format.activation = model.mobe->activation;
+    for (const FactorShape& shape : model.mobe->factors) {
+      if (layers.contains(shape.layer)) format.factors.push_back(shape);
     }
   }
-  mixed.checkpoint.Take(
-      std::move(factored.checkpoint),
-      [&](const std::string& name) { return taken.contains(name); });
+  if (format.factors.empty()) return plain;
+  std::ranges::stable_sort(format.factors, {}, &FactorShape::layer);
+  OpenedModel mixed = WithFactors(std::move(plain), std::move(format), {});
+  for (auto& [model, layers] : factored) {
+    std::unordered_set<std::string> taken;
+    for (const TensorSpec& spec : mixed.tensors) {
+      const MatrixKind* kind = KindOf(spec.role);
+      if (kind == &kGateKind || kind == &kUpKind) {
+        if (layers.contains(spec.layer)) taken.insert(spec.name);
+      }
+    }
+    mixed.checkpoint.Take(
+        std::move(model.checkpoint),
+        [&](const std::string& name) { return taken.contains(name); });
+  }
   return mixed;
+}
+
+OpenedModel MixModels(OpenedModel plain, OpenedModel factored) {
+  std::vector<FactoredLayers> all;
+  std::set<int64_t> layers = MixableLayers(factored);
+  all.push_back({std::move(factored), std::move(layers)});
+  return MixModels(std::move(plain), std::move(all));
 }
 
 OpenedModel WithFactors(OpenedModel plain, MobeFormat format,

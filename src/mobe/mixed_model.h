@@ -1,5 +1,5 @@
 // A plain model some layers of which are factored, in memory alone: with gate
-// and up as another folder has them, which is quantised where each layer takes
+// and up as other folders have them, which is quantised where each layer takes
 // the form that suits it (compress/bit_choice.h), or with what compress has
 // fitted so far.
 #pragma once
@@ -15,13 +15,16 @@ namespace mobe {
 // Fails with kUserInput for a model that is factored or quantised already.
 void CheckIsOriginal(const OpenedModel& model);
 
-// Layers whose gate and up are both factored, and whose down is not.
-std::set<int64_t> MixableLayers(const OpenedModel& factored);
-
-// Folder and config are those of `plain`. Fails with kUserInput when that is no
-// original, `factored` is quantised, or they are of different shapes.
-OpenedModel MixModels(OpenedModel plain, OpenedModel factored,
-                      const std::set<int64_t>& layers);
+struct FactoredLayers {
+  OpenedModel model;
+  std::set<int64_t> layers;  // to be taken from it
+};
+// Folder and config are those of `plain`; no layer is taken twice. Fails with
+// kUserInput when that is no original, one of the others is quantised, shapes
+// differ, or the function between bases and A does.
+OpenedModel MixModels(OpenedModel plain, std::vector<FactoredLayers> factored);
+// With all layers of one of which gate and up are factored, and down is not.
+OpenedModel MixModels(OpenedModel plain, OpenedModel factored);
 
 // A plain model with the factors of these files, which `format` tells.
 OpenedModel WithFactors(OpenedModel plain, MobeFormat format,
