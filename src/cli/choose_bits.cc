@@ -21,9 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Of the calibration's text, for the damage: see make_plan.cc.
-constexpr size_t kTokensOfDamage = 512;
-
 // What all else takes.
 PackRule RestOfModel(const BitBudget& budget) {
   return {&RowOf(NumberFormat::kInt8), budget.parts, {}};
@@ -71,11 +68,10 @@ BitChoice Choose(const OpenedModel& model, const BitBudget& budget,
     }
     progress(event);
   };
-  EnsureMoments(*quantize.calibration, out, watched);
+  EnsureMoments(*quantize.calibration, out, quantize.stop, progress);
   const fs::path moments = internal::MomentsPath(out);
   const std::vector<int32_t> ids = LoadMomentsTokens(moments);
-  const auto count =
-      static_cast<int64_t>(std::min(kTokensOfDamage, ids.size()));
+  const int64_t count = std::min(kDamageTokens, std::ssize(ids));
   const CalibrationTokens tokens = {
       std::span(ids).first(static_cast<size_t>(count)),
       std::min(count, ReadMomentsHeader(moments).context)};

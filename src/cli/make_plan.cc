@@ -20,11 +20,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Of the text, or at random, for the damage: it is a mean over tokens, and
-// each layer and kind runs them anew. Their sampling error, a tenth or less,
-// changes no shape by more than a step.
-constexpr int64_t kTokens = 512;
-
 Json TableOf(const CompressPlan& plan) {
   const Json format = DescribeFormat(plan.format);
   return {{"activation", format.at("activation")},
@@ -63,19 +58,13 @@ std::vector<FactorShape> Choose(const OpenedModel& model,
   const Temporary temporary(alone ? ours : fs::path());
   fs::path moments;
   if (options.calibration) {
-    EnsureMoments(*options.calibration, out, [&](const ProgressEvent& event) {
-      if (options.stop && options.stop()) {
-        throw Stopped(
-            "stopped while calibrating, which begins anew; run the same "
-            "command");
-      }
-      progress(event);
-    });
+    EnsureMoments(*options.calibration, out, options.stop, progress);
     moments = internal::MomentsPath(out);
   }
   CalibrateOptions some = calibrate;
-  some.max_tokens = std::min(some.max_tokens, kTokens);
-  some.context = std::min({some.context, kTokens, model.config.max_positions});
+  some.max_tokens = std::min(some.max_tokens, kDamageTokens);
+  some.context =
+      std::min({some.context, kDamageTokens, model.config.max_positions});
   const std::vector<int32_t> ids = ReadTokens(some, model);
   const DamageFn damage = [&](const std::vector<LayerKind>& matrices,
                               const ReplaceFn& replace,

@@ -113,7 +113,8 @@ CompressReport CompressByBaseline(const OpenedModel& model,
   write.begin = [&](Journal* begun) {
     journal = begun;
     if (plan.options.calibration) {
-      EnsureMoments(*plan.options.calibration, out, progress);
+      EnsureMoments(*plan.options.calibration, out, plan.options.stop,
+                    progress);
     }
   };
   std::vector<Json> records;

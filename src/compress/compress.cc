@@ -182,7 +182,7 @@ class Results {
 }  // namespace
 
 void EnsureMoments(const Calibration& calibration, const fs::path& out,
-                   const ProgressFn& progress) {
+                   const StopFn& stop, const ProgressFn& progress) {
   const fs::path path = internal::MomentsPath(out);
   Json note;
   try {
@@ -200,6 +200,10 @@ void EnsureMoments(const Calibration& calibration, const fs::path& out,
         fmt::format("{}: damaged or lost; it is made again", path.string())));
   }
   calibration.collect(path, [&](const ProgressEvent& event) {
+    if (stop && stop()) {
+      throw Stopped(
+          "stopped while calibrating, which begins anew; run the same command");
+    }
     progress({.what = event.what, .warning = event.warning});
   });
   WriteNote(out, "moments",
@@ -396,11 +400,7 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
   if (!zeros.empty()) progress(Warning(zeros));
   // Other ranks wait for their first job, so for this too.
   if (plan.options.calibration) {
-    EnsureMoments(*plan.options.calibration, out,
-                  [&](const ProgressEvent& event) {
-                    check_stop();
-                    progress(event);
-                  });
+    EnsureMoments(*plan.options.calibration, out, plan.options.stop, progress);
   }
 
   // One process goes by layers: then few factors wait for their shard.

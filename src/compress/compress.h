@@ -195,9 +195,9 @@ CompressReport Merge(const OpenedModel& model, const CompressPlan& plan,
 
 // Writes what the calibration finds to where the job in `out` keeps it, unless
 // it is there and undamaged: before the first fit, or before shapes are chosen.
-// The caller holds the lock of `out`.
+// The caller holds the lock of `out`. Throws Stopped.
 void EnsureMoments(const Calibration& calibration,
-                   const std::filesystem::path& out,
+                   const std::filesystem::path& out, const StopFn& stop,
                    const ProgressFn& progress);
 
 namespace internal {

@@ -137,11 +137,7 @@ CompressReport Merge(const OpenedModel& model, const CompressPlan& plan,
   const std::string zeros = internal::CheckWeightsOnce(model, copied, &journal);
   if (!zeros.empty()) progress(Warning(zeros));
   if (plan.RoundsByText()) {  // the parts' journals keep theirs
-    EnsureMoments(*plan.options.calibration, out,
-                  [&](const ProgressEvent& event) {
-                    check_stop();
-                    progress(event);
-                  });
+    EnsureMoments(*plan.options.calibration, out, stop, progress);
   }
   const auto factors_of = [&](const FactorJob& job) {
     return found.factors[static_cast<size_t>(&job - plan.jobs.data())];

@@ -81,14 +81,7 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& original,
   if (options.calibration) {
     job.work_bytes = options.calibration->bytes;
     job.begin = [&](Journal*) {
-      EnsureMoments(*options.calibration, out, [&](const ProgressEvent& event) {
-        if (options.stop && options.stop()) {
-          throw Stopped(
-              "stopped while calibrating, which begins anew; run "
-              "the same command");
-        }
-        progress(event);
-      });
+      EnsureMoments(*options.calibration, out, options.stop, progress);
       rounding.emplace(model, options.mixed ? &original : nullptr,
                        internal::MomentsPath(out), format_of);
     };

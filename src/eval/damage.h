@@ -2,6 +2,7 @@
 // for many of them in one run.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "base/progress.h"
@@ -9,6 +10,11 @@
 #include "model/moments.h"
 
 namespace mobe {
+
+// Tokens that are enough for choosing shapes or formats: the damage is a mean
+// over them, and each layer and kind runs them anew. Their sampling error, a
+// tenth or less, changes no shape by more than a step.
+inline constexpr int64_t kDamageTokens = 512;
 
 // KL(model || model with that one matrix kind replaced), in nats, mean over the
 // tokens; a value for each of `matrices`, which are sorted by layer. `replace`
