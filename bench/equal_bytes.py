@@ -136,16 +136,17 @@ class Forms:
         matplotlib.use("svg")
         from matplotlib import pyplot
 
-        kinds = [  # what a name begins with, label, style; the first that fits
-            ("llama.cpp", "llama.cpp", "x"),
-            ("quantised", "quantised", "o"),
-            ("chosen", "chosen by --bytes", "D"),
-            ("", "factored", "^"),
+        kinds = [  # how a name begins and ends, label, style; the first that fits
+            ("llama.cpp", "", "llama.cpp", "x"),
+            ("quantised", "", "quantised", "o"),
+            ("chosen", "bases", "chosen, with factors at hand", "D"),
+            ("chosen", "", "chosen, the original alone", "s"),
+            ("", "", "factored", "^"),
         ]
         figure, axes = pyplot.subplots(figsize=(7, 4.5))
         left = [r for r in self.rows if not r[2].startswith(tuple(METHODS))]
-        for prefix, label, style in kinds:
-            own = [r for r in left if r[2].startswith(prefix)]
+        for first, last, label, style in kinds:
+            own = [r for r in left if r[2].startswith(first) and r[2].endswith(last)]
             left = [r for r in left if r not in own]
             points = [100 * r[0] for r in own], [r[1][0][0] for r in own]
             axes.plot(*points, style, label=label, markersize=5)

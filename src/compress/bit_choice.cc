@@ -42,6 +42,7 @@ std::vector<Form> ListForms(std::span<const OpenedModel> factored) {
     if (row.packed()) packed.push_back(&row);
   }
   std::vector<Form> forms;
+  forms.reserve(packed.size());
   for (const FormatRow* row : packed) forms.push_back({nullptr, row, {}, row});
   // Bases are few, and all experts' errors: of about as many bits as A.
   for (const OpenedModel& model : factored) {

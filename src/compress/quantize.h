@@ -40,7 +40,7 @@ struct QuantizeReport {
 // options; nothing when that was finished before. Fails with kUserInput when
 // nothing would change or a matrix is packed already, with kCorruptFile when a
 // weight is not finite, and as WriteModel does.
-std::optional<QuantizeReport> Quantize(const OpenedModel& model,
+std::optional<QuantizeReport> Quantize(const OpenedModel& original,
                                        const std::filesystem::path& out,
                                        const QuantizeOptions& options,
                                        const ProgressFn& progress);

@@ -119,7 +119,7 @@ void KeepSoundShards(const std::vector<Shard>& shards, const fs::path& out,
   ParallelFor(static_cast<int64_t>(shards.size()), [&](int64_t i) {
     const Json& note = notes[i];
     if (note.is_null()) return;
-    sound[i] = IsSound(out / shards[i].file, note.value("sha256", ""));
+    sound[i] = IsSound(out / shards[i].file, note.value("sha256", "")) ? 1 : 0;
   });
   for (size_t i = 0; i < shards.size(); ++i) {
     if (sound[i]) continue;
@@ -153,7 +153,8 @@ void KeepSoundFactors(const CompressPlan& plan, const fs::path& out,
   ParallelFor(static_cast<int64_t>(plan.jobs.size()), [&](int64_t i) {
     const FactorJob& job = plan.jobs[i];
     if (!needed[i]) return;
-    sound[i] = IsSound(FactorsIn(out, job.layer, *job.kind), expected[i]);
+    sound[i] =
+        IsSound(FactorsIn(out, job.layer, *job.kind), expected[i]) ? 1 : 0;
   });
   for (size_t i = 0; i < plan.jobs.size(); ++i) {
     const FactorJob& job = plan.jobs[i];
