@@ -87,7 +87,7 @@ std::vector<const TensorView*> TensorsToRead(const OpenedModel& model,
 
 // What decides how sums are rounded, beside the options.
 std::string Instructions(const CompressOptions& options) {
-  const std::string device = internal::DeviceText(options);
+  std::string device = internal::DeviceText(options);
   if (!device.empty()) return device;
   return fmt::format("{}, products {:#x}", Kernels().name, GemmInstructions());
 }
@@ -482,8 +482,9 @@ CompressReport CompressUntilStopped(const OpenedModel& model,
       if (!part) results.WriteShards(check_stop);
       if (results.Complete()) break;
       // Where nothing is left to begin, the rest is running elsewhere.
-      if (apart || !run_next(plan.options.devices.front(), 0, [] {}))
+      if (apart || !run_next(plan.options.devices.front(), 0, [] {})) {
         crew.Wait();
+      }
     }
   }
   CompressReport report = internal::ReportOf(plan, results.records());

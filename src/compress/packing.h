@@ -73,7 +73,7 @@ class PlaneWriter {
 
   // Passes the bytes of a tensor; false when it is no plane. Fast when scales
   // come next after their codes.
-  bool Write(const TensorDecl& plane, const ByteSink& sink);
+  bool Write(const TensorDecl& decl, const ByteSink& sink);
 
   // What the matrices have lost whose codes were written since the last call.
   std::vector<PackedPart> TakeParts() { return std::exchange(parts_, {}); }

@@ -14,7 +14,8 @@
 
 namespace mobe {
 
-struct QuantizeOptions {
+// An empty Json is made without memory.
+struct QuantizeOptions {  // NOLINT(bugprone-exception-escape)
   PackRule rule;
   int64_t shard_bytes = 0;
   StopFn stop;  // asked after each tensor, and while the text runs

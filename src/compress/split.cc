@@ -92,7 +92,7 @@ class Prober {
       probe.error =
           std::pow(Error(target, RunFit(target, probe, kCurvePasses)), kLonger);
     }
-    return ErrorCurve(std::move(probes));
+    return ErrorCurve(probes);
   }
 
   // Of the short fit.

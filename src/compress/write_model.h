@@ -19,8 +19,9 @@
 
 namespace mobe {
 
-struct WriteJob {
-  Json options;  // that make the result what it is, "command" among them
+// An empty Json is made without memory.
+struct WriteJob {  // NOLINT(bugprone-exception-escape)
+  Json options;    // that make the result what it is, "command" among them
   int64_t shard_bytes = 0;
   int64_t work_bytes = 0;           // what it keeps beside them until it ends
   std::vector<TensorDecl> tensors;  // to be written, in this order
