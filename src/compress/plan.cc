@@ -92,11 +92,11 @@ void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
          "--calibrate goes with --solver fast: the published algorithm uses no "
          "text");
   }
-  if (options.calibration &&
+  if (options.calibration && !options.pack &&
       std::ranges::all_of(options.kinds, &MatrixKind::transposed)) {
     Fail(ErrorKind::kUserInput,
-         "--calibrate is of no use for --kinds down: the text weighs what gate "
-         "and up read");
+         "--calibrate is of no use for --kinds down without --format: the text "
+         "weighs what gate and up read");
   }
   if (options.split == Split::kAuto && !options.solver->splits) {
     Fail(ErrorKind::kUserInput,

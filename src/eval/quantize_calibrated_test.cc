@@ -173,6 +173,25 @@ TEST(QuantizeCalibratedTest, GoesOn) {
   ExpectSameFiles(folder / "whole", folder / "out");
 }
 
+// The text is of use where down alone is factored, too: to round the others.
+TEST(QuantizeCalibratedTest, CompressRoundsWhatItDoesNotFactor) {
+  const OpenedModel model = OpenModel(SmallModel());
+  const TempFolder folder;
+  CompressOptions options = QuickOptions(2);
+  options.kinds = {&kDownKind};
+  options.pack = PackRule{FormatFromName("int3"), {QuantPartFromName("a")}, {}};
+  RunCompress(SmallModel(), options, folder / "even");
+  options.calibration = CalibrationFor(model, "hash");
+  RunCompress(SmallModel(), options, folder / "read");
+  CollectMoments(model, {TokenIds(), kContext}, CalibrationScope::kAll,
+                 folder / "moments", kSilent);
+  EXPECT_LT(WeightedLoss(model, folder / "moments", folder / "read"),
+            0.8 * WeightedLoss(model, folder / "moments", folder / "even"));
+  options.pack = {};
+  ExpectError(ErrorKind::kUserInput, "for --kinds down without --format",
+              [&] { CheckOptions(model, options); });
+}
+
 // compress --format is compress, and then quantize --factored; from parts, too.
 TEST(QuantizeCalibratedTest, CompressRoundsByItsText) {
   const OpenedModel model = OpenModel(SmallModel());

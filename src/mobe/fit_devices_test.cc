@@ -173,12 +173,12 @@ TEST_P(LongFitTest, EndsAlike) {
   EXPECT_NEAR(torch.error.relative / cpu.error.relative, 1, 0.01);
 }
 
-INSTANTIATE_TEST_SUITE_P(DevicesTest, LongFitTest,
+INSTANTIATE_TEST_SUITE_P(TorchDevicesTest, LongFitTest,
                          ::testing::Values(Case{.name = "text", .text = true}));
 
 // A of one expert for what it puts out, from bases that span much of it. The
 // bound is of what changes: sums of 20 steps are rounded in another order.
-TEST(DevicesTest, SolvesForOutputsAsTheCpuDoes) {
+TEST(TorchDevicesTest, SolvesForOutputsAsTheCpuDoes) {
   FitDevice* const device = TorchCpu();
   if (device == nullptr) GTEST_SKIP() << "built without PyTorch";
   FitTarget target = Target(kUpKind, /*half=*/false);
@@ -217,7 +217,7 @@ TEST(DevicesTest, SolvesForOutputsAsTheCpuDoes) {
 
 // What has no room stays in memory of the process and comes over in turns, to
 // nearly the same losses: chunks are others. Too little is said before.
-TEST(DevicesTest, FitsIntoLittleMemory) {
+TEST(TorchDevicesTest, FitsIntoLittleMemory) {
   FitDevice* const device = TorchCpu();
   if (device == nullptr) GTEST_SKIP() << "built without PyTorch";
   FitTarget target = Target(kGateKind, /*half=*/false);
@@ -252,7 +252,7 @@ TEST(DevicesTest, FitsIntoLittleMemory) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    DevicesTest, SamePassesTest,
+    TorchDevicesTest, SamePassesTest,
     ::testing::Values(Case{.name = "silu"}, Case{.name = "up", .up = true},
                       Case{.name = "tanh", .activation = Activation::kTanh},
                       Case{.name = "identity",
