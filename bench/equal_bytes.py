@@ -23,9 +23,12 @@ MOBE = os.environ.get("MOBE", str(REPOSITORY / "build/release/mobe"))
 LLAMA = REPOSITORY / "build/llama/venv/bin/python"
 
 # Shares for which quantize --bytes chooses by itself, with and without factors.
-CHOSEN = [16, 18, 20, 22, 26, 30, 40]
+CHOSEN = [16, 18, 20, 22, 26, 30, 40, 50]
 # Bits of gate and up, and of down.
-PLAIN = [(2, 2), (2, 3), (2, 4), (2, 5), (3, 3), (3, 4), (3, 5), (4, 4), (4, 5), (5, 5), (6, 6)]
+PLAIN = [
+    (2, 2), (2, 3), (2, 4), (2, 5), (3, 3), (3, 4), (3, 5), (4, 4), (4, 5), (5, 5), (6, 6),
+    (8, 8),
+]  # fmt: skip
 # Bases of gate and up, and bits of A, of bases and of down.
 FACTORED = [
     (8, 3, 3, 3), (8, 4, 3, 4), (8, 5, 4, 5),
