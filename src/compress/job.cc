@@ -19,6 +19,7 @@
 #include "kernels/kernels.h"
 #include "mobe/expert_outputs.h"
 #include "mobe/moments_file.h"
+#include "mobe/parts.h"
 #include "mobe/tensors.h"
 
 namespace mobe::internal {
@@ -69,6 +70,15 @@ FitOptions FitOptionsOf(const CompressPlan& plan, const FactorJob& job) {
   options.seed = plan.options.seed;
   options.stored = job.dtype();
   return options;
+}
+
+// Whether A is solved for again, towards what experts put out, once its bases
+// are rounded (expert_rounding.h): the fit then needn't.
+bool RoundsA(const CompressPlan& plan, const FactorJob& job) {
+  if (!plan.RoundsByText()) return false;
+  const TensorDecl& a = job.tensors.back();
+  return FormatFor({job.kind->expert, job.layer, 0, a.name, a.shape},
+                   *plan.options.pack) != nullptr;
 }
 
 // Fit, which does not know what it fits, when it is this job's turn.
@@ -138,7 +148,9 @@ Json RunJob(const OpenedModel& model, const CompressPlan& plan,
     if (plan.options.calibration) {
       LoadMoments(MomentsPath(out), job.layer, *job.kind,
                   model.config.num_experts, group, &target);
-      target.outputs = OutputsOf(model, job.layer, *job.kind, group);
+      if (!RoundsA(plan, job)) {
+        target.outputs = OutputsOf(model, job.layer, *job.kind, group);
+      }
     }
     for (int64_t e = 0; e < model.config.num_experts; ++e) {
       model.checkpoint.Evict(model.At(job.kind->expert, job.layer, e));
