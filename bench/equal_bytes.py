@@ -59,6 +59,10 @@ def mobe(*arguments):
     return json.loads(output) if "--json" in arguments else None
 
 
+def cells(found):
+    return " | ".join(f"{kld:.6f} ± {error:.6f}" for kld, error in found)
+
+
 class Forms:
     def __init__(self, args, folder):
         self.args, self.out, self.rows = args, folder / "out", []
@@ -118,8 +122,7 @@ class Forms:
             found.append((result["kld_mean"], result["kld_stderr"]))
         self.rows.append((share, found, name))
         subprocess.run(["rm", "-r", self.out], check=True)
-        cells = " | ".join(f"{kld:.6f} ± {error:.6f}" for kld, error in found)
-        print(f"{100 * share:.1f}% | {cells} | {name}", file=sys.stderr, flush=True)
+        print(f"{100 * share:.1f}% | {cells(found)} | {name}", file=sys.stderr, flush=True)
 
     def is_best(self, row):
         return not any(s <= row[0] and f[0][0] < row[1][0][0] for s, f, _ in self.rows)
@@ -130,8 +133,8 @@ class Forms:
         print("|---" * (len(names) + 2) + "|")
         for row in sorted(self.rows):
             share, found, name = row
-            cells = " | ".join(f"{kld:.6f} ± {error:.6f}" for kld, error in found)
-            print(f"| {100 * share:.1f}% | {cells} | {name}{' *' * self.is_best(row)} |")
+            star = " *" * self.is_best(row)
+            print(f"| {100 * share:.1f}% | {cells(found)} | {name}{star} |")
 
     def plot(self, path):
         import matplotlib

@@ -30,6 +30,7 @@ from pathlib import Path
 import gguf
 import llama_cpp
 import numpy as np
+from llama_forms import as_floats, read_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROGRAM = os.environ.get("MOBE", REPOSITORY / "build/release/mobe")
@@ -70,14 +71,9 @@ def read_tensors(folder):
     """Name -> bfloat16 tensor as uint16, mapped."""
     found = {}
     for path in sorted(folder.glob("*.safetensors")):
-        data = np.memmap(path, dtype=np.uint8, mode="r")
-        size = int(data[:8].view("<u8")[0])
-        for name, entry in json.loads(bytes(data[8 : 8 + size])).items():
-            if name == "__metadata__":
-                continue
-            assert entry["dtype"] == "BF16", (name, entry)
-            begin, end = (8 + size + place for place in entry["data_offsets"])
-            found[name] = data[begin:end].view("<u2").reshape(entry["shape"])
+        for name, (dtype, values) in read_file(path).items():
+            assert dtype == "BF16", (name, dtype)
+            found[name] = values
     return found
 
 
@@ -105,7 +101,7 @@ def as_gguf(name, values):
     """As llama.cpp's converter stores it: matrices in bfloat16, by their bytes;
     vectors and routers in float32."""
     if values.ndim == 1 or name.endswith(ROUTER):
-        return (values.astype("<u4") << 16).view("<f4"), None
+        return as_floats(values), None
     return np.ascontiguousarray(values).view(np.uint8), BF16
 
 

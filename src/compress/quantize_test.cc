@@ -5,6 +5,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "compress/recipe.h"
 #include "compress/reconstruct.h"
 #include "compress/testing.h"
 #include "compress/verify.h"
@@ -119,11 +120,7 @@ TEST(QuantizeTest, GoesOn) {
     }
   }
   EXPECT_GT(stops, 2);
-  for (const auto& entry : std::filesystem::directory_iterator(whole.path())) {
-    const auto name = entry.path().filename();
-    EXPECT_EQ(ReadSmallFile(out.path() / name), ReadSmallFile(entry.path()))
-        << name;
-  }
+  ExpectSameFiles(whole.path(), out.path());
   EXPECT_FALSE(RunQuantize(from, out.path(), "int4"));
 }
 
@@ -149,13 +146,7 @@ TEST(QuantizeTest, WithinCompress) {
       options.pack = rule;
       const TempFolder out;
       RunCompress(from, options, out.path());
-      for (const auto& entry :
-           std::filesystem::directory_iterator(want.path())) {
-        const auto file = entry.path().filename();
-        if (file == "recipe.json" || file.extension() == ".md") continue;
-        EXPECT_EQ(ReadSmallFile(out.path() / file), ReadSmallFile(entry.path()))
-            << file;
-      }
+      ExpectSameFiles(want.path(), out.path(), TellsHow);
       EXPECT_THAT(Verify(out.path(), OpenModel(from), kSilent).faults,
                   testing::IsEmpty());
       const auto recipe = ReadRecipe(out.path());

@@ -82,6 +82,9 @@ class ShardRounding {
                     return FormatFor(spec, *plan.options.pack);
                   }) {}
 
+  const TensorView& Factor(const std::string& name) const {
+    return mixed_.checkpoint.At(name);
+  }
   WeighedRounding* operator->() { return &rounding_; }
 
  private:
@@ -220,10 +223,13 @@ std::vector<size_t> WriteReadyShards(
   const auto is_factor = [&](const std::string& name) {
     return job_of.contains(name);
   };
-  // The factors opened last stay open: those of one job are neighbours.
+  std::optional<ShardRounding> rounding;
+  // The factors opened last stay open: those of one job are neighbours, but
+  // where tensors follow one another by experts, and all are open.
   size_t open_job = plan.jobs.size();
   std::unique_ptr<SafetensorsFile> open;
   const auto factor = [&](const std::string& name) -> const TensorView& {
+    if (rounding) return rounding->Factor(name);
     const size_t job = job_of.at(name);
     if (job != open_job) {
       open_job = job;
@@ -232,7 +238,6 @@ std::vector<size_t> WriteReadyShards(
     }
     return open->At(name);
   };
-  std::optional<ShardRounding> rounding;
   PlaneWriter planes(
       model, plan.packing,
       [&](const TensorSpec& spec) -> const TensorView& {
