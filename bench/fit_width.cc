@@ -24,7 +24,7 @@
 #include "base/progress.h"
 #include "fit/devices.h"
 #include "fit/fit.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 
 namespace mobe {
 namespace {

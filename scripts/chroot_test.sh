@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
 # Builds mobe from nothing on other systems and runs the demo there; then, where
-# nothing was built, installs the wheel and that system's .deb, and runs both. Systems
-# are bookworm, trixie (Debian 12, 13) and noble (Ubuntu 24.04), or those named, each in
-# chroots below build/chroot (5 GB). Needs root. Packages come from the mirrors that
-# this machine's apt uses, with its settings, proxies and certificates: without one of
-# Ubuntu, noble is left out.
+# nothing was built, installs the wheel and that system's .deb, and runs both. On bionic
+# (Ubuntu 18.04, glibc 2.27) only the wheel's program runs: it is older than the glibc
+# 2.28 of the wheel's tag, so that pip would refuse it there. Systems are bookworm, trixie
+# (Debian 12, 13), noble (Ubuntu 24.04) and bionic, or those named, each in chroots below
+# build/chroot (5 GB). Needs root. Packages come from the mirrors that this machine's apt
+# uses, with its settings, proxies and certificates: without one of Ubuntu, those two are
+# left out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 suites=("$@")
-[[ ${#suites[@]} -gt 0 ]] || suites=(bookworm trixie noble)
-declare -A distribution=([noble]=Ubuntu)
+[[ ${#suites[@]} -gt 0 ]] || suites=(bookworm trixie noble bionic)
+declare -A distribution=([noble]=Ubuntu [bionic]=Ubuntu)
 declare -A components=([Debian]=main [Ubuntu]=main,universe)
 
 if [[ $(id -u) -ne 0 ]]; then
@@ -63,6 +65,22 @@ for suite in "${suites[@]}"; do
   apt-config dump Acquire >"$root/etc/apt/apt.conf.d/99host"
   cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
   cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+
+  if [[ $suite == bionic ]]; then
+    cp -r models/mini-qwen3-moe build/mobe-*.whl "$root"
+    in_chroot "$root" bash -euc '
+      export DEBIAN_FRONTEND=noninteractive
+      apt-get update
+      apt-get install -y --no-install-recommends python3 unzip
+      unzip -q /mobe-*.whl -d /wheel
+      printf "#!/bin/sh\nexec python3 /wheel/mobe/__main__.py \"\$@\"\n" >/mobe
+      chmod +x /mobe
+      ldd --version | head -n 1'
+    try "$root" /mobe
+    rm -rf --one-file-system "$root"
+    tested+=("$suite")
+    continue
+  fi
   cp -a "$root" "$clean"
 
   mkdir "$root/mobe"
@@ -91,4 +109,4 @@ if [[ ${#tested[@]} -eq 0 ]]; then
   echo "chroot_test: nothing was tested" >&2
   exit 1
 fi
-echo "chroot_test: mobe builds, installs and runs on ${tested[*]}"
+echo "chroot_test: mobe runs on ${tested[*]}"

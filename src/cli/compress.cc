@@ -29,7 +29,7 @@
 #include "compress/presets.h"
 #include "compress/worst_expert.h"
 #include "fit/devices.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 
 namespace mobe {
 namespace {
@@ -138,7 +138,7 @@ CompressOptions OptionsOf(const CompressArguments& arguments,
             {options.num_bases || arguments.ratio, arguments.groups.has_value(),
              arguments.activation.has_value()},
             &options);
-  options.solver = FindSolver(arguments.solver);
+  options.solver = FindMethod(arguments.solver);
   if (arguments.method == "mobe") {
     const bool fits_here =
         arguments.device == "auto" && !options.solver->has_devices;
@@ -222,21 +222,25 @@ void RunBaseline(const CompressArguments& arguments,
          "--alphas, --keep-fp8, --format and --device go with --method mobe");
   }
   const double start = MonotonicSeconds();
-  const Baseline& baseline = *FindBaseline(arguments.method);
-  const BaselineSize size = SizeBaseline(model, plan, baseline);
+  const Method& baseline = *FindMethod(arguments.method);
+  const BaselineSize size = SizeBaseline(plan, baseline);
   Json json = {{"method", baseline.name},
                {"rank", size.rank},
                {"layers", plan.format.Layers()},
                {"factor_bytes", size.factor_bytes},
-               {"mobe_factor_bytes", size.mobe_factor_bytes}};
+               {"mobe_factor_bytes", size.mobe_factor_bytes},
+               {"operations", size.operations},
+               {"fit_bytes", size.fit_bytes}};
   if (!common.json) {
     Print(
         "{} of rank {}, written as a plain model\n"
-        "as factors gate and up would take {}, MoBE's {} ({} bases)\n",
+        "as factors gate and up would take {}, MoBE's {} ({} bases)\n"
+        "memory of the fit: {}\n",
         baseline.name, size.rank,
         FormatBytes(static_cast<double>(size.factor_bytes)),
         FormatBytes(static_cast<double>(size.mobe_factor_bytes)),
-        plan.format.factors.front().num_bases);
+        plan.format.factors.front().num_bases,
+        FormatBytes(static_cast<double>(size.fit_bytes)));
   }
   if (arguments.dry_run) {
     WarnOfSideFiles(plan);
@@ -448,7 +452,7 @@ void AddRecipe(CLI::App* recipe, CompressArguments* arguments) {
                                 "layers to factor, as 3 or 0-5 (default: all)"),
              ParseLayers);
   std::vector<std::string> solvers;
-  for (const Solver* solver : Solvers()) solvers.emplace_back(solver->name);
+  for (const Method* solver : Solvers()) solvers.emplace_back(solver->name);
   ExpectOneOf(recipe->add_option("--solver", arguments->solver,
                                  "fast, or the published algorithm"),
               solvers)
@@ -552,8 +556,8 @@ void AddCompress(CLI::App& app, CommonOptions* common) {
                       "CSV file for the error of each pass");
   AddForce(command, "the trace", &arguments->trace);
   std::vector<std::string> methods = {"mobe"};
-  for (const Baseline& baseline : Baselines()) {
-    methods.emplace_back(baseline.name);
+  for (const Method* baseline : Baselines()) {
+    methods.emplace_back(baseline->name);
   }
   ExpectOneOf(
       command->add_option("--method", arguments->method,

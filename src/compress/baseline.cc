@@ -4,9 +4,11 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/limits.h"
 #include "compress/finish.h"
 #include "compress/model_card.h"
 #include "compress/write_plain.h"
+#include "fit/device.h"
 #include "kernels/blas.h"
 #include "mobe/moments_file.h"
 #include "mobe/tensors.h"
@@ -16,11 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-BaselineShape ShapeOf(const OpenedModel& model, const CompressPlan& plan) {
-  return {model.config.num_experts, model.config.expert_size,
-          model.config.hidden_size, plan.format.factors.front().num_bases};
-}
-
 // Numbers that MoBE stores for the job's matrices.
 int64_t BudgetOf(const FactorJob& job) {
   int64_t numbers = 0;
@@ -28,10 +25,20 @@ int64_t BudgetOf(const FactorJob& job) {
   return numbers;
 }
 
+// The baseline's fit of a job, of the largest rank in MoBE's place.
+FitShape ShapeOf(const FactorJob& job, const Method& baseline) {
+  FitShape shape = job.fit;
+  // Of all experts at once, whatever MoBE's groups.
+  shape.experts *= job.groups;
+  shape.num_bases *= job.groups;
+  shape.pairs *= job.groups;
+  shape.rank = RankForBudget(baseline, shape, BudgetOf(job));
+  return shape;
+}
+
 }  // namespace
 
-BaselineSize SizeBaseline(const OpenedModel& model, const CompressPlan& plan,
-                          const Baseline& baseline) {
+BaselineSize SizeBaseline(const CompressPlan& plan, const Method& baseline) {
   if (plan.options.calibration && !baseline.calibrates) {
     Fail(ErrorKind::kUserInput, "method {} makes no use of --calibrate",
          baseline.name);
@@ -42,25 +49,27 @@ BaselineSize SizeBaseline(const OpenedModel& model, const CompressPlan& plan,
          "method {} approximates gate and up only; leave out --kinds {}",
          baseline.name, job.kind->name);
   }
-  const BaselineShape shape = ShapeOf(model, plan);
   BaselineSize size;
-  size.rank = RankForBudget(baseline, shape, BudgetOf(plan.jobs.front()));
   for (const FactorJob& job : plan.jobs) {
-    const int64_t rank = RankForBudget(baseline, shape, BudgetOf(job));
+    const FitShape shape = ShapeOf(job, baseline);
     const int64_t each = DTypeSize(job.dtype());
-    size.factor_bytes += baseline.Parameters(shape, rank) * each;
+    if (size.rank == 0) size.rank = shape.rank;
+    size.factor_bytes += baseline.numbers(shape) * each;
     size.mobe_factor_bytes += BudgetOf(job) * each;
+    size.operations += baseline.operations(shape).Total(/*passes=*/0);
+    size.fit_bytes =
+        std::max(size.fit_bytes, baseline.memory(shape, TheCpu()).host);
   }
   return size;
 }
 
 CompressReport CompressByBaseline(const OpenedModel& model,
                                   const CompressPlan& plan,
-                                  const Baseline& baseline, const fs::path& out,
+                                  const Method& baseline, const fs::path& out,
                                   const ProgressFn& progress) {
-  SizeBaseline(model, plan, baseline);  // fails before anything is written
-  PrepareBlas();                        // so does this
-  const BaselineShape shape = ShapeOf(model, plan);
+  // Both fail before anything is written.
+  CheckMemory(SizeBaseline(plan, baseline).fit_bytes, "the fit");
+  PrepareBlas();
   const FactorJob* done = nullptr;  // the job whose matrices are in `product`
   Buffer<float> product;
   Journal* journal = nullptr;
@@ -69,9 +78,10 @@ CompressReport CompressByBaseline(const OpenedModel& model,
     if (plan.options.calibration) {
       LoadMoments(internal::MomentsPath(out), job.layer, *job.kind, &target);
     }
-    product = baseline.fit(target, shape.num_bases,
-                           RankForBudget(baseline, shape, BudgetOf(job)),
-                           job.dtype());
+    const FitShape shape = ShapeOf(job, baseline);
+    product = baseline.approximate(target, {.num_bases = shape.num_bases,
+                                            .rank = shape.rank,
+                                            .stored = job.dtype()});
     const FitError error =
         MeasureDifference(target, [&](int64_t expert, float* matrix) {
           std::copy_n(product.data() + expert * target.matrix_size(),
@@ -94,7 +104,7 @@ CompressReport CompressByBaseline(const OpenedModel& model,
         });
     if (job == plan.jobs.end()) return false;
     if (done != &*job) run(*job);
-    const int64_t size = shape.rows * shape.cols;
+    const int64_t size = job->fit.rows * job->fit.cols;
     std::copy_n(product.data() + spec.expert * size, size, values);
     return true;
   };

@@ -7,7 +7,7 @@
 
 #include "base/progress.h"
 #include "compress/compress.h"
-#include "fit/baselines.h"
+#include "fit/method.h"
 
 namespace mobe {
 
@@ -16,19 +16,22 @@ struct BaselineSize {
   int64_t rank = 0;  // of the first matrix kind; all are alike
   int64_t factor_bytes = 0;
   int64_t mobe_factor_bytes = 0;
+  // What fitting them takes.
+  int64_t fit_bytes = 0;
+  double operations = 0;
 };
-// Fails with kUserInput when rank 1 takes more than MoBE, or when the plan is
-// calibrated and the baseline can't be.
-BaselineSize SizeBaseline(const OpenedModel& model, const CompressPlan& plan,
-                          const Baseline& baseline);
+// `baseline`: of the table in fit/method.h. Fails with kUserInput when rank 1
+// takes more than MoBE, or when the plan is calibrated and the baseline can't
+// be.
+BaselineSize SizeBaseline(const CompressPlan& plan, const Method& baseline);
 
 // Writes a plain model whose experts in plan.format.layers are approximated;
 // the plan's solver and budget have no meaning here. Continues an interrupted
-// run of the same. Fails with kUserInput when `out` holds something else;
-// throws Stopped. passes and resumed of the report are 0.
+// run of the same. Fails with kUserInput when `out` holds something else, and
+// with kOutOfMemory; throws Stopped. passes and resumed of the report are 0.
 CompressReport CompressByBaseline(const OpenedModel& model,
                                   const CompressPlan& plan,
-                                  const Baseline& baseline,
+                                  const Method& baseline,
                                   const std::filesystem::path& out,
                                   const ProgressFn& progress);
 

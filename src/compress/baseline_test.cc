@@ -16,10 +16,13 @@ TEST(BaselineJobTest, WritesAPlainModelWithinTheBudget) {
   CompressOptions options = QuickOptions(2);
   options.last_layer = 1;
   const CompressPlan plan = PlanCompression(model, options);
-  for (const Baseline& baseline : Baselines()) {
-    const BaselineSize size = SizeBaseline(model, plan, baseline);
+  for (const Method* method : Baselines()) {
+    const Method& baseline = *method;
+    const BaselineSize size = SizeBaseline(plan, baseline);
     EXPECT_LE(size.factor_bytes, size.mobe_factor_bytes);
     EXPECT_GT(size.factor_bytes, size.mobe_factor_bytes * 9 / 10);
+    EXPECT_GT(size.operations, 0);
+    EXPECT_GT(size.fit_bytes, 0);
     const auto out = folder / baseline.name;
     const CompressReport report = CompressByBaseline(
         model, plan, baseline, out, [](const ProgressEvent&) {});
@@ -43,9 +46,7 @@ TEST(BaselineJobTest, WritesAPlainModelWithinTheBudget) {
     EXPECT_TRUE(again.already);
     EXPECT_EQ(again.mse_scaled_mean, report.mse_scaled_mean);
     EXPECT_EQ(Contents(out), before);
-    const Baseline& other = baseline.name == Baselines().front().name
-                                ? Baselines().back()
-                                : Baselines().front();
+    const Method& other = method == &kSvd ? kD2Moe : kSvd;
     ExpectError(ErrorKind::kUserInput, "holds a model made by another command",
                 [&] {
                   CompressByBaseline(model, plan, other, out,
@@ -60,7 +61,7 @@ TEST(BaselineJobTest, RefusesACalibrationThatItWouldIgnore) {
   options.calibration = Calibration{1, "x", nullptr};
   const CompressPlan plan = PlanCompression(model, options);
   ExpectError(ErrorKind::kUserInput, "molae makes no use of --calibrate",
-              [&] { SizeBaseline(model, plan, *FindBaseline("molae")); });
+              [&] { SizeBaseline(plan, *FindMethod("molae")); });
 }
 
 }  // namespace

@@ -22,7 +22,7 @@
 #include "compress/journal.h"
 #include "compress/recipe.h"
 #include "compress/shards.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
 #include "mobe/moments_file.h"

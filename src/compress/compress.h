@@ -65,7 +65,7 @@ struct CompressOptions {
   int64_t first_layer = 0;  // of the layers to factor, inclusive
   int64_t last_layer = INT64_MAX;
   uint64_t seed = 0;
-  const Solver* solver = &kFastSolver;
+  const Method* solver = &kFastSolver;
   std::vector<FitDevice*> devices = {&TheCpu()};  // all of one kind
   Budget budget{500, 0};
   // When a time budget began to run (MonotonicSeconds); 0: with Compress.

@@ -10,7 +10,7 @@
 #include "base/parallel.h"
 #include "compress/recipe.h"
 #include "compress/testing.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 #include "mobe/measure.h"
 
 namespace mobe {

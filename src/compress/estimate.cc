@@ -14,7 +14,7 @@
 #include "compress/shards.h"
 #include "fit/device.h"
 #include "fit/diagonal.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 #include "kernels/blas.h"
 #include "mobe/tensors.h"
 

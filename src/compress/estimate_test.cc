@@ -5,7 +5,7 @@
 #include "base/disk.h"
 #include "compress/job_queue.h"
 #include "compress/testing.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 
 namespace mobe {
 namespace {

@@ -189,7 +189,7 @@ TEST_F(Fp8Test, ReconstructedIsBFloat16) {
 TEST_F(Fp8Test, Baseline) {
   const OpenedModel model = OpenModel(fp8_);
   CompressByBaseline(model, PlanCompression(model, QuickOptions(8)),
-                     *FindBaseline("svd"), out_, kNoProgress);
+                     *FindMethod("svd"), out_, kNoProgress);
   const OpenedModel plain = OpenModel(out_);
   for (const TensorView* tensor : plain.checkpoint.tensors()) {
     EXPECT_EQ(tensor->dtype, DType::kBF16) << tensor->name;

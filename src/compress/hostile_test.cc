@@ -8,7 +8,7 @@
 
 #include "compress/testing.h"
 #include "compress/verify.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 
 namespace mobe {
 namespace {
@@ -162,7 +162,7 @@ TEST(HostileTest, EveryInputOfTheManifest) {
 // With and without shared bases: nothing may be divided by a deviation of 0.
 TEST(HostileTest, CompressAndVerifyExpertsOfZeros) {
   const fs::path model = kHostile / "checkpoints/all_zero_experts";
-  for (const Solver* solver : Solvers()) {
+  for (const Method* solver : Solvers()) {
     for (const int64_t num_bases : {1, 2}) {
       TempFolder out;
       CompressOptions options = QuickOptions(num_bases);

@@ -11,7 +11,7 @@
 
 #include "base/sealed_json.h"
 #include "compress/testing.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 
 namespace mobe {
 namespace {

@@ -52,7 +52,7 @@ TEST(MixedDTypesTest, CompressReconstructVerify) {
               [](const ProgressEvent&) {});
   EXPECT_THAT(verify(folder / "plain"), ::testing::IsEmpty());
   CompressByBaseline(model, PlanCompression(model, QuickOptions(2)),
-                     *FindBaseline("svd"), folder / "svd",
+                     *FindMethod("svd"), folder / "svd",
                      [](const ProgressEvent&) {});
   EXPECT_THAT(verify(folder / "svd"), ::testing::IsEmpty());
   EXPECT_EQ(OpenModel(folder / "svd").At(Role::kExpertGate, 0, 1).dtype,

@@ -9,7 +9,7 @@
 #include "compress/compress.h"
 #include "compress/weighed_rounding.h"
 #include "fit/device.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 #include "mobe/copy_tensors.h"
 #include "mobe/tensors.h"
 

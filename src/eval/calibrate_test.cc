@@ -5,7 +5,7 @@
 
 #include "compress/compress.h"
 #include "compress/testing.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 #include "model/moments.h"
 
 namespace mobe {

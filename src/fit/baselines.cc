@@ -1,11 +1,11 @@
-#include "fit/baselines.h"
-
+// The baselines: method.h says what each follows, and what it leaves out.
 #include <algorithm>
 #include <vector>
 
 #include "base/error.h"
 #include "base/parallel.h"
-#include "base/visible.h"
+#include "fit/device.h"
+#include "fit/method.h"
 #include "fit/weighted_solve.h"
 #include "kernels/blas.h"
 #include "kernels/gemm.h"
@@ -61,9 +61,10 @@ void LeadingVectors(const FitTarget& target, int64_t expert, const float* m,
 
 // product = base + U V of every expert, U V the best approximation of W_e -
 // base. An empty base is zero.
-Buffer<float> FitDeltas(const FitTarget& target, const Buffer<float>& base,
-                        int64_t rank, DType stored) {
+Buffer<float> AddDeltas(const FitTarget& target, const Buffer<float>& base,
+                        const FitOptions& options) {
   PrepareBlas();
+  const int64_t rank = options.rank;
   const int64_t rows = target.rows;
   const int64_t cols = target.cols;
   const int64_t size = target.matrix_size();
@@ -78,8 +79,8 @@ Buffer<float> FitDeltas(const FitTarget& target, const Buffer<float>& base,
     LeadingVectors(target, e, delta.data(), rank, u.data());
     Gemm(Trans::kYes, Trans::kNo, rank, cols, rows, u.data(), rank,
          delta.data(), cols, 0.0f, v.data(), cols);
-    RoundTo(stored, &u);
-    RoundTo(stored, &v);
+    RoundTo(options.stored, &u);
+    RoundTo(options.stored, &v);
     std::fill_n(out, size, 0.0f);
     std::copy(base.begin(), base.end(), out);
     Gemm(Trans::kNo, Trans::kNo, rows, cols, rank, u.data(), rank, v.data(),
@@ -88,13 +89,11 @@ Buffer<float> FitDeltas(const FitTarget& target, const Buffer<float>& base,
   return product;
 }
 
-Buffer<float> FitSvd(const FitTarget& target, int64_t, int64_t rank,
-                     DType stored) {
-  return FitDeltas(target, {}, rank, stored);
+Buffer<float> Svd(const FitTarget& target, const FitOptions& options) {
+  return AddDeltas(target, {}, options);
 }
 
-Buffer<float> FitD2Moe(const FitTarget& target, int64_t, int64_t rank,
-                       DType stored) {
+Buffer<float> D2Moe(const FitTarget& target, const FitOptions& options) {
   Buffer<float> base(target.matrix_size());
   double total = 0;
   for (int64_t e = 0; e < target.experts; ++e) total += target.importance_of(e);
@@ -108,17 +107,17 @@ Buffer<float> FitD2Moe(const FitTarget& target, int64_t, int64_t rank,
       base[i] = static_cast<float>(sum / total);
     }
   });
-  RoundTo(stored, &base);
-  return FitDeltas(target, base, rank, stored);
+  RoundTo(options.stored, &base);
+  return AddDeltas(target, base, options);
 }
 
-Buffer<float> FitMolae(const FitTarget& target, int64_t num_bases, int64_t rank,
-                       DType stored) {
+Buffer<float> Molae(const FitTarget& target, const FitOptions& options) {
+  const int64_t rank = options.rank;
   internal::SvdStart svd =
       internal::GroupedSvd(target.weights.data(), target.experts, target.rows,
-                           target.cols, num_bases, rank);
-  RoundTo(stored, &svd.a);
-  RoundTo(stored, &svd.bases);
+                           target.cols, options.num_bases, rank);
+  RoundTo(options.stored, &svd.a);
+  RoundTo(options.stored, &svd.bases);
   Buffer<float> product(target.experts * target.matrix_size());
   ParallelFor(target.experts, [&](int64_t e) {
     const auto group = svd.group[static_cast<size_t>(e)];
@@ -130,49 +129,84 @@ Buffer<float> FitMolae(const FitTarget& target, int64_t num_bases, int64_t rank,
   return product;
 }
 
-using Shape = BaselineShape;
-
-int64_t Nothing(const Shape&) { return 0; }
-int64_t OneMatrix(const Shape& s) { return s.rows * s.cols; }
-int64_t OwnFactors(const Shape& s) { return s.experts * (s.rows + s.cols); }
-int64_t SharedFactors(const Shape& s) {
-  return s.experts * s.rows + s.num_bases * s.cols;
+int64_t OwnFactors(const FitShape& s) {
+  return s.experts * (s.rows + s.cols) * s.rank;
 }
-int64_t FullRank(const Shape& s) { return std::min(s.rows, s.cols); }
-int64_t FullGroupRank(const Shape& s) {
+int64_t BaseAndOwnFactors(const FitShape& s) {
+  return s.rows * s.cols + OwnFactors(s);
+}
+int64_t SharedFactors(const FitShape& s) {
+  return (s.experts * s.rows + s.num_bases * s.cols) * s.rank;
+}
+
+int64_t FullRank(const FitShape& s) { return std::min(s.rows, s.cols); }
+int64_t FullGroupRank(const FitShape& s) {
   return std::min(s.experts / s.num_bases * s.rows, s.cols);
 }
 
-constexpr Baseline kBaselines[] = {
-    {"svd", true, Nothing, OwnFactors, FullRank, FitSvd},
-    {"molae", false, Nothing, SharedFactors, FullGroupRank, FitMolae},
-    {"d2moe", true, OneMatrix, OwnFactors, FullRank, FitD2Moe},
-};
+FitParts DeltaOperations(const FitShape& s) {
+  const auto n = static_cast<double>(s.experts);
+  const auto p = static_cast<double>(s.rows);
+  const auto d = static_cast<double>(s.cols);
+  const auto r = static_cast<double>(s.rank);
+  // M M^T; its eigenvectors (Golub and Van Loan: 9 p^3); V, and U V.
+  FitParts result;
+  result.fixed = n * (p * p * d + 9 * p * p * p + 4 * p * r * d);
+  // The moment of what each expert read, and M by it.
+  if (s.pairs > 0) {
+    result.fixed += static_cast<double>(s.pairs) * d * d + 2 * n * p * d * d;
+  }
+  return result;
+}
+
+FitParts MolaeOperations(const FitShape& s) {
+  return {.fixed = internal::GroupedSvdOperations(s) +
+                   2.0 * static_cast<double>(s.experts * s.rows * s.rank) *
+                       static_cast<double>(s.cols)};
+}
+
+// The target, what it comes to, and as one more matrix the base.
+int64_t TargetAndProduct(const FitShape& s) {
+  return (2 * s.experts + 1) * s.rows * s.cols;
+}
+
+FitMemory DeltaMemory(const FitShape& s, const FitDevice&) {
+  // Of a thread: the delta, U and V, and in double M M^T and what LAPACK works
+  // on; calibrated, the moment and M by it.
+  int64_t each =
+      s.rows * s.cols + s.rank * (s.rows + s.cols) + 6 * s.rows * s.rows;
+  if (s.pairs > 0) each += s.cols * s.cols + s.rows * s.cols;
+  return {.host = 4 * (TargetAndProduct(s) + Threads() * each)};
+}
+
+FitMemory MolaeMemory(const FitShape& s, const FitDevice&) {
+  return {.host = 4 * (TargetAndProduct(s) + SharedFactors(s) +
+                       internal::GroupedSvdNumbers(s))};
+}
 
 }  // namespace
 
-std::span<const Baseline> Baselines() { return kBaselines; }
+const Method kSvd = {.name = "svd",
+                     .calibrates = true,
+                     .approximate = Svd,
+                     .numbers = OwnFactors,
+                     .max_rank = FullRank,
+                     .operations = DeltaOperations,
+                     .memory = DeltaMemory};
 
-const Baseline* FindBaseline(std::string_view name) {
-  for (const Baseline& baseline : kBaselines) {
-    if (name == baseline.name) return &baseline;
-  }
-  return nullptr;
-}
+const Method kMolae = {.name = "molae",
+                       .approximate = Molae,
+                       .numbers = SharedFactors,
+                       .max_rank = FullGroupRank,
+                       .operations = MolaeOperations,
+                       .memory = MolaeMemory};
 
-int64_t RankForBudget(const Baseline& baseline, const BaselineShape& shape,
-                      int64_t budget) {
-  const int64_t rank =
-      std::min((budget - baseline.fixed(shape)) / baseline.each(shape),
-               baseline.max_rank(shape));
-  if (rank < 1) {
-    Fail(ErrorKind::kUserInput,
-         "method {}: rank 1 takes {} numbers for the matrices of a layer, more "
-         "than the {} that are allowed; keep a larger share",
-         baseline.name, FormatCount(baseline.Parameters(shape, 1)),
-         FormatCount(budget));
-  }
-  return rank;
-}
+const Method kD2Moe = {.name = "d2moe",
+                       .calibrates = true,
+                       .approximate = D2Moe,
+                       .numbers = BaseAndOwnFactors,
+                       .max_rank = FullRank,
+                       .operations = DeltaOperations,
+                       .memory = DeltaMemory};
 
 }  // namespace mobe

@@ -1,5 +1,3 @@
-#include "fit/baselines.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -7,12 +5,14 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "fit/method.h"
 #include "fit/testing.h"
 
 namespace mobe::baselines_test {
 namespace {
 
-constexpr BaselineShape kShape = {6, 5, 12, 3};
+constexpr FitShape kShape = {
+    .experts = 6, .rows = 5, .cols = 12, .num_bases = 3};
 
 FitTarget RandomTarget() {
   FitTarget target;
@@ -51,14 +51,16 @@ double Error(const FitTarget& target, const Buffer<float>& product) {
       .relative;
 }
 
-Buffer<float> Approximate(const Baseline& baseline, const FitTarget& target,
+Buffer<float> Approximate(const Method& baseline, const FitTarget& target,
                           int64_t rank) {
-  return baseline.fit(target, kShape.num_bases, rank, DType::kF32);
+  return baseline.approximate(
+      target,
+      {.num_bases = kShape.num_bases, .rank = rank, .stored = DType::kF32});
 }
 
 class BaselineTest : public testing::TestWithParam<const char*> {
  protected:
-  const Baseline& baseline() const { return *FindBaseline(GetParam()); }
+  const Method& baseline() const { return *FindMethod(GetParam()); }
 };
 
 INSTANTIATE_TEST_SUITE_P(All, BaselineTest,
@@ -82,9 +84,12 @@ TEST_P(BaselineTest, ErrorFallsWithTheRankToNothing) {
 TEST_P(BaselineTest, RankIsTheLargestWithinTheBudget) {
   for (int64_t budget = 200; budget < 700; budget += 7) {
     const int64_t rank = RankForBudget(baseline(), kShape, budget);
-    EXPECT_LE(baseline().Parameters(kShape, rank), budget);
+    FitShape shape = kShape;
+    shape.rank = rank;
+    EXPECT_LE(baseline().numbers(shape), budget);
     if (rank == baseline().max_rank(kShape)) continue;
-    EXPECT_GT(baseline().Parameters(kShape, rank + 1), budget);
+    ++shape.rank;
+    EXPECT_GT(baseline().numbers(shape), budget);
   }
   ExpectError(ErrorKind::kUserInput, "keep a larger share",
               [&] { RankForBudget(baseline(), kShape, 60); });
@@ -102,12 +107,14 @@ TEST_P(BaselineTest, SameForAnyNumberOfThreads) {
 
 TEST(BaselinesTest, FactorsAreRounded) {
   const FitTarget target = RandomTarget();
-  for (const Baseline& baseline : Baselines()) {
-    const Buffer<float> product = baseline.fit(
-        target, kShape.num_bases, baseline.max_rank(kShape), DType::kBF16);
+  for (const Method* baseline : Baselines()) {
+    const Buffer<float> product =
+        baseline->approximate(target, {.num_bases = kShape.num_bases,
+                                       .rank = baseline->max_rank(kShape),
+                                       .stored = DType::kBF16});
     const double error = Error(target, product);
-    EXPECT_GT(error, 1e-4) << baseline.name;
-    EXPECT_LT(error, 1e-2) << baseline.name;
+    EXPECT_GT(error, 1e-4) << baseline->name;
+    EXPECT_LT(error, 1e-2) << baseline->name;
   }
 }
 
@@ -132,7 +139,7 @@ TEST(BaselinesTest, D2MoeIsExactWhenDeltasHaveTheRank) {
     }
   }
   const auto error = [&](const char* name) {
-    return Error(target, Approximate(*FindBaseline(name), target, 1));
+    return Error(target, Approximate(*FindMethod(name), target, 1));
   };
   EXPECT_LT(error("d2moe"), 1e-5);
   EXPECT_GT(error("svd"), 1e-2);
@@ -158,7 +165,7 @@ TEST(BaselinesTest, CalibrationMovesTheError) {
     return sum;
   };
   for (const char* name : {"svd", "d2moe"}) {
-    const Baseline& baseline = *FindBaseline(name);
+    const Method& baseline = *FindMethod(name);
     const Buffer<float> a = Approximate(baseline, plain, 2);
     const Buffer<float> b = Approximate(baseline, calibrated, 2);
     EXPECT_LT(error_of(b, -1, 3), 0.5 * error_of(a, -1, 3)) << name;
@@ -166,7 +173,7 @@ TEST(BaselinesTest, CalibrationMovesTheError) {
   }
   FitTarget important = CalibratedTarget();
   important.moment = {};
-  const Baseline& d2moe = *FindBaseline("d2moe");
+  const Method& d2moe = *FindMethod("d2moe");
   EXPECT_LT(error_of(Approximate(d2moe, important, 1), 0, -1),
             error_of(Approximate(d2moe, plain, 1), 0, -1));
 }

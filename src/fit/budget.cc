@@ -9,7 +9,7 @@
 #include "base/parallel.h"
 #include "base/progress.h"
 #include "fit/device.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 
 namespace mobe {
 namespace {
@@ -58,7 +58,7 @@ Budget ParseTime(const std::string& text) {
   Fail(ErrorKind::kUserInput, "--time {}: expected {}", text, kTimeForm);
 }
 
-ProbeSize ProbeSizeOf(const FitShape& shape, const Solver& solver,
+ProbeSize ProbeSizeOf(const FitShape& shape, const Method& solver,
                       int64_t workers) {
   // Of one worker: a second or two.
   constexpr double kOperations = 1e11;

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "fit/fit.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 
 namespace mobe {
 
@@ -40,7 +40,7 @@ struct ProbeSize {
   int64_t num_bases = 0;
 };
 // `workers`: FitDevice::workers.
-ProbeSize ProbeSizeOf(const FitShape& shape, const Solver& solver,
+ProbeSize ProbeSizeOf(const FitShape& shape, const Method& solver,
                       int64_t workers);
 
 // Measures on the first experts of `target`, and scales by operations; `shape`

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "fit/solver.h"
+#include "fit/method.h"
 #include "fit/testing.h"
 
 namespace mobe::budget_test {

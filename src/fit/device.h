@@ -16,7 +16,7 @@
 
 #include "base/matrix.h"
 #include "fit/fit.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 
 namespace mobe {
 

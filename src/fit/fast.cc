@@ -25,8 +25,8 @@
 #include "base/error.h"
 #include "fit/device.h"
 #include "fit/looks.h"
+#include "fit/method.h"
 #include "fit/project.h"
-#include "fit/solver.h"
 
 namespace mobe {
 namespace internal {
@@ -239,13 +239,13 @@ FitMemory FastMemory(const FitShape& shape, const FitDevice& device) {
 }  // namespace
 }  // namespace internal
 
-const Solver kFastSolver = {.name = "fast",
+const Method kFastSolver = {.name = "fast",
                             .calibrates = true,
-                            .takes_start = false,
                             .has_devices = true,
                             .splits = true,
                             .leaves_a = true,
                             .fit = internal::FitFast,
+                            .numbers = NumbersOfFactors,
                             .operations = internal::FastOperations,
                             .memory = internal::FastMemory};
 

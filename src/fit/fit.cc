@@ -6,8 +6,8 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "fit/device.h"
+#include "fit/method.h"
 #include "fit/output_solve.h"
-#include "fit/solver.h"
 #include "fit/whiten.h"
 #include "kernels/gemm.h"
 

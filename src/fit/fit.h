@@ -83,9 +83,9 @@ struct Factors {
   Buffer<float> bases_right;  // V [num_bases, basis_rank, cols]
 };
 
-struct Solver;    // solver.h
+struct Method;    // method.h
 class FitDevice;  // device.h
-extern const Solver kFastSolver;
+extern const Method kFastSolver;
 
 struct FitOptions {
   int64_t num_bases = 0;
@@ -93,7 +93,7 @@ struct FitOptions {
   int64_t basis_rank = 0;  // B_i = U_i V_i of that rank; 0: any B_i
   int64_t max_alphas = 0;  // not zero for one expert; 0: all may be so
   Activation activation = Activation::kSilu;
-  const Solver* solver = &kFastSolver;
+  const Method* solver = &kFastSolver;
   FitDevice* device = nullptr;  // null: the CPU
   // Products in float32 throughout, rather than in what the device multiplies
   // fastest until the last passes.

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/parallel.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 #include "fit/testing.h"
 
 namespace mobe::fit_test {
@@ -27,7 +27,7 @@ FitTarget ExactTarget(Activation activation, int64_t num_bases) {
       kRows, kCols);
 }
 
-FitOptions Options(const Solver* solver, int64_t num_bases, int64_t passes) {
+FitOptions Options(const Method* solver, int64_t num_bases, int64_t passes) {
   FitOptions options;
   options.num_bases = num_bases;
   options.rank = kRows;
@@ -55,9 +55,9 @@ constexpr Activation kActivations[] = {Activation::kSilu, Activation::kTanh,
                                        Activation::kIdentity};
 
 TEST_F(FitTest, Names) {
-  EXPECT_EQ(FindSolver("fast"), &kFastSolver);
-  EXPECT_EQ(FindSolver("reference"), &kReferenceSolver);
-  EXPECT_EQ(FindSolver("Fast"), nullptr);
+  EXPECT_EQ(FindMethod("fast"), &kFastSolver);
+  EXPECT_EQ(FindMethod("reference"), &kReferenceSolver);
+  EXPECT_EQ(FindMethod("Fast"), nullptr);
 }
 
 TEST_F(FitTest, OptionsThatCannotBe) {
@@ -108,7 +108,7 @@ TEST_F(FitTest, RecoversWhatHasFewBases) {
 
 TEST_F(FitTest, ABasisForEachExpertIsEnough) {
   const FitTarget target = NoiseTarget();
-  for (const Solver* solver : Solvers()) {
+  for (const Method* solver : Solvers()) {
     for (const Activation activation : kActivations) {
       FitOptions options = Options(solver, kExperts, 400);
       options.activation = activation;
@@ -122,7 +122,7 @@ TEST_F(FitTest, ABasisForEachExpertIsEnough) {
 TEST_F(FitTest, TargetOfZeros) {
   FitTarget target = EmptyTarget(kExperts, kRows, kCols);
   std::fill(target.weights.begin(), target.weights.end(), 0.0f);
-  for (const Solver* solver : Solvers()) {
+  for (const Method* solver : Solvers()) {
     for (const Activation activation : kActivations) {
       FitOptions options = Options(solver, 2, 20);
       options.activation = activation;
@@ -140,7 +140,7 @@ TEST_F(FitTest, HugeWeights) {
   FitTarget target = NoiseTarget();
   for (float& w : target.weights) w = std::copysign(3e38f, w);
   target.scale = 3e38;
-  for (const Solver* solver : Solvers()) {
+  for (const Method* solver : Solvers()) {
     Factors factors;
     const auto error = ErrorOf([&] {
       factors =
@@ -155,7 +155,7 @@ TEST_F(FitTest, HugeWeights) {
 // Large enough that every loop has several pieces.
 TEST_F(FitTest, ThreadsDoNotMatter) {
   const FitTarget target = RandomTarget(4, 64, 160);
-  for (const Solver* solver : Solvers()) {
+  for (const Method* solver : Solvers()) {
     FitOptions options = Options(solver, 2, 5);
     options.rank = target.rows;
     SetThreads(1);
@@ -182,7 +182,7 @@ TEST_F(FitTest, SeedMatters) {
 
 TEST_F(FitTest, ReportsEachPassAndGetsBetter) {
   const FitTarget target = NoiseTarget();
-  for (const Solver* solver : Solvers()) {
+  for (const Method* solver : Solvers()) {
     std::vector<double> losses;
     const Factors factors = Solve(target, Options(solver, 3, 200), &losses);
     ASSERT_EQ(losses.size(), 200u);

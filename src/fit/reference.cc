@@ -10,7 +10,7 @@
 
 #include "base/parallel.h"
 #include "fit/device.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 #include "kernels/gemm.h"
 
 namespace mobe {
@@ -197,11 +197,7 @@ FitParts ReferenceOperations(const FitShape& shape) {
   // Mixing, and its transpose to bases and alpha; A N, and the gradients to A
   // and N.
   result.pass = 6 * n * m * r * d + 6 * n * p * r * d;
-  // R-SVD of each group (Golub and Van Loan, Matrix Computations, table of
-  // the SVD's costs): 6 a b^2 + 20 b^3 for a >= b.
-  const double a = std::max(n / m * p, d);
-  const double b = std::min(n / m * p, d);
-  result.fixed = m * (6 * a * b * b + 20 * b * b * b);
+  result.fixed = GroupedSvdOperations(shape);
   return result;
 }
 
@@ -216,26 +212,18 @@ FitMemory ReferenceMemory(const FitShape& s, const FitDevice&) {
   const int64_t all = 3 * target + 5 * (a + bases);
   const int64_t passes =
       mix + threads * (2 * s.rank * s.cols + s.rows * s.cols);
-  // The start, before Adam and the rest are there: a group, its singular
-  // vectors, and as much again for LAPACK.
-  const int64_t height = (s.experts + s.num_bases - 1) / s.num_bases * s.rows;
-  const int64_t kept = std::min(height, s.cols);
-  const int64_t start =
-      std::min(s.num_bases, threads) *
-      (height * s.cols + 2 * kept * (height + s.cols) + 4 * kept * kept);
-  return {.host = 4 * std::max(all + passes, 3 * target + a + bases + start)};
+  // The start, before Adam and the rest are there.
+  const int64_t start = 3 * target + a + bases + GroupedSvdNumbers(s);
+  return {.host = 4 * std::max(all + passes, start)};
 }
 
 }  // namespace
 }  // namespace internal
 
-const Solver kReferenceSolver = {.name = "reference",
-                                 .calibrates = false,
+const Method kReferenceSolver = {.name = "reference",
                                  .takes_start = true,
-                                 .has_devices = false,
-                                 .splits = false,
-                                 .leaves_a = false,
                                  .fit = internal::FitReference,
+                                 .numbers = NumbersOfFactors,
                                  .operations = internal::ReferenceOperations,
                                  .memory = internal::ReferenceMemory};
 

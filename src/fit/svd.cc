@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "fit/fit.h"
+#include "fit/method.h"
 #include "kernels/blas.h"
 
 namespace mobe::internal {
@@ -72,6 +73,25 @@ SvdStart GroupedSvd(const float* weights, int64_t experts, int64_t rows,
     }
   });
   return start;
+}
+
+double GroupedSvdOperations(const FitShape& s) {
+  // R-SVD of each group (Golub and Van Loan, Matrix Computations, table of
+  // the SVD's costs): 6 a b^2 + 20 b^3 for a >= b.
+  const auto rows = static_cast<double>(s.experts) /
+                    static_cast<double>(s.num_bases) *
+                    static_cast<double>(s.rows);
+  const double a = std::max(rows, static_cast<double>(s.cols));
+  const double b = std::min(rows, static_cast<double>(s.cols));
+  return static_cast<double>(s.num_bases) * (6 * a * b * b + 20 * b * b * b);
+}
+
+int64_t GroupedSvdNumbers(const FitShape& s) {
+  // A group, its singular vectors, and as much again for LAPACK.
+  const int64_t height = (s.experts + s.num_bases - 1) / s.num_bases * s.rows;
+  const int64_t kept = std::min(height, s.cols);
+  return std::min<int64_t>(s.num_bases, Threads()) *
+         (height * s.cols + 2 * kept * (height + s.cols) + 4 * kept * kept);
 }
 
 }  // namespace mobe::internal

@@ -6,7 +6,7 @@
 #include <random>
 
 #include "fit/fit.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 #include "fit/testing.h"
 
 namespace mobe::variants_test {
@@ -178,7 +178,7 @@ TEST_F(FitVariantsTest, RoundsBeforeTheLastSolve) {
 
 TEST_F(FitVariantsTest, BothSolversAndTwoThreads) {
   const FitTarget target = TargetOf(SomeFactors(Activation::kSilu));
-  for (const Solver* solver : Solvers()) {
+  for (const Method* solver : Solvers()) {
     FitOptions options = Options(3, 2);
     options.solver = solver;
     const auto run = [&] {

@@ -7,7 +7,7 @@
 
 #include "base/testing.h"
 #include "fit/devices.h"
-#include "fit/solver.h"
+#include "fit/method.h"
 #include "fit/testing.h"
 #include "kernels/gemm.h"
 #include "mobe/expert_outputs.h"

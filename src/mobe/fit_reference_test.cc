@@ -8,7 +8,7 @@
 #include <random>
 #include <utility>
 
-#include "fit/solver.h"
+#include "fit/method.h"
 #include "fit/testing.h"
 #include "mobe/tensors.h"
 #include "mobe/testing.h"

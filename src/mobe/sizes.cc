@@ -1,6 +1,7 @@
 #include "mobe/sizes.h"
 
 #include "base/error.h"
+#include "fit/method.h"
 
 namespace mobe {
 namespace {
@@ -116,13 +117,10 @@ int64_t MatricesSize(const ModelConfig& config) {
 }
 
 int64_t FactorsSize(const ModelConfig& config, const FactorShape& shape) {
-  const int64_t n = config.num_experts;
-  const int64_t basis =
-      shape.basis_rank == 0
-          ? shape.rank * config.hidden_size
-          : shape.basis_rank * (shape.rank + config.hidden_size);
-  return n * config.expert_size * shape.rank + shape.num_bases * basis +
-         n * (shape.num_bases / shape.groups);
+  return shape.groups *
+         NumbersOfFactors({config.num_experts / shape.groups,
+                           config.expert_size, config.hidden_size, shape.rank,
+                           shape.num_bases / shape.groups, shape.basis_rank});
 }
 
 int64_t BasesForRatio(const ModelConfig& config, double ratio,

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "fit/solver.h"
+#include "fit/method.h"
 #include "fit/torch/tensors.h"
 
 namespace mobe::torch {
