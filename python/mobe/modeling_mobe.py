@@ -30,20 +30,20 @@ HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder
 
 # What a folder holds: dtype, shape and name in the files of each tensor, as their headers tell.
 class Stored:
-    def __init__(self, path, config, hub):
+    def __init__(self, path, config, text, hub):  # `text`: config's part, of a model that sees, too
         mobe = getattr(config, "mobe", None) or {}
         if mobe.get("version", 1) > 3:
             raise ValueError(f"{path}: version {mobe['version']} of the format, expected up to 3")
         self.f = ACTIVATIONS[mobe.get("activation") or getattr(config, "activation", "silu")]
-        self.act = ACT2FN[getattr(config, "hidden_act", "silu")]
+        self.act = ACT2FN[getattr(text, "hidden_act", "silu")]
         self.fp8_block = (vars(config).pop("quantization_config", 0) or {}).get("weight_block_size")
         # Of names. transformers 5 has tables of its own, by model_type, which also stack experts.
         self.renamed = {p.replace("_", r"\."): p for p in reversed(PLANES) if "_int" in p}
         if tables := sys.modules.get("transformers.conversion_mapping"):
-            for row in tables.get_checkpoint_conversion_mapping(config.model_type) or []:
+            for row in tables.get_checkpoint_conversion_mapping(text.model_type) or []:
                 if ".experts." not in row.target_patterns[0]:
                     self.renamed[row.source_patterns[0]] = row.target_patterns[0]
-            config.model_type = f"mobe_{config.model_type}"
+            text.model_type = f"mobe_{text.model_type}"
         find = partial(cached_file, path, **hub, _raise_exceptions_for_missing_entries=False)
         if (files := [find("model.safetensors")]) == [None]:
             files, _ = get_checkpoint_shard_files(path, find("model.safetensors.index.json"), **hub)
@@ -102,11 +102,10 @@ class Matrix(nn.Module):
         self.fp8_block, self.dtype = stored.fp8_block, torch.get_default_dtype()
 
     def forward(self, x, mix=None):
-        is_linear = x.is_floating_point()
-        weight = read(self, "weight", self.shape, x.dtype if is_linear else self.dtype)
+        w = read(self, "weight", self.shape, x.dtype if x.is_floating_point() else self.dtype)
         if mix is None:
-            return F.linear(x, weight, self.bias) if is_linear else F.embedding(x, weight)
-        return x @ weight @ mix if self.transposed else F.linear(F.linear(x, mix), weight)
+            return F.linear(x, w, self.bias) if x.dtype == w.dtype else F.embedding(x, w)
+        return x @ w @ mix if self.transposed else F.linear(F.linear(x, mix), w)
 
     def build(self, mix=None):
         weight = read(self, "weight", self.shape, torch.float32)
@@ -230,10 +229,11 @@ class MobeForCausalLM:
             base = get_class_from_dynamic_module(name, path, **hub)
         else:
             raise ValueError(f"{path}: no class for it; `mobe reconstruct` writes a plain model")
-        own = {"stored": Stored(path, config, hub), "__module__": cls.__module__}
+        text = config.text_config if base.config_class in config.sub_configs.values() else config
+        own = {"stored": Stored(path, config, text, hub), "__module__": cls.__module__}
         cls = type(cls.__name__, (cls, base, GenerationMixin), own)  # older models' code lacks it
         # Without offload_buffers 4.57 loses the biases of routers that are on the disk.
-        asked = {"offload_buffers": True, **kwargs, "config": config, "output_loading_info": True}
+        asked = {"offload_buffers": True, **kwargs, "config": text, "output_loading_info": True}
         asked["key_mapping"] = cls.stored.renamed
         model, info = super(MobeForCausalLM, cls).from_pretrained(path, *args, **asked)
         if info["missing_keys"]:

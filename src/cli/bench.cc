@@ -139,7 +139,7 @@ void AddBench(CLI::App& app, CommonOptions* common) {
       "time prompts and generation; options with several values, separated by "
       "commas, run in all combinations");
   auto options = std::make_shared<BenchArguments>();
-  command->add_option("model", options->model, "model folder")->required();
+  ExpectModel(command->add_option("model", options->model, "model folder"));
   AddLists(command, options.get());
   AddRunOptionLists(command, &options->load);
   ExpectWhole(command

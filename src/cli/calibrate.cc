@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "cli/calibrate_options.h"
 #include "cli/commands.h"
+#include "cli/expect.h"
 #include "cli/output_file.h"
 #include "cli/progress_bar.h"
 #include "mobe/model_identity.h"
@@ -59,7 +60,7 @@ void AddCalibrate(CLI::App& app, CommonOptions* common) {
   CLI::App* command = app.add_subcommand(
       "calibrate", "write what a model's experts read when it runs on a text");
   auto arguments = std::make_shared<CalibrateArguments>();
-  command->add_option("model", arguments->model, "model folder")->required();
+  ExpectModel(command->add_option("model", arguments->model, "model folder"));
   command
       ->add_option("text", arguments->text.file,
                    "text file; random: token ids at random, no data")

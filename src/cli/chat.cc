@@ -129,8 +129,7 @@ class Conversation {
     Note("/help lists the commands, Ctrl-D leaves");
     while (std::optional<std::string> text = Read()) {
       if (text->starts_with('/')) {
-        if (*text == "/quit") return;
-        Command(*text);
+        if (!Command(*text)) return;
       } else if (!text->empty()) {
         Answer(*text);
       }
@@ -173,7 +172,7 @@ class Conversation {
     const char* name;
     const char* argument;
     const char* help;
-    void (Conversation::*run)(const std::string& argument);
+    void (Conversation::*run)(const std::string& argument);  // null: leave
   };
   static const std::vector<Word>& Words() {
     static const std::vector<Word> words = {
@@ -186,20 +185,26 @@ class Conversation {
         {"/load", "FILE", "go on with the conversation in the file",
          &Conversation::Load},
         {"/help", "", "this", &Conversation::Help},
-        {"/quit", "", "leave, as Ctrl-D does", nullptr}};  // Run has it
+        {"/quit", "", "leave, as Ctrl-D does", nullptr}};
     return words;
   }
 
-  void Command(const std::string& line) {
-    const size_t end = std::min(line.find(' '), line.size());
+  // Whether the conversation goes on.
+  bool Command(const std::string& line) {
+    const size_t end = std::min(line.find_first_of(" \t"), line.size());
     const std::string name = line.substr(0, end);
     const size_t argument = line.find_first_not_of(" \t", end);
     const auto word = std::ranges::find(Words(), name, &Word::name);
-    if (word == Words().end()) return NoCommand(name);
+    if (word == Words().end()) {
+      NoCommand(name);
+      return true;
+    }
+    if (word->run == nullptr) return false;
     Try([&] {
       (this->*word->run)(argument == std::string::npos ? ""
                                                        : line.substr(argument));
     });
+    return true;
   }
 
   void NoCommand(const std::string& name) const {
@@ -341,7 +346,7 @@ void Run(const ChatArguments& options, const CommonOptions& common) {
 void AddChat(CLI::App& app, CommonOptions* common) {
   CLI::App* command = app.add_subcommand("chat", "talk with a model");
   auto options = std::make_shared<ChatArguments>();
-  command->add_option("model", options->model, "model folder")->required();
+  ExpectModel(command->add_option("model", options->model, "model folder"));
   command->add_option("--system", options->system, "system message");
   CLI::Option* messages = command->add_option(
       "--messages", options->messages_file,

@@ -8,6 +8,7 @@
 
 #include "cli/commands.h"
 #include "cli/eval_options.h"
+#include "cli/expect.h"
 #include "cli/progress_bar.h"
 
 namespace mobe {
@@ -79,11 +80,10 @@ void AddCompare(CLI::App& app, CommonOptions* common) {
   CLI::App* command = app.add_subcommand(
       "compare", "measure how far a model's predictions are from another's");
   auto options = std::make_shared<CompareArguments>();
-  command->add_option("base", options->base, "model folder, the reference")
-      ->required();
-  command
-      ->add_option("other", options->other, "model folder to compare with it")
-      ->required();
+  ExpectModel(command->add_option("base", options->base,
+                                  "model folder, the reference"));
+  ExpectModel(command->add_option("other", options->other,
+                                  "model folder to compare with it"));
   AddEvalOptions(command, &options->eval, common);
   command->callback([options, common] { Run(*options, *common); });
 }

@@ -536,8 +536,8 @@ void AddCompress(CLI::App& app, CommonOptions* common) {
   auto* command = app.add_subcommand(
       "compress", "factor a model's experts; continues where it was stopped");
   auto arguments = std::make_shared<CompressArguments>();
-  command->add_option("model", arguments->model, "folder of the original")
-      ->required();
+  ExpectModel(
+      command->add_option("model", arguments->model, "folder of the original"));
   command->add_option("out", arguments->out, "new folder for the result")
       ->required();
   CLI::App* recipe = command->add_option_group("recipe");
@@ -577,7 +577,7 @@ void AddMerge(CLI::App& app, CommonOptions* common) {
   auto model = std::make_shared<std::string>();
   auto out = std::make_shared<std::string>();
   auto parts = std::make_shared<std::vector<std::string>>();
-  command->add_option("model", *model, "folder of the original")->required();
+  ExpectModel(command->add_option("model", *model, "folder of the original"));
   command->add_option("out", *out, "new folder for the result")->required();
   command->add_option("parts", *parts, "the OUT of each share")->required();
   AddCommonOptions(command, common, JsonOutput::kYes);

@@ -11,6 +11,7 @@
 #include "base/parallel.h"
 #include "base/progress.h"
 #include "cli/commands.h"
+#include "cli/expect.h"
 #include "machine/cpu.h"
 #include "machine/disk_read.h"
 #include "machine/peaks.h"
@@ -233,8 +234,9 @@ void AddDoctor(CLI::App& app, CommonOptions* common) {
   CLI::App* command = app.add_subcommand(
       "doctor", "tell what this machine can do, and how it would run a model");
   auto folder = std::make_shared<std::string>();
-  command->add_option("model", *folder,
-                      "model folder; config.json alone is enough");
+  ExpectModel(command->add_option("model", *folder,
+                                  "model folder; config.json alone is enough"))
+      ->required(false);
   AddCommonOptions(command, common, JsonOutput::kYes);
   command->callback([folder, common] { RunDoctor(*folder, *common); });
 }

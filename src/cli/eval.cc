@@ -210,7 +210,7 @@ void AddEval(CLI::App& app, CommonOptions* common) {
   CLI::App* command = app.add_subcommand(
       "eval", "measure a model on tasks, as lm-eval does, and on texts");
   auto arguments = std::make_shared<EvalArguments>();
-  command->add_option("model", arguments->model, "model folder")->required();
+  ExpectModel(command->add_option("model", arguments->model, "model folder"));
   const std::vector<std::string> names = TaskNames();
   const auto parse = [names](const std::string& text) {
     return ParseNames("--tasks", text, names);
@@ -246,8 +246,9 @@ void AddEval(CLI::App& app, CommonOptions* common) {
                                   "only so many items of each task, the first "
                                   "(default: all)"),
               1);
-  command->add_option("--base", arguments->base,
-                      "folder of the original, to run, too, and compare with");
+  ExpectModel(command->add_option(
+      "--base", arguments->base,
+      "folder of the original, to run, too, and compare with"));
   command->add_option("--log", arguments->log,
                       "file that gets a line of each item, and that the same "
                       "command goes on from");

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/visible.h"
+#include "io/hub.h"
 #include "tensor/number_names.h"
 
 namespace mobe {
@@ -99,6 +100,15 @@ CLI::Option* ExpectForm(CLI::Option* option,
     return std::string();
   };
   return option->check(CLI::Validator(check, ""));
+}
+
+CLI::Option* ExpectModel(CLI::Option* option) {
+  const auto find = [](std::string& text) {
+    text = ModelFolder(text).string();
+    return std::string();
+  };
+  return option->required(option->get_positional())
+      ->transform(CLI::Validator(find, ""));
 }
 
 void ExpectValues(CLI::App* command) {

@@ -28,6 +28,10 @@ CLI::Option* ExpectOneOf(CLI::Option* option,
 CLI::Option* ExpectForm(CLI::Option* option,
                         std::function<void(const std::string&)> parse);
 
+// A model's folder, or its name on the hub, which becomes its folder in the
+// cache (io/hub.h). Required where it is not an option by name.
+CLI::Option* ExpectModel(CLI::Option* option);
+
 // Anything but nothing, for each option that takes a value, but for those that
 // may be empty. An unset variable of a script is then no default.
 void ExpectValues(CLI::App* command);

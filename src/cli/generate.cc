@@ -211,7 +211,7 @@ void Run(const GenerateArguments& options, const CommonOptions& common) {
 void AddGenerate(CLI::App& app, CommonOptions* common) {
   CLI::App* command = app.add_subcommand("generate", "continue a text");
   auto options = std::make_shared<GenerateArguments>();
-  command->add_option("model", options->model, "model folder")->required();
+  ExpectModel(command->add_option("model", options->model, "model folder"));
   CLI::Option_group* prompt = command->add_option_group("prompt");
   prompt->add_option("--prompt", options->prompt, "text to continue");
   prompt->add_option("--prompt-file", options->prompt_file,

@@ -10,6 +10,7 @@
 #include "base/visible.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/expect.h"
 #include "compress/recipe.h"
 #include "compress/worst_expert.h"
 #include "mobe/open_model.h"
@@ -181,7 +182,7 @@ void AddInspect(CLI::App& app, CommonOptions* common) {
   auto* command =
       app.add_subcommand("inspect", "tell what a model folder holds");
   auto folder = std::make_shared<std::string>();
-  command->add_option("model", *folder, "model folder")->required();
+  ExpectModel(command->add_option("model", *folder, "model folder"));
   AddCommonOptions(command, common, JsonOutput::kYes);
   command->callback([=] { RunInspect(*folder, *common); });
 }

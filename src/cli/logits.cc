@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/expect.h"
 #include "cli/output_file.h"
 #include "cli/run_options.h"
 #include "cli/token_ids.h"
@@ -64,7 +65,7 @@ void AddLogits(CLI::App& app, CommonOptions* common) {
   CLI::App* command =
       app.add_subcommand("logits", "write a model's logits for token ids");
   auto options = std::make_shared<LogitsArguments>();
-  command->add_option("model", options->model, "model folder")->required();
+  ExpectModel(command->add_option("model", options->model, "model folder"));
   command
       ->add_option("--ids", options->ids,
                    "token ids: .safetensors, JSON, or text with a sequence a "

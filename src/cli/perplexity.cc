@@ -8,6 +8,7 @@
 
 #include "cli/commands.h"
 #include "cli/eval_options.h"
+#include "cli/expect.h"
 #include "cli/progress_bar.h"
 #include "cli/run_options.h"
 
@@ -48,7 +49,7 @@ void AddPerplexity(CLI::App& app, CommonOptions* common) {
   CLI::App* command = app.add_subcommand(
       "perplexity", "measure how well a model predicts a text");
   auto options = std::make_shared<PerplexityArguments>();
-  command->add_option("model", options->model, "model folder")->required();
+  ExpectModel(command->add_option("model", options->model, "model folder"));
   AddEvalOptions(command, &options->eval, common);
   command->callback([options, common] { Run(*options, *common); });
 }

@@ -121,7 +121,7 @@ void AddQuantize(CLI::App& app, CommonOptions* common) {
   auto* command =
       app.add_subcommand("quantize", "store a model's matrices in few bits");
   auto options = std::make_shared<QuantizeArguments>();
-  command->add_option("model", options->model, "model folder")->required();
+  ExpectModel(command->add_option("model", options->model, "model folder"));
   command->add_option("out", options->out, "new folder for the result")
       ->required();
   CLI::Option_group* bits = command->add_option_group("bits");

@@ -5,6 +5,7 @@
 #include "base/progress.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/expect.h"
 #include "cli/progress_bar.h"
 #include "cli/stop_signals.h"
 
@@ -16,8 +17,8 @@ void AddReconstruct(CLI::App& app, CommonOptions* common) {
   auto folder = std::make_shared<std::string>();
   auto out = std::make_shared<std::string>();
   auto shard_gigabytes = std::make_shared<double>(5);
-  command->add_option("mobe", *folder, "folder of the factored model")
-      ->required();
+  ExpectModel(
+      command->add_option("mobe", *folder, "folder of the factored model"));
   command->add_option("out", *out, "new folder for the result")->required();
   AddShardSize(command, shard_gigabytes.get());
   AddCommonOptions(command, common, JsonOutput::kNo);

@@ -10,6 +10,7 @@
 #include "base/text_file.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/expect.h"
 #include "cli/output_file.h"
 #include "cli/progress_bar.h"
 #include "eval/eval_table.h"
@@ -88,12 +89,11 @@ void AddReport(CLI::App& app, CommonOptions* common) {
   auto* command = app.add_subcommand(
       "report", "write a page on how a compressed model came out");
   auto arguments = std::make_shared<ReportArguments>();
-  command
-      ->add_option("out", arguments->folder,
-                   "folder of the factored or quantised model")
-      ->required();
-  command->add_option("--original", arguments->original,
-                      "folder of the original, for its singular values");
+  ExpectModel(command->add_option("out", arguments->folder,
+                                  "folder of the factored or quantised model"));
+  ExpectModel(
+      command->add_option("--original", arguments->original,
+                          "folder of the original, for its singular values"));
   command->add_option("--eval", arguments->eval,
                       "what mobe eval --json printed, to be shown, too");
   command->add_option("--table", arguments->table,

@@ -97,7 +97,7 @@ void AddServe(CLI::App& app, CommonOptions* common) {
   ServerOptions& server = options->server;
   ServiceOptions& service = options->service;
   EngineOptions& engine = service.queue.engine;
-  command->add_option("model", options->model, "model folder")->required();
+  ExpectModel(command->add_option("model", options->model, "model folder"));
   const auto add = [command](const char* option, auto* value,
                              const char* help) {
     return command->add_option(option, *value, help)->capture_default_str();

@@ -152,11 +152,9 @@ void AddTable(CLI::App& app, CommonOptions* common) {
       "measure models on texts, in one table: bytes, KL divergence from the "
       "first, same top token, perplexity, speed");
   auto options = std::make_shared<TableArguments>();
-  command
-      ->add_option("models", options->models,
-                   "model folders; the first is what the others are compared "
-                   "with")
-      ->required();
+  ExpectModel(command->add_option(
+      "models", options->models,
+      "model folders; the first is what the others are compared with"));
   command
       ->add_option("--text", options->texts,
                    "text to read, UTF-8; may be given several times")

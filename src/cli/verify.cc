@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/expect.h"
 #include "cli/progress_bar.h"
 #include "compress/worst_expert.h"
 
@@ -98,10 +99,11 @@ void AddVerify(CLI::App& app, CommonOptions* common) {
       app.add_subcommand("verify", "check a compressed or reconstructed model");
   auto folder = std::make_shared<std::string>();
   auto original = std::make_shared<std::string>();
-  command->add_option("out", *folder, "folder to check")->required();
-  command->add_option("--against", *original,
-                      "folder of the original (default: check only the "
-                      "SHA-256 of each file in recipe.json)");
+  ExpectModel(command->add_option("out", *folder, "folder to check"));
+  ExpectModel(
+      command->add_option("--against", *original,
+                          "folder of the original (default: check only the "
+                          "SHA-256 of each file in recipe.json)"));
   AddCommonOptions(command, common, JsonOutput::kYes);
   command->callback([=] { Run(*folder, *original, *common); });
 }

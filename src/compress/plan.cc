@@ -74,7 +74,7 @@ void CheckOptions(const OpenedModel& model, const CompressOptions& options) {
          "--start goes with --solver reference: it gives A, which the fast "
          "solver computes");
   }
-  if (options.pack) {
+  if (options.pack || options.split == Split::kAuto) {
     CheckRuns(*model.family, model.checkpoint.folder().string());
   }
   if (options.pack && options.keep_fp8) {

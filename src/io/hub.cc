@@ -1,6 +1,8 @@
 #include "io/hub.h"
 
 #include <algorithm>
+#include <cctype>
+#include <cstdlib>
 #include <string_view>
 
 #include "base/error.h"
@@ -80,6 +82,63 @@ fs::path ModelBelow(const fs::path& folder) {
   return {};
 }
 
+// The value of an environment variable; empty where it is not set.
+fs::path Environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+// As huggingface_hub finds it.
+fs::path CacheFolder() {
+  if (const fs::path cache = Environment("HF_HUB_CACHE"); !cache.empty()) {
+    return cache;
+  }
+  if (const fs::path home = Environment("HF_HOME"); !home.empty()) {
+    return home / "hub";
+  }
+  fs::path caches = Environment("XDG_CACHE_HOME");
+  if (caches.empty()) caches = Environment("HOME") / ".cache";
+  return caches / "huggingface" / "hub";
+}
+
+// Whether it is one name, a slash and another.
+bool IsHubName(const std::string& name) {
+  const size_t slash = name.find('/');
+  constexpr std::string_view kOthers = "-_.";
+  const auto is_part = [&](std::string_view part) {
+    return !part.empty() && std::isalnum(static_cast<unsigned char>(part[0])) &&
+           std::ranges::all_of(part, [&](unsigned char c) {
+             return std::isalnum(c) ||
+                    kOthers.find(static_cast<char>(c)) != kOthers.npos;
+           });
+  };
+  return slash != std::string::npos &&
+         is_part(std::string_view(name).substr(0, slash)) &&
+         is_part(std::string_view(name).substr(slash + 1));
+}
+
+// A file that a download has not finished, where Hugging Face's tools and
+// others keep it while they load: beside the model, in a folder of their own
+// there, or in the cache; empty when there is none.
+fs::path Unfinished(const fs::path& folder) {
+  for (const fs::path& place :
+       {folder, folder / ".cache" / "huggingface" / "download",
+        fs::absolute(folder).parent_path().parent_path() / "blobs"}) {
+    if (place.filename() == "blobs" && !HubName(folder)) continue;
+    const std::string name = FirstEnding(NamesIn(place), ".incomplete");
+    if (!name.empty()) return place / name;
+  }
+  return {};
+}
+
+// For a message about what is missing in the folder.
+std::string UnfinishedNote(const fs::path& folder) {
+  const fs::path file = Unfinished(folder);
+  return file.empty()
+             ? ""
+             : fmt::format(" ({} is of an unfinished download)", file.string());
+}
+
 // How to get a file of the model in `folder`.
 std::string Download(const fs::path& folder, const std::string& file) {
   const auto name = HubName(folder);
@@ -89,6 +148,19 @@ std::string Download(const fs::path& folder, const std::string& file) {
 }
 
 }  // namespace
+
+fs::path ModelFolder(const std::string& name) {
+  if (IsThere(name) || !IsHubName(name)) return name;
+  const fs::path cache = CacheFolder();
+  std::string in_cache = kCache + name;
+  in_cache.replace(in_cache.find('/'), 1, "--");
+  fs::path folder = ModelBelow(cache / in_cache);
+  if (!folder.empty()) return folder;
+  Fail(ErrorKind::kMissing,
+       "{0}: no such folder, and no such model in Hugging Face's cache, {1}; "
+       "'hf download {0}' gets it",
+       name, cache.string());
+}
 
 std::optional<std::string> HubName(const fs::path& folder) {
   fs::path path = fs::absolute(folder).lexically_normal();
@@ -169,8 +241,8 @@ void FailWithoutWeights(const fs::path& folder) {
          "must be converted to those first",
          folder.string(), kSingle, kIndexName, other);
   }
-  Fail(ErrorKind::kMissing, "{}: neither {} nor {} is there; {}",
-       folder.string(), kSingle, kIndexName,
+  Fail(ErrorKind::kMissing, "{}: neither {} nor {} is there{}; {}",
+       folder.string(), kSingle, kIndexName, UnfinishedNote(folder),
        Download(folder, "--include '*.safetensors*'"));
 }
 
@@ -183,13 +255,14 @@ void FailWithoutShards(const fs::path& index,
     more = fmt::format(" and {} more", missing.size() - 1);
   }
   const std::vector<std::string> names = NamesIn(folder);
-  for (const char* ending : {".aria2", ".incomplete", ".part", ".crdownload"}) {
+  for (const char* ending : {".aria2", ".part", ".crdownload"}) {
     if (std::ranges::find(names, missing.front() + ending) == names.end()) {
       continue;
     }
     more += fmt::format(" ({}{} is of an unfinished download)", missing.front(),
                         ending);
   }
+  more += UnfinishedNote(folder);
   Fail(ErrorKind::kMissing, "{}: {}, but {} names it{}; {}", first.string(),
        Absence(first), index.string(), more,
        Download(folder, missing.size() == 1 ? missing.front()

@@ -12,6 +12,12 @@
 
 namespace mobe {
 
+// The folder of a model that may be named as on the hub, "org/model": `name`
+// itself where there is such a folder, or where it has no such form; else the
+// main branch in Hugging Face's cache (HF_HUB_CACHE, HF_HOME and
+// XDG_CACHE_HOME say where that is). Fails with kMissing where it has none.
+std::filesystem::path ModelFolder(const std::string& name);
+
 // "org/model" for a snapshot in Hugging Face's cache
 // (.../models--org--model/snapshots/<commit>); nothing for other folders.
 std::optional<std::string> HubName(const std::filesystem::path& folder);

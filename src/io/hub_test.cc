@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <optional>
+
 #include "base/testing.h"
 #include "io/checkpoint.h"
 
@@ -30,6 +33,66 @@ TEST(HubNameTest, OfSnapshotsOnly) {
   EXPECT_EQ(HubName("/c/models--gpt2/snapshots/0123"), "gpt2");
   EXPECT_EQ(HubName("/c/models--Qwen--Qwen3-30B"), std::nullopt);
   EXPECT_EQ(HubName("/c/datasets--a--b/snapshots/0123"), std::nullopt);
+}
+
+// Sets an environment variable while it lives.
+class WithVariable {
+ public:
+  WithVariable(const char* name, const std::string& value) : name_(name) {
+    const char* before = std::getenv(name);
+    if (before != nullptr) before_ = before;
+    ::setenv(name, value.c_str(), 1);
+  }
+  WithVariable(const WithVariable&) = delete;
+  WithVariable& operator=(const WithVariable&) = delete;
+  ~WithVariable() {
+    before_ ? ::setenv(name_, before_->c_str(), 1) : ::unsetenv(name_);
+  }
+
+ private:
+  const char* const name_;
+  std::optional<std::string> before_;
+};
+
+TEST_F(HubTest, FolderOfAName) {
+  Write("hub/models--a--b.c/snapshots/1/config.json");
+  Write("hub/models--a--b.c/snapshots/2/config.json");
+  Write("hub/models--a--b.c/refs/main", "2");
+  Write("hub/models--a--empty/refs/main", "2");
+  const fs::path snapshot = folder_ / "hub/models--a--b.c/snapshots/2";
+  {
+    const WithVariable none("HF_HUB_CACHE", "");
+    const WithVariable home("HF_HOME", folder_.path());
+    EXPECT_EQ(ModelFolder("a/b.c"), snapshot);
+    for (const char* other :
+         {"a", "a/b/c", "./a/b", "/a/b.c", "a/", "a//b", "../b", ""}) {
+      EXPECT_EQ(ModelFolder(other), other);
+    }
+    ExpectError(ErrorKind::kMissing,
+                "a/none: no such folder, and no such model in Hugging Face's "
+                "cache, " +
+                    (folder_ / "hub").string() +
+                    "; 'hf download a/none' gets it",
+                [] { ModelFolder("a/none"); });
+    ExpectError(ErrorKind::kMissing, "'hf download a/empty' gets it",
+                [] { ModelFolder("a/empty"); });
+  }
+  const WithVariable cache("HF_HUB_CACHE", folder_ / "hub");
+  const WithVariable home("HF_HOME", "/none");
+  EXPECT_EQ(ModelFolder("a/b.c"), snapshot);
+}
+
+TEST_F(HubTest, UnfinishedDownloads) {
+  Write("m/config.json");
+  Write("m/.cache/huggingface/download/xyz.incomplete");
+  Expect(ErrorKind::kMissing,
+         "xyz.incomplete is of an unfinished download); 'hf download", "m");
+  Write("models--a--b/snapshots/1/config.json");
+  Write("models--a--b/blobs/0123.incomplete");
+  Expect(ErrorKind::kMissing,
+         "blobs/0123.incomplete is of an unfinished download); 'hf download "
+         "a/b ",
+         "models--a--b/snapshots/1");
 }
 
 TEST_F(HubTest, FoldersAboveTheModel) {

@@ -21,7 +21,7 @@ TOLERANCE = 1e-3
 FLOAT32 = {"dtype": torch.float32, "attn_implementation": "eager"}
 MAJOR = int(transformers.__version__.split(".")[0])
 # transformers 4.57 has no such models; or computes them otherwise (docs/families.md).
-ONLY_5 = ("minimax_m2", "hy_v3", "deepseek_v2", "glm4_moe")
+ONLY_5 = ("minimax_m2", "hy_v3", "deepseek_v2", "glm4_moe", "qwen3_5_moe")
 EVERYTHING = ["--kinds", "gate,up,down", "--rank", 24, "--basis-rank", 9, "--bases", 6]
 EVERYTHING += ["--alphas", 3, "--activation", "identity"]
 CASES = {
@@ -39,6 +39,8 @@ CASES = {
     "olmoe": ("olmoe", ["--bases", 2]),
     "glm4_moe": ("glm4_moe", ["--bases", 2]),
     "hy_v3": ("hy_v3", ["--bases", 2]),
+    "qwen3_next": ("qwen3_next", ["--bases", 2]),
+    "qwen3_5_moe": ("qwen3_5_moe", ["--bases", 2]),
 }
 
 
