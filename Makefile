@@ -93,7 +93,7 @@ asan: setup ## Run all unit tests under ASan and UBSan
 	cmake --build --preset asan -j$(JOBS)
 	ctest --test-dir build/asan --output-on-failure -j$(JOBS)
 
-chroots: ## Build, install and run on Debian 12, 13, Ubuntu 24.04 (needs root)
+chroots: ## Build, install and run on Debian 12, 13, Ubuntu (needs root)
 	scripts/chroot_test.sh
 
 nightly: ## What takes too long for each change: an hour and more

@@ -15,7 +15,9 @@ void AddGenerateOptions(CLI::App* command, GenerateOptions* options) {
       add("--max-tokens", &options->max_tokens, "tokens to generate at most"),
       1);
   ExpectNumber(
-      add("--temperature", &sampler.temperature, "0 takes the likeliest token"),
+      add("--temperature", &sampler.temperature, "0 takes the likeliest token (this and the next four, where not "
+          "given, are those of the model's generation_config.json, if it has "
+          "any)"),
       "a number, 0 or more", [](double t) { return t >= 0; });
   ExpectWhole(
       add("--top-k", &sampler.top_k, "keep the k likeliest tokens; 0: all"), 0);

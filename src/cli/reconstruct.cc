@@ -8,6 +8,7 @@
 #include "cli/expect.h"
 #include "cli/progress_bar.h"
 #include "cli/stop_signals.h"
+#include "mobe/modeling_file.h"
 
 namespace mobe {
 
@@ -35,6 +36,11 @@ void AddReconstruct(CLI::App& app, CommonOptions* common) {
     if (!written) return PrintAlready(*out);
     Print("{}: written in {}\n", OneLine(*out),
           FormatDuration(MonotonicSeconds() - start));
+    if (NeedsOwnCode(model.checkpoint.config())) {
+      Print(
+          "transformers asks for trust_remote_code=True: as the original, it "
+          "has code of its own (auto_map in config.json)\n");
+    }
   });
 }
 

@@ -271,7 +271,8 @@ std::string QuantizedCard(const Recipe& recipe,
 }
 
 std::string ReconstructedCard(const Recipe& recipe,
-                              const std::string& original_card) {
+                              const std::string& original_card,
+                              bool needs_own_code) {
   std::string text = FrontMatter(recipe, "transformers", original_card);
   const bool factored = !recipe.matrices.empty();
   text += fmt::format("# {}, {} and reconstructed\n\n", Plain(recipe.source),
@@ -286,6 +287,11 @@ std::string ReconstructedCard(const Recipe& recipe,
           ? fmt::format(" The experts of its layers had been\ncompressed by {}",
                         kMethod)
           : "\n";
+  if (needs_own_code) {
+    text +=
+        "\nIt has code of its own, as the original: transformers loads it with "
+        "`trust_remote_code=True`.\n";
+  }
   text += OriginalCardLine(original_card);
   const Ratios ratios = recipe.ratios();
   text += fmt::format(

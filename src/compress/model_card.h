@@ -22,9 +22,11 @@ std::string ModelCard(const Recipe& recipe, const std::string& original_card);
 std::string QuantizedCard(const Recipe& recipe,
                           const std::string& original_card);
 
-// The card of the standard checkpoint that was rebuilt from it.
+// The card of the standard checkpoint that was rebuilt from it, which may need
+// code of its own (mobe/modeling_file.h).
 std::string ReconstructedCard(const Recipe& recipe,
-                              const std::string& original_card);
+                              const std::string& original_card,
+                              bool needs_own_code);
 
 // The card of a standard checkpoint whose experts another method approximated.
 std::string BaselineCard(const Recipe& recipe,

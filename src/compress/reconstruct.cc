@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "compress/model_card.h"
 #include "compress/write_plain.h"
+#include "mobe/modeling_file.h"
 #include "mobe/packed_model.h"
 #include "mobe/tensors.h"
 
@@ -85,7 +86,8 @@ bool Reconstruct(const OpenedModel& model, const std::filesystem::path& out,
   // one, all side files are kept as they are.
   job.card = [&](const Recipe& recipe) {
     return ReconstructedCard(
-        recipe, ReadCard(model.checkpoint.folder() / kOriginalCardFile));
+        recipe, ReadCard(model.checkpoint.folder() / kOriginalCardFile),
+        NeedsOwnCode(model.checkpoint.config()));
   };
   return WritePlain(model, out, std::move(job), compute, progress);
 }

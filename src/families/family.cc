@@ -102,6 +102,11 @@ std::span<const Family* const> Families() {
 
 const Family& FamilyOf(const ConfigReader& config) {
   const std::string type = config.String("model_type", "");
+  if (type.empty()) {
+    Fail(ErrorKind::kUnsupported,
+         "{}: no \"model_type\" in it, which says what family the model is of",
+         config.source());
+  }
   std::string supported;
   for (const Family* family : Families()) {
     if (type == family->model_type) return *family;

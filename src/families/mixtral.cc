@@ -72,13 +72,35 @@ constexpr auto kMixtralRows =
     JoinRows(kEmbeddingRows, kHeadRows, kGroupedAttentionRows, kLayerNormRows,
              kBlockRows);
 
+// As transformers 5 writes it with save_original_format=False: by the names of
+// its own classes, the experts stacked.
+#define BLOCK "model.layers.{layer}.mlp."
+constexpr TensorRow kOwnBlockRows[] = {
+    {Role::kRouter, Scope::kMoeLayer, BLOCK "gate.weight", kExperts, kHidden},
+    {Role::kRouterBias, Scope::kMoeLayer, BLOCK "e_score_correction_bias",
+     kExperts, nullptr, kRouterBiased},
+};
+#undef BLOCK
+constexpr auto kOwnRows =
+    JoinRows(kEmbeddingRows, kHeadRows, kGroupedAttentionRows, kLayerNormRows,
+             kExpertRows, kOwnBlockRows);
+
+constexpr Family kOwnMixtral = {"mixtral", ReadMixtral, kOwnRows};
+constexpr Family kOwnMiniMaxM2 = {"minimax_m2", ReadMiniMaxM2, kOwnRows};
+
 }  // namespace
 
 // clang-tidy takes a constant of static storage for a variable.
 // NOLINTBEGIN(readability-identifier-naming)
 extern const Family kMixtral, kMiniMaxM2;
-const Family kMixtral = {"mixtral", ReadMixtral, kMixtralRows};
-const Family kMiniMaxM2 = {"minimax_m2", ReadMiniMaxM2, kMixtralRows};
+const Family kMixtral = {.model_type = "mixtral",
+                         .read_config = ReadMixtral,
+                         .rows = kMixtralRows,
+                         .otherwise = &kOwnMixtral};
+const Family kMiniMaxM2 = {.model_type = "minimax_m2",
+                           .read_config = ReadMiniMaxM2,
+                           .rows = kMixtralRows,
+                           .otherwise = &kOwnMiniMaxM2};
 // NOLINTEND(readability-identifier-naming)
 
 }  // namespace mobe

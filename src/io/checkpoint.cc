@@ -94,7 +94,9 @@ std::vector<int64_t> ReadShape(const TensorView& sizes) {
 
 Checkpoint::Checkpoint(fs::path folder) : folder_(std::move(folder)) {
   if (!IsFolder(folder_)) {
-    Fail(ErrorKind::kMissing, "{}: no such folder", folder_.string());
+    Fail(ErrorKind::kMissing, "{}: {}", folder_.string(),
+         Exists(folder_) ? "a file, expected a model's folder"
+                         : "no such folder");
   }
   if (!Exists(config_path())) FailWithoutConfig(folder_);
   config_ =
@@ -169,7 +171,10 @@ const TensorView* Checkpoint::FindScales(const std::string& name) const {
   for (const char* ending : kScalesEndings) {
     if (const TensorView* scales = Find(name + ending)) return scales;
   }
-  return nullptr;
+  // DeepSeek-V4's X.scale of X.weight.
+  constexpr std::string_view kWeight = ".weight";
+  if (!name.ends_with(kWeight)) return nullptr;
+  return Find(name.substr(0, name.size() - kWeight.size()) + ".scale");
 }
 
 void Checkpoint::LinkScales(const QuantScheme& scheme, const TensorView& scales,

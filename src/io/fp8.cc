@@ -14,6 +14,7 @@ namespace mobe {
 namespace {
 
 constexpr char kConfigKey[] = "quantization_config";
+constexpr char kTextConfig[] = "text_config";
 constexpr char kPlainModules[] = "modules_to_not_convert";
 
 int64_t Blocks(int64_t size, int64_t block) {
@@ -149,6 +150,8 @@ bool IsFp8Config(const Json& config) {
 
 Json ConfigWithoutFp8(Json config) {
   config.erase(kConfigKey);
+  const auto text = config.find(kTextConfig);
+  if (text != config.end() && text->is_object()) text->erase(kConfigKey);
   return config;
 }
 

@@ -163,7 +163,14 @@ QuantScheme ReadTransposed(const ConfigReader& reader, CodesOrder order) {
 
 std::optional<QuantScheme> ReadQuantScheme(const ConfigReader& config) {
   constexpr char kKey[] = "quantization_config";
-  if (!config.Has(kKey)) return std::nullopt;
+  // DeepSeek-V4's experts in FP4, beside FP8.
+  if (config.Value("expert_dtype") == "fp4") Refuse(config, "expert_dtype");
+  if (!config.Has(kKey)) {
+    // Kimi-K2.5's is of the part that reads text.
+    constexpr char kInside[] = "text_config";
+    return config.Has(kInside) ? ReadQuantScheme(config.Object(kInside))
+                               : std::nullopt;
+  }
   const ConfigReader reader = config.Object(kKey);
   if (!reader.Has("quant_method")) {
     reader.Reject("quant_method",

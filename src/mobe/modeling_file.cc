@@ -47,4 +47,9 @@ bool HasAutoMap(const Json& config) {
          map->value(kModelKey, Json()) == kModelClass;
 }
 
+bool NeedsOwnCode(const Json& config) {
+  const auto map = config.find(HasAutoMap(config) ? kPlainAutoMap : kAutoMap);
+  return map != config.end() && map->is_object() && !map->empty();
+}
+
 }  // namespace mobe

@@ -26,4 +26,8 @@ void AddAutoMap(Json* config);
 void RemoveAutoMap(Json* config);
 bool HasAutoMap(const Json& config);
 
+// Whether transformers runs code of the original's own for the plain model, and
+// so asks for trust_remote_code=True.
+bool NeedsOwnCode(const Json& config);
+
 }  // namespace mobe

@@ -44,5 +44,16 @@ TEST(ModelingFileTest, KeysComeAndGo) {
                   {"AutoTokenizer", "tokenization_a.ATokenizer"}}));
 }
 
+TEST(ModelingFileTest, CodeOfTheOriginals) {
+  Json config = {{"model_type", "kimi_k2"}};
+  EXPECT_FALSE(NeedsOwnCode(config));
+  AddAutoMap(&config);
+  EXPECT_FALSE(NeedsOwnCode(config));
+  config = {{"auto_map", {{"AutoConfig", "configuration_a.AConfig"}}}};
+  EXPECT_TRUE(NeedsOwnCode(config));
+  AddAutoMap(&config);
+  EXPECT_TRUE(NeedsOwnCode(config));
+}
+
 }  // namespace
 }  // namespace mobe

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <string>
 #include <string_view>
@@ -85,15 +86,22 @@ bool HasExperts(const Family& family, const ModelConfig& config,
          HasStacked(family, config, checkpoint, layer);
 }
 
-// Of a family that is run the embedding tells which names there are.
+// Of a family that is run the embedding and a router tell which names there
+// are.
 void FindNames(OpenedModel* model) {
-  const Family* other = model->family->otherwise;
-  const auto has_embedding = [&](const Family& family) {
-    const std::string name = TensorName(family, Role::kEmbedding);
-    return model->checkpoint.Find(name) != nullptr;
+  const ModelConfig& config = model->config;
+  int64_t layer = 0;
+  while (layer + 1 < config.num_layers && !config.IsMoeLayer(layer)) ++layer;
+  const auto is_named = [&](const Family& family) {
+    return std::ranges::all_of(
+        std::array{TensorName(family, Role::kEmbedding),
+                   TensorName(family, Role::kRouter, layer)},
+        [&](const std::string& name) {
+          return model->checkpoint.Find(name) != nullptr;
+        });
   };
-  if (other != nullptr && !has_embedding(*model->family) &&
-      has_embedding(*other)) {
+  const Family* other = model->family->otherwise;
+  if (other != nullptr && !is_named(*model->family) && is_named(*other)) {
     model->family = other;
   }
 }

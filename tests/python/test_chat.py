@@ -325,6 +325,14 @@ def test_saves_and_loads(mobe, folder, answer, tmp_path):
         assert said.count("\n") == 1 and "Traceback" not in said
 
 
+@pytest.mark.parametrize("line", ("/quit", "/quit ", "/quit now", "/quit\t"))
+def test_quit(mobe, models, line):
+    folder = models / "english-qwen3-moe"
+    options = ("--max-tokens", 1, "--temperature", 0)
+    said = mobe("chat", folder, *options, stdin=f"{line}\nHello.\n")
+    assert said.strip() == ""
+
+
 def test_help_and_mistyped_commands(start):
     terminal = start("--max-tokens", 4)
     terminal.type("/help\n")

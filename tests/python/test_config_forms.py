@@ -4,6 +4,7 @@ are those of its golden file each time, and compress writes the same factors."""
 import json
 import math
 import re
+import shutil
 
 import pytest
 import torch
@@ -12,6 +13,20 @@ from safetensors.torch import load_file, save_file
 
 TOLERANCE = 1e-3  # as in test_logits.py
 MODELS = ("qwen3_moe", "deepseek_v3")
+# What transformers 5 calls otherwise than the publishers, whose names it writes by default.
+EXPERT_NAMES = {rf"\.experts\.(\d+)\.{old}\.": rf".experts.\1.{new}." for old, new in (
+    ("w1", "gate_proj"), ("w3", "up_proj"), ("w2", "down_proj"),
+)}  # fmt: skip
+BLOCK_NAMES = {r"\.block_sparse_moe\.": ".mlp."} | EXPERT_NAMES
+OWN_NAMES = {
+    "mixtral": BLOCK_NAMES,
+    "minimax_m2": BLOCK_NAMES,
+    "hy_v3": {
+        r"mlp\.router\.gate": "mlp.gate",
+        r"mlp\.expert_bias": "mlp.e_score_correction_bias",
+        r"mlp\.shared_mlp": "mlp.shared_experts",
+    },
+}
 
 
 def theta_inside_scaling(config):
@@ -75,6 +90,30 @@ def test_logits(data, mobe_logits, tmp_path, model, form, stacked):
     folder = write_model(tmp_path / "model", original, form, stacked)
     ours = mobe_logits(folder, golden["input_ids"])
     assert (ours - golden["logits"]).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("model", OWN_NAMES)
+def test_names_of_transformers_5(mobe, mobe_logits, data, tmp_path, model):
+    original = data / "models" / model
+    tensors = {}
+    for name, tensor in tensors_of(original).items():
+        for pattern, replacement in OWN_NAMES[model].items():
+            name = re.sub(pattern, replacement, name)
+        tensors[name] = tensor
+    stack_experts(tensors)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    shutil.copy(original / "config.json", folder)
+    save_file(tensors, folder / "model.safetensors")
+    golden = load_file(original / "golden.safetensors")
+    ours = mobe_logits(folder, golden["input_ids"])
+    assert (ours - golden["logits"]).abs().max() < TOLERANCE
+    mobe("compress", folder, tmp_path / "out", "--bases", 4, "--budget", 1)
+    mobe("verify", tmp_path / "out", "--against", folder)
+    factors = tensors_of(tmp_path / "out").values()
+    mobe("compress", original, tmp_path / "same", "--bases", 4, "--budget", 1)
+    for tensor in tensors_of(tmp_path / "same").values():
+        assert any(torch.equal(tensor, other) for other in factors)
 
 
 @pytest.mark.parametrize("model", MODELS)

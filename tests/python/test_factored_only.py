@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 from checkpoints import tensors_of
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 HIDDEN, SIZE, EXPERTS, LAYERS = 24, 8, 6, 3
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
@@ -204,9 +204,49 @@ def test_what_would_run_says_that_it_cannot(mobe, models, tmp_path):
         ("quantize", folder, out, "--format", "int4"),
         ("compress", folder, out, "--format", "int4"),
         ("compress", folder, out, "--calibrate", "random"),
+        ("compress", folder, out, "--split", "auto"),
     ):
         assert 'type "dots1", but can\'t run them' in mobe(*command, code=1), command
     assert not out.exists()
+
+
+def with_quantization(folder, inside, ending):
+    """The model's experts in FP8, a scale for each block of 128 x 128."""
+    tensors = {}
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        if ".experts." not in name:
+            tensors[name] = tensor
+            continue
+        scale = tensor.abs().max().float() / 448
+        tensors[name] = (tensor / scale).to(torch.float8_e4m3fn)
+        tensors[name.removesuffix(".weight") + ending] = scale.reshape(1, 1)
+    save_file(tensors, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    place = config["text_config"] if inside else config
+    place["quantization_config"] = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("form, inside, ending", [
+    ("deepseek_v4", False, ".scale"),
+    ("kimi_k25", True, ".weight_scale_inv"),
+])  # fmt: skip
+def test_where_publishers_keep_scales(mobe, tmp_path, form, inside, ending):
+    folder = write_model(tmp_path / "model", form)
+    with_quantization(folder, inside, ending)
+    mobe("compress", folder, tmp_path / "out", "--bases", 2, "--passes", 2)
+    mobe("verify", tmp_path / "out", "--against", folder)
+    written = load_file(tmp_path / "out/model.safetensors")
+    assert not any(tensor.dtype == torch.float8_e4m3fn for tensor in written.values())
+    assert "quantization_config" not in (tmp_path / "out/config.json").read_text()
+
+
+def test_experts_in_fp4(mobe, tmp_path):
+    folder = write_model(tmp_path / "model", "deepseek_v4")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"expert_dtype": "fp4"}))
+    message = mobe("compress", folder, tmp_path / "out", code=1)
+    assert 'expert_dtype "fp4" can\'t be read' in message
 
 
 def test_no_experts(mobe, tmp_path):
