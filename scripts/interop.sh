@@ -16,4 +16,5 @@ echo "$packages" >"$("$venv/bin/python" -c \
   'import site; print(site.getsitepackages()[0])')/others.pth"
 "$venv/bin/pip" install --quiet --disable-pip-version-check \
   "transformers==$version"
-"$venv/bin/python" -m pytest -q tests/python/test_modeling_file.py
+"$venv/bin/python" -m pytest -q tests/python/test_modeling_file.py \
+  tests/python/test_transformers_5.py
