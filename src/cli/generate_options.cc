@@ -15,7 +15,8 @@ void AddGenerateOptions(CLI::App* command, GenerateOptions* options) {
       add("--max-tokens", &options->max_tokens, "tokens to generate at most"),
       1);
   ExpectNumber(
-      add("--temperature", &sampler.temperature, "0 takes the likeliest token (this and the next four, where not "
+      add("--temperature", &sampler.temperature,
+          "0 takes the likeliest token (this and the next four, where not "
           "given, are those of the model's generation_config.json, if it has "
           "any)"),
       "a number, 0 or more", [](double t) { return t >= 0; });

@@ -29,7 +29,7 @@ int64_t SizeOf(const ConfigReader& json,
 ModelConfig ReadText(const ConfigReader& json) {
   ModelConfig c;
   c.hidden_size = json.Size("hidden_size");
-  c.num_layers = json.Size("num_hidden_layers");
+  c.num_layers = SizeOf(json, {"num_hidden_layers", "num_layers"});
   c.expert_size = SizeOf(json, {"moe_intermediate_size", "moe_ffn_hidden_size",
                                 "expert_ffn_hidden_size", "intermediate_size"});
   c.num_experts = SizeOf(json, {"num_experts", "num_local_experts",
@@ -117,6 +117,8 @@ constexpr Family kKimiK25Saved = OnlyFactored("kimi_k25", kMlpRows, kText);
 // Names as in the published files; where transformers 5.24 writes others, both.
 constexpr Family kFactoredOnly[] = {
     OnlyFactored("afmoe", kMlpRows),
+    OnlyFactored("bailing_hybrid", kMlpRows),
+    OnlyFactored("cohere2_moe", kMlpRows),
     OnlyFactored("deepseek_v32", kMlpRows),
     OnlyFactored("deepseek_v4", kFfnRows, "", &kDeepseekV4Saved),
     OnlyFactored("dots1", kMlpRows),
@@ -125,7 +127,9 @@ constexpr Family kFactoredOnly[] = {
     OnlyFactored("flex_olmo", kMlpRows),
     OnlyFactored("gemma4", kGemma4Rows, kText),
     OnlyFactored("gemma4_text", kGemma4Rows),
+    OnlyFactored("glm4v_moe", kMlpRows, kText),
     OnlyFactored("glm4_moe_lite", kMlpRows),
+    OnlyFactored("glm5_next", kMlpRows, kText),
     OnlyFactored("glm_moe_dsa", kMlpRows),
     OnlyFactored("gpt_oss", kGptOssRows),
     OnlyFactored("granitemoe", kGraniteRows),
@@ -136,9 +140,14 @@ constexpr Family kFactoredOnly[] = {
     OnlyFactored("kimi_k25", kMlpRows, "language_model.model.", &kKimiK25Saved),
     OnlyFactored("kimi_linear", kSparseRows),
     OnlyFactored("lfm2_moe", kFeedForwardRows),
+    OnlyFactored("longcat_flash", kMlpRows),
+    OnlyFactored("mellum", kMlpRows),
     OnlyFactored("mimo_v2_flash", kMlpRows),
     OnlyFactored("minimax", kSparseRows),
+    OnlyFactored("minimax_m3_vl", kSparseRows, "language_model.model."),
     OnlyFactored("phimoe", kSparseRows),
+    OnlyFactored("qwen4_exp", kMlpRows, kText),
+    OnlyFactored("qwen4_exp_text", kMlpRows),
     OnlyFactored("solar_open", kMlpRows),
 };
 

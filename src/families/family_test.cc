@@ -113,7 +113,8 @@ TEST(Qwen3MoeTest, BadConfigs) {
   const Case cases[] = {
       {"model_type", "llama", ErrorKind::kUnsupported,
        "model_type \"llama\" is not one of: qwen3_moe"},
-      {"model_type", Json(), ErrorKind::kUnsupported, "no \"model_type\" in it"},
+      {"model_type", Json(), ErrorKind::kUnsupported,
+       "no \"model_type\" in it"},
       {"hidden_size", Json(), ErrorKind::kMissing,
        "config.json: \"hidden_size\" is missing, expected an integer from 1"},
       {"hidden_size", "64", ErrorKind::kCorruptFile,

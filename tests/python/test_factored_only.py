@@ -57,6 +57,17 @@ SPARSE = "model.layers.{}.block_sparse_moe"
 FORMS = {
     "dots1": ("n_routed_experts", each(MLP, PROJECTIONS)),
     "ernie4_5_moe": ("moe_num_experts", each(MLP, PROJECTIONS)),
+    "bailing_hybrid": ("num_experts", each(MLP, PROJECTIONS)),
+    "cohere2_moe": ("num_experts", each(MLP, PROJECTIONS)),
+    "glm4v_moe": ("n_routed_experts", each(f"{TEXT}.mlp", PROJECTIONS)),
+    "glm5_next": ("n_routed_experts", each(f"{TEXT}.mlp", PROJECTIONS)),
+    "longcat_flash": ("n_routed_experts", each(MLP, PROJECTIONS)),
+    "mellum": ("num_local_experts", each(MLP, PROJECTIONS)),
+    "minimax_m3_vl": (
+        "num_local_experts",
+        each("language_model.model.layers.{}.block_sparse_moe", NUMBERS),
+    ),
+    "qwen4_exp": ("num_experts", each(f"{TEXT}.mlp", PROJECTIONS)),
     "phimoe": ("num_local_experts", each(SPARSE, NUMBERS)),
     "lfm2_moe": ("num_experts", each("model.layers.{}.feed_forward", NUMBERS)),
     "deepseek_v4": ("n_routed_experts", each("layers.{}.ffn", NUMBERS)),
@@ -76,7 +87,8 @@ FORMS = {
         stacked(f"{TEXT}.experts.gate_up_proj", f"{TEXT}.experts.down_proj"),
     ),
 }
-NESTED = ("gemma4", "kimi_k25")  # whose config has the text's sizes inside
+# Whose config has the text's sizes inside.
+NESTED = ("gemma4", "glm4v_moe", "glm5_next", "kimi_k25", "minimax_m3_vl", "qwen4_exp")
 
 
 def write_model(folder, form):
@@ -90,7 +102,7 @@ def write_model(folder, form):
     experts_key, tensors_of_layer = FORMS[form]
     text = {
         "hidden_size": HIDDEN,
-        "num_hidden_layers": LAYERS,
+        "num_layers" if family == "longcat_flash" else "num_hidden_layers": LAYERS,
         "moe_intermediate_size": SIZE,
         experts_key: EXPERTS,
     }
