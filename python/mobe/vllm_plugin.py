@@ -25,7 +25,7 @@ def empty_model(path, config_class, hub):
             f"{path}: transformers has no class for it; `mobe reconstruct` writes a plain model"
         )
     config = config_class.from_pretrained(path, **hub)  # vLLM has changed what it read
-    own = {"stored": Stored(path, config, hub)}
+    own = {"stored": Stored(path, config, config, hub)}
     with torch.device("meta"):
         return type("EmptyModel", (MobeForCausalLM, base), own)(config)
 
