@@ -13,9 +13,23 @@ namespace {
 constexpr const Method* kMethods[] = {&kFastSolver, &kReferenceSolver, &kSvd,
                                       &kMolae, &kD2Moe};
 
+std::vector<const Method*> MethodsThat(bool are_baselines) {
+  std::vector<const Method*> found;
+  for (const Method* method : kMethods) {
+    if (method->is_baseline() == are_baselines) found.push_back(method);
+  }
+  return found;
+}
+
 }  // namespace
 
 std::span<const Method* const> Methods() { return kMethods; }
+std::vector<const Method*> Solvers() {
+  return MethodsThat(/*are_baselines=*/false);
+}
+std::vector<const Method*> Baselines() {
+  return MethodsThat(/*are_baselines=*/true);
+}
 
 const Method* FindMethod(std::string_view name) {
   for (const Method* method : kMethods) {

@@ -29,10 +29,9 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <ranges>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "fit/fit.h"
 
@@ -106,12 +105,9 @@ extern const Method kMolae;
 extern const Method kD2Moe;
 
 std::span<const Method* const> Methods();
-inline auto Solvers() {
-  return std::views::filter(Methods(), std::not_fn(&Method::is_baseline));
-}
-inline auto Baselines() {
-  return std::views::filter(Methods(), &Method::is_baseline);
-}
+// Those that are one or the other.
+std::vector<const Method*> Solvers();
+std::vector<const Method*> Baselines();
 // Null when there is none of that name.
 const Method* FindMethod(std::string_view name);
 

@@ -90,9 +90,8 @@ fs::path Environment(const char* name) {
 
 // As huggingface_hub finds it.
 fs::path CacheFolder() {
-  if (const fs::path cache = Environment("HF_HUB_CACHE"); !cache.empty()) {
-    return cache;
-  }
+  fs::path cache = Environment("HF_HUB_CACHE");
+  if (!cache.empty()) return cache;
   if (const fs::path home = Environment("HF_HOME"); !home.empty()) {
     return home / "hub";
   }
@@ -102,19 +101,20 @@ fs::path CacheFolder() {
 }
 
 // Whether it is one name, a slash and another.
-bool IsHubName(const std::string& name) {
-  const size_t slash = name.find('/');
+bool IsHubName(std::string_view name) {
   constexpr std::string_view kOthers = "-_.";
+  const auto is_letter = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0;
+  };
   const auto is_part = [&](std::string_view part) {
-    return !part.empty() && std::isalnum(static_cast<unsigned char>(part[0])) &&
-           std::ranges::all_of(part, [&](unsigned char c) {
-             return std::isalnum(c) ||
-                    kOthers.find(static_cast<char>(c)) != kOthers.npos;
+    return !part.empty() && is_letter(part.front()) &&
+           std::ranges::all_of(part, [&](char c) {
+             return is_letter(c) || kOthers.find(c) != std::string_view::npos;
            });
   };
-  return slash != std::string::npos &&
-         is_part(std::string_view(name).substr(0, slash)) &&
-         is_part(std::string_view(name).substr(slash + 1));
+  const size_t slash = name.find('/');
+  return slash != std::string_view::npos && is_part(name.substr(0, slash)) &&
+         is_part(name.substr(slash + 1));
 }
 
 // A file that a download has not finished, where Hugging Face's tools and
