@@ -68,6 +68,12 @@ BitChoice Choose(const OpenedModel& model, const BitBudget& budget,
     }
     progress(event);
   };
+  std::vector<OpenedModel> factored;
+  for (const std::string& folder : budget.factored) {
+    factored.push_back(
+        MixModels(OpenModel(model.checkpoint.folder()), OpenModel(folder)));
+  }
+  CheckBytes(model, factored, RestOfModel(budget), budget.bytes);
   EnsureMoments(*quantize.calibration, out, quantize.stop, progress);
   const fs::path moments = internal::MomentsPath(out);
   const std::vector<int32_t> ids = LoadMomentsTokens(moments);
@@ -80,11 +86,6 @@ BitChoice Choose(const OpenedModel& model, const BitBudget& budget,
                               const ProgressFn& report) {
     return MeasureDamage(model, tokens, matrices, replace, report);
   };
-  std::vector<OpenedModel> factored;
-  for (const std::string& folder : budget.factored) {
-    factored.push_back(
-        MixModels(OpenModel(model.checkpoint.folder()), OpenModel(folder)));
-  }
   return ChooseBits(model, factored, RestOfModel(budget), budget.bytes, moments,
                     damage, watched);
 }

@@ -113,6 +113,10 @@ void Run(const QuantizeArguments& options, const CommonOptions& common) {
   }
   Print("all: {} matrices, relative error {:.4f}\n", total.matrices,
         total.loss.relative());
+  if (!options.factored.empty()) {
+    Print("layers that take factors: {}\n",
+          quantize.asked.at("factored_layers").size());
+  }
 }
 
 }  // namespace

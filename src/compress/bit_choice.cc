@@ -201,24 +201,6 @@ std::vector<Unit> ListUnits(const OpenedModel& model,
   return units;
 }
 
-// Before anything is measured.
-void CheckBytes(const OpenedModel& model, const std::vector<Unit>& units,
-                int64_t fixed, int64_t bytes) {
-  int64_t least = fixed;
-  for (const Unit& unit : units) {
-    least += std::ranges::min(unit.choices, {}, &SplitChoice::size).size;
-  }
-  if (least <= bytes) return;
-  const auto text = [](int64_t count) {
-    return FormatBytes(static_cast<double>(count));
-  };
-  Fail(ErrorKind::kUserInput,
-       "{}: {} are asked for, and {} are the least: experts in 2 bits, {} for "
-       "all else",
-       model.checkpoint.folder().string(), text(bytes), text(least),
-       text(fixed));
-}
-
 using FormErrors = std::map<std::pair<const Form*, int64_t>, ExpertErrors>;
 
 // Of some experts of each layer in each form.
@@ -251,6 +233,14 @@ FormErrors MeasureErrors(const OpenedModel& model,
   return errors;
 }
 
+std::vector<int64_t> MoeLayers(const ModelConfig& config) {
+  std::vector<int64_t> layers;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (config.IsMoeLayer(layer)) layers.push_back(layer);
+  }
+  return layers;
+}
+
 // Adds a format of some layers, in one entry with the layer before.
 void AddFormat(int64_t layer, const QuantPart* part, const FormatRow* format,
                std::vector<PartFormat>* formats) {
@@ -266,20 +256,36 @@ void AddFormat(int64_t layer, const QuantPart* part, const FormatRow* format,
 
 }  // namespace
 
+void CheckBytes(const OpenedModel& model, std::span<const OpenedModel> factored,
+                const PackRule& rule, int64_t bytes) {
+  const std::vector<Form> forms = ListForms(factored);
+  const int64_t fixed = FixedBytes(model, rule);
+  int64_t least = fixed;
+  for (const Unit& unit : ListUnits(model, MoeLayers(model.config), forms)) {
+    least += std::ranges::min(unit.choices, {}, &SplitChoice::size).size;
+  }
+  if (least <= bytes) return;
+  const auto text = [](int64_t count) {
+    return FormatBytes(static_cast<double>(count));
+  };
+  Fail(ErrorKind::kUserInput,
+       "{}: {} are asked for, and {} are the least: experts in 2 bits, {} for "
+       "all else",
+       model.checkpoint.folder().string(), text(bytes), text(least),
+       text(fixed));
+}
+
 BitChoice ChooseBits(const OpenedModel& model,
                      std::span<const OpenedModel> factored,
                      const PackRule& rule, int64_t bytes,
                      const std::filesystem::path& moments,
                      const DamageFn& measure_damage,
                      const ProgressFn& progress) {
-  std::vector<int64_t> layers;
-  for (int64_t layer = 0; layer < model.config.num_layers; ++layer) {
-    if (model.config.IsMoeLayer(layer)) layers.push_back(layer);
-  }
+  CheckBytes(model, factored, rule, bytes);
+  const std::vector<int64_t> layers = MoeLayers(model.config);
   const std::vector<Form> forms = ListForms(factored);
   std::vector<Unit> units = ListUnits(model, layers, forms);
   const int64_t fixed = FixedBytes(model, rule);
-  CheckBytes(model, units, fixed, bytes);
 
   Damages damages = MeasureDamages(model, layers, measure_damage, progress);
   FormErrors errors = MeasureErrors(model, layers, forms, moments, progress);

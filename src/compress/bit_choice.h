@@ -37,11 +37,15 @@ struct BitChoice {
   double divergence = 0;  // expected, in nats a token
 };
 
+// Fails with kUserInput, giving the least that can be asked for, where `bytes`
+// are too few for ChooseBits, which does so, too.
+void CheckBytes(const OpenedModel& model, std::span<const OpenedModel> factored,
+                const PackRule& rule, int64_t bytes);
+
 // Of a plain model and its factored forms: of MixModels, each with all layers
 // factored that can be. `rule` is what the rest of the model takes. Greedy
 // on convex hulls (AllocateSplit). Deterministic, independent of the number of
-// threads. Fails with kUserInput, giving the least that can be asked for, when
-// `bytes` are too few.
+// threads.
 BitChoice ChooseBits(const OpenedModel& model,
                      std::span<const OpenedModel> factored,
                      const PackRule& rule, int64_t bytes,

@@ -9,7 +9,7 @@
 // the best state is restored and the step made smaller for a while. Alpha is
 // free (the format stores it as used, so it needs no softmax), starts dense
 // (one-hot is a saddle) and is stepped by Adam. Low-rank bases and sparse alpha
-// are projected on their form (project.h). docs/fit.md has what was tried
+// are projected on their form (project.h). docs/lab/fit.md has what was tried
 // and what it gave.
 //
 // What is large is moved by the device (device.h); here is what decides where

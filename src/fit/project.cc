@@ -11,7 +11,7 @@ namespace mobe::internal {
 namespace {
 
 // The form narrows between these shares of the passes, in that many steps of
-// the same size. All at once is worse (docs/fit.md), later as well.
+// the same size. All at once is worse (docs/lab/fit.md), later as well.
 constexpr double kBegin = 0.02;
 constexpr double kEnd = 0.2;
 constexpr int kSteps = 8;

@@ -3,7 +3,7 @@
 // algorithm 4.4, with one iteration). The fit ends as well from here as from
 // the groups' SVDs, for the cost of about a pass; those would take hours at
 // DeepSeek-V3's width. Without the iteration it ends 1% worse, with more it
-// gains nothing (docs/fit.md).
+// gains nothing (docs/lab/fit.md).
 #include "fit/spaces.h"
 
 #include <algorithm>
