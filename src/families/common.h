@@ -115,6 +115,14 @@ inline constexpr TensorRow kRouterRows[] = {
      LAYER "mlp.gate.e_score_correction_bias", kExperts, nullptr,
      kRouterBiased},
 };
+// The bias beside the gate: transformers 5's own names for models whose
+// publishers have others, which it writes with save_original_format=False.
+inline constexpr TensorRow kOwnRouterRows[] = {
+    {Role::kRouter, Scope::kMoeLayer, LAYER "mlp.gate.weight", kExperts,
+     kHidden},
+    {Role::kRouterBias, Scope::kMoeLayer, LAYER "mlp.e_score_correction_bias",
+     kExperts, nullptr, kRouterBiased},
+};
 inline constexpr TensorRow kExpertRows[] = {
     {Role::kExpertGate,
      Scope::kExpert,

@@ -54,24 +54,10 @@ constexpr auto kHyV3Rows =
     JoinRows(kEmbeddingRows, kHeadRows, kGroupedAttentionRows, kLayerNormRows,
              kExpertRows, kHyRows, kDenseRows);
 
-// As transformers 5 writes it with save_original_format=False: by the names of
-// its own classes.
-#define MLP "model.layers.{layer}.mlp."
-constexpr TensorRow kOwnHyRows[] = {
-    {Role::kRouter, Scope::kMoeLayer, MLP "gate.weight", kExperts, kHidden},
-    {Role::kRouterBias, Scope::kMoeLayer, MLP "e_score_correction_bias",
-     kExperts, nullptr},
-    {Role::kSharedGate, Scope::kMoeLayer, MLP "shared_experts.gate_proj.weight",
-     kShared, kHidden, kSharing},
-    {Role::kSharedUp, Scope::kMoeLayer, MLP "shared_experts.up_proj.weight",
-     kShared, kHidden, kSharing},
-    {Role::kSharedDown, Scope::kMoeLayer, MLP "shared_experts.down_proj.weight",
-     kHidden, kShared, kSharing},
-};
-#undef MLP
+// The names of kOwnRouterRows.
 constexpr auto kOwnHyV3Rows =
     JoinRows(kEmbeddingRows, kHeadRows, kGroupedAttentionRows, kLayerNormRows,
-             kExpertRows, kOwnHyRows, kDenseRows);
+             kOwnRouterRows, kExpertRows, kSharedRows, kDenseRows);
 
 constexpr Family kOwnHyV3 = {"hy_v3", ReadHyV3, kOwnHyV3Rows};
 

@@ -72,18 +72,10 @@ constexpr auto kMixtralRows =
     JoinRows(kEmbeddingRows, kHeadRows, kGroupedAttentionRows, kLayerNormRows,
              kBlockRows);
 
-// As transformers 5 writes it with save_original_format=False: by the names of
-// its own classes, the experts stacked.
-#define BLOCK "model.layers.{layer}.mlp."
-constexpr TensorRow kOwnBlockRows[] = {
-    {Role::kRouter, Scope::kMoeLayer, BLOCK "gate.weight", kExperts, kHidden},
-    {Role::kRouterBias, Scope::kMoeLayer, BLOCK "e_score_correction_bias",
-     kExperts, nullptr, kRouterBiased},
-};
-#undef BLOCK
+// The names of kOwnRouterRows.
 constexpr auto kOwnRows =
     JoinRows(kEmbeddingRows, kHeadRows, kGroupedAttentionRows, kLayerNormRows,
-             kExpertRows, kOwnBlockRows);
+             kOwnRouterRows, kExpertRows);
 
 constexpr Family kOwnMixtral = {"mixtral", ReadMixtral, kOwnRows};
 constexpr Family kOwnMiniMaxM2 = {"minimax_m2", ReadMiniMaxM2, kOwnRows};

@@ -23,7 +23,6 @@ std::vector<const Method*> MethodsThat(bool are_baselines) {
 
 }  // namespace
 
-std::span<const Method* const> Methods() { return kMethods; }
 std::vector<const Method*> Solvers() {
   return MethodsThat(/*are_baselines=*/false);
 }

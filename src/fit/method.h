@@ -29,7 +29,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string_view>
 #include <vector>
 
@@ -104,8 +103,6 @@ extern const Method kSvd;
 extern const Method kMolae;
 extern const Method kD2Moe;
 
-std::span<const Method* const> Methods();
-// Those that are one or the other.
 std::vector<const Method*> Solvers();
 std::vector<const Method*> Baselines();
 // Null when there is none of that name.

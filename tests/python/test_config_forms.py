@@ -4,7 +4,6 @@ are those of its golden file each time, and compress writes the same factors."""
 import json
 import math
 import re
-import shutil
 
 import pytest
 import torch
@@ -27,6 +26,10 @@ OWN_NAMES = {
         r"mlp\.shared_mlp": "mlp.shared_experts",
     },
 }
+
+
+def as_it_is(config):
+    pass
 
 
 def theta_inside_scaling(config):
@@ -69,10 +72,15 @@ def stack_experts(tensors):
         tensors[f"{layer}.down_proj"] = torch.stack(down)
 
 
-def write_model(folder, original, form, stacked=False):
+def write_model(folder, original, form, stacked=False, names=None):
+    """`names`: patterns in names of tensors, and what stands there instead."""
     config = json.loads((original / "config.json").read_text())
     form(config)
-    tensors = tensors_of(original)
+    tensors = {}
+    for name, tensor in tensors_of(original).items():
+        for pattern, replacement in (names or {}).items():
+            name = re.sub(pattern, replacement, name)
+        tensors[name] = tensor
     if stacked:
         stack_experts(tensors)
     folder.mkdir()
@@ -95,16 +103,8 @@ def test_logits(data, mobe_logits, tmp_path, model, form, stacked):
 @pytest.mark.parametrize("model", OWN_NAMES)
 def test_names_of_transformers_5(mobe, mobe_logits, data, tmp_path, model):
     original = data / "models" / model
-    tensors = {}
-    for name, tensor in tensors_of(original).items():
-        for pattern, replacement in OWN_NAMES[model].items():
-            name = re.sub(pattern, replacement, name)
-        tensors[name] = tensor
-    stack_experts(tensors)
-    folder = tmp_path / "model"
-    folder.mkdir()
-    shutil.copy(original / "config.json", folder)
-    save_file(tensors, folder / "model.safetensors")
+    names = OWN_NAMES[model]
+    folder = write_model(tmp_path / "model", original, as_it_is, stacked=True, names=names)
     golden = load_file(original / "golden.safetensors")
     ours = mobe_logits(folder, golden["input_ids"])
     assert (ours - golden["logits"]).abs().max() < TOLERANCE
