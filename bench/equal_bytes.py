@@ -5,14 +5,17 @@ by the share of the experts' bytes that is left, in Markdown. A row has a star w
 other one beats it in bytes and in the divergence on the first text.
 
 Usage: bench/equal_bytes.py MODEL CALIBRATION TEXT [TEXT ...] [--max-tokens N] [--passes N]
-       [--plot FILE.svg]
+       [--only REGEX] [--plot FILE.svg]
 CALIBRATION is the text that roundings and fits are weighed by, each TEXT one on which the
 divergence is measured. Beside them stand the other methods, quantised alike, and llama.cpp's
-formats where bench/run_vs_llama.sh has built it. --plot needs matplotlib."""
+formats where bench/run_vs_llama.sh has built it. --only makes the rows whose names it finds
+something in. --plot needs matplotlib."""
 
 import argparse
+import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,10 +34,12 @@ PLAIN = [
 ]  # fmt: skip
 # Bases of gate and up, and bits of A, of bases and of down.
 FACTORED = [
-    (8, 3, 3, 3), (8, 4, 3, 4), (8, 5, 4, 5),
+    (16, 5, 5, 5), (8, 3, 3, 3), (8, 4, 3, 4), (8, 5, 4, 5),
     (4, 3, 3, 3), (4, 4, 3, 3), (4, 4, 3, 4), (4, 5, 4, 4), (4, 5, 4, 5), (4, 6, 5, 6),
     (3, 4, 3, 3), (3, 5, 4, 4), (3, 5, 4, 5),
 ]  # fmt: skip
+# Bases of gate and up that stay in BF16, and the function behind them.
+WHOLE = [(8, "identity"), (8, "silu")]
 # Bases of those among which quantize --factored chooses.
 MIXED = 3
 # Of `compress --method`, which keep so much of the experts, in so many bits. They have no
@@ -42,7 +47,7 @@ MIXED = 3
 METHODS = ["svd", "molae", "d2moe"]
 UNCALIBRATED = ["molae"]
 METHOD_SHARE = 0.75
-METHOD_BITS = [4, 6]
+METHOD_BITS = [3, 4, 5, 6, 8]
 # llama.cpp's, with and without an importance matrix.
 LLAMA_TYPES = ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"]
 
@@ -70,59 +75,102 @@ class Forms:
         self.original = mobe("inspect", args.model, "--json")
         self.expert_bytes = 2 * self.original["parameters"]["experts"]
 
+    @functools.cache  # noqa: B019 (the object lives as long as the program)
     def calibrate(self, model):
         moments = self.folder / f"{Path(model).name}.moments"
         mobe("calibrate", model, self.args.calibration, moments, "--quiet")
         return moments
 
-    def factor(self, bases, moments):
-        model = self.folder / f"{bases}-bases"
-        options = ["--bases", bases, "--activation", "identity", "--passes", self.args.passes]
+    @functools.cache  # noqa: B019
+    def factor(self, bases, activation="identity"):
+        model = self.folder / f"{bases}-bases-{activation}"
+        options = ["--bases", bases, "--activation", activation, "--passes", self.args.passes]
+        moments = self.calibrate(self.args.model)
         mobe("compress", self.args.model, model, *options, "--moments", moments, "--quiet")
         return model
 
-    def approximate(self, method, moments):
+    @functools.cache  # noqa: B019
+    def approximate(self, method):
         """A plain model, and the share of gate and up that its factors would take."""
         model = self.folder / method
         options = ["--method", method, "--ratio", METHOD_SHARE]
         if method not in UNCALIBRATED:
-            options += ["--moments", moments]
+            options += ["--moments", self.calibrate(self.args.model)]
         done = mobe("compress", self.args.model, model, *options, "--quiet", "--json")
         return model, done["factor_bytes"] / (self.expert_bytes * 2 / 3)
 
-    def quantise(self, model, moments, *how):
-        """The share of the experts' bytes that is left in the result."""
-        mobe("quantize", model, self.out, *how, "--parts", "a", "--moments", moments, "--quiet")
-        saved = self.original["bytes"] - mobe("inspect", self.out, "--json")["bytes"]
+    def left(self, model):
+        """The share of the experts' bytes that is left in a model."""
+        saved = self.original["bytes"] - mobe("inspect", model, "--json")["bytes"]
         return 1 - saved / self.expert_bytes
 
-    def choose(self, name, share, moments, *options):
-        size = int(self.original["bytes"] - (1 - share / 100) * self.expert_bytes)
-        left = self.quantise(self.args.model, moments, "--bytes", size, *options)
-        self.measure(name, left)
+    def quantise(self, model, *how):
+        moments = self.calibrate(model)
+        mobe("quantize", model, self.out, *how, "--parts", "a", "--moments", moments, "--quiet")
+        return self.left(self.out)
 
-    def add(self, name, model, moments, a, down, *others, of=1):
+    def choose(self, name, share, *options):
+        size = int(self.original["bytes"] - (1 - share / 100) * self.expert_bytes)
+        left = self.quantise(self.args.model, "--bytes", size, *options)
+        self.measure(name, left, self.out)
+
+    def choose_of(self, name, share):
+        self.choose(name, share, "--factored", self.factor(MIXED))
+
+    def add(self, name, model, a, down, *others, of=1):
         """`of`: the share of gate and up that would be stored, where the file has all; bits
         are those of down then."""
         formats = ",".join([f"down=int{down}", *others])
-        left = self.quantise(model, moments, "--format", f"int{a}", "--part-formats", formats)
-        self.measure(name, left * (2 * of + 1) / 3)
+        left = self.quantise(model, "--format", f"int{a}", "--part-formats", formats)
+        self.measure(name, left * (2 * of + 1) / 3, self.out)
 
-    def add_llama(self, name, moments, *options):
+    def add_method(self, name, method, bits):
+        model, of = self.approximate(method)
+        self.add(name, model, bits, bits, of=of)
+
+    def add_factored(self, name, bases, a, b, down):
+        self.add(name, self.factor(bases), a, down, f"bases=int{b}")
+
+    def add_whole(self, name, bases, activation):
+        model = self.factor(bases, activation)
+        self.measure(name, self.left(model), model)
+
+    def add_llama(self, name, kind, *options):
         script = REPOSITORY / "bench/llama_forms.py"
-        size = run([LLAMA, script, self.args.model, moments, name, self.out, *options])
-        note = ", importance" if options else ""
-        self.measure(f"llama.cpp {name}{note}", int(size) / self.expert_bytes)
+        moments = self.calibrate(self.args.model)
+        size = run([LLAMA, script, self.args.model, moments, kind, self.out, *options])
+        self.measure(name, int(size) / self.expert_bytes, self.out)
 
-    def measure(self, name, share):
+    def measure(self, name, share, model):
         found = []
         for text in self.args.texts:
             window = [text, "--context", 512, "--max-tokens", self.args.max_tokens]
-            result = mobe("compare", self.args.model, self.out, *window, "--quiet", "--json")
+            result = mobe("compare", self.args.model, model, *window, "--quiet", "--json")
             found.append((result["kld_mean"], result["kld_stderr"]))
         self.rows.append((share, found, name))
-        subprocess.run(["rm", "-r", self.out], check=True)
+        if model == self.out:
+            subprocess.run(["rm", "-r", self.out], check=True)
         print(f"{100 * share:.1f}% | {cells(found)} | {name}", file=sys.stderr, flush=True)
+
+    def list(self):
+        """The name of each row, what makes it, and of what."""
+        if LLAMA.exists():
+            for kind in LLAMA_TYPES:
+                yield f"llama.cpp {kind}", self.add_llama, kind
+                yield f"llama.cpp {kind}, importance", self.add_llama, kind, "--importance"
+        for a, down in PLAIN:
+            yield f"quantised {a}/{down}", self.add, self.args.model, a, down
+        for method in METHODS:
+            for bits in METHOD_BITS:
+                yield f"{method}, {bits} bits", self.add_method, method, bits
+        for bases, activation in WHOLE:
+            yield f"{bases} bases, {activation}, BF16", self.add_whole, bases, activation
+        for bases, a, b, down in FACTORED:
+            name = f"{bases} bases, A {a}, bases {b}, down {down}"
+            yield name, self.add_factored, bases, a, b, down
+        for share in CHOSEN:
+            yield f"chosen at {share}%", self.choose, share
+            yield f"chosen at {share}%, {MIXED} bases", self.choose_of, share
 
     def is_best(self, row):
         return not any(s <= row[0] and f[0][0] < row[1][0][0] for s, f, _ in self.rows)
@@ -174,32 +222,14 @@ def main():
     parser.add_argument("texts", type=Path, nargs="+")
     parser.add_argument("--max-tokens", type=int, default=16384)
     parser.add_argument("--passes", type=int, default=500)
+    parser.add_argument("--only", default="", metavar="REGEX")
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         forms = Forms(args, Path(temporary))
-        moments = forms.calibrate(args.model)
-        if LLAMA.exists():
-            for name in LLAMA_TYPES:
-                forms.add_llama(name, moments)
-                forms.add_llama(name, moments, "--importance")
-        for a, down in PLAIN:
-            forms.add(f"quantised {a}/{down}", args.model, moments, a, down)
-        for method in METHODS:
-            model, of = forms.approximate(method, moments)
-            own = forms.calibrate(model)
-            for bits in METHOD_BITS:
-                forms.add(f"{method}, {bits} bits", model, own, bits, bits, of=of)
-        for bases in sorted({bases for bases, *_ in FACTORED}):
-            model = forms.factor(bases, moments)
-            own = forms.calibrate(model)
-            for a, b, down in [bits for count, *bits in FACTORED if count == bases]:
-                name = f"{bases} bases, A {a}, bases {b}, down {down}"
-                forms.add(name, model, own, a, down, f"bases=int{b}")
-        for share in CHOSEN:
-            forms.choose(f"chosen at {share}%", share, moments)
-            factored = ["--factored", forms.folder / f"{MIXED}-bases"]
-            forms.choose(f"chosen at {share}%, {MIXED} bases", share, moments, *factored)
+        for name, make, *of in forms.list():
+            if re.search(args.only, name):
+                make(name, *of)
         forms.print()
         if args.plot:
             forms.plot(args.plot)

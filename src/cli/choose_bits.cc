@@ -26,27 +26,28 @@ PackRule RestOfModel(const BitBudget& budget) {
   return {&RowOf(NumberFormat::kInt8), budget.parts, {}};
 }
 
-// "asked" of a job's options, beside what came of it.
+// What a job's options say of what was asked for, beside what came of it.
 Json Asked(const BitBudget& budget, const std::string& calibration) {
   Json factored = Json::array();
   for (const std::string& folder : budget.factored) {
     factored.push_back(WeightsIdentity(folder));
   }
-  return {{"bytes", budget.bytes},
+  return {{"command", "quantize"},
+          {"bytes", budget.bytes},
           {"parts", PartNames(budget.parts)},
           {"calibrate", calibration},
           {"factored", std::move(factored)}};
 }
 
+// Fails where the job in `out` was asked for something else.
 std::optional<BitChoice> ChosenBefore(const fs::path& out, const Json& asked) {
   const std::optional<Json> job = OptionsOfJob(out);
-  if (!job || !job->contains("asked")) return std::nullopt;
-  const Json& before = job->at("asked");
-  for (const auto& [key, value] : asked.items()) {
-    if (before.value(key, Json()) != value) return std::nullopt;
-  }
+  if (!job) return std::nullopt;
+  Json now = *job;
+  now.update(asked);
+  CheckOptionsOfJob(out, now);
   BitChoice choice;
-  choice.factored_layers = before.at("factored_layers");
+  choice.factored_layers = job->at("factored_layers");
   for (const Json& text : job->at("part_formats")) {
     choice.formats.push_back(PartFormatOf(text));
   }
@@ -90,14 +91,25 @@ BitChoice Choose(const OpenedModel& model, const BitBudget& budget,
                     damage, watched);
 }
 
-OpenedModel Mixed(const OpenedModel& model, const BitBudget& budget,
-                  const BitChoice& choice) {
-  std::vector<FactoredLayers> factored;
+// The folders whose factors some layers take.
+std::vector<QuantizeOptions::Fit> FitsOf(const BitBudget& budget,
+                                         const BitChoice& choice) {
+  std::vector<QuantizeOptions::Fit> fits;
   for (size_t i = 0; i < budget.factored.size(); ++i) {
-    factored.push_back({OpenModel(budget.factored[i]), {}});
+    QuantizeOptions::Fit fit = {budget.factored[i], {}};
     for (const auto& [layer, which] : choice.factored_layers) {
-      if (which == i) factored.back().layers.insert(layer);
+      if (which == i) fit.layers.insert(layer);
     }
+    if (!fit.layers.empty()) fits.push_back(std::move(fit));
+  }
+  return fits;
+}
+
+OpenedModel Mixed(const OpenedModel& model,
+                  const std::vector<QuantizeOptions::Fit>& fits) {
+  std::vector<FactoredLayers> factored;
+  for (const auto& [folder, layers] : fits) {
+    factored.push_back({OpenModel(folder), layers});
   }
   return MixModels(OpenModel(model.checkpoint.folder()), std::move(factored));
 }
@@ -113,11 +125,12 @@ std::optional<OpenedModel> ChooseBitsOnce(const OpenedModel& model,
   std::optional<BitChoice> choice = ChosenBefore(out, asked);
   if (!choice) choice = Choose(model, budget, out, progress, *quantize);
   asked["factored_layers"] = choice->factored_layers;
-  quantize->asked = std::move(asked);
+  quantize->choice = std::move(asked);
   quantize->rule = RestOfModel(budget);
   quantize->rule.others = choice->formats;
-  if (choice->factored_layers.empty()) return std::nullopt;
-  return Mixed(model, budget, *choice);
+  quantize->fits = FitsOf(budget, *choice);
+  if (quantize->fits.empty()) return std::nullopt;
+  return Mixed(model, quantize->fits);
 }
 
 }  // namespace mobe

@@ -115,7 +115,7 @@ void Run(const QuantizeArguments& options, const CommonOptions& common) {
         total.loss.relative());
   if (!options.factored.empty()) {
     Print("layers that take factors: {}\n",
-          quantize.asked.at("factored_layers").size());
+          quantize.choice.at("factored_layers").size());
   }
 }
 

@@ -306,9 +306,11 @@ BitChoice ChooseBits(const OpenedModel& model,
 
   BitChoice result;
   result.bytes = fixed;
+  int64_t most = fixed;  // that any layer makes use of
   for (size_t i = 0; i < units.size(); ++i) {
     const int64_t layer = units[i].layer;
     const Form& form = *units[i].forms[chosen[i]];
+    most += std::ranges::min(units[i].choices, {}, &SplitChoice::damage).size;
     result.bytes += units[i].choices[chosen[i]].size;
     result.divergence += units[i].choices[chosen[i]].damage;
     if (units[i].is_down) {
@@ -320,6 +322,13 @@ BitChoice ChooseBits(const OpenedModel& model,
     AddFormat(layer, PartBases(), form.bases, &result.formats);
     result.factored_layers[layer] =
         static_cast<size_t>(form.factored - factored.data());
+  }
+  if (most < bytes) {
+    progress(Warning(fmt::format(
+        "{} are asked for, and {} are the most that can be of use: experts in "
+        "8 bits",
+        FormatBytes(static_cast<double>(bytes)),
+        FormatBytes(static_cast<double>(most)))));
   }
   return result;
 }

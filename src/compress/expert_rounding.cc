@@ -222,6 +222,7 @@ class ExpertRounding::Layer {
     const int64_t p = inputs_.rows;
     const int64_t d = inputs_.cols;
     const Shared* own = SharedOf(kind, expert);
+    out->given.Resize(0);
     if (own == nullptr) {
       if (format == nullptr) {
         input->after.CopyFrom(input->before);
@@ -262,6 +263,7 @@ class ExpertRounding::Layer {
     }
     FactorMoment(rank, &s->norm);
     RoundWithFeedback(*format, a.data(), p, rank, s->norm, out);
+    out->given.CopyFrom(a);
     Multiply(out->values.data(), mix, rank, &input->after);
   }
 

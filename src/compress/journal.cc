@@ -393,4 +393,10 @@ std::optional<Json> OptionsOfJob(const fs::path& out) {
   return recipe->options;
 }
 
+void CheckOptionsOfJob(const fs::path& out, const Json& options) {
+  const std::optional<Json> job = OptionsOfJob(out);
+  if (!job) return;
+  CheckSameOptions(out, IsFinished(out) ? kFinished : kBegun, *job, options);
+}
+
 }  // namespace mobe

@@ -159,5 +159,7 @@ bool IsFinished(const std::filesystem::path& out);
 
 // The options of the job in `out`, begun or finished, if there is one.
 std::optional<Json> OptionsOfJob(const std::filesystem::path& out);
+// Fails with kUserInput, naming the option, where that job has others.
+void CheckOptionsOfJob(const std::filesystem::path& out, const Json& options);
 
 }  // namespace mobe

@@ -158,7 +158,7 @@ std::string Quantized(const Recipe& recipe) {
       "\n## Quantised\n\n"
       "Matrices stored as integers with common scales, by part: bytes before "
       "and after, and\nthe error of that, the Frobenius norm of the difference "
-      "over that of what was\nthere; last, that of the worst tensor.\n\n"
+      "over that of what was\nrounded; last, that of the worst tensor.\n\n"
       "| part | format | matrices | before | after | error | worst |\n"
       "|---|---|---:|---:|---:|---:|---:|\n";
   for (const PackedPart& part : recipe.packed) {
@@ -171,16 +171,42 @@ std::string Quantized(const Recipe& recipe) {
   return text;
 }
 
-// The options that shape the result, as a line of text.
-std::string OptionsText(const Recipe& recipe) {
+std::string ValueText(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) return value.dump();
   std::string text;
-  for (const auto& [name, value] : recipe.options.items()) {
+  for (const Json& one : value) {
+    text += (text.empty() ? "" : " ") + ValueText(one);
+  }
+  return text;
+}
+
+// The options that shape the result, as a line of text.
+std::string OptionsText(const Json& options) {
+  std::string text;
+  for (const auto& [name, value] : options.items()) {
+    // Said otherwise, or told by recipe.json alone: what is no word or number,
+    // or a list of words.
+    const bool list = value.is_array() && !value.empty() &&
+                      std::ranges::all_of(value, &Json::is_string);
     const bool empty = value.is_null() || value == Json("");
-    if (value.is_structured() || empty || name == "mobe") continue;
+    if (empty || (value.is_structured() && !list) || name == "mobe") continue;
     if (!text.empty()) text += ", ";
-    text += fmt::format(
-        "{} {}", Plain(name),
-        Plain(value.is_string() ? value.get<std::string>() : value.dump()));
+    text += fmt::format("{} {}", Plain(name), Plain(ValueText(value)));
+  }
+  return text;
+}
+
+// How the factors were fitted that quantize stores: their options and layers.
+std::string FitsText(const Recipe& recipe) {
+  const Json fits = recipe.options.value("fits", Json());
+  std::string text;
+  if (!fits.is_array()) return text;
+  for (const Json& fit : fits) {
+    if (!fit.is_object()) continue;
+    text += fmt::format("Factors of layers {} are of a fit with {}.\n\n",
+                        Plain(ValueText(fit.value("layers", Json()))),
+                        OptionsText(fit.value("options", Json())));
   }
   return text;
 }
@@ -189,13 +215,15 @@ std::string OptionsText(const Recipe& recipe) {
 std::string Making(const Recipe& recipe) {
   return fmt::format(
       "\n## How it was made\n\n"
-      "By mobe {}, kernels {}. Options: {}.\n\n"
-      "`{}` holds them all, the error of each matrix against passes, and the "
+      "By mobe {}, kernels {}. Options: {}.\n\n{}"
+      "`{}` holds them all, {}and the "
       "SHA-256\nof every file and factor:\n\n"
       "```sh\nmobe verify MODEL --against ORIGINAL\n```\n",
       Plain(recipe.mobe),
       Plain(fmt::format("{}", fmt::join(recipe.kernels, ", "))),
-      OptionsText(recipe), kRecipeFile);
+      OptionsText(recipe.options), FitsText(recipe), kRecipeFile,
+      recipe.matrices.empty() ? ""
+                              : "the error of each matrix against passes, ");
 }
 
 std::string OriginalCardLine(const std::string& original_card) {
@@ -253,18 +281,23 @@ std::string ModelCard(const Recipe& recipe, const std::string& original_card) {
 std::string QuantizedCard(const Recipe& recipe,
                           const std::string& original_card) {
   std::string text = FrontMatter(recipe, "mobe", original_card);
+  const bool factored = !recipe.matrices.empty();
   text += fmt::format(
-      "# {0}, quantised\n\n{0} with matrices in few bits: {1} of tensors in "
-      "place of {2}.\n",
-      Plain(recipe.source), FormatBytes(static_cast<double>(recipe.bytes_out)),
+      "# {0}, {1}quantised\n\n{0} with matrices in few bits: {2} of tensors in "
+      "place of {3}.\n",
+      Plain(recipe.source), factored ? "compressed with MoBE and " : "",
+      FormatBytes(static_cast<double>(recipe.bytes_out)),
       FormatBytes(static_cast<double>(recipe.bytes_in)));
   text += OriginalCardLine(original_card) + Quantized(recipe);
-  if (!recipe.matrices.empty()) {
+  if (factored) {
+    std::set<int64_t> layers;
+    for (const RecipeMatrix& matrix : recipe.matrices) {
+      layers.insert(matrix.layer);
+    }
     text += fmt::format(
-        "\n## Errors before quantising\n\nThe experts of its layers had been "
-        "compressed "
-        "by {}\n",
-        kMethod);
+        "\n## Errors before quantising\n\nThe experts of {} of its layers had "
+        "been compressed by\n{}\n",
+        layers.size(), kMethod);
     text += Errors(recipe);
   }
   return text + kUse + Making(recipe);
@@ -298,7 +331,7 @@ std::string ReconstructedCard(const Recipe& recipe,
       "\nThe compressed model kept {} of the expert weights, {} of the whole "
       "model. It was made\nby mobe {}. Options: {}.\n",
       Percent(ratios.experts), Percent(ratios.model), Plain(recipe.mobe),
-      OptionsText(recipe));
+      OptionsText(recipe.options));
   if (factored) text += "\n## Errors\n\n" + Errors(recipe);
   return text + Quantized(recipe);
 }

@@ -21,6 +21,7 @@ struct PackedPart {
   int64_t matrices = 0;  // the bases of a layer and kind count as one
   int64_t bytes_in = 0;  // of them before, and now
   int64_t bytes_out = 0;
+  // Of what was there; of A that was solved anew (expert_rounding.h), of that.
   Loss loss;
   std::string worst;  // the tensor with the largest relative loss, and that
   double worst_relative = 0;

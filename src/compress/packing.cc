@@ -170,9 +170,13 @@ Loss PlaneWriter::Take(const TensorView& tensor, const PackedPlane& plane,
   if (sink) {
     sink({rounded.codes.data(), static_cast<size_t>(rounded.codes.size())});
   }
+  Loss loss;
+  if (rounded.given.size() > 0) {
+    loss.Add(rounded.given.data(), rounded.values.data(), rounded.given.size());
+    return loss;
+  }
   Buffer<float> given(tensor.elements());
   LoadRounded(tensor, plane.dtype, 0, given.size(), given.data());
-  Loss loss;
   loss.Add(given.data(), rounded.values.data(), given.size());
   return loss;
 }

@@ -1,5 +1,7 @@
 #include "compress/quantize.h"
 
+#include <algorithm>
+#include <iterator>
 #include <string>
 #include <unordered_set>
 #include <utility>
@@ -38,14 +40,51 @@ void CheckParts(const OpenedModel& model, const QuantizeOptions& options) {
        model.checkpoint.folder().string());
 }
 
-Json OptionsOfQuantize(const QuantizeOptions& options) {
+// What the recipes say of the fits whose factors are stored.
+struct FitRecords {
+  Json options = Json::array();  // [{"layers", "options"}]
+  std::vector<RecipeMatrix> matrices;
+};
+
+FitRecords RecordsOf(const OpenedModel& original,
+                     const QuantizeOptions& options) {
+  std::vector<QuantizeOptions::Fit> fits = options.fits;
+  if (fits.empty() && original.mobe) {
+    const std::vector<int64_t> layers = original.mobe->Layers();
+    fits.push_back(
+        {original.checkpoint.folder(), {layers.begin(), layers.end()}});
+  }
+  FitRecords records;
+  for (const auto& [folder, layers] : fits) {
+    const std::optional<Recipe> recipe = ReadRecipe(folder);
+    if (!recipe) continue;
+    // A model whose factors are in few bits in part tells of its own fits.
+    const Json before = recipe->options.value("fits", Json::array());
+    if (before.empty()) {
+      records.options.push_back(
+          {{"layers", layers}, {"options", recipe->options}});
+    } else {
+      records.options.insert(records.options.end(), before.begin(),
+                             before.end());
+    }
+    std::ranges::copy_if(recipe->matrices, std::back_inserter(records.matrices),
+                         [&](const RecipeMatrix& matrix) {
+                           return layers.contains(matrix.layer);
+                         });
+  }
+  std::ranges::stable_sort(records.matrices, {}, &RecipeMatrix::layer);
+  return records;
+}
+
+Json OptionsOfQuantize(const QuantizeOptions& options, const Json& fits) {
   Json json = {
       {"command", "quantize"},
       {"mobe", MOBE_VERSION},
       {"shard_bytes", options.shard_bytes},
       {"calibrate", options.calibration ? options.calibration->hash : ""}};
   json.update(RuleJson(options.rule));
-  if (!options.asked.is_null()) json["asked"] = options.asked;
+  json.update(options.choice);
+  if (!fits.empty()) json["fits"] = fits;
   return json;
 }
 
@@ -107,7 +146,9 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& original,
     const std::string& name = packing.planes.at(decl.name).spec.name;
     model.checkpoint.Evict(model.checkpoint.At(name));
   };
-  job.options = OptionsOfQuantize(options);
+  FitRecords fits = RecordsOf(original, options);
+  job.options = OptionsOfQuantize(options, fits.options);
+  job.matrices = [&](Journal*) { return RecipeMatricesJson(fits.matrices); };
   job.shard_bytes = options.shard_bytes;
   job.written = model.tensors;
   job.config = ConfigWithoutFp8(

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "base/progress.h"
@@ -23,10 +24,17 @@ struct QuantizeOptions {  // NOLINT(bugprone-exception-escape)
   // `collect` writes the file of mobe/moments_file.h, of all matrices.
   std::optional<Calibration> calibration = {};
   // The model with some layers' gate and up factored (mobe/mixed_model.h): what
-  // is then stored; null: the model as it is.
+  // is then stored; null: the model as it is. `fits` are the folders with those
+  // factors, of which the recipe tells.
   const OpenedModel* mixed = nullptr;
-  // Of a choice (bit_choice.h): what it was asked for, told by the recipe.
-  Json asked = nullptr;
+  struct Fit {
+    std::filesystem::path folder;
+    std::set<int64_t> layers;
+  };
+  std::vector<Fit> fits = {};
+  // Of a choice (bit_choice.h): what it was asked for and what came of it, to
+  // stand among the options of the recipe.
+  Json choice = Json::object();
 };
 
 // What became of the model's bytes.

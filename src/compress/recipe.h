@@ -11,16 +11,16 @@
 //   "kernels"         kernel sets that fitted (results depend on them)
 //   "source"          {"name", "files": {name: {"bytes", "sha256"}}}
 //   "options"         of the command, as they were resolved; "command" is its
-//                     name
+//                     name. Of quantize with "fits", [{"layers", "options"}]:
+//                     those of the fits whose factors are stored
 //   "sizes"           {"bytes_in", "bytes_out", "parameters_in",
 //                      "parameters_out"}: the latter two by part (sizes.h)
 //   "matrices"        [{"layer", "matrix", "mse_scaled", "relative",
 //                      "worst_expert", "worst_expert_index", "passes", "trace":
 //                      {"passes", "mse_scaled"}}]: of reconstruct none, of
-//                     quantize those of the model that it read
+//                     quantize those of the fits whose factors it stores
 //   "packed"          of a quantised model: what its matrices have lost, by
-//   part
-//                     and format (packed_parts.h), those of the model that
+//                     part and format (packed_parts.h), those of the model that
 //                     quantize read included
 //   "files"           {name: {"bytes", "sha256"}}: all but itself; the names as
 //                     TextOfName (io/side_files.h) makes them

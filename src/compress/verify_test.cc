@@ -229,6 +229,28 @@ TEST(VerifyTest, SwappedExperts) {
               ElementsAre(HasSubstr(".up_proj.weight: relative error 1.")));
 }
 
+// A of expert 3, made longer: its matrix keeps its likeness.
+TEST(VerifyTest, ErrorsAboveOne) {
+  TempFolder folder;
+  RunCompress(SmallModel(), OneLayer(), folder / "sound");
+  for (const auto& [factor, sound] : {std::pair{2.3f, true}, {2.7f, false}}) {
+    CopyModel(folder / "sound", folder / "long");
+    fs::remove(folder / "long/recipe.json");
+    auto tensors = ReadTensors(folder / "long/model.safetensors");
+    LooseTensor& a =
+        TensorOf(tensors, "model.layers.2.mlp.experts.3.up_proj.weight");
+    const int64_t count = std::ssize(a.data) / DTypeSize(a.dtype);
+    Buffer<float> numbers(count);
+    LoadAsFloats(a.dtype, a.data.data(), count, numbers.data());
+    for (float& number : numbers) number *= factor;
+    StoreFloats(numbers.data(), count, a.dtype, a.data.data());
+    WriteTensors(folder / "long/model.safetensors", tensors);
+    const VerifyReport report = RunVerify(folder / "long");
+    EXPECT_THAT(report.faults.empty(), sound) << factor;
+    EXPECT_GT(report.matrices.back().error.worst_expert, 1) << factor;
+  }
+}
+
 // What no comparison with the original can see.
 TEST(VerifyTest, LowBitsAgainstTheRecipe) {
   TempFolder folder;

@@ -71,7 +71,6 @@ bool WriteModel(const OpenedModel& model, const std::filesystem::path& out,
     ending.card = [&](const Recipe&) { return job.card(*recipe); };
   }
   if (recipe && job.packed_parts) {
-    ending.matrices = RecipeMatricesJson(recipe->matrices);
     ending.packed_before = recipe->packed;
   }
   if (job.new_card) {

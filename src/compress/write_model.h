@@ -34,7 +34,7 @@ struct WriteJob {  // NOLINT(bugprone-exception-escape)
   std::function<Json(Journal* journal)> matrices;
   // Of a job that stores tensors in few bits: takes what those of a file have
   // lost, once it is written; and is given all of it in the end. The recipe
-  // then takes over what the source's says of its matrices.
+  // then takes over what the source's says of matrices in few bits.
   PackedPartsFn packed_parts;
   std::function<void(const std::vector<PackedPart>&)> packed_all;
   // The text of the model card, from the source's recipe; null: its own.

@@ -35,6 +35,8 @@ struct RoundedMatrix {
   Buffer<std::byte> codes;
   Buffer<std::byte> scales;
   Buffer<float> values;  // [rows, cols]
+  // What was rounded, where that is not what a model has; else empty.
+  Buffer<float> given;
 };
 
 // What weighs a row's losses.

@@ -206,6 +206,44 @@ TEST_F(FitTest, ScaleOfTheWeightsIsFoldedIntoA) {
   }
 }
 
+// Left to themselves bases grow without end, past what float16 holds.
+TEST_F(FitTest, BasesKeepTheirSize) {
+  const FitTarget target = NoiseTarget();
+  for (const Activation activation : kActivations) {
+    for (const int64_t basis_rank : {0, 4}) {
+      FitOptions options = Options(&kFastSolver, 3, 200);
+      options.activation = activation;
+      options.basis_rank = basis_rank;
+      const Factors factors = Solve(target, options);
+      double square = 0;
+      for (const float b : factors.bases) square += static_cast<double>(b) * b;
+      const double root =
+          std::sqrt(square / static_cast<double>(factors.bases.size()));
+      EXPECT_NEAR(root, 0.2, 0.01)
+          << ActivationName(activation) << " " << basis_rank;
+    }
+  }
+}
+
+// Where mixes have fewer independent rows than A has columns, A stays small
+// enough that to round it costs little (measured: at most 1.6%).
+TEST_F(FitTest, AStaysSmallWhereMixesAreNearlySingular) {
+  const FitTarget target = NoiseTarget();
+  for (const Activation activation : kActivations) {
+    for (const int64_t passes : {1, 3, 30}) {
+      FitOptions options = Options(&kFastSolver, 2, passes);
+      options.activation = activation;
+      options.basis_rank = 1;
+      options.stored = DType::kBF16;
+      Factors factors = Solve(target, options);
+      const double exact = MeasureFit(target, factors).scaled_mse;
+      RoundTo(DType::kBF16, &factors.a);
+      EXPECT_LT(MeasureFit(target, factors).scaled_mse, 1.05 * exact)
+          << ActivationName(activation) << " " << passes;
+    }
+  }
+}
+
 // A is the best there is for the stored bases and alpha, in every dtype: the
 // residual is orthogonal to N, and with it to any change of A.
 TEST_F(FitTest, AIsOptimalForTheStoredBases) {

@@ -1,6 +1,8 @@
 #include "mobe/measure.h"
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 
 #include "base/parallel.h"
 #include "io/fp8.h"
@@ -9,11 +11,13 @@
 
 namespace mobe {
 
-FitError MeasureMatrices(const OpenedModel& original, const OpenedModel& model,
-                         int64_t layer, const MatrixKind& kind,
-                         std::vector<std::string>* unwritten) {
+MatricesError MeasureMatrices(const OpenedModel& original,
+                              const OpenedModel& model, int64_t layer,
+                              const MatrixKind& kind,
+                              std::vector<std::string>* unwritten) {
   const int64_t size = model.config.expert_size * model.config.hidden_size;
   std::vector<ExpertError> errors(model.config.num_experts);
+  std::vector<double> squares(model.config.num_experts);  // of what is there
   std::vector<Spread> spreads(model.config.num_experts);
   std::vector<char> zeros(model.config.num_experts);
   // build(expert, matrix) is what stands for the original's.
@@ -29,6 +33,9 @@ FitError MeasureMatrices(const OpenedModel& original, const OpenedModel& model,
       product.Resize(size);
       build(expert, product.data());
       spreads[expert] = SpreadOf({weights.data(), static_cast<size_t>(size)});
+      squares[expert] = std::transform_reduce(
+          product.begin(), product.end(), 0.0, std::plus<>(),
+          [](double value) { return value * value; });
       errors[expert] = MeasureExpert(weights.data(), size, product.data());
     });
   };
@@ -50,7 +57,12 @@ FitError MeasureMatrices(const OpenedModel& original, const OpenedModel& model,
     if (zeros[e] == 0) continue;
     unwritten->push_back(original.At(kind.expert, layer, e).name);
   }
-  return ErrorOf(errors, ScaleOf(spreads), size);
+  MatricesError result{ErrorOf(errors, ScaleOf(spreads), size)};
+  const auto worst = static_cast<size_t>(result.worst_expert_index);
+  result.worst_likeness =
+      Loss{errors[worst].difference, errors[worst].weights, squares[worst]}
+          .likeness();
+  return result;
 }
 
 Loss MeasureLoss(const TensorView& original, const TensorView& copy) {

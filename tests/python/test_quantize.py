@@ -1,6 +1,8 @@
 """Quantised models as numpy reads them, by the layout that src/tensor/packed.h tells."""
 
 import json
+import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -218,3 +220,71 @@ def test_bytes_are_kept_to(mobe, data, tmp_path):
     for folder in ("plain", "mixed"):
         said = mobe("quantize", tmp_path / folder, no, "--bytes", "0.28MB", *text, code=1)
         assert "is quantised already" in said
+
+
+def test_a_choice_tells_of_the_fits(mobe, data, tmp_path):
+    """The recipe and the card name the fits whose factors are stored, and a folder holds
+    to what was chosen for it."""
+    original = tmp_path / "original"  # experts of few bases
+    mobe("reconstruct", data / "models/qwen3_mobe", original)
+    text = ("--calibrate", "random", "--calibrate-tokens", 300, "--calibrate-context", 30)
+    fit = ("--bases", 2, "--passes", 200)
+    mobe("compress", original, tmp_path / "fit", *fit)
+    options = ("--factored", tmp_path / "fit", *text)
+    mobe("quantize", original, tmp_path / "mixed", "--bytes", 240_000, *options)
+    recipe = json.loads((tmp_path / "mixed/recipe.json").read_text())
+    fits = json.loads((tmp_path / "fit/recipe.json").read_text())["options"]
+    layers = [layer for layer, _ in recipe["options"]["factored_layers"]]
+    assert layers and recipe["options"]["fits"] == [{"layers": layers, "options": fits}]
+    assert [m["layer"] for m in recipe["matrices"]] == sorted(2 * layers)
+    card = (tmp_path / "mixed/README.md").read_text()
+    assert "compressed with MoBE and quantised" in card and "bytes 240000" in card
+    assert "num\\_B 2" in card and "activation silu" in card
+    # So do those of all factors in few bits.
+    mobe("quantize", tmp_path / "fit", tmp_path / "all", "--format", "int4")
+    recipe = json.loads((tmp_path / "all/recipe.json").read_text())
+    assert recipe["options"]["fits"][0]["options"] == fits
+    mobe("quantize", original, tmp_path / "plain", "--format", "int4")
+    assert "MoBE" not in (tmp_path / "plain/README.md").read_text()
+    said = mobe("quantize", original, tmp_path / "mixed", "--bytes", 260_000, *options, code=1)
+    assert "with another option (bytes: 240000, now 260000)" in said
+
+
+def test_more_bytes_than_can_be_used(mobe_program, mobe, data, tmp_path):
+    original = data / "models/qwen3_moe"
+    text = ("--calibrate", "random", "--calibrate-tokens", 60, "--calibrate-context", 30)
+    command = [mobe_program, "quantize", original, tmp_path / "q", "--bytes", "9MB", *text]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
+    assert "9.00 MB are asked for, and " in done.stderr
+    assert "the most that can be of use: experts in 8 bits" in done.stderr
+    parts = mobe("inspect", tmp_path / "q", "--json")["recipe"]["parts"]
+    assert {part["format"] for part in parts} == {"int8"}
+
+
+def test_a_choice_goes_on_after_kills(mobe_program, mobe, data, tmp_path):
+    """Killed while it calibrates, chooses and writes, the same command ends in the same
+    bytes; once it writes, it goes on with what it chose."""
+    original = data / "models/qwen3_moe"
+    options = ["--bytes", "0.265MB", "--factored", data / "models/qwen3_mobe"]
+    options += ["--calibrate", "random", "--calibrate-tokens", 300, "--calibrate-context", 30]
+    options += ["--shard-gb", 0.00003]
+    mobe("quantize", original, tmp_path / "whole", *options)
+    out = tmp_path / "killed"
+    command = [str(part) for part in (mobe_program, "quantize", original, out, *options)]
+    shards = "model-*.safetensors"
+    wanted = [lambda: (out / ".mobe").exists()]
+    wanted += [lambda: (out / ".mobe/moments.safetensors").exists()]
+    wanted += [lambda: any(out.glob(shards)), lambda: len([*out.glob(shards)]) > 3]
+    chosen = []
+    for is_there in wanted:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while not is_there() and process.poll() is None:
+            time.sleep(0.001)
+        process.kill()
+        process.wait()
+        job = out / ".mobe/job.json"
+        chosen += [job.read_bytes()] if job.exists() else []
+    mobe(*command[1:])
+    assert len(set(chosen)) <= 1
+    for file in (tmp_path / "whole").iterdir():
+        assert file.read_bytes() == (out / file.name).read_bytes(), file.name
