@@ -1,11 +1,13 @@
 #include "cli/program.h"
 
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -20,8 +22,10 @@
 #include "base/stop.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/help.h"
 #include "cli/process.h"
 #include "cli/stop_signals.h"
+#include "cli/terminal.h"
 #include "cli/usage.h"
 #include "fit/devices.h"
 #include "kernels/dot.h"
@@ -52,6 +56,9 @@ int RunCommand(int argc, char** argv) {
       "MoBE, Mixture-of-Basis-Experts (arXiv 2508.05257): makes large MoE "
       "language models smaller and runs them.",
       "mobe");
+  // Before commands are added, which take it over.
+  app.formatter(
+      std::make_shared<HelpFormatter>(ColumnsOfTerminal(STDOUT_FILENO)));
   app.set_version_flag("-V,--version", [] { return VersionText(); });
   app.footer("mobe help COMMAND lists the options of one.");
   app.failure_message(CLI::FailureMessage::help);

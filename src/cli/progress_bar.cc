@@ -51,10 +51,11 @@ std::string BarText(double fraction, const std::string& what,
 
 }  // namespace internal
 
-ProgressBar::ProgressBar(const CommonOptions& common)
-    : quiet_(common.quiet),
+ProgressBar::ProgressBar(const CommonOptions& common, ClockFn seconds)
+    : seconds_(seconds),
+      quiet_(common.quiet),
       draws_(CanDraw(STDERR_FILENO)),
-      start_seconds_(MonotonicSeconds()),
+      start_seconds_(seconds()),
       last_seconds_(draws_ ? 0 : start_seconds_) {}
 
 ProgressBar::~ProgressBar() { Erase(); }
@@ -77,7 +78,7 @@ void ProgressBar::Show(const ProgressEvent& event) {
     Erase();
     PrintNote(event.line);
   }
-  const double now = MonotonicSeconds();
+  const double now = seconds_();
   const bool cleared = draws_ && !event.line.empty();
   const double wait = draws_ ? kSecondsOfDrawing : kSecondsOfLine;
   if (!cleared && now - last_seconds_ < wait) return;

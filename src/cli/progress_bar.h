@@ -13,7 +13,10 @@ namespace mobe {
 // Result lines on either. With --quiet nothing but warnings.
 class ProgressBar {
  public:
-  explicit ProgressBar(const CommonOptions& common);
+  // `seconds` is what the time is.
+  using ClockFn = double (*)();
+  explicit ProgressBar(const CommonOptions& common,
+                       ClockFn seconds = MonotonicSeconds);
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
   ~ProgressBar();
@@ -25,6 +28,7 @@ class ProgressBar {
  private:
   void Erase();
 
+  const ClockFn seconds_;
   bool quiet_;
   bool draws_;  // a bar that is drawn over, rather than lines
   bool drawn_ = false;

@@ -39,6 +39,21 @@ TEST(ProgressBar, PrintsResultsWithoutATerminal) {
             "layer 1\\u001b[2J is done\n");
 }
 
+TEST(ProgressBar, ALineAMinuteWithoutATerminal) {
+  static double now;
+  now = 1000;
+  testing::internal::CaptureStderr();
+  ProgressBar bar({}, [] { return now; });
+  for (int i = 0; i <= 300; i += 10) {
+    now = 1000 + i;
+    bar.Show({i / 600.0, "layer 1", ""});
+  }
+  EXPECT_EQ(testing::internal::GetCapturedStderr(),
+            "10% layer 1, ETA 9m00s\n20% layer 1, ETA 8m00s\n"
+            "30% layer 1, ETA 7m00s\n40% layer 1, ETA 6m00s\n"
+            "50% layer 1, ETA 5m00s\n");
+}
+
 TEST(ProgressBar, FitsTheTerminal) {
   EXPECT_EQ(BarText(0.5, "layer 12 gate", "1h02m", 79),
             "[############............]  50%  layer 12 gate  ETA 1h02m");

@@ -231,3 +231,14 @@ def test_options_are_checked_first(command, expected, mobe, model, tmp_path):
     error = mobe(*("" if word == "''" else word for word in words), code=2)
     assert f": expected {expected}" in error and error.count("\n") == 1
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_help_fits(columns, in_terminal, mobe):
+    commands = re.findall(r"^  ([a-z]+) ", mobe("help").split("Subcommands:")[1], re.MULTILINE)
+    assert "compress" in commands and "doctor" in commands
+    for command in ["help", *commands]:
+        lines = in_terminal(command, "--help", columns=columns).splitlines()
+        # A word that is longer stays whole.
+        long = [line for line in lines if len(line) > columns and len(line.split()) > 1]
+        assert not long, command
