@@ -62,11 +62,21 @@ std::vector<StoredPart> PartsOf(const OpenedModel& model) {
   return parts;
 }
 
+// A plain model may be a baseline or a reconstruction, which have recipes, or
+// hold some other tool's file of that name.
+std::optional<Recipe> RecipeIn(const std::string& folder, bool compressed) {
+  try {
+    return ReadRecipe(folder);
+  } catch (const Error& e) {
+    if (compressed || e.kind() != ErrorKind::kCorruptFile) throw;
+    return std::nullopt;
+  }
+}
+
 void RunInspect(const std::string& folder, const CommonOptions& common) {
   const OpenedModel model = OpenModel(folder);
   const bool compressed = model.mobe || HasPacked(model);
-  const std::optional<Recipe> recipe =
-      compressed ? ReadRecipe(folder) : std::nullopt;
+  const std::optional<Recipe> recipe = RecipeIn(folder, compressed);
   const MatrixReport* worst = recipe ? FindWorst(recipe->matrices) : nullptr;
   const ModelConfig& config = model.config;
   const PartSizes stored = CountParts(model, model.tensors);
@@ -102,6 +112,7 @@ void RunInspect(const std::string& folder, const CommonOptions& common) {
     if (recipe) {
       json["recipe"] = {{"mobe", recipe->mobe},
                         {"source", recipe->source},
+                        {"command", recipe->options.value("command", Json())},
                         {"mse_scaled_mean", recipe->mean_mse_scaled()},
                         {"worst_expert", WorstJson(worst)},
                         {"parts", PackedPartsJson(recipe->packed)}};
@@ -162,8 +173,11 @@ void RunInspect(const std::string& folder, const CommonOptions& common) {
           100 * ratios.experts, 100 * ratios.model);
   }
   if (recipe) {
-    Print("recipe: made from {} by mobe {}\n", OneLine(recipe->source),
-          OneLine(recipe->mobe));
+    const Json command = recipe->options.value("command", Json());
+    Print(
+        "recipe: made from {} by mobe {}{}\n", OneLine(recipe->source),
+        OneLine(recipe->mobe),
+        command.is_string() ? ", " + OneLine(command.get<std::string>()) : "");
     if (worst != nullptr) {
       Print("mean scaled MSE {:.5f}{}\n{}\n", recipe->mean_mse_scaled(),
             recipe->packed.empty() ? "" : " before quantising",

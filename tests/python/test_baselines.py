@@ -48,6 +48,8 @@ def test_is_the_best_of_its_rank(mobe, models, tmp_path, method):
     assert f"made by `mobe compress --method {method}`" in (out / "README.md").read_text()
     again = mobe("compress", original, out, *options)
     assert again["already"] and again["matrices"] == done["matrices"]
+    inspected = mobe("inspect", out)
+    assert f", compress --method {method}\n" in inspected and "not compressed" in inspected
     # Not above MoBE's bytes, and less than a rank below.
     rows, cols = 96, 256
     own = EXPERTS * (rows + cols)

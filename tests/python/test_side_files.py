@@ -142,3 +142,13 @@ def test_folders_that_hold_no_model(mobe, model, tmp_path):
     for name in (shard, "model.safetensors.index.json"):
         (snapshot / name).write_text(POINTER)
         assert f"/{name}: a Git LFS pointer" in inspect()
+
+
+def test_a_recipe_of_another_tool(mobe, data, tmp_path):
+    """In a plain model it is a file as others; in one of ours it is damage."""
+    for name, code in (("qwen3_moe", 0), ("qwen3_mobe", 1)):
+        folder = tmp_path / name
+        shutil.copytree(data / "models" / name, folder)
+        (folder / "recipe.json").write_text('{"servings": 4}')
+        said = mobe("inspect", folder, code=code)
+        assert ("not compressed" if code == 0 else "damaged recipe") in said
