@@ -29,23 +29,30 @@ PackRule RestOfModel(const BitBudget& budget) {
 // What a job's options say of what was asked for, beside what came of it.
 Json Asked(const BitBudget& budget, const std::string& calibration) {
   Json factored = Json::array();
-  for (const std::string& folder : budget.factored) {
-    factored.push_back(WeightsIdentity(folder));
+  for (const FactoredForm& form : budget.factored) {
+    factored.push_back(form.identity);
   }
-  return {{"command", "quantize"},
+  return {{"command", budget.command},
           {"bytes", budget.bytes},
           {"parts", PartNames(budget.parts)},
           {"calibrate", calibration},
           {"factored", std::move(factored)}};
 }
 
-// Fails where the job in `out` was asked for something else.
-std::optional<BitChoice> ChosenBefore(const fs::path& out, const Json& asked) {
-  const std::optional<Json> job = OptionsOfJob(out);
+// The options of the job in `out`, if there is one. Fails where it was asked
+// for something else.
+std::optional<Json> JobOf(const fs::path& out, const Json& asked) {
+  std::optional<Json> job = OptionsOfJob(out);
   if (!job) return std::nullopt;
   Json now = *job;
   now.update(asked);
   CheckOptionsOfJob(out, now);
+  return job;
+}
+
+std::optional<BitChoice> ChosenBefore(const fs::path& out, const Json& asked) {
+  const std::optional<Json> job = JobOf(out, asked);
+  if (!job) return std::nullopt;
   BitChoice choice;
   choice.factored_layers = job->at("factored_layers");
   for (const Json& text : job->at("part_formats")) {
@@ -70,9 +77,9 @@ BitChoice Choose(const OpenedModel& model, const BitBudget& budget,
     progress(event);
   };
   std::vector<OpenedModel> factored;
-  for (const std::string& folder : budget.factored) {
-    factored.push_back(
-        MixModels(OpenModel(model.checkpoint.folder()), OpenModel(folder)));
+  for (const FactoredForm& form : budget.factored) {
+    factored.push_back(MixModels(OpenModel(model.checkpoint.folder()),
+                                 OpenModel(form.folder)));
   }
   CheckBytes(model, factored, RestOfModel(budget), budget.bytes);
   EnsureMoments(*quantize.calibration, out, quantize.stop, progress);
@@ -96,7 +103,7 @@ std::vector<QuantizeOptions::Fit> FitsOf(const BitBudget& budget,
                                          const BitChoice& choice) {
   std::vector<QuantizeOptions::Fit> fits;
   for (size_t i = 0; i < budget.factored.size(); ++i) {
-    QuantizeOptions::Fit fit = {budget.factored[i], {}};
+    QuantizeOptions::Fit fit = {budget.factored[i].folder, {}};
     for (const auto& [layer, which] : choice.factored_layers) {
       if (which == i) fit.layers.insert(layer);
     }
@@ -115,6 +122,21 @@ OpenedModel Mixed(const OpenedModel& model,
 }
 
 }  // namespace
+
+std::vector<FactoredForm> FormsOf(const std::vector<std::string>& folders) {
+  std::vector<FactoredForm> forms;
+  for (const std::string& folder : folders) {
+    forms.push_back({folder, WeightsIdentity(folder)});
+  }
+  return forms;
+}
+
+bool IsChosenAndFinished(const OpenedModel& model, const BitBudget& budget,
+                         const Calibration& calibration, const fs::path& out) {
+  if (!IsFinished(out)) return false;
+  const std::optional<Json> job = JobOf(out, Asked(budget, calibration.hash));
+  return job && Journal(out, model.checkpoint.folder(), *job).finished();
+}
 
 std::optional<OpenedModel> ChooseBitsOnce(const OpenedModel& model,
                                           const BitBudget& budget,

@@ -13,12 +13,26 @@
 
 namespace mobe {
 
-struct BitBudget {
-  int64_t bytes = 0;                  // of the model
-  std::vector<std::string> factored;  // folders; none: no layer may be factored
-  // What is quantised beside the experts, to 8 bits; empty: all.
-  std::vector<const QuantPart*> parts;
+// What compress made of the model.
+struct FactoredForm {
+  std::filesystem::path folder;
+  Json identity;  // which tells it from others
 };
+std::vector<FactoredForm> FormsOf(const std::vector<std::string>& folders);
+
+struct BitBudget {
+  const char* command = "quantize";
+  int64_t bytes = 0;                   // of the model
+  std::vector<FactoredForm> factored;  // none: no layer may be factored
+  // What is quantised beside the experts, to 8 bits; empty: all.
+  std::vector<const QuantPart*> parts = {};
+};
+
+// Whether the job in `out` is finished, with all that it chose. Fails with
+// kUserInput where that was asked for something else.
+bool IsChosenAndFinished(const OpenedModel& model, const BitBudget& budget,
+                         const Calibration& calibration,
+                         const std::filesystem::path& out);
 
 // Sets the rule of `quantize`, which has a calibration, and what it was asked
 // for; gives it a model of some layers factored where the choice has such,

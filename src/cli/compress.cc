@@ -15,12 +15,14 @@
 #include "cli/calibrate_options.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/compress_to_bytes.h"
 #include "cli/expect.h"
 #include "cli/make_plan.h"
 #include "cli/output_file.h"
 #include "cli/pack_options.h"
 #include "cli/print_plan.h"
 #include "cli/progress_bar.h"
+#include "cli/size_options.h"
 #include "cli/stop_signals.h"
 #include "compress/baseline.h"
 #include "compress/crew.h"
@@ -60,6 +62,7 @@ struct CompressArguments {
   CalibrateOptions calibrate;
   std::string moments;
   PackOptions pack;
+  SizeOptions size;
   std::string method = "mobe";
   uint64_t seed = 0;
   bool dry_run = false;
@@ -110,6 +113,24 @@ std::vector<const MatrixKind*> ParseKinds(const std::string& text) {
   return kinds;
 }
 
+// What goes with --bytes: a fit of gate and up whose factors layers may take.
+void CheckSizeOptions(const CompressArguments& arguments) {
+  if (arguments.calibrate.file.empty() && arguments.moments.empty()) {
+    Fail(ErrorKind::kUserInput,
+         "--bytes and --bpw choose by what errors do on a text: give one by "
+         "--calibrate, or --moments");
+  }
+  if (arguments.kinds || arguments.ratio || arguments.split == "auto" ||
+      arguments.method != "mobe" || !arguments.pack.format.empty() ||
+      !arguments.shard.empty() || !arguments.trace.path.empty() ||
+      arguments.keep_fp8 || arguments.dry_run) {
+    Fail(ErrorKind::kUserInput,
+         "--bytes and --bpw choose forms and formats: leave out --kinds, "
+         "--ratio, --split, --method, --format, --shard, --trace, --keep-fp8 "
+         "and --dry-run");
+  }
+}
+
 // `place`: of this rank on its machine.
 CompressOptions OptionsOf(const CompressArguments& arguments,
                           const OpenedModel& model, int place) {
@@ -134,9 +155,16 @@ CompressOptions OptionsOf(const CompressArguments& arguments,
   if (arguments.activation) {
     options.activation = *ActivationFromName(*arguments.activation);
   }
+  if (arguments.size.given()) {
+    // What few bits take best (docs/fit.md).
+    if (!options.num_bases) {
+      options.num_bases = std::max<int64_t>(model.config.num_experts / 10, 1);
+    }
+    if (!arguments.activation) options.activation = Activation::kIdentity;
+  }
   UsePreset(model,
             {options.num_bases || arguments.ratio, arguments.groups.has_value(),
-             arguments.activation.has_value()},
+             arguments.activation || arguments.size.given()},
             &options);
   options.solver = FindMethod(arguments.solver);
   if (arguments.method == "mobe") {
@@ -157,9 +185,10 @@ CompressOptions OptionsOf(const CompressArguments& arguments,
   if (!arguments.shard.empty()) options.share = ParseShare(arguments.shard);
   options.pack = ToPackRule(arguments.pack);
   if (!arguments.calibrate.file.empty()) {
-    options.calibration = ToCalibration(
-        arguments.calibrate, model,
-        options.pack ? CalibrationScope::kAll : CalibrationScope::kExperts);
+    options.calibration = ToCalibration(arguments.calibrate, model,
+                                        options.pack || arguments.size.given()
+                                            ? CalibrationScope::kAll
+                                            : CalibrationScope::kExperts);
   }
   if (!arguments.moments.empty()) {
     options.calibration = CalibrationFrom(arguments.moments, model);
@@ -281,6 +310,10 @@ void RunFirst(const CompressArguments& arguments,
   options.arguments = recipe;
   options.started = start;
   options.stop = StopOnSignals();
+  if (arguments.size.given()) {
+    return CompressToBytes(model, options, BytesOf(arguments.size, model),
+                           arguments.out, common);
+  }
   CompressPlan plan;
   {
     ProgressBar bar(common);
@@ -366,6 +399,7 @@ void RunFirst(const CompressArguments& arguments,
 
 void Run(const CompressArguments& arguments,
          const std::vector<std::string>& recipe, const CommonOptions& common) {
+  if (arguments.size.given()) CheckSizeOptions(arguments);
   const std::unique_ptr<Ranks> ranks = Ranks::Join();
   if (ranks == nullptr) {
     RunFirst(arguments, recipe, common, nullptr);
@@ -374,6 +408,12 @@ void Run(const CompressArguments& arguments,
   if (arguments.method != "mobe") {
     Fail(ErrorKind::kUserInput, "--method {} is for one process, not for ranks",
          arguments.method);
+  }
+  if (arguments.size.given()) {
+    Fail(ErrorKind::kUserInput,
+         "--bytes and --bpw are for one process, not for {} ranks: compress "
+         "with them, then quantize --bytes --factored",
+         ranks->size());
   }
   if (common.threads == 0) SetThreads(ranks->threads());
   if (ranks->rank() != 0) {
@@ -552,6 +592,7 @@ void AddCompress(CLI::App& app, CommonOptions* common) {
                    "what fits: cpu, cuda, cuda:1, cuda:all, or auto: a GPU "
                    "where there is one")
       ->capture_default_str();
+  AddSizeOptions(command, &arguments->size);
   command->add_option("--trace", arguments->trace.path,
                       "CSV file for the error of each pass");
   AddForce(command, "the trace", &arguments->trace);

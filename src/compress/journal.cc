@@ -82,12 +82,27 @@ constexpr Holder kBegun = {
     "a job begun", "repeat that command, or name another output folder"};
 constexpr Holder kFinished = {"a model made", "name another output folder"};
 
+// The first place within two lists or objects where they differ.
+JsonDifference Innermost(JsonDifference d) {
+  if (d.before.is_object() && d.after.is_object()) {
+    return Innermost(Differences(d.before, d.after).front());
+  }
+  const bool lists = d.before.is_array() && d.after.is_array() &&
+                     d.before.size() == d.after.size();
+  if (!lists) return d;
+  for (size_t i = 0; i < d.before.size(); ++i) {
+    if (d.before[i] == d.after[i]) continue;
+    return Innermost({d.key, d.before[i], d.after[i]});
+  }
+  return d;
+}
+
 // Fails when the job in `out` had another value under any key of `now`.
 void CheckSame(const fs::path& out, const Holder& holder, const char* what,
                const Json& begun, const Json& now) {
   const auto differences = Differences(begun, now);
   if (differences.empty()) return;
-  const JsonDifference& d = differences.front();
+  const JsonDifference d = Innermost(differences.front());
   Fail(ErrorKind::kUserInput,
        "{}: holds {} with another {} ({}: {}, now {}); {}", out.string(),
        holder.what, what, d.key, d.before.dump(), d.after.dump(),

@@ -250,6 +250,50 @@ def test_a_choice_tells_of_the_fits(mobe, data, tmp_path):
     assert "with another option (bytes: 240000, now 260000)" in said
 
 
+def test_compress_to_bytes(mobe_program, mobe, data, tmp_path):
+    """In one go what calibrate, compress and quantize --factored write one after the other,
+    but for the card and the recipe; after kills, too."""
+    original = tmp_path / "original"  # experts of few bases
+    mobe("reconstruct", data / "models/qwen3_mobe", original)
+    text = ("--calibrate", "random", "--calibrate-tokens", 300, "--calibrate-context", 30)
+    fit = ("--bases", 2, "--activation", "silu", "--passes", 200)
+    tokens = ("--max-tokens", 300, "--context", 30)
+    mobe("calibrate", original, "random", tmp_path / "moments", *tokens)
+    moments = ("--moments", tmp_path / "moments")
+    mobe("compress", original, tmp_path / "fit", *fit, *moments)
+    choice = ("--bytes", 240_000, *moments)
+    mobe("quantize", original, tmp_path / "steps", *choice, "--factored", tmp_path / "fit")
+    out = tmp_path / "out"
+    command = ("compress", original, out, *fit, "--bytes", 240_000, *text)
+    ours = out / ".mobe"
+    for file in (ours / "moments.safetensors", ours / "factored/.mobe", ours / "job.json"):
+        process = subprocess.Popen([mobe_program, *map(str, command)], stdout=subprocess.DEVNULL)
+        while not file.exists() and process.poll() is None:
+            time.sleep(0.001)
+        process.kill()
+        process.wait()
+    mobe(*command)
+    assert not ours.exists()
+    names = {file.name for file in out.iterdir()}
+    assert names == {file.name for file in (tmp_path / "steps").iterdir()}
+    for name in names - {"README.md", "recipe.json"}:
+        assert (out / name).read_bytes() == (tmp_path / "steps" / name).read_bytes(), name
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert recipe["options"]["fits"][0]["options"]["num_B"] == 2
+    assert "finished before" in mobe(*command)
+    said = mobe(*command[:4], 3, *command[5:], code=1)
+    assert "with another option (num_B: 2, now 3)" in said
+    for given, words in (
+        (("--bytes", 240_000), "give one by --calibrate, or --moments"),
+        (("--bytes", 240_000, *text, "--ratio", 0.5), "leave out --kinds, --ratio"),
+        (("--bytes", 100_000, *text, *fit), "are the least"),
+    ):
+        assert words in mobe("compress", original, tmp_path / "no", *given, code=1)
+    # Defaults: the identity, and a tenth as many bases as experts.
+    done = mobe("compress", original, tmp_path / "default", "--bytes", 245_000, *text)
+    assert "1 bases of rank 32, identity" in done
+
+
 def test_more_bytes_than_can_be_used(mobe_program, mobe, data, tmp_path):
     original = data / "models/qwen3_moe"
     text = ("--calibrate", "random", "--calibrate-tokens", 60, "--calibrate-context", 30)

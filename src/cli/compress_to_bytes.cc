@@ -1,0 +1,69 @@
+#include "cli/compress_to_bytes.h"
+
+#include <filesystem>
+#include <optional>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "cli/choose_bits.h"
+#include "cli/print_plan.h"
+#include "cli/print_quantized.h"
+#include "cli/progress_bar.h"
+#include "compress/journal.h"
+#include "io/checkpoint_writer.h"
+
+namespace mobe {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The fit reads what is already there of the text.
+Calibration LinkTo(const fs::path& moments, Calibration calibration) {
+  calibration.bytes = 0;
+  calibration.collect = [moments](const fs::path& file, const ProgressFn&) {
+    std::error_code error;
+    fs::remove(file, error);
+    fs::create_hard_link(moments, file, error);
+    if (error) fs::copy_file(moments, file);  // a disk that knows none
+  };
+  return calibration;
+}
+
+}  // namespace
+
+void CompressToBytes(const OpenedModel& model, const CompressOptions& fit,
+                     int64_t bytes, const std::string& out,
+                     const CommonOptions& common) {
+  const double start = MonotonicSeconds();
+  const fs::path folder = fs::path(out) / Journal::kFolder / "factored";
+  CompressOptions options = fit;
+  options.calibration = LinkTo(internal::MomentsPath(out), *fit.calibration);
+  const CompressPlan plan = PlanCompression(model, options);
+  const BitBudget budget = {
+      .command = "compress",
+      .bytes = bytes,
+      .factored = {{folder, internal::OptionsJson(plan)}}};
+  QuantizeOptions quantize = {.rule = {},
+                              .shard_bytes = fit.shard_bytes,
+                              .stop = fit.stop,
+                              .calibration = fit.calibration};
+  std::optional<QuantizeReport> report;
+  if (!IsChosenAndFinished(model, budget, *fit.calibration, out)) {
+    if (!common.json) PrintPlan(plan);
+    ProgressBar bar(common);
+    if (!OptionsOfJob(out)) {
+      CheckOutputFolder(out, {Journal::kFolder});
+      const FolderLock lock(out);
+      EnsureMoments(*fit.calibration, out, fit.stop, bar.AsFunction());
+    }
+    Compress(model, plan, folder, bar.AsFunction(), nullptr);
+    const std::optional<OpenedModel> mixed =
+        ChooseBitsOnce(model, budget, out, bar.AsFunction(), &quantize);
+    if (mixed) quantize.mixed = &*mixed;
+    report = Quantize(model, out, quantize, bar.AsFunction());
+  }
+  PrintQuantized(out, std::move(report), quantize.choice,
+                 MonotonicSeconds() - start, common);
+}
+
+}  // namespace mobe

@@ -1,0 +1,20 @@
+// compress --bytes and --bpw: factors are fitted, and the model is quantised
+// with them at hand, each layer in the form that suits it (choose_bits.h); all
+// in one job, which keeps the fit in its own folder until it ends.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "cli/command.h"
+#include "compress/compress.h"
+
+namespace mobe {
+
+// `fit` is of gate and up, in one process, with a calibration of all matrices.
+// Continues a job that was stopped.
+void CompressToBytes(const OpenedModel& model, const CompressOptions& fit,
+                     int64_t bytes, const std::string& out,
+                     const CommonOptions& common);
+
+}  // namespace mobe
