@@ -5,7 +5,7 @@ PREFIX := /usr/local
 .DEFAULT_GOAL := help
 .PHONY: help setup build install deb wheel demo test test-large faults lint \
         format bench asan tsan fuzz serve-load serve-schema lm-eval interop \
-        vllm chroots nightly clean
+        vllm chroots container nightly clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -96,6 +96,9 @@ asan: setup ## Run all unit tests under ASan and UBSan
 chroots: ## Build, install and run on Debian 12, 13, Ubuntu (needs root)
 	scripts/chroot_test.sh
 
+container: ## Build the Containerfile and run it (needs root)
+	scripts/container_test.sh
+
 nightly: ## What takes too long for each change: an hour and more
 	$(MAKE) lint
 	$(MAKE) asan
@@ -106,6 +109,7 @@ nightly: ## What takes too long for each change: an hour and more
 	$(MAKE) interop
 	$(MAKE) vllm
 	$(MAKE) chroots
+	$(MAKE) container
 	$(MAKE) test-large
 
 clean: ## Remove build/

@@ -12,15 +12,9 @@ cd "$(dirname "$0")/.."
 
 suites=("$@")
 [[ ${#suites[@]} -gt 0 ]] || suites=(bookworm trixie noble bionic)
-declare -A distribution=([noble]=Ubuntu [bionic]=Ubuntu)
-declare -A components=([Debian]=main [Ubuntu]=main,universe)
-
-if [[ $(id -u) -ne 0 ]]; then
-  echo "chroot_test: needs root; run it by sudo" >&2
-  exit 1
-fi
-command -v debootstrap >/dev/null ||
-  apt-get install -y --no-install-recommends debootstrap
+# shellcheck source=scripts/bootstrap.sh
+source scripts/bootstrap.sh
+needs_root chroot_test
 
 # in_chroot ROOT COMMAND...: in a namespace of its own the mounts end with the command.
 in_chroot() {
@@ -45,26 +39,15 @@ rm -f build/mobe-*.whl
 make wheel
 tested=()
 for suite in "${suites[@]}"; do
-  of=${distribution[$suite]-Debian}
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' \
-    'Created-By: Packages' "Origin: $of" | head -n 1)
-  if [[ -z $mirror ]]; then
-    echo "chroot_test: $suite is left out: apt has no mirror of $of here"
+  if [[ -z $(mirror_of "$suite") ]]; then
+    echo "chroot_test: $suite is left out: apt has no mirror of it here"
     continue
   fi
   echo "== chroot_test: $suite"
   root=$PWD/build/chroot/$suite
   clean=$root-clean
-  rm -rf --one-file-system "$root" "$clean"
-  mkdir -p "$root"
-  # debootstrap has one script for all of Ubuntu, and may not know the newest names.
-  script=$suite
-  [[ $of == Ubuntu ]] && script=gutsy
-  debootstrap --variant=minbase --include=ca-certificates,make \
-    --components="${components[$of]}" "$suite" "$root" "$mirror" "$script"
-  apt-config dump Acquire >"$root/etc/apt/apt.conf.d/99host"
-  cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
-  cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+  rm -rf --one-file-system "$clean"
+  bootstrap "$suite" "$root"
 
   if [[ $suite == bionic ]]; then
     cp -r models/mini-qwen3-moe build/mobe-*.whl "$root"
@@ -86,7 +69,10 @@ for suite in "${suites[@]}"; do
   mkdir "$root/mobe"
   git ls-files -z --cached --others --exclude-standard |
     tar --create --null --files-from=- | tar --extract --directory="$root/mobe"
-  in_chroot "$root" make -C /mobe demo deb
+  in_chroot "$root" bash -euc '
+    apt-get update
+    apt-get install -y --no-install-recommends make
+    make -C /mobe demo deb'
 
   # The wheel first, while none of the .deb's libraries are there.
   cp -r models/mini-qwen3-moe build/mobe-*.whl "$root"/mobe/build/mobe_*.deb "$clean"
