@@ -84,10 +84,7 @@ void RunInspect(const std::string& folder, const CommonOptions& common) {
   const Ratios ratios = RatiosOf(stored, plain);
   const Operations operations = CountOperations(model);
   const int64_t fp8 = CountFp8(model);
-  int64_t moe_layers = 0;
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    moe_layers += config.IsMoeLayer(layer) ? 1 : 0;
-  }
+  const auto moe_layers = std::ssize(config.MoeLayers());
   if (common.json) {
     Json json = {{"family", model.family->model_type},
                  {"runs", model.family->runs},

@@ -233,14 +233,6 @@ FormErrors MeasureErrors(const OpenedModel& model,
   return errors;
 }
 
-std::vector<int64_t> MoeLayers(const ModelConfig& config) {
-  std::vector<int64_t> layers;
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    if (config.IsMoeLayer(layer)) layers.push_back(layer);
-  }
-  return layers;
-}
-
 // Adds a format of some layers, in one entry with the layer before.
 void AddFormat(int64_t layer, const QuantPart* part, const FormatRow* format,
                std::vector<PartFormat>* formats) {
@@ -261,7 +253,7 @@ void CheckBytes(const OpenedModel& model, std::span<const OpenedModel> factored,
   const std::vector<Form> forms = ListForms(factored);
   const int64_t fixed = FixedBytes(model, rule);
   int64_t least = fixed;
-  for (const Unit& unit : ListUnits(model, MoeLayers(model.config), forms)) {
+  for (const Unit& unit : ListUnits(model, model.config.MoeLayers(), forms)) {
     least += std::ranges::min(unit.choices, {}, &SplitChoice::size).size;
   }
   if (least <= bytes) return;
@@ -281,8 +273,7 @@ BitChoice ChooseBits(const OpenedModel& model,
                      const std::filesystem::path& moments,
                      const DamageFn& measure_damage,
                      const ProgressFn& progress) {
-  CheckBytes(model, factored, rule, bytes);
-  const std::vector<int64_t> layers = MoeLayers(model.config);
+  const std::vector<int64_t> layers = model.config.MoeLayers();
   const std::vector<Form> forms = ListForms(factored);
   std::vector<Unit> units = ListUnits(model, layers, forms);
   const int64_t fixed = FixedBytes(model, rule);

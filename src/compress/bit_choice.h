@@ -38,7 +38,7 @@ struct BitChoice {
 };
 
 // Fails with kUserInput, giving the least that can be asked for, where `bytes`
-// are too few for ChooseBits, which does so, too.
+// are too few for ChooseBits, which takes it for granted that they are not.
 void CheckBytes(const OpenedModel& model, std::span<const OpenedModel> factored,
                 const PackRule& rule, int64_t bytes);
 

@@ -173,9 +173,8 @@ void CheckShape(const ModelConfig& config, const CompressOptions& options,
 std::vector<int64_t> LayersToFactor(const ModelConfig& config,
                                     const CompressOptions& options) {
   std::vector<int64_t> layers;
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    if (config.IsMoeLayer(layer) && layer >= options.first_layer &&
-        layer <= options.last_layer) {
+  for (const int64_t layer : config.MoeLayers()) {
+    if (layer >= options.first_layer && layer <= options.last_layer) {
       layers.push_back(layer);
     }
   }

@@ -258,8 +258,7 @@ class Verifier {
   void MeasureAll(const OpenedModel& opened) {
     // The matrices of IsApproximate.
     std::vector<std::pair<int64_t, const MatrixKind*>> matrices;
-    for (int64_t layer = 0; layer < opened.config.num_layers; ++layer) {
-      if (!opened.config.IsMoeLayer(layer)) continue;
+    for (const int64_t layer : opened.config.MoeLayers()) {
       for (const MatrixKind& kind : kMatrixKinds) {
         if (format_ && !format_->Find(layer, kind)) continue;
         matrices.emplace_back(layer, &kind);

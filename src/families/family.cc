@@ -89,6 +89,14 @@ bool ModelConfig::IsMoeLayer(int64_t layer) const {
              dense_layers.end();
 }
 
+std::vector<int64_t> ModelConfig::MoeLayers() const {
+  std::vector<int64_t> layers;
+  for (int64_t layer = 0; layer < num_layers; ++layer) {
+    if (IsMoeLayer(layer)) layers.push_back(layer);
+  }
+  return layers;
+}
+
 bool ModelConfig::IsDeltaLayer(int64_t layer) const {
   return attention_interval > 0
              ? (layer + 1) % attention_interval != 0

@@ -129,6 +129,7 @@ struct ModelConfig {
   std::vector<int64_t> dense_layers;
 
   bool IsMoeLayer(int64_t layer) const;
+  std::vector<int64_t> MoeLayers() const;  // ascending
   bool IsDeltaLayer(int64_t layer) const;
   bool IsLatent() const { return latent.kv_rank > 0; }
   bool HasDeltaNets() const { return delta.key_heads > 0; }

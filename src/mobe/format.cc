@@ -21,14 +21,6 @@ std::string FactorName(const Family& family, int64_t layer, const char* before,
                      group < 0 ? "" : fmt::format("_{}", group));
 }
 
-std::vector<int64_t> MoeLayers(const ModelConfig& config) {
-  std::vector<int64_t> layers;
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    if (config.IsMoeLayer(layer)) layers.push_back(layer);
-  }
-  return layers;
-}
-
 // The bases of a layer and kind for all experts (group -1) or for a group, in
 // any form, be their planes linked already or not (Checkpoint::LinkPacked);
 // null when there are none.
@@ -70,7 +62,7 @@ const TensorView* FindBases(const Family& family, const Checkpoint& checkpoint,
 
 bool HasAnyBases(const Family& family, const Checkpoint& checkpoint,
                  const ModelConfig& config) {
-  for (const int64_t layer : MoeLayers(config)) {
+  for (const int64_t layer : config.MoeLayers()) {
     for (const MatrixKind& kind : kMatrixKinds) {
       if (FindBases(family, checkpoint, layer, kind) != nullptr) return true;
     }
@@ -109,7 +101,7 @@ MobeFormat ReadUniform(const Family& family, const ConfigReader& reader,
                        const ModelConfig& config) {
   MobeFormat format;
   int64_t groups = 0;  // the same everywhere, as in the first layer
-  for (const int64_t layer : MoeLayers(config)) {
+  for (const int64_t layer : config.MoeLayers()) {
     const TensorView* gate = FindBases(family, checkpoint, layer, kGateKind);
     const TensorView* up = FindBases(family, checkpoint, layer, kUpKind);
     if ((gate != nullptr) != (up != nullptr)) {
@@ -242,7 +234,7 @@ bool IsReference(const MobeFormat& format, const ModelConfig& config) {
     return false;
   }
   std::vector<FactorShape> expected;
-  for (const int64_t layer : MoeLayers(config)) {
+  for (const int64_t layer : config.MoeLayers()) {
     for (const MatrixKind* kind : {&kGateKind, &kUpKind}) {
       expected.push_back(
           {layer, kind, first.num_bases, config.expert_size, 0, first.groups});
@@ -362,7 +354,7 @@ std::optional<MobeFormat> DetectFormat(const Family& family,
   }
   if (!any) return std::nullopt;
   MobeFormat format = ReadFormat(family, top, checkpoint, config);
-  for (const int64_t layer : MoeLayers(config)) {
+  for (const int64_t layer : config.MoeLayers()) {
     for (const MatrixKind& kind : kMatrixKinds) {
       const TensorView* bases = FindBases(family, checkpoint, layer, kind);
       if (bases == nullptr || format.Find(layer, kind) != nullptr) continue;

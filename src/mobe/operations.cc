@@ -70,8 +70,7 @@ Operations Count(const ModelConfig& config, const MobeFormat* mobe,
                        static_cast<double>(config.expert_size) *
                        static_cast<double>(config.hidden_size);
   Operations operations;
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    if (!config.IsMoeLayer(layer)) continue;
+  for (const int64_t layer : config.MoeLayers()) {
     for (const MatrixKind& kind : kMatrixKinds) {
       const FactorShape* shape =
           mobe == nullptr ? nullptr : mobe->Find(layer, kind);
