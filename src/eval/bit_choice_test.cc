@@ -92,8 +92,9 @@ TEST_F(BitChoiceTest, KeepsToItsBytes) {
     EXPECT_EQ(report->bytes_out, choice.bytes);
   }
   EXPECT_GT(sizes.size(), 2);
-  ExpectError(ErrorKind::kUserInput, "are the least",
-              [&] { Choose(whole / 20, 0); });
+  ExpectError(ErrorKind::kUserInput, "are the least", [&] {
+    CheckBytes(plain_, {}, {FormatFromName("int8"), {}, {}}, whole / 20);
+  });
 }
 
 // With factors at hand it expects no more damage, with two fits less than with
