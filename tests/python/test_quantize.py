@@ -289,6 +289,9 @@ def test_compress_to_bytes(mobe_program, mobe, data, tmp_path):
         (("--bytes", 100_000, *text, *fit), "are the least"),
     ):
         assert words in mobe("compress", original, tmp_path / "no", *given, code=1)
+    planned = mobe("compress", original, tmp_path / "no", *choice, "--dry-run")
+    assert "1 bases of rank 32, identity" in planned
+    assert "choosing and rounding to 240.00 kB come after it" in planned
     # Defaults: the identity, and a tenth as many bases as experts.
     done = mobe("compress", original, tmp_path / "default", "--bytes", 245_000, *text)
     assert "1 bases of rank 32, identity" in done
