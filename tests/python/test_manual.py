@@ -22,7 +22,7 @@ def commands(mobe):
     names = re.findall(r"^  ([a-z]+) ", mobe("--help").split("Subcommands:")[1], re.M)
     assert "compress" in names
     return {
-        name: re.findall(r"^ +(?:-\w,)?(--[a-z0-9-]+)", mobe(*name.split(), "--help"), re.M)
+        name: re.findall(r"^ {2,4}(?:-\w,)?(--[a-z0-9-]+)", mobe(*name.split(), "--help"), re.M)
         for name in ["", *names]
     }
 
