@@ -2,7 +2,9 @@
 #include "speed/bench.h"
 
 #include <fmt/core.h>
+#include <unistd.h>
 
+#include <cstdint>
 #include <memory>
 #include <set>
 #include <string>
@@ -12,6 +14,7 @@
 #include "cli/expect.h"
 #include "cli/progress_bar.h"
 #include "cli/run_options.h"
+#include "cli/terminal.h"
 #include "speed/bench_table.h"
 
 namespace mobe {
@@ -80,7 +83,11 @@ void Run(const BenchArguments& arguments, const CommonOptions& common) {
     return PrintJson(json);
   }
   if (arguments.output == "csv") return PrintText(BenchCsv(results));
-  PrintText(BenchMarkdown(results) + "\n");
+  const size_t columns =
+      CanDraw(STDOUT_FILENO)
+          ? static_cast<size_t>(ColumnsOfTerminal(STDOUT_FILENO))
+          : SIZE_MAX;
+  PrintText(BenchMarkdown(results, columns) + "\n");
   for (const BenchResult* result : ByThreads(results)) {
     Print("{}\n", PeaksText(*result));
   }

@@ -65,24 +65,47 @@ std::string ForCsv(const Json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
+// A column of a Markdown table, its title and the line below it included; the
+// first one begins the lines.
+std::vector<std::string> CellsOf(const BenchColumn& column,
+                                 const std::vector<BenchResult>& results) {
+  std::vector<std::string> cells = {column.title};
+  for (const BenchResult& result : results) {
+    cells.push_back(ForPeople(column, column.value(result)));
+  }
+  size_t width = 2;
+  for (const std::string& cell : cells) width = std::max(width, cell.size());
+  const bool text = !results.empty() && column.value(results[0]).is_string();
+  cells.insert(cells.begin() + 1, text ? std::string(width, '-')
+                                       : std::string(width - 1, '-') + ":");
+  const char* begin = &column == std::begin(kBenchColumns) ? "|" : "";
+  for (std::string& cell : cells) {
+    cell = text ? fmt::format("{} {:<{}} |", begin, cell, width)
+                : fmt::format("{} {:>{}} |", begin, cell, width);
+  }
+  return cells;
+}
+
 }  // namespace
 
-std::string BenchMarkdown(const std::vector<BenchResult>& results) {
-  std::vector<std::string> lines(results.size() + 2, "|");
+std::string BenchMarkdown(const std::vector<BenchResult>& results,
+                          size_t columns) {
+  const size_t rows = results.size() + 2;
+  std::vector<std::string> lines;
+  std::vector<std::string> names;  // the first column of each table
   for (const BenchColumn& column : kBenchColumns) {
-    std::vector<std::string> cells = {column.title};
-    for (const BenchResult& result : results) {
-      cells.push_back(ForPeople(column, column.value(result)));
+    const std::vector<std::string> cells = CellsOf(column, results);
+    if (names.empty()) {
+      names = cells;
+      lines = names;
+      continue;
     }
-    size_t width = 2;
-    for (const std::string& cell : cells) width = std::max(width, cell.size());
-    const bool text = !results.empty() && column.value(results[0]).is_string();
-    cells.insert(cells.begin() + 1, text ? std::string(width, '-')
-                                         : std::string(width - 1, '-') + ":");
-    for (size_t i = 0; i < cells.size(); ++i) {
-      lines[i] += text ? fmt::format(" {:<{}} |", cells[i], width)
-                       : fmt::format(" {:>{}} |", cells[i], width);
+    if (lines.back().size() + cells.back().size() > columns) {
+      lines.emplace_back();
+      lines.insert(lines.end(), names.begin(), names.end());
     }
+    for (size_t i = 0; i < rows; ++i)
+      lines[lines.size() - rows + i] += cells[i];
   }
   return fmt::format("{}\n", fmt::join(lines, "\n"));
 }

@@ -94,7 +94,7 @@ TEST(BenchTableTest, Forms) {
   prompt.experts = "plain";
   prompt.token_bytes = 0;
   const std::vector<BenchResult> results = {Decoding(), prompt};
-  EXPECT_EQ(BenchMarkdown(results),
+  EXPECT_EQ(BenchMarkdown(results, SIZE_MAX),
             "| test  | depth | batch | threads | dtype    | experts | found | "
             " tok/s |     +- "
             "| MB/token |  GB/s | of reading | GFLOP/s | of products |\n"
@@ -107,6 +107,22 @@ TEST(BenchTableTest, Forms) {
             "| pp512 |     0 |     2 |       2 | bfloat16 | plain   |  1.00 | "
             "341.33 | 147.80 "
             "|          |       |            |  2048.0 |        2.56 |\n");
+  EXPECT_EQ(BenchMarkdown({Decoding()}, 40),
+            "| test  | depth | batch | threads |\n"
+            "| ----- | ----: | ----: | ------: |\n"
+            "| tg100 |  4096 |     2 |       2 |\n\n"
+            "| test  | dtype    | experts | found |\n"
+            "| ----- | -------- | ------- | ----: |\n"
+            "| tg100 | bfloat16 | fused   |  1.00 |\n\n"
+            "| test  | tok/s |    +- | MB/token |\n"
+            "| ----- | ----: | ----: | -------: |\n"
+            "| tg100 | 66.67 | 28.87 |    150.0 |\n\n"
+            "| test  |  GB/s | of reading | GFLOP/s |\n"
+            "| ----- | ----: | ---------: | ------: |\n"
+            "| tg100 | 10.00 |       0.25 |   400.0 |\n\n"
+            "| test  | of products |\n"
+            "| ----- | ----------: |\n"
+            "| tg100 |        0.50 |\n");
   const std::string csv = BenchCsv(results);
   EXPECT_EQ(csv.substr(0, csv.find('\n')),
             "test,depth,batch,threads,dtype,experts,experts_found,"
