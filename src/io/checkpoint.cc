@@ -147,7 +147,9 @@ void Checkpoint::LinkScales() {
   for (SafetensorsFile& shard : shards_) {
     for (TensorView& tensor : shard.tensors()) {
       const bool codes = in_bytes && tensor.dtype == DType::kI8;
-      if (tensor.dtype != DType::kF8E4M3 && !codes) continue;
+      const bool pairs =
+          scheme && scheme->fp4_experts && tensor.dtype == DType::kI8;
+      if (tensor.dtype != DType::kF8E4M3 && !codes && !pairs) continue;
       const TensorView* scales = FindScales(tensor.name);
       if (scales == nullptr) continue;
       if (tensor.shape.size() == 3) {
@@ -161,10 +163,29 @@ void Checkpoint::LinkScales() {
              "scales of tensor {} are of",
              config_path(), Excerpt(tensor.name));
       }
+      QuantScheme own = *scheme;
       if (codes) tensor.code_bits = scheme->code_bits;
-      LinkScales(*scheme, *scales, &tensor);
+      if (pairs) {
+        SplitPairs(&tensor);
+        own.block = {1, kMxBlock};
+      }
+      LinkScales(own, *scales, &tensor);
     }
   }
+}
+
+void Checkpoint::SplitPairs(TensorView* matrix) const {
+  if (matrix->shape.size() != 2 || matrix->shape[1] > kMaxConfigSize) {
+    Fail(ErrorKind::kCorruptFile,
+         "{}: tensor {} has shape {}, expected a matrix of FP4, two numbers in "
+         "a byte",
+         FileOf(*matrix), Excerpt(matrix->name), matrix->shape);
+  }
+  matrix->shape[1] *= 2;
+  matrix->code_bits = 4;
+  matrix->is_fp4 = true;
+  matrix->row_stride = matrix->shape[1];
+  matrix->col_stride = 1;
 }
 
 const TensorView* Checkpoint::FindScales(const std::string& name) const {

@@ -88,6 +88,8 @@ class Checkpoint {
   void OpenIndexed(const std::filesystem::path& index);
   void ListTensors();
   void LinkScales();
+  // Makes a matrix of FP4 of one of bytes with two numbers each.
+  void SplitPairs(TensorView* matrix) const;
   const TensorView* FindScales(const std::string& name) const;
   void LinkScales(const QuantScheme& scheme, const TensorView& scales,
                   TensorView* matrix);

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "io/quant_scheme.h"
 #include "io/transposed_codes.h"
 #include "tensor/planes.h"
 
@@ -150,6 +151,7 @@ bool IsFp8Config(const Json& config) {
 
 Json ConfigWithoutFp8(Json config) {
   config.erase(kConfigKey);
+  config.erase(kExpertDType);
   const auto text = config.find(kTextConfig);
   if (text != config.end() && text->is_object()) text->erase(kConfigKey);
   return config;
@@ -170,6 +172,9 @@ Json ConfigWithFp8(Json config, const std::vector<TensorDecl>& tensors) {
     named.insert(tensor.name.substr(0, tensor.name.size() - kEnding.size()));
   }
   quantization[kPlainModules] = named;
+  // Experts in FP4 are written in BF16.
+  quantization.erase(kExpertDType);
+  config.erase(kExpertDType);
   return config;
 }
 

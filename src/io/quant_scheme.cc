@@ -10,7 +10,8 @@ namespace mobe {
 namespace {
 
 constexpr char kRead[] =
-    "of quantised models mobe reads FP8 (E4M3), gpt-oss's MXFP4, AWQ of "
+    "of quantised models mobe reads FP8 (E4M3), gpt-oss's and DeepSeek-V4's "
+    "MXFP4, AWQ of "
     "version gemm, GPTQ of 4 or 8 bits, and compressed-tensors' int8 and int4, "
     "symmetric and without static activation scales";
 
@@ -33,6 +34,13 @@ BlockSize ReadBlock(const ConfigReader& reader, const char* key) {
   return {sizes[0], sizes[1]};
 }
 
+// Published beside "quantization_config", and within it by transformers 5.
+bool HasFp4Experts(const ConfigReader& reader) {
+  const std::string dtype = reader.String(kExpertDType, "fp8");
+  if (dtype != "fp4" && dtype != "fp8") Refuse(reader, kExpertDType);
+  return dtype == "fp4";
+}
+
 QuantScheme ReadFp8(const ConfigReader& reader) {
   // MiniMax-M2 calls it as torch does.
   if (reader.Value("fmt") != "float8_e4m3fn") Want(reader, "fmt", "e4m3");
@@ -42,6 +50,7 @@ QuantScheme ReadFp8(const ConfigReader& reader) {
   QuantScheme scheme;
   scheme.is_fp8_method = true;
   scheme.block = ReadBlock(reader, "weight_block_size");
+  scheme.fp4_experts = HasFp4Experts(reader);
   constexpr const char* kHarmless[] = {"quant_method", "modules_to_not_convert",
                                        "ignored_layers"};
   reader.RefuseOthers(kHarmless);
@@ -163,8 +172,6 @@ QuantScheme ReadTransposed(const ConfigReader& reader, CodesOrder order) {
 
 std::optional<QuantScheme> ReadQuantScheme(const ConfigReader& config) {
   constexpr char kKey[] = "quantization_config";
-  // DeepSeek-V4's experts in FP4, beside FP8.
-  if (config.Value("expert_dtype") == "fp4") Refuse(config, "expert_dtype");
   if (!config.Has(kKey)) {
     // Kimi-K2.5's is of the part that reads text.
     constexpr char kInside[] = "text_config";
@@ -177,7 +184,11 @@ std::optional<QuantScheme> ReadQuantScheme(const ConfigReader& config) {
                   "\"fp8\", \"compressed-tensors\", \"awq\" or \"gptq\"");
   }
   const std::string method = reader.String("quant_method", "");
-  if (method == "fp8") return ReadFp8(reader);
+  if (method == "fp8") {
+    QuantScheme scheme = ReadFp8(reader);
+    if (HasFp4Experts(config)) scheme.fp4_experts = true;
+    return scheme;
+  }
   if (method == "mxfp4") {
     QuantScheme scheme;
     scheme.is_mxfp4 = true;

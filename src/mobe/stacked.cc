@@ -18,7 +18,6 @@ namespace {
 // tensor X, X_blocks [experts, rows of all parts, cols / 32, 16], two numbers
 // in a byte, and X_scales [experts, rows of all parts, cols / 32], powers of
 // two.
-constexpr int64_t kMxBlock = 32;
 std::string BlocksName(const StackedSpec& spec) {
   return spec.name + kMxBlocksEnding;
 }

@@ -253,12 +253,44 @@ def test_where_publishers_keep_scales(mobe, tmp_path, form, inside, ending):
     assert "quantization_config" not in (tmp_path / "out/config.json").read_text()
 
 
-def test_experts_in_fp4(mobe, tmp_path):
+@pytest.mark.parametrize("inside", [False, True])
+def test_experts_in_fp4(mobe, tmp_path, inside):
+    """As DeepSeek-V4 is published, and as transformers 5 says it."""
     folder = write_model(tmp_path / "model", "deepseek_v4")
+    generator = torch.Generator().manual_seed(1)
+    tensors, expected = {}, {}
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        if ".experts." not in name:
+            tensors[name] = tensor
+            continue
+        rows, cols = (64, 32) if ".w2." in name else (32, 64)
+        codes = torch.randint(16, (rows, cols // 32, 16, 2), generator=generator)
+        scales = torch.randint(118, 124, (rows, cols // 32), generator=generator)
+        pairs = (codes[..., 0] + 16 * codes[..., 1]).flatten(1)
+        tensors[name] = pairs.to(torch.uint8).view(torch.int8)
+        scale_name = name.removesuffix(".weight") + ".scale"
+        tensors[scale_name] = scales.to(torch.uint8).view(torch.float8_e8m0fnu)
+        expected[name] = (E2M1[codes].flatten(2) * 2.0 ** (scales[..., None] - 127)).flatten(1)
+    save_file(tensors, folder / "model.safetensors")
+    fp8 = {"quant_method": "fp8", "weight_block_size": [128, 128], "scale_fmt": "ue8m0"}
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"expert_dtype": "fp4"}))
-    message = mobe("compress", folder, tmp_path / "out", code=1)
-    assert 'expert_dtype "fp4" can\'t be read' in message
+    config |= {"hidden_size": 64, "moe_intermediate_size": 32, "quantization_config": fp8}
+    (fp8 if inside else config)["expert_dtype"] = "fp4"
+    (folder / "config.json").write_text(json.dumps(config))
+    assert mobe("inspect", folder, "--json")["bytes"] == sum(
+        tensor.numel() * tensor.element_size() for tensor in tensors.values()
+    )
+    after = nearly_restored(mobe, folder, tmp_path)
+    for name, tensor in expected.items():
+        assert after[name].dtype == torch.bfloat16
+        if ".w2." in name:
+            assert torch.equal(after[name].float(), tensor)
+        check_near(after[name], tensor)
+    assert "fp4" not in (tmp_path / "plain/config.json").read_text()
+    # A dtype that nobody has told of.
+    config["expert_dtype"] = "fp6"
+    (folder / "config.json").write_text(json.dumps(config))
+    assert 'expert_dtype "fp6" can\'t be read' in mobe("inspect", folder, code=1)
 
 
 def test_no_experts(mobe, tmp_path):
