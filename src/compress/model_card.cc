@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/visible.h"
+#include "compress/options_text.h"
 #include "compress/worst_expert.h"
 
 namespace mobe {
@@ -171,42 +172,12 @@ std::string Quantized(const Recipe& recipe) {
   return text;
 }
 
-std::string ValueText(const Json& value) {
-  if (value.is_string()) return value.get<std::string>();
-  if (!value.is_array()) return value.dump();
-  std::string text;
-  for (const Json& one : value) {
-    text += (text.empty() ? "" : " ") + ValueText(one);
-  }
-  return text;
-}
-
-// The options that shape the result, as a line of text.
-std::string OptionsText(const Json& options) {
-  std::string text;
-  for (const auto& [name, value] : options.items()) {
-    // Said otherwise, or told by recipe.json alone: what is no word or number,
-    // or a list of words.
-    const bool list = value.is_array() && !value.empty() &&
-                      std::ranges::all_of(value, &Json::is_string);
-    const bool empty = value.is_null() || value == Json("");
-    if (empty || (value.is_structured() && !list) || name == "mobe") continue;
-    if (!text.empty()) text += ", ";
-    text += fmt::format("{} {}", Plain(name), Plain(ValueText(value)));
-  }
-  return text;
-}
-
-// How the factors were fitted that quantize stores: their options and layers.
+// How the factors were fitted that quantize stores.
 std::string FitsText(const Recipe& recipe) {
-  const Json fits = recipe.options.value("fits", Json());
   std::string text;
-  if (!fits.is_array()) return text;
-  for (const Json& fit : fits) {
-    if (!fit.is_object()) continue;
+  for (const auto& [layers, options] : FitTexts(recipe.options)) {
     text += fmt::format("Factors of layers {} are of a fit with {}.\n\n",
-                        Plain(ValueText(fit.value("layers", Json()))),
-                        OptionsText(fit.value("options", Json())));
+                        Plain(layers), Plain(options));
   }
   return text;
 }
@@ -221,7 +192,7 @@ std::string Making(const Recipe& recipe) {
       "```sh\nmobe verify MODEL --against ORIGINAL\n```\n",
       Plain(recipe.mobe),
       Plain(fmt::format("{}", fmt::join(recipe.kernels, ", "))),
-      OptionsText(recipe.options), FitsText(recipe), kRecipeFile,
+      Plain(OptionsText(recipe.options)), FitsText(recipe), kRecipeFile,
       recipe.matrices.empty() ? ""
                               : "the error of each matrix against passes, ");
 }
@@ -331,7 +302,7 @@ std::string ReconstructedCard(const Recipe& recipe,
       "\nThe compressed model kept {} of the expert weights, {} of the whole "
       "model. It was made\nby mobe {}. Options: {}.\n",
       Percent(ratios.experts), Percent(ratios.model), Plain(recipe.mobe),
-      OptionsText(recipe.options));
+      Plain(OptionsText(recipe.options)));
   if (factored) text += "\n## Errors\n\n" + Errors(recipe);
   return text + Quantized(recipe);
 }

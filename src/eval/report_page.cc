@@ -8,6 +8,7 @@
 
 #include "base/progress.h"
 #include "base/visible.h"
+#include "compress/options_text.h"
 #include "compress/worst_expert.h"
 #include "eval/eval_table.h"
 #include "eval/report.h"
@@ -495,10 +496,11 @@ std::string RecipeSection(const Recipe& recipe) {
   row("program", "mobe " + recipe.mobe);
   row("kernels", fmt::format("{}", fmt::join(recipe.kernels, ", ")));
   for (const auto& [name, value] : recipe.options.items()) {
-    if (name == "mobe" || value == Json("")) continue;
-    row(name, value.is_string()
-                  ? value.get<std::string>()
-                  : value.dump(-1, ' ', false, Json::error_handler_t::replace));
+    const std::string words = OptionText(value);
+    if (name != "mobe" && !words.empty()) row(name, words);
+  }
+  for (const auto& [layers, options] : FitTexts(recipe.options)) {
+    row("factors of layers " + layers, options);
   }
   return text + "</tbody></table>\n";
 }
