@@ -20,7 +20,7 @@ from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 ALIASES = {"kimi_k2": "deepseek_v3"}  # what transformers knows by another name
 KINDS = {"gate": ("gate_proj", "w1"), "up": ("up_proj", "w3"), "down": ("down_proj", "w2")}
 EXPERTS = {"experts", "input_linear", "output_linear"}  # the last two of Granite in transformers 4
-UNLIKE = ("deepseek_v4", "gemma4", "gemma4_text", "gpt_oss", "hy_v4")  # clamped, biased or no silu
+UNLIKE = ("dbrx", "deepseek_v4", "gemma4", "gpt_oss", "hy_v4", "llama4")  # clamped, no silu, ...
 ACTIVATIONS = {"silu": F.silu, "tanh": torch.tanh, "identity": lambda x: x}
 # X as it is, in FP8 with X_scale_inv, or packed as X.int8 and X.int8.scales. None: as it is loaded.
 PLANES = {"": None, "_scale_inv": torch.float32, "_scale": torch.float32}
@@ -223,11 +223,11 @@ class MobeForCausalLM:
     def from_pretrained(cls, path, *args, config=None, mobe_experts="factored", **kwargs):
         hub = {key: kwargs[key] for key in HUB if key in kwargs}
         config = copy.deepcopy(config) or MobeConfig.from_pretrained(path, **hub)
-        if type(config).__module__.startswith("transformers.") and config.model_type not in UNLIKE:
-            base = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        elif name := (getattr(config, "plain_auto_map", None) or {}).get("AutoModelForCausalLM"):
+        base = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # this one, if it has none
+        bare = not getattr(base, "__module__", "").startswith("transformers.")
+        if bare and (name := (vars(config).get("plain_auto_map") or {}).get("AutoModelForCausalLM")):
             base = get_class_from_dynamic_module(name, path, **hub)
-        else:
+        elif bare or config.model_type.startswith(UNLIKE):
             raise ValueError(f"{path}: no class for it; `mobe reconstruct` writes a plain model")
         text = config.text_config if base.config_class in config.sub_configs.values() else config
         own = {"stored": Stored(path, config, text, hub), "__module__": cls.__module__}

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -20,7 +21,7 @@ namespace {
 struct PlainTensor {
   TensorDecl decl;
   std::vector<TensorSpec> parts;
-  Stacking stacking = Stacking::kParts;
+  std::optional<StackedSpec> stack = {};
 };
 
 // The stacked tensors of a layer in place of those of its experts.
@@ -31,7 +32,7 @@ std::vector<PlainTensor> StackExperts(const OpenedModel& model, int64_t layer) {
     if (!spec.always) continue;
     PlainTensor& tensor = list.emplace_back();
     tensor.decl = {spec.name, DType::kF32, spec.shape};
-    tensor.stacking = spec.stacking;
+    tensor.stack = spec;
     for (const Role role : spec.parts) {
       for (int64_t expert = 0; expert < model.config.num_experts; ++expert) {
         tensor.parts.push_back({role,
@@ -47,16 +48,19 @@ std::vector<PlainTensor> StackExperts(const OpenedModel& model, int64_t layer) {
   return list;
 }
 
-// A matrix into its columns of the transposed ones of an expert, whose parts
-// take turns.
-void PlaceInTurns(const TensorSpec& spec, int64_t size, const std::byte* from,
-                  int64_t part, int64_t parts, std::byte* to) {
-  const int64_t rows = spec.shape[0];
-  const int64_t cols = spec.shape[1];
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < cols; ++c) {
-      std::copy_n(from + (r * cols + c) * size, size,
-                  to + (c * rows * parts + r * parts + part) * size);
+// A part of an expert, of numbers of `size` bytes, into the expert.
+void PlacePart(const StackedSpec& spec, int64_t part, int64_t size,
+               const std::byte* from, std::byte* expert) {
+  const PartPlace place = PlaceOf(spec, part);
+  std::byte* to = expert + place.first * size;
+  if (place.col_stride == 1) {
+    std::copy_n(from, spec.rows * spec.cols * size, to);
+    return;
+  }
+  for (int64_t r = 0; r < spec.rows; ++r) {
+    for (int64_t c = 0; c < spec.cols; ++c) {
+      std::copy_n(from + (r * spec.cols + c) * size, size,
+                  to + (r * place.row_stride + c * place.col_stride) * size);
     }
   }
 }
@@ -127,12 +131,8 @@ bool WritePlain(const OpenedModel& model, const std::filesystem::path& out,
         end = std::copy(piece.begin(), piece.end(), end);
       });
       std::byte* expert = stack.data() + spec.expert * in_expert * part.size();
-      if (tensor.stacking == Stacking::kParts) {
-        std::copy(part.begin(), part.end(), expert + i / experts * part.size());
-      } else {
-        PlaceInTurns(spec, DTypeSize(tensor.decl.dtype), part.data(),
-                     i / experts, in_expert, expert);
-      }
+      PlacePart(*tensor.stack, i / experts, DTypeSize(tensor.decl.dtype),
+                part.data(), expert);
     }
     sink({stack.data(), static_cast<size_t>(stack.size())});
   };
@@ -140,10 +140,10 @@ bool WritePlain(const OpenedModel& model, const std::filesystem::path& out,
     const auto found = plain.find(tensor.name);
     if (found == plain.end()) {
       CopyTensor(model.checkpoint, tensor, sink);
-    } else if (found->second.parts.size() == 1) {
-      write_one(found->second.parts.front(), tensor.dtype, sink);
-    } else {
+    } else if (found->second.stack) {
       write_stack(found->second, sink);
+    } else {
+      write_one(found->second.parts.front(), tensor.dtype, sink);
     }
   };
   return WriteModel(model, out, job, progress);

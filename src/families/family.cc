@@ -200,14 +200,30 @@ std::vector<StackedSpec> ListStacked(const Family& family,
       made.stacking = row.stacked.stacking;
       made.shape = {config.num_experts, row.stacked.parts * made.rows,
                     made.cols};
-      if (made.stacking == Stacking::kTurnsTransposed) {
+      if (made.stacking != Stacking::kParts) {
         std::swap(made.shape[1], made.shape[2]);
+      }
+      if (row.stacked.is_matrix) {
+        made.shape = {made.shape[0] * made.shape[1], made.shape[2]};
       }
       spec = list.insert(spec, std::move(made));
     }
     spec->parts[static_cast<size_t>(row.stacked.part)] = row.role;
   }
   return list;
+}
+
+PartPlace PlaceOf(const StackedSpec& spec, int64_t part) {
+  const auto parts = std::ssize(spec.parts);
+  switch (spec.stacking) {
+    case Stacking::kParts:
+      return {part * spec.rows * spec.cols, spec.cols, 1};
+    case Stacking::kPartsTransposed:
+      return {part * spec.rows, 1, parts * spec.rows};
+    case Stacking::kTurnsTransposed:
+      return {part, parts, parts * spec.rows};
+  }
+  return {};
 }
 
 bool IsNotRun(const ModelConfig& config, std::string_view tensor) {

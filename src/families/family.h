@@ -216,9 +216,10 @@ enum class Scope {
 // One dimension, as a formula.
 using Dim = int64_t (*)(const ModelConfig&);
 
-// How the parts of a stacked tensor lie: one below the other; or (gpt-oss)
-// their rows in turns, of the transposed matrix, which in MXFP4 is not so.
-enum class Stacking { kParts, kTurnsTransposed };
+// How an expert's parts of a stacked tensor lie: one below the other; or so of
+// the transposed matrix, side by side (Llama 4) or their columns in turns
+// (gpt-oss), which in MXFP4 is not transposed.
+enum class Stacking { kParts, kPartsTransposed, kTurnsTransposed };
 
 // How a row's tensors may be stored, too: one below the other in one tensor of
 // a layer, [experts, parts * rows, cols], in which an expert's are part `part`
@@ -230,6 +231,7 @@ struct Stacked {
   // The family's own classes read no other form: a plain model is written so.
   bool always = false;
   Stacking stacking = Stacking::kParts;
+  bool is_matrix = false;  // the experts are one below the other, too (DBRX)
 };
 
 struct TensorRow {
@@ -291,7 +293,8 @@ std::string TensorName(const Family& family, Role role, int64_t layer = -1,
 // A tensor that may stand for those of a layer's experts.
 struct StackedSpec {
   std::string name;
-  // [experts, rows of all parts, cols]; the last two swapped where transposed.
+  // [experts, rows of all parts, cols]; the last two swapped where transposed,
+  // and the first two in one of a matrix.
   std::vector<int64_t> shape;
   std::vector<Role> parts;  // each of as many rows
   int64_t rows = 0;         // of a part
@@ -301,6 +304,14 @@ struct StackedSpec {
 };
 std::vector<StackedSpec> ListStacked(const Family& family,
                                      const ModelConfig& config, int64_t layer);
+
+// Where the numbers of a part of an expert lie in it, in elements.
+struct PartPlace {
+  int64_t first = 0;
+  int64_t row_stride = 0;
+  int64_t col_stride = 0;
+};
+PartPlace PlaceOf(const StackedSpec& spec, int64_t part);
 
 // Whether a tensor that is in no table is known to take no part in what is run:
 // that of layers for multi-token prediction, of what sees pictures, and what

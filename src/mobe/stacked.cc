@@ -97,26 +97,40 @@ void SplitBlocks(const Family& family, const ModelConfig& config, int64_t layer,
   checkpoint->Split(blocks, all, std::move(parts), std::move(scales));
 }
 
+// Qwen3-VL is published transposed, and transformers 5 writes it under the same
+// names as it has it in memory: the shape tells.
+StackedSpec AsStored(const StackedSpec& spec, const TensorView& whole) {
+  if (spec.stacking != Stacking::kPartsTransposed || spec.shape.size() != 3 ||
+      whole.shape == spec.shape) {
+    return spec;
+  }
+  StackedSpec upright = spec;
+  std::swap(upright.shape[1], upright.shape[2]);
+  upright.stacking = Stacking::kParts;
+  return whole.shape == upright.shape ? upright : spec;
+}
+
 void SplitWhole(const Family& family, const ModelConfig& config, int64_t layer,
-                const StackedSpec& spec, const TensorView& whole,
+                const StackedSpec& published, const TensorView& whole,
                 Checkpoint* checkpoint) {
+  const StackedSpec spec = AsStored(published, whole);
   CheckShape(*checkpoint, whole, spec.shape);
   const auto in_expert = std::ssize(spec.parts);
   const int64_t size = DTypeSize(whole.dtype);
   const int64_t elements = spec.rows * spec.cols;
-  auto parts = PartsOf(family, config, layer, spec,
-                       [&](int64_t expert, int64_t i, TensorView* part) {
-                         int64_t first = (expert * in_expert + i) * elements;
-                         if (spec.stacking == Stacking::kTurnsTransposed) {
-                           first = expert * in_expert * elements + i;
-                           part->row_stride = in_expert;
-                           part->col_stride = in_expert * spec.rows;
-                         }
-                         part->dtype = whole.dtype;
-                         part->data = whole.data.subspan(
-                             static_cast<size_t>(first * size),
-                             static_cast<size_t>(elements * size));
-                       });
+  auto parts = PartsOf(
+      family, config, layer, spec,
+      [&](int64_t expert, int64_t i, TensorView* part) {
+        const PartPlace place = PlaceOf(spec, i);
+        const int64_t first = expert * in_expert * elements + place.first;
+        if (spec.stacking != Stacking::kParts) {
+          part->row_stride = place.row_stride;
+          part->col_stride = place.col_stride;
+        }
+        part->dtype = whole.dtype;
+        part->data = whole.data.subspan(static_cast<size_t>(first * size),
+                                        static_cast<size_t>(elements * size));
+      });
   checkpoint->Split(whole, std::move(parts));
 }
 

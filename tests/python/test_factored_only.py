@@ -2,6 +2,7 @@
 tensors of the original, in its form, and all but the experts' gate and up as they were.
 """
 
+import itertools
 import json
 import shutil
 
@@ -36,6 +37,45 @@ def stacked(gate_up, down):
         yield down.format(layer), torch.stack([expert[2] for expert in matrices])
 
     return tensors
+
+
+def stacked_each(block):
+    """A tensor for each kind (Step 3.7)."""
+
+    def tensors(layer, matrices):
+        place = block.format(layer)
+        for name, kind in zip(PROJECTIONS, zip(*matrices, strict=True), strict=True):
+            yield f"{place}.{name}.weight", torch.stack(kind)
+
+    return tensors
+
+
+def side_by_side(block):
+    """The matrices of an expert transposed, and gate and up beside each other (Llama 4)."""
+
+    def tensors(layer, matrices):
+        place = block.format(layer)
+        both = [torch.cat(expert[:2]).T for expert in matrices]
+        yield f"{place}.gate_up_proj", torch.stack(both)
+        yield f"{place}.down_proj", torch.stack([expert[2].T for expert in matrices])
+
+    return tensors
+
+
+def dbrx(layer, matrices):
+    """All experts in a matrix for each kind, down transposed."""
+    place = f"transformer.blocks.{layer}.ffn.experts.mlp"
+    for name, kind in zip(("w1", "v1", "w2"), zip(*matrices, strict=True), strict=True):
+        yield f"{place}.{name}", torch.cat([m.T if name == "w2" else m for m in kind])
+
+
+def ernie_vl(layer, matrices):
+    """Behind the text's experts those of pictures, of another size."""
+    block = f"{MLP.format(layer)}.experts"
+    yield from each(MLP, PROJECTIONS)(layer, matrices)
+    for e, name in itertools.product(range(EXPERTS, 2 * EXPERTS), PROJECTIONS):
+        shape = (HIDDEN, SIZE // 2) if name == "down_proj" else (SIZE // 2, HIDDEN)
+        yield f"{block}.{e}.{name}.weight", torch.full(shape, 0.5)
 
 
 def in_turns(block):
@@ -77,6 +117,27 @@ FORMS = {
         each("language_model.model.layers.{}.mlp", PROJECTIONS),
     ),
     "kimi_k25 saved": ("n_routed_experts", each(f"{TEXT}.mlp", PROJECTIONS)),
+    "jamba": ("num_experts", each("model.layers.{}.feed_forward", PROJECTIONS)),
+    "ernie4_5_vl_moe": ("moe_num_experts", ernie_vl),
+    "ernie4_5_moe_vl": ("moe_num_experts", ernie_vl),
+    "ernie4_5_vl_moe saved": (
+        "moe_num_experts",
+        stacked(*(f"{TEXT}.mlp.text_moe.experts.{n}_proj" for n in ("gate_up", "down"))),
+    ),
+    "qwen3_omni_moe": ("num_experts", each("thinker.model.layers.{}.mlp", PROJECTIONS)),
+    "qwen3_omni_moe_thinker": ("num_experts", each(MLP, PROJECTIONS)),
+    "qwen3_vl_moe": ("num_experts", side_by_side(f"{TEXT}.mlp.experts")),
+    "llama4": (
+        "num_local_experts",
+        side_by_side("language_model.model.layers.{}.feed_forward.experts"),
+    ),
+    "llama4_text": (
+        "num_local_experts",
+        side_by_side("model.layers.{}.feed_forward.experts"),
+    ),
+    "step3p5": ("moe_num_experts", stacked_each("model.layers.{}.moe")),
+    "step3p7": ("n_routed_experts", stacked_each("model.layers.{}.moe")),
+    "dbrx": ("moe_num_experts", dbrx),
     "granitemoe": (
         "num_local_experts",
         stacked(f"{SPARSE}.input_linear.weight", f"{SPARSE}.output_linear.weight"),
@@ -89,6 +150,7 @@ FORMS = {
 }
 # Whose config has the text's sizes inside.
 NESTED = ("gemma4", "glm4v_moe", "glm5_next", "kimi_k25", "minimax_m3_vl", "qwen4_exp")
+NESTED += ("ernie4_5_vl_moe", "llama4", "qwen3_vl_moe", "qwen3_omni_moe_thinker", "step3p7")
 
 
 def write_model(folder, form):
@@ -106,7 +168,14 @@ def write_model(folder, form):
         "moe_intermediate_size": SIZE,
         experts_key: EXPERTS,
     }
+    if family.startswith("ernie4_5") and "vl" in family:
+        text |= {"moe_intermediate_size": [SIZE, SIZE // 2], experts_key: [EXPERTS] * 2}
     nested = {"text_config": text} if family in NESTED else text
+    if family == "qwen3_omni_moe":
+        nested = {"thinker_config": {"text_config": text}, "talker_config": {"hidden_size": 1}}
+    if family == "dbrx":
+        ffn = {"ffn_hidden_size": SIZE, experts_key: EXPERTS}
+        nested = {"d_model": HIDDEN, "n_layers": LAYERS, "ffn_config": ffn}
     tensors = {"model.vision.patch.weight": random(3, 5), "some.router": random(7)}
     for layer in range(1, LAYERS):
         matrices = [
@@ -135,7 +204,7 @@ def test_round_trip(mobe, tmp_path, form):
         n: t.shape for n, t in after.items()
     }
     changed = [n for n in before if not torch.equal(before[n], after[n])]
-    kinds = ("gate", "up_proj", "w1", "w3", "input_linear")
+    kinds = ("gate", "up_proj", "w1", "w3", "v1", "input_linear")
     assert changed
     assert all(any(kind in name for kind in kinds) for name in changed)
 
@@ -160,6 +229,9 @@ def check_near(after, before):
     [
         ("granitemoe", f"{SPARSE}.input_linear.weight"),
         ("gpt_oss", f"{MLP}.experts.gate_up_proj"),
+        ("qwen3_vl_moe", f"{TEXT}.mlp.experts.gate_up_proj"),
+        ("dbrx", "transformer.blocks.{}.ffn.experts.mlp.v1"),
+        ("step3p7", "model.layers.{}.moe.up_proj.weight"),
     ],
 )
 def test_matrices_lie_where_they_lay(mobe, tmp_path, form, name):

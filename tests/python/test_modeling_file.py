@@ -273,6 +273,15 @@ FACTORED_ONLY = {
     },
     "granitemoeshared": {"shared_intermediate_size": 16},
     "hunyuan_v1_moe": HEADS,
+    "jamba": {
+        "use_mamba_kernels": False,
+        "expert_layer_offset": 0,
+        "expert_layer_period": 1,
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "mamba_dt_rank": 4,
+        "mamba_d_state": 4,
+    },
     "lfm2_moe": ATTENTION | {"num_dense_layers": 0},
     "mimo_v2_flash": HEADS,
     "minimax": HEADS | ATTENTION | {"block_size": 16},
@@ -306,10 +315,11 @@ def test_families_that_are_only_factored(family, mobe, tmp_path):
         assert (logits_of(model, ids) - expected).abs().max() < TOLERANCE
 
 
-def test_refuses_experts_of_another_kind(compressed, tmp_path):
+@pytest.mark.parametrize("family", ["dbrx", "gpt_oss", "llama4_text", "qwen3_vl_moe"])
+def test_refuses_what_it_has_no_class_for(family, compressed, tmp_path):
     shutil.copytree(compressed("reference"), tmp_path / "model")
     path = tmp_path / "model/config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "gpt_oss"}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": family}))
     with pytest.raises(ValueError, match="no class for it; `mobe reconstruct`"):
         load(tmp_path / "model")
 
