@@ -125,6 +125,7 @@ OpenedModel Mixed(const OpenedModel& model,
 
 std::vector<FactoredForm> FormsOf(const std::vector<std::string>& folders) {
   std::vector<FactoredForm> forms;
+  forms.reserve(folders.size());
   for (const std::string& folder : folders) {
     forms.push_back({folder, WeightsIdentity(folder)});
   }
