@@ -77,6 +77,7 @@ BitChoice Choose(const OpenedModel& model, const BitBudget& budget,
     progress(event);
   };
   std::vector<OpenedModel> factored;
+  factored.reserve(budget.factored.size());
   for (const FactoredForm& form : budget.factored) {
     factored.push_back(MixModels(OpenModel(model.checkpoint.folder()),
                                  OpenModel(form.folder)));
@@ -115,6 +116,7 @@ std::vector<QuantizeOptions::Fit> FitsOf(const BitBudget& budget,
 OpenedModel Mixed(const OpenedModel& model,
                   const std::vector<QuantizeOptions::Fit>& fits) {
   std::vector<FactoredLayers> factored;
+  factored.reserve(fits.size());
   for (const auto& [folder, layers] : fits) {
     factored.push_back({OpenModel(folder), layers});
   }
