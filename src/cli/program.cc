@@ -37,6 +37,7 @@ namespace {
 template <class Set>
 std::string NamesOf(const std::vector<Set>& sets) {
   std::vector<const char*> names;
+  names.reserve(sets.size());
   for (const Set& set : sets) names.push_back(set.name);
   return fmt::format("{}", fmt::join(names, ", "));
 }
