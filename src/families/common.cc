@@ -25,7 +25,7 @@ void ReadGroupedAttention(const ConfigReader& json,
       json.Size("max_position_embeddings", defaults.max_positions);
   c->rope = ReadRope(json, c->head_dim, c->max_positions, defaults.rope_theta,
                      defaults.rotated_share, defaults.has_grids);
-  c->max_positions = ExtendedPositions(c->rope, c->max_positions);
+  c->max_positions = PositionsOf(c->rope, c->max_positions);
   c->attention_scale = 1 / std::sqrt(static_cast<float>(c->head_dim));
 }
 

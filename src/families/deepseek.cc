@@ -25,7 +25,7 @@ void ReadAttention(const ConfigReader& json, ModelConfig* c) {
   c->head_dim = c->latent.nope + rotated;
   c->value_dim = json.Size("v_head_dim");
   c->rope = ReadRope(json, rotated, c->max_positions);
-  c->max_positions = ExtendedPositions(c->rope, c->max_positions);
+  c->max_positions = PositionsOf(c->rope, c->max_positions);
   c->rope.interleaved = true;
   c->attention_scale = 1 / std::sqrt(static_cast<float>(c->head_dim));
   // transformers 4.57 leaves this factor out for V2, though V2 was trained with

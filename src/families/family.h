@@ -17,10 +17,11 @@ namespace mobe {
 
 // How frequencies are changed for contexts longer than those of training, as
 // transformers names it in "rope_type".
-enum class RopeType { kDefault, kLinear, kLlama3, kYarn };
+enum class RopeType { kDefault, kLinear, kLlama3, kYarn, kLongRope };
 
 // Rotary position embedding (Su et al. 2021, arXiv 2104.09864), for longer
-// contexts by yarn (Peng et al. 2023, arXiv 2309.00071) or in Llama 3's way.
+// contexts by yarn (Peng et al. 2023, arXiv 2309.00071), LongRoPE (Ding et al.
+// 2024, arXiv 2402.13753) or in Llama 3's way.
 struct Rope {
   RopeType type = RopeType::kDefault;
   double theta = 0;
@@ -32,7 +33,8 @@ struct Rope {
   // up to which it is slowed down by `factor`. Llama 3 calls them
   // high_freq_factor and low_freq_factor.
   double beta_fast = 0, beta_slow = 0;
-  float amplitude = 1;  // of cosines and sines
+  std::vector<double> pair_factors;  // LongRoPE: each pair is slowed by its own
+  float amplitude = 1;               // of cosines and sines
   // Of queries and of keys, for families that scale attention by yarn's mscale.
   double attention_scale = 1;
 
@@ -330,8 +332,10 @@ Rope ReadRope(const ConfigReader& reader, int64_t head_dim,
               std::optional<double> rotated_share = std::nullopt,
               bool has_grids = false);
 // How many positions a model takes: yarn extends what it was trained with by
-// its factor, also where max_position_embeddings was left at that.
-int64_t ExtendedPositions(const Rope& rope, int64_t max_positions);
+// its factor, also where max_position_embeddings was left at that. With
+// LongRoPE it takes what it was trained with: the factors of longer texts would
+// hold for all positions, and so for keys that are cached with the others.
+int64_t PositionsOf(const Rope& rope, int64_t max_positions);
 // By what yarn raises the entropy of attention: 0.1 m ln(factor) + 1.
 double YarnScale(double factor, double m);
 

@@ -15,6 +15,7 @@ namespace mobe {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
 
 const std::filesystem::path kFixtures = SourcePath("tests/data/models");
 
@@ -175,9 +176,18 @@ TEST(Qwen3MoeTest, BadConfigs) {
       {"hidden_act", "gelu", ErrorKind::kUnsupported,
        "hidden_act \"gelu\", only silu is known"},
       {"rope_scaling",
-       {{"type", "longrope"}, {"factor", 4}},
+       {{"type", "su"}, {"factor", 4}},
        ErrorKind::kUnsupported,
-       "rope_scaling: rope type \"longrope\""},
+       "rope_scaling: rope type \"su\""},
+      {"rope_scaling",
+       {{"type", "longrope"}, {"factor", 4}},
+       ErrorKind::kMissing,
+       "rope_scaling: \"short_factor\" is missing, expected 16 numbers above "
+       "0"},
+      {"rope_scaling",
+       {{"type", "longrope"}, {"short_factor", {1, 2, 0}}},
+       ErrorKind::kCorruptFile,
+       "rope_scaling: \"short_factor\" is [1,2,0], expected 16 numbers"},
       {"rope_scaling",
        {{"type", "yarn"}, {"factor", 0.5}},
        ErrorKind::kCorruptFile,
@@ -200,6 +210,35 @@ TEST(Qwen3MoeTest, MoreHeadsThanHiddenSize) {
   json.erase("head_dim");
   json["num_attention_heads"] = 128;
   ExpectError(ErrorKind::kCorruptFile, "head_dim is 0", [&] { Read(json); });
+}
+
+// As of Phi's configs: the positions of training stand beside the scaling, and
+// have the ratio for a factor.
+TEST(RopeTest, LongRope) {
+  Json json = FixtureConfig();
+  json["max_position_embeddings"] = 131072;
+  json["original_max_position_embeddings"] = 4096;
+  json["rope_scaling"] = {{"type", "longrope"},
+                          {"short_factor", std::vector<double>(16, 1.25)},
+                          {"long_factor", std::vector<double>(16, 20)}};
+  const ModelConfig c = Read(json);
+  EXPECT_EQ(c.max_positions, 4096);
+  EXPECT_THAT(c.rope.pair_factors, ElementsAreArray(std::vector(16, 1.25)));
+  EXPECT_FLOAT_EQ(c.rope.amplitude, std::sqrt(1 + 5.0 / 12));
+  json["rope_scaling"]["factor"] = 4;
+  EXPECT_FLOAT_EQ(Read(json).rope.amplitude, std::sqrt(1 + 2.0 / 12));
+  json["rope_scaling"]["attention_factor"] = 1.5;
+  EXPECT_EQ(Read(json).rope.amplitude, 1.5f);
+  json["rope_scaling"]["original_max_position_embeddings"] = 8192;
+  ExpectError(ErrorKind::kUnsupported,
+              "\"original_max_position_embeddings\" is 8192, but 4096 in",
+              [&] { Read(json); });
+  json["rope_scaling"].erase("attention_factor");
+  json["rope_scaling"]["original_max_position_embeddings"] = 1;
+  json.erase("original_max_position_embeddings");
+  ExpectError(ErrorKind::kCorruptFile,
+              "original_max_position_embeddings is 1, expected 2 or more",
+              [&] { Read(json); });
 }
 
 // Qwen's cards add rope_scaling and leave max_position_embeddings as it is.

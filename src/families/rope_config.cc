@@ -17,7 +17,10 @@ double YarnScale(double factor, double m) {
   return factor <= 1 ? 1 : 0.1 * m * std::log(factor) + 1;
 }
 
-int64_t ExtendedPositions(const Rope& rope, int64_t max_positions) {
+int64_t PositionsOf(const Rope& rope, int64_t max_positions) {
+  if (rope.type == RopeType::kLongRope) {
+    return std::min(max_positions, rope.original_positions);
+  }
   if (rope.type != RopeType::kYarn) return max_positions;
   const double extended =
       rope.factor * static_cast<double>(rope.original_positions);
@@ -27,9 +30,20 @@ int64_t ExtendedPositions(const Rope& rope, int64_t max_positions) {
 
 namespace {
 
+void ReadFactor(const ConfigReader& json, int64_t /*max_positions*/,
+                Rope* rope) {
+  rope->factor = json.Number("factor", 0);
+  if (!(rope->factor >= 1)) json.Reject("factor", "a number from 1");
+}
+
 void ReadYarn(const ConfigReader& json, int64_t max_positions, Rope* rope) {
-  rope->original_positions =
-      json.Size("original_max_position_embeddings", max_positions);
+  ReadFactor(json, max_positions, rope);
+  // Turns are counted by its logarithm.
+  if (!(rope->theta > 1)) {
+    Fail(ErrorKind::kCorruptFile,
+         "{}: rope_theta is {}, expected above 1 for yarn", json.source(),
+         rope->theta);
+  }
   rope->beta_fast = json.Number("beta_fast", 32);
   rope->beta_slow = json.Number("beta_slow", 1);
   if (!(rope->beta_slow > 0)) json.Reject("beta_slow", "above 0");
@@ -53,13 +67,45 @@ void ReadYarn(const ConfigReader& json, int64_t max_positions, Rope* rope) {
 }
 
 void ReadLlama3(const ConfigReader& json, int64_t max_positions, Rope* rope) {
-  rope->original_positions =
-      json.Size("original_max_position_embeddings", max_positions);
+  ReadFactor(json, max_positions, rope);
   rope->beta_fast = json.Number("high_freq_factor", 4);
   rope->beta_slow = json.Number("low_freq_factor", 1);
   if (!(rope->beta_slow > 0)) json.Reject("low_freq_factor", "above 0");
   if (!(rope->beta_fast > rope->beta_slow)) {
     json.Reject("high_freq_factor", "above low_freq_factor");
+  }
+}
+
+std::vector<double> PairFactors(const ConfigReader& json, const char* key,
+                                int64_t pairs) {
+  const Json& list = json.Value(key);
+  const auto is_factor = [](const Json& factor) {
+    return factor.is_number() && std::isfinite(factor.get<double>()) &&
+           factor.get<double>() > 0;
+  };
+  if (!list.is_array() || std::ssize(list) != pairs ||
+      !std::ranges::all_of(list, is_factor)) {
+    json.Reject(key, fmt::format("{} numbers above 0, one for each pair that "
+                                 "is rotated",
+                                 pairs));
+  }
+  return list.get<std::vector<double>>();
+}
+
+void ReadLongRope(const ConfigReader& json, int64_t max_positions, Rope* rope) {
+  rope->pair_factors = PairFactors(json, "short_factor", rope->dim / 2);
+  PairFactors(json, "long_factor", rope->dim / 2);  // not used: PositionsOf
+  const auto original = static_cast<double>(rope->original_positions);
+  const double factor =
+      json.Number("factor", static_cast<double>(max_positions) / original);
+  const double inferred =
+      factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(original));
+  rope->amplitude =
+      static_cast<float>(json.Number("attention_factor", inferred));
+  if (!std::isfinite(rope->amplitude)) {
+    Fail(ErrorKind::kCorruptFile,
+         "{}: original_max_position_embeddings is {}, expected 2 or more",
+         json.source(), rope->original_positions);
   }
 }
 
@@ -72,9 +118,10 @@ constexpr TypeRow kTypes[] = {
     {"default", RopeType::kDefault, nullptr},
     // Changes with the length of a text, from the positions of training on,
     // which are the most that mobe takes then.
-    {"dynamic", RopeType::kDefault, nullptr},
-    {"linear", RopeType::kLinear, nullptr},
+    {"dynamic", RopeType::kDefault, ReadFactor},
+    {"linear", RopeType::kLinear, ReadFactor},
     {"llama3", RopeType::kLlama3, ReadLlama3},
+    {"longrope", RopeType::kLongRope, ReadLongRope},
     {"yarn", RopeType::kYarn, ReadYarn},
 };
 
@@ -91,16 +138,6 @@ Rope ReadScaling(const ConfigReader& json, Rope rope, int64_t max_positions,
          json.source(), name);
   }
   rope.type = row->type;
-  if (name != "default") {
-    rope.factor = json.Number("factor", 0);
-    if (!(rope.factor >= 1)) json.Reject("factor", "a number from 1");
-  }
-  // Turns are counted by its logarithm.
-  if (rope.type == RopeType::kYarn && !(rope.theta > 1)) {
-    Fail(ErrorKind::kCorruptFile,
-         "{}: rope_theta is {}, expected above 1 for yarn", json.source(),
-         rope.theta);
-  }
   if (row->read != nullptr) row->read(json, max_positions, &rope);
   if (rope.type == RopeType::kDefault) rope.factor = 1;
   constexpr const char* kGridKeys[] = {"mrope_section", "mrope_interleaved"};
@@ -126,6 +163,15 @@ double ReadNumber(const std::vector<ConfigReader>& places, const char* key,
     from = place.source();
   }
   return number.value_or(fallback);
+}
+
+// In some configs (Phi's) beside the scaling, not in it.
+int64_t ReadOriginalPositions(const std::vector<ConfigReader>& places,
+                              int64_t max_positions) {
+  constexpr char kKey[] = "original_max_position_embeddings";
+  for (const ConfigReader& place : places) place.Size(kKey, max_positions);
+  return static_cast<int64_t>(
+      ReadNumber(places, kKey, static_cast<double>(max_positions)));
 }
 
 int64_t RotatedNumbers(const std::vector<ConfigReader>& places,
@@ -162,6 +208,7 @@ Rope ReadRope(const ConfigReader& reader, int64_t head_dim,
              : fmt::format(" (of which {} are rotated)", rope.dim));
   }
   rope.theta = ReadNumber(places, "rope_theta", theta);
+  rope.original_positions = ReadOriginalPositions(places, max_positions);
   std::optional<Rope> scaled;
   for (size_t i = 1; i < places.size(); ++i) {
     const Rope found = ReadScaling(places[i], rope, max_positions, has_grids);

@@ -51,6 +51,12 @@ void Slow(const Rope& rope, std::vector<float>* frequencies) {
   }
 }
 
+void SlowEach(const Rope& rope, std::vector<float>* frequencies) {
+  for (size_t i = 0; i < frequencies->size(); ++i) {
+    (*frequencies)[i] /= static_cast<float>(rope.pair_factors[i]);
+  }
+}
+
 }  // namespace
 
 RopeTable::RopeTable(const Rope& rope)
@@ -69,6 +75,9 @@ RopeTable::RopeTable(const Rope& rope)
       break;
     case RopeType::kLlama3:
       InterpolateByTurns(rope, &frequencies_);
+      break;
+    case RopeType::kLongRope:
+      SlowEach(rope, &frequencies_);
       break;
     case RopeType::kYarn:
       if (rope.factor != 1) InterpolateByPairs(rope, &frequencies_);

@@ -100,6 +100,20 @@ TEST(RopeTest, LinearSlowsEveryPair) {
   }
 }
 
+TEST(RopeTest, LongRopeSlowsEachPairByItsOwnFactor) {
+  const Rope plain = RopeOf(6, 10000);
+  Rope slow = plain;
+  slow.type = RopeType::kLongRope;
+  slow.pair_factors = {1, 1.5, 4};
+  for (const int64_t i : {0, 1, 2}) {
+    EXPECT_FLOAT_EQ(
+        AngleOf(slow, i),
+        AngleOf(plain, i) /
+            static_cast<float>(slow.pair_factors[static_cast<size_t>(i)]))
+        << i;
+  }
+}
+
 // Llama 3.1's: 128 numbers, theta 500000, 8 times 8192 positions.
 TEST(RopeTest, Llama3SlowsByTurns) {
   const Rope plain = RopeOf(128, 500000);

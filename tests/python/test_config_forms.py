@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from checkpoints import tensors_of
+from checkpoints import load_stock, logits_of, sample_ids, tensors_of
 from safetensors.torch import load_file, save_file
 
 TOLERANCE = 1e-3  # as in test_logits.py
@@ -98,6 +98,51 @@ def test_logits(data, mobe_logits, tmp_path, model, form, stacked):
     folder = write_model(tmp_path / "model", original, form, stacked)
     ours = mobe_logits(folder, golden["input_ids"])
     assert (ours - golden["logits"]).abs().max() < TOLERANCE
+
+
+SCALINGS = {
+    "linear": {"factor": 4.0},
+    "llama3": {
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+    "yarn": {"factor": 4.0, "original_max_position_embeddings": 64},
+    "longrope": {
+        "short_factor": [1 + 0.1 * i for i in range(16)],
+        "long_factor": [1.0 + i for i in range(16)],
+        "factor": 8.0,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", SCALINGS)
+def test_rope_types(data, mobe_logits, tmp_path, kind):
+    def scaled(config):
+        config["rope_scaling"] = {"rope_type": kind, **SCALINGS[kind]}
+        config["max_position_embeddings"] = 512
+        if kind == "longrope":
+            config["original_max_position_embeddings"] = 64
+
+    folder = write_model(tmp_path / "model", data / "models/qwen3_moe", scaled)
+    ids = sample_ids(512, tokens=60)
+    plain = mobe_logits(data / "models/qwen3_moe", ids)
+    ours = mobe_logits(folder, ids)
+    assert (ours - logits_of(load_stock(folder), ids)).abs().max() < TOLERANCE
+    assert (ours - plain).abs().max() > 100 * TOLERANCE
+
+
+def test_longrope_takes_no_more_than_was_trained_with(data, mobe, tmp_path):
+    def scaled(config):
+        factors = {"short_factor": [1.0] * 16, "long_factor": [4.0] * 16}
+        config["rope_scaling"] = {"rope_type": "longrope", **factors}
+        config["original_max_position_embeddings"] = 64
+
+    folder = write_model(tmp_path / "model", data / "models/qwen3_moe", scaled)
+    (tmp_path / "ids.json").write_text(json.dumps(sample_ids(512, 1, 65).tolist()))
+    command = ("logits", folder, "--ids", tmp_path / "ids.json", "--out", tmp_path / "out")
+    assert "64" in mobe(*command, code=1)
 
 
 @pytest.mark.parametrize("model", OWN_NAMES)
