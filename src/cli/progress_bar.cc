@@ -27,7 +27,7 @@ std::string BarText(double fraction, const std::string& what,
   constexpr int kLeastWhat = 6;
   constexpr int kLeastBar = 5;
   constexpr int kMostBar = 24;
-  const std::string percent = fmt::format("{:3.0f}%", fraction * 100);
+  std::string percent = fmt::format("{:3.0f}%", fraction * 100);
   const std::string end = fmt::format("ETA {}", eta);
   const auto fixed = static_cast<int>(percent.size());
   if (columns < fixed) return "";
