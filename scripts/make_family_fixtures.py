@@ -107,6 +107,26 @@ FAMILIES = {
             "num_position_embeddings": 16,
         },
     },
+    # The shape of Moonlight: no low-rank queries, no yarn, one group.
+    "moonlight": DENSE
+    | {
+        "model_type": "deepseek_v3",
+        "num_key_value_heads": 4,
+        "q_lora_rank": None,
+        "kv_lora_rank": 16,
+        "qk_nope_head_dim": 16,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 16,
+        "rope_theta": 5e4,
+        "n_routed_experts": 8,
+        "n_shared_experts": 2,
+        "n_group": 1,
+        "topk_group": 1,
+        "routed_scaling_factor": 2.446,
+        "num_nextn_predict_layers": 0,
+        "first_k_dense_replace": 1,
+        "num_hidden_layers": 3,
+    },
     "hy_v3": DENSE | {"num_experts": 8, "head_dim": 16, "num_hidden_layers": 3},
     "bailing_moe_v2": DENSE
     | {
@@ -128,8 +148,8 @@ FAMILIES = {
 # Whose norms multiply by 1 and the weight.
 ZERO_CENTRED = {"qwen3_next", "qwen3_5_moe"}
 
-# With 1 a pick of Mixtral's is so close that bfloat16 makes another.
-SEEDS = {"mixtral": 6}
+# With 1 a pick of these is so close that bfloat16 makes another.
+SEEDS = {"mixtral": 6, "moonlight": 4}
 
 
 def fill(model, family, seed):
@@ -228,7 +248,7 @@ def make(family, out, code):
         config = AutoConfig.from_pretrained(code, **remote)
         config.update(values | {"model_type": family})
     else:
-        config = AutoConfig.for_model(family, **values)
+        config = AutoConfig.for_model(**{"model_type": family} | values)
     model = auto.from_config(config, **remote)
     fill(model, family, SEEDS.get(family, 1))
     folder = out / family

@@ -50,8 +50,7 @@ KvCache::KvCache(const ModelConfig& config, int64_t context,
       states_(static_cast<size_t>(layout().state_floats)) {
   if (context < 1 || context > config.max_positions) {
     Fail(ErrorKind::kUserInput,
-         "a context of {} tokens, expected 1 to {} (the model's "
-         "max_position_embeddings)",
+         "a context of {} tokens, expected 1 to {} (what the model takes)",
          context, config.max_positions);
   }
 }

@@ -11,7 +11,7 @@ from test_modeling_file import SIZES
 TOLERANCE = 1e-3
 MODELS = (
     "qwen3_moe", "qwen2_moe", "mixtral", "olmoe", "glm4_moe", "minimax_m2", "hy_v3", "qwen3_next",
-    "qwen3_5_moe", "deepseek_v2", "deepseek_v3",
+    "qwen3_5_moe", "deepseek_v2", "deepseek_v3", "moonlight",
 )  # fmt: skip
 
 if int(transformers.__version__.split(".")[0]) < 5:
