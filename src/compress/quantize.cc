@@ -55,8 +55,9 @@ FitRecords RecordsOf(const OpenedModel& original,
         {original.checkpoint.folder(), {layers.begin(), layers.end()}});
   }
   FitRecords records;
-  for (const auto& [folder, layers] : fits) {
-    const std::optional<Recipe> recipe = ReadRecipe(folder);
+  for (const QuantizeOptions::Fit& fit : fits) {
+    const std::set<int64_t>& layers = fit.layers;
+    const std::optional<Recipe> recipe = ReadRecipe(fit.folder);
     if (!recipe) continue;
     // A model whose factors are in few bits in part tells of its own fits.
     const Json before = recipe->options.value("fits", Json::array());

@@ -104,8 +104,9 @@ std::string BenchMarkdown(const std::vector<BenchResult>& results,
       lines.emplace_back();
       lines.insert(lines.end(), names.begin(), names.end());
     }
-    for (size_t i = 0; i < rows; ++i)
+    for (size_t i = 0; i < rows; ++i) {
       lines[lines.size() - rows + i] += cells[i];
+    }
   }
   return fmt::format("{}\n", fmt::join(lines, "\n"));
 }
