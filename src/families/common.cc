@@ -20,6 +20,7 @@ void ReadGroupedAttention(const ConfigReader& json,
   c->num_heads = json.Size("num_attention_heads");
   c->num_kv_heads = json.Size("num_key_value_heads", c->num_heads);
   c->head_dim = json.Size("head_dim", c->hidden_size / c->num_heads);
+  c->head_dim_inferred = !json.Has("head_dim");
   c->value_dim = c->head_dim;
   c->max_positions =
       json.Size("max_position_embeddings", defaults.max_positions);

@@ -90,7 +90,9 @@ struct ModelConfig {
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;  // divides num_heads
   int64_t head_dim = 0;      // of queries and keys
-  int64_t value_dim = 0;     // of a head's values
+  // config.json has none: it is hidden_size / num_attention_heads.
+  bool head_dim_inferred = false;
+  int64_t value_dim = 0;  // of a head's values
   int64_t max_positions = 0;
   Rope rope;
   LatentSizes latent;

@@ -132,7 +132,7 @@ TEST(Qwen3MoeTest, BadConfigs) {
        "\"num_attention_heads\" is 4, expected a multiple of "
        "num_key_value_heads (3)"},
       {"head_dim", 31, ErrorKind::kCorruptFile,
-       "head_dim is 31, expected an even number"},
+       "config.json: \"head_dim\" is 31, expected an even number"},
       {"num_experts_per_tok", 17, ErrorKind::kCorruptFile,
        "\"num_experts_per_tok\" is 17, expected at most the number of experts "
        "(16)"},
@@ -209,7 +209,10 @@ TEST(Qwen3MoeTest, MoreHeadsThanHiddenSize) {
   Json json = FixtureConfig();
   json.erase("head_dim");
   json["num_attention_heads"] = 128;
-  ExpectError(ErrorKind::kCorruptFile, "head_dim is 0", [&] { Read(json); });
+  ExpectError(ErrorKind::kMissing,
+              "config.json: \"head_dim\" is missing, and hidden_size / "
+              "num_attention_heads is 0, expected an even number",
+              [&] { Read(json); });
 }
 
 // As of Phi's configs: the positions of training stand beside the scaling, and
@@ -669,14 +672,14 @@ TEST(FamilyTest, BadConfigs) {
       {"deepseek_v3", "topk_group", 5, ErrorKind::kCorruptFile,
        "\"topk_group\" is 5, expected at most n_group (4)"},
       {"deepseek_v3", "qk_rope_head_dim", 7, ErrorKind::kCorruptFile,
-       "head_dim is 7, expected an even number"},
+       "\"qk_rope_head_dim\" is 7, expected an even number"},
       {"deepseek_v3", "num_attention_heads", 1 << 21, ErrorKind::kUnsupported,
        "\"num_key_value_heads\" is 4"},
       {"qwen3_moe", "num_attention_heads", 1 << 21, ErrorKind::kCorruptFile,
        "\"num_attention_heads\" is 2097152, expected at most"},
       {"deepseek_v3", "sliding_window_pattern", 4, ErrorKind::kUnsupported,
        "the key \"sliding_window_pattern\""},
-      {"deepseek_v3", "kv_lora_rank", Json(), ErrorKind::kCorruptFile,
+      {"deepseek_v3", "kv_lora_rank", Json(), ErrorKind::kMissing,
        "\"kv_lora_rank\" is null"},
       {"bailing_moe", "score_function", "tanh", ErrorKind::kUnsupported,
        "\"score_function\" is \"tanh\", only \"softmax\" can be run"},

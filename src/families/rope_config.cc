@@ -186,6 +186,23 @@ int64_t RotatedNumbers(const std::vector<ConfigReader>& places,
   return static_cast<int64_t>(static_cast<double>(head_dim) * found);
 }
 
+// Latent attention has a size of its own of what is rotated.
+[[noreturn]] void RejectHeadDim(const ConfigReader& json, int64_t head_dim,
+                                const Rope& rope) {
+  const std::string expected =
+      fmt::format("an even number for rotary pairs, 2 or more{}",
+                  rope.dim == head_dim
+                      ? ""
+                      : fmt::format(" (of which {} are rotated)", rope.dim));
+  for (const char* key : {"qk_rope_head_dim", "head_dim"}) {
+    if (json.Has(key)) json.Reject(key, expected);
+  }
+  Fail(ErrorKind::kMissing,
+       "{}: \"head_dim\" is missing, and hidden_size / num_attention_heads is "
+       "{}, expected {}",
+       json.source(), head_dim, expected);
+}
+
 }  // namespace
 
 Rope ReadRope(const ConfigReader& reader, int64_t head_dim,
@@ -198,15 +215,7 @@ Rope ReadRope(const ConfigReader& reader, int64_t head_dim,
   Rope rope;
   rope.dim = RotatedNumbers(places, head_dim, rotated_share);
   // Also 0, where more heads than the hidden size has numbers set it.
-  if (rope.dim < 2 || rope.dim % 2 != 0) {
-    Fail(ErrorKind::kCorruptFile,
-         "{}: head_dim is {}, expected an even number for rotary pairs, 2 or "
-         "more{}",
-         reader.source(), head_dim,
-         rope.dim == head_dim
-             ? ""
-             : fmt::format(" (of which {} are rotated)", rope.dim));
-  }
+  if (rope.dim < 2 || rope.dim % 2 != 0) RejectHeadDim(reader, head_dim, rope);
   rope.theta = ReadNumber(places, "rope_theta", theta);
   rope.original_positions = ReadOriginalPositions(places, max_positions);
   std::optional<Rope> scaled;

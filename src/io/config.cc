@@ -94,10 +94,11 @@ void ConfigReader::RefuseOthers(std::span<const char* const> harmless) const {
 
 void ConfigReader::Reject(const char* key, const std::string& what) const {
   const auto found = json_->find(key);
-  const bool missing = found == json_->end();
+  const bool absent = found == json_->end();
+  const bool missing = absent || found->is_null();
   Fail(missing ? ErrorKind::kMissing : ErrorKind::kCorruptFile,
        "{}: \"{}\" is {}, expected {}", source_, key,
-       missing ? "missing" : Excerpt(*found), what);
+       absent ? "missing" : Excerpt(*found), what);
 }
 
 int64_t ConfigReader::Size(const char* key) const {

@@ -19,8 +19,8 @@ namespace mobe {
 // enough that the product of two such numbers fits in 63 bits.
 inline constexpr int64_t kMaxConfigSize = int64_t{1} << 31;
 
-// Each reader fails with kMissing when the key is missing (where there is no
-// fallback), with kCorruptFile when it is null, of another type or out of
+// Each reader fails with kMissing when the key is missing or null (where there
+// is no fallback), with kCorruptFile when it is of another type or out of
 // range:
 //   <source>: "hidden_size" is "sixteen", expected an integer from 1 to ...
 // With a fallback, a missing or null key gives the fallback.
@@ -60,7 +60,7 @@ class ConfigReader {
   void RefuseOthers(std::span<const char* const> harmless = {}) const;
 
   // Fails with kCorruptFile: `<source>: "<key>" is <value>, expected <what>`;
-  // with kMissing where there is none.
+  // with kMissing where there is none or it is null.
   [[noreturn]] void Reject(const char* key, const std::string& what) const;
 
  private:

@@ -28,9 +28,10 @@ class ConfigTest : public ::testing::Test {
   void ExpectRejected(const std::string& message, const Read& read) {
     const auto error = ErrorOf(read);
     ASSERT_TRUE(error) << message;
-    EXPECT_EQ(error->kind(), message.find(" is missing, ") != std::string::npos
-                                 ? ErrorKind::kMissing
-                                 : ErrorKind::kCorruptFile);
+    const bool missing = message.find(" is missing, ") != std::string::npos ||
+                         message.find(" is null, ") != std::string::npos;
+    EXPECT_EQ(error->kind(),
+              missing ? ErrorKind::kMissing : ErrorKind::kCorruptFile);
     EXPECT_EQ(error->what(), "m/config.json: " + message);
   }
 };

@@ -137,7 +137,7 @@ TEST(FormatTest, WhatTheTableMaySay) {
   };
   const char* const all = "\"factors\" is ";
   const Case cases[] = {
-      {all, [](Json* t) { *t = Json(); }},
+      {all, [](Json* t) { *t = Json(); }, ErrorKind::kMissing},
       {all, [](Json* t) { *t = Json::array(); }},
       {all, [](Json* t) { *t = Json::object(); }},
       {all, [](Json* t) { (*t)[1] = 5; }},

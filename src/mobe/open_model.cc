@@ -131,6 +131,25 @@ void FindExperts(OpenedModel* model) {
        model->family->model_type);
 }
 
+// A shape of attention's that config.json doesn't ask for may be right where it
+// does not say how large heads are.
+void CheckHeadDim(const OpenedModel& model, const TensorSpec& spec,
+                  const std::string& fault) {
+  const ModelConfig& c = model.config;
+  const bool of_heads =
+      spec.role >= Role::kQuery && spec.role <= Role::kKeyNorm;
+  const TensorView* tensor = model.checkpoint.Find(spec.name);
+  if (!c.head_dim_inferred || !of_heads || tensor == nullptr ||
+      tensor->shape == spec.shape) {
+    return;
+  }
+  Fail(
+      ErrorKind::kMissing,
+      "{}: \"head_dim\" is missing, and hidden_size / num_attention_heads, {}, "
+      "does not fit: {}",
+      model.checkpoint.config_path(), c.head_dim, fault);
+}
+
 }  // namespace
 
 const TensorView& OpenedModel::At(Role role, int64_t layer,
@@ -201,6 +220,7 @@ OpenedModel OpenModel(const std::filesystem::path& folder) {
     }
     if (auto fault = CheckTensor(model.checkpoint, spec)) {
       const bool there = model.checkpoint.Find(spec.name) != nullptr;
+      CheckHeadDim(model, spec, *fault);
       Fail(there ? ErrorKind::kCorruptFile : ErrorKind::kMissing, "{}", *fault);
     }
   }

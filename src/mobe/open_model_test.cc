@@ -122,6 +122,19 @@ void StackExperts(const ModelConfig& config,
   }
 }
 
+// Nothing is corrupt there.
+TEST(OpenModelTest, NoHeadDim) {
+  TempFolder folder;
+  CopyModel(SmallModel(), folder.path());
+  Json config = ReadConfig(folder.path());
+  config.erase("head_dim");
+  WriteConfig(folder.path(), config);
+  ExpectError(ErrorKind::kMissing,
+              "config.json: \"head_dim\" is missing, and hidden_size / "
+              "num_attention_heads, 16, does not fit: ",
+              [&] { OpenModel(folder.path()); });
+}
+
 TEST(OpenModelTest, StackedExperts) {
   TempFolder folder;
   CopyModel(TinyModel(), folder.path());
