@@ -29,6 +29,7 @@ struct Machine {
   Cpu cpu;
   std::vector<Instructions> instructions;
   std::vector<KernelChoice> kernels;
+  std::vector<KernelChoice> integer_kernels;
   ProductInstructions products;
   Limits limits;
   Peaks peaks;
@@ -39,6 +40,7 @@ Machine ExamineMachine() {
   machine.cpu = ReadCpu();
   machine.instructions = ListInstructions(machine.cpu);
   machine.kernels = ListKernels(machine.cpu);
+  machine.integer_kernels = ListIntegerKernels(machine.cpu);
   machine.products = ReadProductInstructions();
   machine.limits = ReadLimits();
   machine.peaks = MeasurePeaks(kPeakSeconds);
@@ -47,6 +49,24 @@ Machine ExamineMachine() {
 
 std::string Bytes(int64_t bytes) {
   return FormatBytes(static_cast<double>(bytes));
+}
+
+void PrintKernels(const char* what, const std::vector<KernelChoice>& kernels) {
+  for (const KernelChoice& kernel : kernels) {
+    Print("{:<13} {:<10} {}\n", what, kernel.name,
+          kernel.chosen ? "chosen" : "not chosen: " + kernel.why_not);
+  }
+}
+
+Json KernelsJson(const std::vector<KernelChoice>& kernels) {
+  Json json = Json::array();
+  for (const KernelChoice& kernel : kernels) {
+    json.push_back({{"name", kernel.name},
+                    {"available", kernel.available},
+                    {"chosen", kernel.chosen},
+                    {"why_not", kernel.why_not}});
+  }
+  return json;
 }
 
 void PrintMachine(const Machine& m) {
@@ -68,10 +88,8 @@ void PrintMachine(const Machine& m) {
         m.products.limited_by.empty()
             ? ""
             : fmt::format(" (limited by {})", m.products.limited_by));
-  for (const KernelChoice& kernel : m.kernels) {
-    Print("kernels       {:<10} {}\n", kernel.name,
-          kernel.chosen ? "chosen" : "not chosen: " + kernel.why_not);
-  }
+  PrintKernels("kernels", m.kernels);
+  PrintKernels("of integers", m.integer_kernels);
   for (const Instructions& set : m.instructions) {
     Print("instructions  {:<13} {:<38} {}\n", set.name, set.use,
           set.available ? "yes"
@@ -90,16 +108,11 @@ Json MachineJson(const Machine& m) {
                {"onednn",
                 {{"instructions", m.products.name},
                  {"limited_by", m.products.limited_by}}},
-               {"kernels", Json::array()},
+               {"kernels", KernelsJson(m.kernels)},
+               {"integer_kernels", KernelsJson(m.integer_kernels)},
                {"instructions", Json::array()}};
   for (const ProductPeak& peak : m.peaks.products) {
     json["operations_per_second"][peak.name] = peak.operations_per_second;
-  }
-  for (const KernelChoice& kernel : m.kernels) {
-    json["kernels"].push_back({{"name", kernel.name},
-                               {"available", kernel.available},
-                               {"chosen", kernel.chosen},
-                               {"why_not", kernel.why_not}});
   }
   for (const Instructions& set : m.instructions) {
     json["instructions"].push_back({{"name", set.name},

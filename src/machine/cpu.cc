@@ -10,6 +10,7 @@
 #include <sstream>
 #include <string_view>
 
+#include "kernels/dot.h"
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
 
@@ -64,15 +65,44 @@ constexpr KernelRow kKernelRows[] = {
     {"sse4", "sse4_1 sse4_2 pclmulqdq aes"},
 };
 
-std::string WhyNotChosen(const std::vector<KernelSet>& sets,
-                         const KernelSet& set) {
-  const auto place = [&](const char* name) {
-    return std::ranges::find(sets, std::string_view(name), &KernelSet::name);
+// Of kernels/dot.h.
+constexpr KernelRow kDotRows[] = {
+    {"amx", "avx512f avx512bw amx_tile amx_int8"},
+    {"avx512vnni", "avx512f avx512bw avx512_vnni"},
+    {"avxvnni", "avx2 fma avx_vnni"},
+    {"avx2", "avx2 fma"},
+};
+
+// `sets` are those that this CPU can run, best first, `chosen` is among them,
+// and `variable` chooses another.
+template <class Set>
+std::vector<KernelChoice> ListSets(const Cpu& cpu,
+                                   std::span<const KernelRow> rows,
+                                   const std::vector<Set>& sets,
+                                   std::string_view chosen,
+                                   const char* variable) {
+  const auto place = [&](std::string_view name) {
+    return std::ranges::find(
+        sets, name, [](const Set& set) { return std::string_view(set.name); });
   };
-  if (place(set.name) > place(Kernels().name)) {
-    return fmt::format("{} is better", Kernels().name);
+  std::vector<KernelChoice> list;
+  for (const KernelRow& row : rows) {
+    if (place(row.name) != sets.end()) continue;
+    const std::vector<std::string> missing = Missing(cpu, row.needs);
+    list.push_back({row.name, false, false,
+                    missing.empty() ? "not in this build"
+                                    : fmt::format("this CPU lacks {}",
+                                                  fmt::join(missing, " "))});
   }
-  return fmt::format("MOBE_KERNELS is {}", Kernels().name);
+  for (const Set& set : sets) {
+    const bool is_worse = place(set.name) > place(chosen);
+    const std::string why_not = set.name == chosen ? ""
+                                : is_worse
+                                    ? fmt::format("{} is better", chosen)
+                                    : fmt::format("{} is {}", variable, chosen);
+    list.push_back({set.name, true, why_not.empty(), why_not});
+  }
+  return list;
 }
 
 // oneDNN reads either name.
@@ -110,25 +140,13 @@ std::vector<Instructions> ListInstructions(const Cpu& cpu) {
 }
 
 std::vector<KernelChoice> ListKernels(const Cpu& cpu) {
-  const std::vector<KernelSet>& sets = SupportedKernels();
-  std::vector<KernelChoice> list;
-  for (const KernelRow& row : kKernelRows) {
-    if (std::ranges::count(sets, std::string_view(row.name),
-                           &KernelSet::name) != 0) {
-      continue;
-    }
-    const std::vector<std::string> missing = Missing(cpu, row.needs);
-    list.push_back({row.name, false, false,
-                    missing.empty() ? "not in this build"
-                                    : fmt::format("this CPU lacks {}",
-                                                  fmt::join(missing, " "))});
-  }
-  for (const KernelSet& set : sets) {
-    const bool chosen = std::string_view(set.name) == Kernels().name;
-    list.push_back(
-        {set.name, true, chosen, chosen ? "" : WhyNotChosen(sets, set)});
-  }
-  return list;
+  return ListSets(cpu, kKernelRows, SupportedKernels(), Kernels().name,
+                  "MOBE_KERNELS");
+}
+
+std::vector<KernelChoice> ListIntegerKernels(const Cpu& cpu) {
+  return ListSets(cpu, kDotRows, SupportedDots(), Dots().name,
+                  "MOBE_INT_KERNELS");
 }
 
 ProductInstructions ReadProductInstructions() {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/testing.h"
+#include "kernels/dot.h"
 #include "kernels/kernels.h"
 #include "machine/cpu.h"
 #include "machine/disk_read.h"
@@ -49,6 +50,18 @@ TEST(CpuTest, EveryKernelSetIsThereOrSaysWhyNot) {
     }
   }
   EXPECT_EQ(available, SupportedKernels().size());
+  EXPECT_EQ(list.back().name, "scalar");
+}
+
+TEST(CpuTest, IntegerKernels) {
+  const std::vector<KernelChoice> list = ListIntegerKernels(Cpu{"none", {}});
+  size_t available = 0;
+  for (const KernelChoice& kernel : list) {
+    available += kernel.available ? 1 : 0;
+    EXPECT_EQ(kernel.chosen, kernel.name == Dots().name);
+    EXPECT_EQ(kernel.chosen, kernel.why_not.empty()) << kernel.name;
+  }
+  EXPECT_EQ(available, SupportedDots().size());
   EXPECT_EQ(list.back().name, "scalar");
 }
 
