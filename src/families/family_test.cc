@@ -1,33 +1,19 @@
 #include "families/family.h"
 
-#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <map>
 
-#include "base/file.h"
 #include "base/testing.h"
+#include "families/testing.h"
 #include "io/checkpoint.h"
 
-namespace mobe {
+namespace mobe::family_test {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::ElementsAreArray;
-
-const std::filesystem::path kFixtures = SourcePath("tests/data/models");
-
-Json FixtureConfig(const std::string& model = "qwen3_moe") {
-  return ParseJson(ReadSmallFile(kFixtures / model / "config.json"),
-                   "config.json");
-}
-
-ModelConfig Read(const Json& json) {
-  const ConfigReader reader(json, "config.json");
-  return FamilyOf(reader).read_config(reader);
-}
 
 using Shapes = std::map<std::string, std::vector<int64_t>>;
 
@@ -204,104 +190,6 @@ TEST(Qwen3MoeTest, BadConfigs) {
   }
 }
 
-// 0 is even, but hidden_size / num_attention_heads is no size then.
-TEST(Qwen3MoeTest, MoreHeadsThanHiddenSize) {
-  Json json = FixtureConfig();
-  json.erase("head_dim");
-  json["num_attention_heads"] = 128;
-  ExpectError(ErrorKind::kMissing,
-              "config.json: \"head_dim\" is missing, and hidden_size / "
-              "num_attention_heads is 0, expected an even number",
-              [&] { Read(json); });
-}
-
-// As of Phi's configs: the positions of training stand beside the scaling, and
-// have the ratio for a factor.
-TEST(RopeTest, LongRope) {
-  Json json = FixtureConfig();
-  json["max_position_embeddings"] = 131072;
-  json["original_max_position_embeddings"] = 4096;
-  json["rope_scaling"] = {{"type", "longrope"},
-                          {"short_factor", std::vector<double>(16, 1.25)},
-                          {"long_factor", std::vector<double>(16, 20)}};
-  const ModelConfig c = Read(json);
-  EXPECT_EQ(c.max_positions, 4096);
-  EXPECT_THAT(c.rope.pair_factors, ElementsAreArray(std::vector(16, 1.25)));
-  EXPECT_FLOAT_EQ(c.rope.amplitude, std::sqrt(1 + 5.0 / 12));
-  json["rope_scaling"]["factor"] = 4;
-  EXPECT_FLOAT_EQ(Read(json).rope.amplitude, std::sqrt(1 + 2.0 / 12));
-  json["rope_scaling"]["attention_factor"] = 1.5;
-  EXPECT_EQ(Read(json).rope.amplitude, 1.5f);
-  json["rope_scaling"]["original_max_position_embeddings"] = 8192;
-  ExpectError(ErrorKind::kUnsupported,
-              "\"original_max_position_embeddings\" is 8192, but 4096 in",
-              [&] { Read(json); });
-  json["rope_scaling"].erase("attention_factor");
-  json["rope_scaling"]["original_max_position_embeddings"] = 1;
-  json.erase("original_max_position_embeddings");
-  ExpectError(ErrorKind::kCorruptFile,
-              "original_max_position_embeddings is 1, expected 2 or more",
-              [&] { Read(json); });
-}
-
-// Qwen's cards add rope_scaling and leave max_position_embeddings as it is.
-TEST(Qwen3MoeTest, YarnExtendsTheContext) {
-  Json json = FixtureConfig();
-  json["max_position_embeddings"] = 40960;
-  json["rope_scaling"] = {{"rope_type", "yarn"},
-                          {"factor", 4.0},
-                          {"original_max_position_embeddings", 32768}};
-  EXPECT_EQ(Read(json).max_positions, 131072);
-  json["rope_scaling"]["factor"] = 1.0;
-  EXPECT_EQ(Read(json).max_positions, 40960);
-  json["rope_scaling"]["factor"] = 1e300;
-  EXPECT_EQ(Read(json).max_positions, kMaxConfigSize);
-}
-
-// Where transformers 4 and 5 and converters between them have it.
-TEST(RopeTest, Places) {
-  const Json yarn = {{"rope_type", "yarn"},
-                     {"factor", 4.0},
-                     {"original_max_position_embeddings", 32768}};
-  Json json = FixtureConfig();
-  json.erase("rope_theta");
-  json["rope_scaling"] = nullptr;
-  EXPECT_EQ(Read(json).rope.theta, 10000);
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    SCOPED_TRACE(key);
-    Json one = json;
-    one[key] = {{"rope_type", "default"}, {"rope_theta", 5e6}};
-    EXPECT_EQ(Read(one).rope.theta, 5e6);
-    EXPECT_EQ(Read(one).rope.factor, 1);
-    one[key] = yarn;
-    one[key]["rope_theta"] = 7e6;
-    EXPECT_EQ(Read(one).rope.theta, 7e6);
-    EXPECT_EQ(Read(one).rope.factor, 4);
-    one["rope_theta"] = 7e6;  // the same in two places
-    EXPECT_EQ(Read(one).rope.theta, 7e6);
-  }
-  json["rope_scaling"] = yarn;
-  json["rope_parameters"] = yarn;
-  EXPECT_EQ(Read(json).rope.factor, 4);
-  json["rope_parameters"]["factor"] = 2;
-  ExpectError(ErrorKind::kUnsupported,
-              "config.json: \"rope_scaling\" and \"rope_parameters\" are both "
-              "there and disagree",
-              [&] { Read(json); });
-  json["rope_scaling"] = Json::object();
-  EXPECT_EQ(Read(json).rope.factor, 2);
-}
-
-TEST(RopeTest, MscaleOfBothPlaces) {
-  Json json = FixtureConfig("deepseek_v3");
-  const float scale = Read(json).attention_scale;
-  json["rope_parameters"] = json["rope_scaling"];
-  json["rope_parameters"]["rope_theta"] = json["rope_theta"];
-  json.erase("rope_scaling");
-  json.erase("rope_theta");
-  EXPECT_EQ(Read(json).attention_scale, scale);
-}
-
 // Keys that published config.json have beyond those of the fixtures, which are
 // those of Qwen3-30B-A3B, DeepSeek-V2-Lite, DeepSeek-V3, Kimi-K2 and Ling-Lite.
 TEST(FamilyTest, KeysOfPublishedModels) {
@@ -404,124 +292,6 @@ TEST(FamilyTest, KeysOfPublishedModels) {
     const auto error = ErrorOf([&] { Read(json); });
     EXPECT_FALSE(error) << error->what();
   }
-}
-
-TEST(FamilyTest, Stacked) {
-  const Json json = FixtureConfig();
-  const Family& family = FamilyOf(ConfigReader(json, "config.json"));
-  const auto stacked = ListStacked(family, Read(json), 1);
-  ASSERT_EQ(stacked.size(), 2u);
-  EXPECT_EQ(stacked[0].name, "model.layers.1.mlp.experts.gate_up_proj");
-  EXPECT_THAT(stacked[0].shape, ElementsAre(16, 64, 64));
-  EXPECT_THAT(stacked[0].parts,
-              ElementsAre(Role::kExpertGate, Role::kExpertUp));
-  EXPECT_EQ(stacked[1].name, "model.layers.1.mlp.experts.down_proj");
-  EXPECT_THAT(stacked[1].shape, ElementsAre(16, 64, 32));
-}
-
-// Of families that are only factored: the first tensor of experts, and its
-// shape where they are stacked.
-TEST(FamilyTest, WhereExpertsAre) {
-  struct Case {
-    const char* type;
-    const char* sizes;
-    const char* gate;
-    const char* stacked;
-    std::vector<int64_t> shape;
-  };
-  const std::string text =
-      R"("hidden_size": 64, "num_hidden_layers": 3, "num_experts": 8,
-         "moe_intermediate_size": 24)";
-  const std::string inside = R"("text_config": {)" + text + "}";
-  const std::string thinker = R"("thinker_config": {)" + inside + "}";
-  const std::string llama =
-      R"("text_config": {"hidden_size": 64, "num_hidden_layers": 3,
-         "num_local_experts": 8, "intermediate_size": 24,
-         "intermediate_size_mlp": 99})";
-  const std::string ernie =
-      R"("hidden_size": 64, "num_hidden_layers": 3, "moe_num_experts": [8, 8],
-         "moe_intermediate_size": [24, 8])";
-  const std::string dbrx =
-      R"("d_model": 64, "n_layers": 3,
-         "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 8})";
-  const Case cases[] = {
-      {"qwen3_vl_moe",
-       inside.c_str(),
-       "model.language_model.layers.2.mlp.experts.7.gate_proj.weight",
-       "model.language_model.layers.2.mlp.experts.gate_up_proj",
-       {8, 64, 48}},
-      {"qwen3_omni_moe",
-       thinker.c_str(),
-       "thinker.model.layers.2.mlp.experts.7.gate_proj.weight",
-       "thinker.model.layers.2.mlp.experts.gate_up_proj",
-       {8, 48, 64}},
-      {"qwen3_omni_moe_thinker",
-       inside.c_str(),
-       "model.layers.2.mlp.experts.7.gate_proj.weight",
-       "model.layers.2.mlp.experts.gate_up_proj",
-       {8, 48, 64}},
-      {"llama4",
-       llama.c_str(),
-       "language_model.model.layers.2.feed_forward.experts.7.gate_proj.weight",
-       "language_model.model.layers.2.feed_forward.experts.gate_up_proj",
-       {8, 64, 48}},
-      {"jamba",
-       text.c_str(),
-       "model.layers.2.feed_forward.experts.7.gate_proj.weight",
-       "model.layers.2.feed_forward.experts.gate_up_proj",
-       {8, 48, 64}},
-      {"ernie4_5_moe_vl",
-       ernie.c_str(),
-       "model.layers.2.mlp.experts.7.gate_proj.weight",
-       "model.layers.2.mlp.experts.gate_up_proj",
-       {8, 48, 64}},
-      {"step3p7",
-       inside.c_str(),
-       "model.layers.2.moe.experts.7.gate_proj.weight",
-       "model.layers.2.moe.gate_proj.weight",
-       {8, 24, 64}},
-      {"dbrx",
-       dbrx.c_str(),
-       "transformer.blocks.2.ffn.experts.7.w1",
-       "transformer.blocks.2.ffn.experts.mlp.w1",
-       {192, 64}},
-  };
-  for (const Case& c : cases) {
-    SCOPED_TRACE(c.type);
-    const Json json = ParseJson(
-        fmt::format(R"({{"model_type": "{}", {}}})", c.type, c.sizes), "");
-    const Family& family = FamilyOf(ConfigReader(json, "config.json"));
-    EXPECT_FALSE(family.runs);
-    EXPECT_EQ(TensorName(family, Role::kExpertGate, 2, 7), c.gate);
-    const auto stacked = ListStacked(family, Read(json), 2);
-    EXPECT_EQ(stacked.front().name, c.stacked);
-    EXPECT_EQ(stacked.front().shape, c.shape);
-  }
-}
-
-// The numbers of the second part of three rows and two columns.
-TEST(FamilyTest, PlacesInStacks) {
-  StackedSpec spec;
-  spec.parts = {Role::kExpertGate, Role::kExpertUp};
-  spec.rows = 3;
-  spec.cols = 2;
-  const auto places = [&](Stacking stacking) {
-    spec.stacking = stacking;
-    const PartPlace place = PlaceOf(spec, 1);
-    std::vector<int64_t> all;
-    for (int64_t r = 0; r < spec.rows; ++r) {
-      for (int64_t c = 0; c < spec.cols; ++c) {
-        all.push_back(place.first + r * place.row_stride +
-                      c * place.col_stride);
-      }
-    }
-    return all;
-  };
-  EXPECT_THAT(places(Stacking::kParts), ElementsAre(6, 7, 8, 9, 10, 11));
-  EXPECT_THAT(places(Stacking::kPartsTransposed),
-              ElementsAre(3, 9, 4, 10, 5, 11));
-  EXPECT_THAT(places(Stacking::kTurnsTransposed),
-              ElementsAre(1, 7, 3, 9, 5, 11));
 }
 
 TEST(FamilyTest, IsNotRun) {
@@ -738,4 +508,4 @@ TEST(FamilyTest, TensorNames) {
 }
 
 }  // namespace
-}  // namespace mobe
+}  // namespace mobe::family_test

@@ -294,6 +294,7 @@ class Planner {
     add("attention, head and what runs for every token", needs_.always);
     LayerNeed fused, built;
     int64_t bases = 0;
+    int64_t cached = 0;
     std::array<int64_t, 5> layers{};
     for (size_t i = 0; i < plan_.modes.size(); ++i) {
       const LayerNeed& need = needs_.layers[i];
@@ -304,6 +305,9 @@ class Planner {
       } else {
         bases += need.bases;
         fused.stored += need.stored;
+      }
+      if (plan_.modes[i] == ExpertMode::kCached) {
+        cached += std::min(need.built, plan_.expert_bytes);
       }
     }
     const auto count = [&](ExpertMode mode) {
@@ -319,8 +323,7 @@ class Planner {
       add(fmt::format("experts as stored, {} layers",
                       count(ExpertMode::kCached)),
           fused.stored);
-      add("the most used of them built",
-          count(ExpertMode::kCached) * plan_.expert_bytes);
+      add("the most used of them built", cached);
     }
     if (count(ExpertMode::kBuilt) > 0) {
       add(fmt::format("experts built, {} layers", count(ExpertMode::kBuilt)),

@@ -85,3 +85,16 @@ def test_too_little_is_refused(mobe, model):
         assert "needs" in said and "(--memory)" in said, said
     said = mobe("bench", model, "--memory", "12 apples", code=2)
     assert "--memory 12 apples: expected a size as 12GB, 800MB or 1.5GiB" in said
+
+
+def test_a_plan_counts_no_more_than_there_is(mobe_program, data, tmp_path):
+    """All experts built, of two layers of 16 with gate and up of 32 x 64, are 524 kB."""
+    model = data / "models/qwen3_mobe"
+    (tmp_path / "ids.json").write_text("[[1, 2, 3]]")
+    command = ["logits", model, "--ids", tmp_path / "ids.json", "--out", tmp_path / "out"]
+    command += ["--experts", "cached", "--built-format", "f32", "--memory", "300MB"]
+    done = subprocess.run(
+        [str(part) for part in (mobe_program, *command)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "  524.29 kB  the most used of them built" in done.stderr, done.stderr
