@@ -6,7 +6,8 @@
 declare -A distribution=([noble]=Ubuntu [bionic]=Ubuntu)
 declare -A components=([Debian]=main [Ubuntu]=main,universe)
 
-# needs_root NAME: ends the script of that name where it can't make any.
+# needs_root NAME: ends the script of that name where it can't make any; installs what
+# makes them.
 needs_root() {
   if [[ $(id -u) -ne 0 ]]; then
     echo "$1: needs root; run it by sudo" >&2
@@ -35,4 +36,11 @@ bootstrap() {
   apt-config dump Acquire >"$root/etc/apt/apt.conf.d/99host"
   cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
   cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+}
+
+# copy_sources FOLDER: what git knows or does not ignore, in a new folder.
+copy_sources() {
+  mkdir "$1"
+  git ls-files -z --cached --others --exclude-standard |
+    tar --create --null --files-from=- | tar --extract --directory="$1"
 }

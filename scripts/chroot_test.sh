@@ -66,9 +66,7 @@ for suite in "${suites[@]}"; do
   fi
   cp -a "$root" "$clean"
 
-  mkdir "$root/mobe"
-  git ls-files -z --cached --others --exclude-standard |
-    tar --create --null --files-from=- | tar --extract --directory="$root/mobe"
+  copy_sources "$root/mobe"
   in_chroot "$root" bash -euc '
     apt-get update
     apt-get install -y --no-install-recommends make

@@ -22,9 +22,7 @@ image=$(b from scratch)
 b add -q "$image" "$folder/base" /
 b commit -q "$image" docker.io/library/debian:12-slim
 rm -rf --one-file-system "$folder/base"
-mkdir "$folder/source"
-git ls-files -z --cached --others --exclude-standard |
-  tar --create --null --files-from=- | tar --extract --directory="$folder/source"
+copy_sources "$folder/source"
 b bud --pull-never --network host -t mobe "$folder/source"
 
 container=$(b from --pull-never mobe)

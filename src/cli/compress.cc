@@ -34,11 +34,7 @@ namespace {
 
 // What goes with --bytes: a fit of gate and up whose factors layers may take.
 void CheckSizeOptions(const CompressArguments& arguments) {
-  if (arguments.calibrate.file.empty() && arguments.moments.empty()) {
-    Fail(ErrorKind::kUserInput,
-         "--bytes and --bpw choose by what errors do on a text: give one by "
-         "--calibrate, or --moments");
-  }
+  CheckHasText(arguments.size, arguments.calibrate, arguments.moments);
   if (arguments.kinds || arguments.ratio || arguments.split == "auto" ||
       arguments.method != "mobe" || !arguments.pack.format.empty() ||
       !arguments.shard.empty() || !arguments.trace.path.empty() ||

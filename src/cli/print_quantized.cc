@@ -1,7 +1,5 @@
 #include "cli/print_quantized.h"
 
-#include <algorithm>
-
 #include "base/progress.h"
 #include "compress/recipe.h"
 

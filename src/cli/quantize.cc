@@ -32,16 +32,11 @@ struct QuantizeArguments {
 };
 
 void CheckWays(const QuantizeArguments& options) {
-  const bool chooses = options.size.given();
-  if (!chooses && !options.factored.empty()) {
+  if (!options.size.given() && !options.factored.empty()) {
     Fail(ErrorKind::kUserInput,
          "--factored: only for --bytes or --bpw, which choose between forms");
   }
-  if (chooses && options.calibrate.file.empty() && options.moments.empty()) {
-    Fail(ErrorKind::kUserInput,
-         "--bytes and --bpw choose by what errors do on a text: give one by "
-         "--calibrate, or --moments");
-  }
+  CheckHasText(options.size, options.calibrate, options.moments);
 }
 
 void Run(const QuantizeArguments& options, const CommonOptions& common) {

@@ -1,5 +1,6 @@
 #include "cli/size_options.h"
 
+#include "base/error.h"
 #include "cli/expect.h"
 #include "cli/parse_bytes.h"
 #include "mobe/sizes.h"
@@ -20,6 +21,14 @@ void AddSizeOptions(CLI::App* command, SizeOptions* options) {
           ->excludes(bytes),
       "a number above 0 and at most 16",
       [](double value) { return value > 0 && value <= 16; });
+}
+
+void CheckHasText(const SizeOptions& options, const CalibrateOptions& calibrate,
+                  const std::string& moments) {
+  if (!options.given() || !calibrate.file.empty() || !moments.empty()) return;
+  Fail(ErrorKind::kUserInput,
+       "--bytes and --bpw choose by what errors do on a text: give one by "
+       "--calibrate, or --moments");
 }
 
 int64_t BytesOf(const SizeOptions& options, const OpenedModel& model) {

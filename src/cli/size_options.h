@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "cli/calibrate_options.h"
 #include "mobe/open_model.h"
 
 namespace mobe {
@@ -17,6 +18,10 @@ struct SizeOptions {
 };
 
 void AddSizeOptions(CLI::App* command, SizeOptions* options);
+
+// Fails with kUserInput where one of them is given without a text.
+void CheckHasText(const SizeOptions& options, const CalibrateOptions& calibrate,
+                  const std::string& moments);
 
 // Of an original.
 int64_t BytesOf(const SizeOptions& options, const OpenedModel& model);

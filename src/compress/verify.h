@@ -27,12 +27,11 @@ struct VerifyReport {
 // Every tensor there, of the right shape, dtype and finite; untouched tensors
 // equal to the original's bytes, or its FP8 values rounded to bfloat16 where
 // config.json says that nothing is FP8; packed ones nearer to it than zero is,
-// as every expert of a factored (or rebuilt) matrix: relative error below 1
-// (1.5 with a likeness above 0.3, for a text); all bytes as
-// recipe.json says, where there is one; side files as CompareSideFiles wants
-// them. Warns of tensors of the original that look as if they had not been
-// downloaded (mobe/zeros.h). What can't be opened at all throws as OpenModel
-// does.
+// as every expert of a factored (or rebuilt) matrix: relative error below 1, or
+// below 1.5 with a likeness above 0.3; all bytes as recipe.json says, where
+// there is one; side files as CompareSideFiles wants them. Warns of tensors of
+// the original that look as if they had not been downloaded (mobe/zeros.h).
+// What can't be opened at all throws as OpenModel does.
 VerifyReport Verify(const std::filesystem::path& folder,
                     const OpenedModel& original, const ProgressFn& progress);
 
