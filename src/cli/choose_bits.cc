@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 
 // What all else takes.
 PackRule RestOfModel(const BitBudget& budget) {
-  return {&RowOf(NumberFormat::kInt8), budget.parts, {}};
+  return {&RowOf(NumberFormat::kInt8), budget.parts, {}, budget.refit_passes};
 }
 
 // What a job's options say of what was asked for, beside what came of it.
@@ -32,11 +32,13 @@ Json Asked(const BitBudget& budget, const std::string& calibration) {
   for (const FactoredForm& form : budget.factored) {
     factored.push_back(form.identity);
   }
-  return {{"command", budget.command},
-          {"bytes", budget.bytes},
-          {"parts", PartNames(budget.parts)},
-          {"calibrate", calibration},
-          {"factored", std::move(factored)}};
+  Json asked = {{"command", budget.command},
+                {"bytes", budget.bytes},
+                {"parts", PartNames(budget.parts)},
+                {"calibrate", calibration},
+                {"factored", factored}};
+  if (!factored.empty()) asked["refit_passes"] = budget.refit_passes;
+  return asked;
 }
 
 // The options of the job in `out`, if there is one. Fails where it was asked

@@ -26,6 +26,7 @@ struct BitBudget {
   std::vector<FactoredForm> factored;  // none: no layer may be factored
   // What is quantised beside the experts, to 8 bits; empty: all.
   std::vector<const QuantPart*> parts = {};
+  int64_t refit_passes = kRefitPasses;
 };
 
 // Whether the job in `out` is finished, with all that it chose. Fails with

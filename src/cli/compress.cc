@@ -129,7 +129,7 @@ void RunFirst(const CompressArguments& arguments,
   options.stop = StopOnSignals();
   if (arguments.size.given() && !arguments.dry_run) {
     return CompressToBytes(model, options, BytesOf(arguments.size, model),
-                           arguments.out, common);
+                           arguments.pack.refit_passes, arguments.out, common);
   }
   CompressPlan plan;
   {

@@ -32,17 +32,17 @@ Calibration LinkTo(const fs::path& moments, Calibration calibration) {
 }  // namespace
 
 void CompressToBytes(const OpenedModel& model, const CompressOptions& fit,
-                     int64_t bytes, const std::string& out,
-                     const CommonOptions& common) {
+                     int64_t bytes, int64_t refit_passes,
+                     const std::string& out, const CommonOptions& common) {
   const double start = MonotonicSeconds();
   const fs::path folder = fs::path(out) / Journal::kFolder / "factored";
   CompressOptions options = fit;
   options.calibration = LinkTo(internal::MomentsPath(out), *fit.calibration);
   const CompressPlan plan = PlanCompression(model, options);
-  const BitBudget budget = {
-      .command = "compress",
-      .bytes = bytes,
-      .factored = {{folder, internal::OptionsJson(plan)}}};
+  const BitBudget budget = {.command = "compress",
+                            .bytes = bytes,
+                            .factored = {{folder, internal::OptionsJson(plan)}},
+                            .refit_passes = refit_passes};
   QuantizeOptions quantize = {.rule = {},
                               .shard_bytes = fit.shard_bytes,
                               .stop = fit.stop,

@@ -14,7 +14,7 @@ namespace mobe {
 // `fit` is of gate and up, in one process, with a calibration of all matrices.
 // Continues a job that was stopped.
 void CompressToBytes(const OpenedModel& model, const CompressOptions& fit,
-                     int64_t bytes, const std::string& out,
-                     const CommonOptions& common);
+                     int64_t bytes, int64_t refit_passes,
+                     const std::string& out, const CommonOptions& common);
 
 }  // namespace mobe

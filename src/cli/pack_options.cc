@@ -34,6 +34,12 @@ void AddPackOptions(CLI::App* command, CLI::App* group, PackOptions* options) {
                    "bases=int6,down.0-3=int5")
       ->delimiter(',')
       ->needs(format);
+  ExpectWhole(command
+                  ->add_option("--refit-passes", options->refit_passes,
+                               "of bases towards what few bits store of them, "
+                               "with a text; 0: none")
+                  ->capture_default_str(),
+              0, INT64_MAX);
 }
 
 std::vector<const QuantPart*> PartsOf(const PackOptions& options) {
@@ -48,6 +54,7 @@ std::optional<PackRule> ToPackRule(const PackOptions& options) {
   if (options.format.empty()) return std::nullopt;
   PackRule rule;
   rule.format = FormatFromName(options.format);
+  rule.refit_passes = options.refit_passes;
   rule.parts = PartsOf(options);
   for (const std::string& other : options.others) {
     rule.others.push_back(PartFormatOf(other));

@@ -7,6 +7,7 @@
 
 #include "cli/command.h"
 #include "compress/packing.h"
+#include "fit/refit.h"
 
 namespace mobe {
 
@@ -14,10 +15,11 @@ struct PackOptions {
   std::string format;  // empty: none
   std::vector<std::string> parts;
   std::vector<std::string> others;  // PartFormatOf them
+  int64_t refit_passes = kRefitPasses;
 };
 
-// Adds --format to a group of the command, or to itself, and --parts and
-// --part-formats.
+// Adds --format to a group of the command, or to itself, and --parts,
+// --part-formats and --refit-passes.
 void AddPackOptions(CLI::App* command, CLI::App* group, PackOptions* options);
 
 std::vector<const QuantPart*> PartsOf(const PackOptions& options);

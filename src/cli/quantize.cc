@@ -63,7 +63,8 @@ void Run(const QuantizeArguments& options, const CommonOptions& common) {
       mixed = ChooseBitsOnce(model,
                              {.bytes = BytesOf(options.size, model),
                               .factored = FormsOf(options.factored),
-                              .parts = PartsOf(options.pack)},
+                              .parts = PartsOf(options.pack),
+                              .refit_passes = options.pack.refit_passes},
                              options.out, bar.AsFunction(), &quantize);
       if (mixed) quantize.mixed = &*mixed;
     }

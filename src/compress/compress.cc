@@ -252,6 +252,9 @@ Json OptionsJson(const CompressPlan& plan) {
       {"start", options.start.empty() ? "" : HashFile(options.start)},
       {"calibrate", options.calibration ? options.calibration->hash : ""}};
   if (options.pack) json.update(RuleJson(*options.pack));
+  if (options.pack && options.calibration) {
+    json["refit_passes"] = options.pack->refit_passes;
+  }
   return json;
 }
 

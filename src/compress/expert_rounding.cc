@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/spread.h"
 #include "fit/cholesky.h"
 #include "fit/diagonal.h"
 #include "fit/output_solve.h"
@@ -57,8 +58,8 @@ struct Scratch {
 class ExpertRounding::Layer {
  public:
   Layer(const OpenedModel& model, const OpenedModel* original,
-        const std::filesystem::path& moments,
-        const RoundedBasesFn& rounded_bases, int64_t layer)
+        const std::filesystem::path& moments, const BasesFormatFn& bases_format,
+        const MoveBasesFn& move, int64_t layer)
       : model_(model), original_(original), layer_(layer) {
     inputs_.experts = model.config.num_experts;
     inputs_.rows = model.config.expert_size;
@@ -73,17 +74,24 @@ class ExpertRounding::Layer {
         shared.group = group;
         shared.before = LoadShared(model, layer, *kind, group);
         if (shared.before.basis_rank > 0) continue;
-        Buffer<float> bases =
-            rounded_bases(model.At(kind->bases, layer, group.index));
-        if (bases.size() == 0) continue;
-        shared.after = Factors{};
-        shared.after->num_bases = shared.before.num_bases;
-        shared.after->rank = shared.before.rank;
-        shared.after->activation = shared.before.activation;
-        shared.after->alpha.CopyFrom(shared.before.alpha);
-        shared.after->bases = std::move(bases);
+        const FormatRow* format =
+            bases_format(model.At(kind->bases, layer, group.index));
+        if (format == nullptr) continue;
+        MoveAndRound({layer, kind, group, format,
+                      [&] { return TargetOf(moments, *kind, shared); }},
+                     move, &shared);
       }
     }
+  }
+
+  // By the names of tensors; null where bases stay as they are.
+  const RoundedMatrix* FindBases(const std::string& name) const {
+    const Shared* shared = FindRounded(&MatrixKind::bases, name);
+    return shared == nullptr ? nullptr : &shared->bases;
+  }
+  const Buffer<float>* FindAlpha(const std::string& name) const {
+    const Shared* shared = FindRounded(&MatrixKind::alpha, name);
+    return shared == nullptr ? nullptr : &shared->after->alpha;
   }
 
   int64_t experts() const { return inputs_.experts; }
@@ -121,7 +129,62 @@ class ExpertRounding::Layer {
     ExpertGroup group;
     Factors before;
     std::optional<Factors> after;  // nothing: bases stay as they are
+    RoundedMatrix bases;           // of it
   };
+
+  // The matrices that factors stand in for, and what their experts read.
+  FitTarget TargetOf(const std::filesystem::path& moments,
+                     const MatrixKind& kind, const Shared& shared) const {
+    const ExpertGroup& group = shared.group;
+    FitTarget target;
+    target.experts = group.count;
+    target.rows = inputs_.rows;
+    target.cols = inputs_.cols;
+    target.weights.Resize(target.experts * target.matrix_size());
+    std::vector<Spread> spreads(static_cast<size_t>(group.count));
+    ParallelFor(group.count, [&](int64_t e) {
+      thread_local Buffer<float> matrix;
+      LoadBefore(kind, group.first + e, &matrix);
+      std::ranges::copy(matrix,
+                        target.weights.data() + e * target.matrix_size());
+      spreads[static_cast<size_t>(e)] =
+          SpreadOf({matrix.data(), static_cast<size_t>(matrix.size())});
+    });
+    target.scale = ScaleOf(spreads);
+    LoadMoments(moments, layer_, kind, inputs_.experts, group, &target);
+    return target;
+  }
+
+  void MoveAndRound(const BasesJob& job, const MoveBasesFn& move,
+                    Shared* shared) const {
+    const Factors& before = shared->before;
+    Factors& after = shared->after.emplace();
+    after.num_bases = before.num_bases;
+    after.rank = before.rank;
+    after.activation = before.activation;
+    after.alpha.CopyFrom(before.alpha);
+    after.bases.CopyFrom(before.bases);
+    move(job, &after);
+    RoundTo(model_.At(job.kind->alpha, layer_, job.group.index).dtype,
+            &after.alpha);
+    RoundBases(*job.format, after.bases, after.num_bases, after.rank,
+               inputs_.cols, &shared->bases);
+    shared->bases.given = std::move(after.bases);
+    after.bases.CopyFrom(shared->bases.values);
+  }
+
+  const Shared* FindRounded(Role MatrixKind::*role,
+                            const std::string& name) const {
+    for (const MatrixKind* kind : {&kGateKind, &kUpKind}) {
+      for (const Shared& one : shared_[kind == &kUpKind]) {
+        if (!one.after) continue;
+        if (model_.At(kind->*role, layer_, one.group.index).name == name) {
+          return &one;
+        }
+      }
+    }
+    return nullptr;
+  }
 
   void Round(int64_t expert, const ExpertFormats& formats, Solving solving,
              Scratch* scratch, RoundedExpert* out) const {
@@ -359,21 +422,32 @@ class ExpertRounding::Layer {
 ExpertRounding::ExpertRounding(const OpenedModel& model,
                                const OpenedModel* original,
                                std::filesystem::path moments,
-                               RoundedBasesFn rounded_bases)
+                               BasesFormatFn bases_format, MoveBasesFn move)
     : model_(model),
       original_(original),
       moments_(std::move(moments)),
-      rounded_bases_(std::move(rounded_bases)) {
+      bases_format_(std::move(bases_format)),
+      move_(std::move(move)) {
   PrepareBlas();
 }
 ExpertRounding::~ExpertRounding() = default;
 
 void ExpertRounding::Load(int64_t layer) {
   if (index_ == layer) return;
-  layer_ = std::make_unique<Layer>(model_, original_, moments_, rounded_bases_,
-                                   layer);
+  layer_ = std::make_unique<Layer>(model_, original_, moments_, bases_format_,
+                                   move_, layer);
   index_ = layer;
   experts_.clear();
+}
+
+const RoundedMatrix* ExpertRounding::FindBases(const TensorSpec& spec) {
+  Load(spec.layer);
+  return layer_->FindBases(spec.name);
+}
+
+const Buffer<float>* ExpertRounding::FindAlpha(const TensorSpec& spec) {
+  Load(spec.layer);
+  return layer_->FindAlpha(spec.name);
 }
 
 ExpertErrors ExpertRounding::Measure(int64_t layer,

@@ -11,7 +11,8 @@
 //
 // Of a factored layer it is A that is rounded, in the norm of what it reads,
 // N S N^T; where its bases are rounded, or the original's matrices are at hand,
-// after it was solved for them again, as at the end of a calibrated fit
+// after it was solved for them again, as at the end of a calibrated fit. Bases
+// are moved before they are rounded (compress/bases_rounding.h)
 // (fit/output_solve.h; where down is factored, too, by fit/weighted_solve.h
 // alone). A of down stays out: it meets its input by rows.
 #pragma once
@@ -22,6 +23,7 @@
 #include <memory>
 #include <vector>
 
+#include "compress/bases_rounding.h"
 #include "fit/error_feedback.h"
 #include "io/checkpoint.h"
 #include "mobe/open_model.h"
@@ -48,15 +50,15 @@ struct ExpertErrors {
 
 class ExpertRounding {
  public:
-  // What bases are once they are rounded, [num_bases, rank, cols]; empty where
-  // they stay as they are.
-  using RoundedBasesFn = std::function<Buffer<float>(const TensorView& bases)>;
+  // The format that bases are to have; null where they stay as they are.
+  using BasesFormatFn = std::function<const FormatRow*(const TensorView&)>;
 
   // `moments` is a file of mobe/moments_file.h. `original`, whose matrices a
   // factored layer is to be near, may be null: they are then the product of its
   // factors. Both models must outlive the object.
   ExpertRounding(const OpenedModel& model, const OpenedModel* original,
-                 std::filesystem::path moments, RoundedBasesFn rounded_bases);
+                 std::filesystem::path moments, BasesFormatFn bases_format,
+                 MoveBasesFn move);
   ~ExpertRounding();
 
   // Valid until the next call. Several experts are rounded together, one in
@@ -64,6 +66,10 @@ class ExpertRounding {
   // experts must always be asked for in the same formats.
   const RoundedExpert& Find(int64_t layer, int64_t expert,
                             const ExpertFormats& formats);
+  // What is stored of bases, and of an alpha, rounded to its dtype; null where
+  // they stay as they are. Valid until another layer is asked for.
+  const RoundedMatrix* FindBases(const TensorSpec& spec);
+  const Buffer<float>* FindAlpha(const TensorSpec& spec);
   // The mean over some experts.
   ExpertErrors Measure(int64_t layer, const std::vector<int64_t>& experts,
                        const ExpertFormats& formats);
@@ -75,7 +81,8 @@ class ExpertRounding {
   const OpenedModel& model_;
   const OpenedModel* const original_;
   const std::filesystem::path moments_;
-  const RoundedBasesFn rounded_bases_;
+  const BasesFormatFn bases_format_;
+  const MoveBasesFn move_;
   std::unique_ptr<Layer> layer_;
   int64_t index_ = -1;  // of the layer
   int64_t first_ = 0;   // of the experts below

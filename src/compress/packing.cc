@@ -128,6 +128,13 @@ Packing PackTensors(const std::vector<TensorSpec>& specs,
   return packing;
 }
 
+void PassFloats(const Buffer<float>& numbers, DType dtype,
+                const ByteSink& sink) {
+  Buffer<std::byte> stored(numbers.size() * DTypeSize(dtype));
+  StoreFloats(numbers.data(), numbers.size(), dtype, stored.data());
+  sink({stored.data(), static_cast<size_t>(stored.size())});
+}
+
 void LoadRounded(const TensorView& tensor, DType dtype, int64_t first,
                  int64_t count, float* numbers) {
   LoadFloats(tensor, first, count, numbers);

@@ -44,6 +44,10 @@ Packing PackTensors(const std::vector<TensorSpec>& specs,
                     const FormatOfFn& format_of,
                     std::vector<TensorDecl>* tensors);
 
+// Passes numbers as a tensor of a dtype stores them.
+void PassFloats(const Buffer<float>& numbers, DType dtype,
+                const ByteSink& sink);
+
 // The numbers of a tensor as they are after it was written in `dtype`.
 void LoadRounded(const TensorView& tensor, DType dtype, int64_t first,
                  int64_t count, float* numbers);

@@ -77,13 +77,17 @@ FitRecords RecordsOf(const OpenedModel& original,
   return records;
 }
 
-Json OptionsOfQuantize(const QuantizeOptions& options, const Json& fits) {
+Json OptionsOfQuantize(const OpenedModel& model, const QuantizeOptions& options,
+                       const Json& fits) {
   Json json = {
       {"command", "quantize"},
       {"mobe", MOBE_VERSION},
       {"shard_bytes", options.shard_bytes},
       {"calibrate", options.calibration ? options.calibration->hash : ""}};
   json.update(RuleJson(options.rule));
+  if (options.calibration && model.mobe) {
+    json["refit_passes"] = options.rule.refit_passes;
+  }
   json.update(options.choice);
   if (!fits.empty()) json["fits"] = fits;
   return json;
@@ -117,13 +121,26 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& original,
   AddOtherCopies(model.checkpoint, known, /*keep_fp8=*/false, &job.tensors);
   const Packing packing = PackTensors(model.tensors, format_of, &job.tensors);
 
+  double fraction = 0;
+  const ProgressFn watched = [&](const ProgressEvent& event) {
+    if (event.warning.empty()) fraction = event.fraction;
+    progress(event);
+  };
+  const auto on_pass = [&](const BasesJob& bases, int64_t pass,
+                           int64_t passes) {
+    if (options.stop && options.stop()) {
+      throw Stopped("stopped; run the same command to continue");
+    }
+    progress({fraction, RefitText(bases, pass, passes)});
+  };
   std::optional<WeighedRounding> rounding;
   if (options.calibration) {
     job.work_bytes = options.calibration->bytes;
     job.begin = [&](Journal*) {
       EnsureMoments(*options.calibration, out, options.stop, progress);
       rounding.emplace(model, options.mixed ? &original : nullptr,
-                       internal::MomentsPath(out), format_of);
+                       internal::MomentsPath(out), format_of,
+                       RefitBases(options.rule.refit_passes, on_pass));
     };
   }
   PlaneWriter writer(
@@ -141,14 +158,20 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& original,
       });
   job.source = [&](const TensorDecl& decl, const ByteSink& sink) {
     if (!writer.Write(decl, sink)) {
-      CopyTensor(model.checkpoint, decl, sink);
+      const Buffer<float>* moved =
+          rounding ? rounding->FindMoved(decl.name) : nullptr;
+      if (moved != nullptr) {
+        PassFloats(*moved, decl.dtype, sink);
+      } else {
+        CopyTensor(model.checkpoint, decl, sink);
+      }
       return;
     }
     const std::string& name = packing.planes.at(decl.name).spec.name;
     model.checkpoint.Evict(model.checkpoint.At(name));
   };
   FitRecords fits = RecordsOf(original, options);
-  job.options = OptionsOfQuantize(options, fits.options);
+  job.options = OptionsOfQuantize(model, options, fits.options);
   job.matrices = [&](Journal*) { return RecipeMatricesJson(fits.matrices); };
   job.shard_bytes = options.shard_bytes;
   job.written = model.tensors;
@@ -165,7 +188,7 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& original,
   job.packed_all = [&](const std::vector<PackedPart>& parts) {
     report.parts = parts;
   };
-  if (!WriteModel(original, out, job, progress)) return std::nullopt;
+  if (!WriteModel(original, out, job, watched)) return std::nullopt;
   return report;
 }
 

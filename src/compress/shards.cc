@@ -75,12 +75,18 @@ class ShardRounding {
  public:
   ShardRounding(const OpenedModel& model, const CompressPlan& plan,
                 const fs::path& out, const std::set<size_t>& jobs,
-                const FactorsOfJob& factors_of)
+                const FactorsOfJob& factors_of,
+                const std::function<void()>& check_stop)
       : mixed_(Mixed(model, plan, jobs, factors_of)),
-        rounding_(mixed_, &model, internal::MomentsPath(out),
-                  [&plan](const TensorSpec& spec) {
-                    return FormatFor(spec, *plan.options.pack);
-                  }) {}
+        rounding_(
+            mixed_, &model, internal::MomentsPath(out),
+            [&plan](const TensorSpec& spec) {
+              return FormatFor(spec, *plan.options.pack);
+            },
+            RefitBases(plan.options.pack->refit_passes,
+                       [check_stop](const BasesJob&, int64_t, int64_t) {
+                         check_stop();
+                       })) {}
 
   const TensorView& Factor(const std::string& name) const {
     return mixed_.checkpoint.At(name);
@@ -263,6 +269,9 @@ std::vector<size_t> WriteReadyShards(
       if (!job_of.contains(name)) {
         model.checkpoint.Evict(model.checkpoint.At(name));
       }
+    } else if (const Buffer<float>* moved =
+                   rounding ? (*rounding)->FindMoved(tensor.name) : nullptr) {
+      PassFloats(*moved, tensor.dtype, sink);
     } else if (job_of.contains(tensor.name)) {
       sink(factor(tensor.name).data);
     } else {
@@ -276,7 +285,7 @@ std::vector<size_t> WriteReadyShards(
     const std::set<size_t> jobs = JobsOf(plan, shard, job_of);
     if (std::ranges::all_of(jobs, [&](size_t job) { return finished[job]; })) {
       if (plan.RoundsByText()) {
-        rounding.emplace(model, plan, out, jobs, factors_of);
+        rounding.emplace(model, plan, out, jobs, factors_of, check_stop);
       }
       WriteNotedShard(shard, out, source, is_factor, packed, journal);
       if (written) written(i);

@@ -1,12 +1,11 @@
 #include "compress/weighed_rounding.h"
 
 #include <algorithm>
+#include <utility>
 
-#include "base/parallel.h"
 #include "compress/embedding_norm.h"
 #include "fit/weighted_solve.h"
 #include "io/fp8.h"
-#include "tensor/packed_bases.h"
 
 namespace mobe {
 namespace {
@@ -16,28 +15,9 @@ bool IsBases(const TensorSpec& spec) {
   return kind != nullptr && spec.role == kind->bases;
 }
 
-// values [num_bases, rank, cols] as the layout of bases stores them.
-void RoundBases(const std::vector<int64_t>& shape, Buffer<float>* values) {
-  const int64_t m = shape[0];
-  const int64_t rank = shape[1];
-  const int64_t cols = shape[2];
-  ParallelFor(rank, [&](int64_t row) {
-    const PackedBases one{nullptr, nullptr, m, 1, cols};
-    thread_local Buffer<std::byte> memory;
-    thread_local Buffer<float> rows;
-    memory.Resize(one.bytes());
-    rows.Resize(m * cols);
-    const auto at = [&](int64_t i) {
-      return values->data() + (i * rank + row) * cols;
-    };
-    for (int64_t i = 0; i < m; ++i) {
-      std::copy_n(at(i), cols, rows.data() + i * cols);
-    }
-    std::byte* const scales = memory.data() + one.row_bytes();
-    EncodeBasesRow(one, rows.data(), memory.data(), scales);
-    const PackedBases stored{memory.data(), scales, m, 1, cols};
-    for (int64_t i = 0; i < m; ++i) DecodeBases(stored, i, 0, 0, cols, at(i));
-  });
+bool IsAlpha(const TensorSpec& spec) {
+  const MatrixKind* kind = KindOf(spec.role);
+  return kind != nullptr && spec.role == kind->alpha;
 }
 
 // Where an expert's matrix of the role has its format; null for other tensors.
@@ -54,14 +34,20 @@ auto* FormatIn(Formats& formats, Role role) {
 WeighedRounding::WeighedRounding(const OpenedModel& model,
                                  const OpenedModel* original,
                                  const std::filesystem::path& moments,
-                                 const FormatOfFn& format_of)
+                                 const FormatOfFn& format_of, MoveBasesFn move)
     : model_(model),
       format_of_(format_of),
-      experts_(model, original, moments,
-               [this](const TensorView& bases) { return RoundedBases(bases); }),
+      experts_(
+          model, original, moments,
+          [this](const TensorView& bases) {
+            return bases.packed != nullptr ? nullptr
+                                           : format_of_(*bases_.at(bases.name));
+          },
+          std::move(move)),
       inputs_(moments, model.config) {
   for (const TensorSpec& spec : model.tensors) {
     if (IsBases(spec)) bases_[spec.name] = &spec;
+    if (IsAlpha(spec)) alphas_[spec.name] = &spec;
     ExpertFormats none;
     if (FormatIn(none, spec.role) == nullptr) continue;
     // A of down meets its input by rows.
@@ -75,23 +61,23 @@ WeighedRounding::WeighedRounding(const OpenedModel& model,
 }
 
 const RoundedMatrix* WeighedRounding::Find(const TensorSpec& spec) {
-  if (spec.expert < 0 || IsBases(spec)) return RoundByInput(spec);
+  if (IsBases(spec)) return experts_.FindBases(spec);
+  if (spec.expert < 0) return RoundByInput(spec);
   const ExpertFormats& formats = formats_.at({spec.layer, spec.expert});
   const FormatRow* const* const format = FormatIn(formats, spec.role);
   if (format == nullptr || *format == nullptr) return nullptr;
   return FormatIn(experts_.Find(spec.layer, spec.expert, formats), spec.role);
 }
 
-ExpertErrors WeighedRounding::Measure(int64_t layer,
-                                      const std::vector<int64_t>& experts) {
-  return experts_.Measure(layer, experts, formats_.at({layer, experts[0]}));
+const Buffer<float>* WeighedRounding::FindMoved(const std::string& name) {
+  const auto found = alphas_.find(name);
+  return found == alphas_.end() ? nullptr : experts_.FindAlpha(*found->second);
 }
 
 const RoundedMatrix* WeighedRounding::RoundByInput(const TensorSpec& spec) {
   const std::string name = InputName(model_.config, spec);
   const FormatRow* format = format_of_(spec);
   if (name.empty() || format == nullptr) return nullptr;
-  if (IsBases(spec) && format->has_bases) return nullptr;  // by another layout
   const int64_t cols = spec.shape.back();
   if (input_ != name) {
     InputMoment input = inputs_.Of(spec);
@@ -113,20 +99,6 @@ const RoundedMatrix* WeighedRounding::RoundByInput(const TensorSpec& spec) {
   RoundWithFeedback(*format, matrix.data(), matrix.size() / cols, cols, norm_,
                     &rounded_);
   return &rounded_;
-}
-
-Buffer<float> WeighedRounding::RoundedBases(const TensorView& bases) {
-  const TensorSpec& spec = *bases_.at(bases.name);
-  const FormatRow* format = format_of_(spec);
-  if (format == nullptr || bases.packed != nullptr) return {};
-  Buffer<float> values(bases.elements());
-  if (const RoundedMatrix* rounded = Find(spec)) {
-    values.CopyFrom(rounded->values);
-    return values;
-  }
-  LoadFloats(bases, values.data());
-  RoundBases(spec.shape, &values);
-  return values;
 }
 
 Buffer<float> WeighedRounding::ImportanceOf(const TensorSpec& spec) const {

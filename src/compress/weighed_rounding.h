@@ -1,7 +1,6 @@
 // Rounding a model's matrices in the norm of what they read on a text: which
 // moment is whose. Experts by compress/expert_rounding.h; what runs for every
-// token by its input's moment (mobe/input_moments_file.h), and bases of fewer
-// than 8 bits by that of the experts.
+// token by its input's moment (mobe/input_moments_file.h).
 #pragma once
 
 #include <cstdint>
@@ -22,30 +21,30 @@ namespace mobe {
 
 class WeighedRounding {
  public:
-  // `moments` is a file of mobe calibrate, `original` as ExpertRounding has it.
-  // The models must outlive the object.
+  // `moments` is a file of mobe calibrate; `original` and `move` as
+  // ExpertRounding has them. The models must outlive the object.
   WeighedRounding(const OpenedModel& model, const OpenedModel* original,
                   const std::filesystem::path& moments,
-                  const FormatOfFn& format_of);
+                  const FormatOfFn& format_of, MoveBasesFn move);
 
   // A matrix in its format, valid until the next call; null where its errors
   // are weighed by column alone, or not at all.
   const RoundedMatrix* Find(const TensorSpec& spec);
-  // What some of a layer's experts, which must be alike in their formats, lose.
-  ExpertErrors Measure(int64_t layer, const std::vector<int64_t>& experts);
+  // The numbers of a tensor that is not rounded but has moved, rounded to its
+  // dtype: alpha, where its bases did. Null for all others.
+  const Buffer<float>* FindMoved(const std::string& name);
   // How much the error of each column counts; empty: all alike.
   Buffer<float> ImportanceOf(const TensorSpec& spec) const;
 
  private:
   // Those whose inputs are the same follow one another: the norm is kept.
   const RoundedMatrix* RoundByInput(const TensorSpec& spec);
-  Buffer<float> RoundedBases(const TensorView& bases);
 
   const OpenedModel& model_;
   const FormatOfFn format_of_;
   // By layer and expert.
   std::map<std::pair<int64_t, int64_t>, ExpertFormats> formats_;
-  std::map<std::string, const TensorSpec*> bases_;  // by name
+  std::map<std::string, const TensorSpec*> bases_, alphas_;  // by name
   ExpertRounding experts_;
   InputMoments inputs_;
   std::string input_;  // whose norm is kept

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "base/error.h"
 #include "base/parallel.h"
 #include "fit/cholesky.h"
 #include "fit/diagonal.h"
 #include "fit/product.h"
+#include "fit/weighted_solve.h"
 #include "kernels/blas.h"
 #include "kernels/kernels.h"
 
@@ -16,15 +18,13 @@ namespace {
 
 constexpr int64_t kSumGrain = 1 << 16;
 
-// H, lower triangular, with H H^T = moment + kBasesFloor I.
-Buffer<float> CholeskyOf(int64_t size, const Buffer<float>& moment) {
-  Buffer<float> root;
-  root.CopyFrom(moment);
-  AddToDiagonal(size, kBasesFloor, root.data());
+// Replaces a moment by its H, lower triangular.
+void TakeRoot(int64_t size, Buffer<float>* moment) {
+  float* const root = moment->data();
   const int order = static_cast<int>(size);
   // Row-major lower is column-major upper.
   const int info =
-      LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'U', order, root.data(), order);
+      LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'U', order, root, order);
   if (info != 0) {
     Fail(ErrorKind::kUserInput,
          "the second moment of the experts' input is not positive definite "
@@ -32,9 +32,8 @@ Buffer<float> CholeskyOf(int64_t size, const Buffer<float>& moment) {
          info);
   }
   for (int64_t row = 0; row < size; ++row) {
-    std::fill_n(root.data() + row * size + row + 1, size - row - 1, 0.0f);
+    std::fill_n(root + row * size + row + 1, size - row - 1, 0.0f);
   }
-  return root;
 }
 
 double Dot(const float* x, const float* y, int64_t count) {
@@ -48,13 +47,15 @@ double Dot(const float* x, const float* y, int64_t count) {
 
 }  // namespace
 
-FitPass::FitPass(const FitTarget& target, const FitOptions& options)
+FitPass::FitPass(const FitTarget& target, const FitOptions& options,
+                 InputNorm norm, int64_t most_roots)
     : target_(target),
       num_bases_(options.num_bases),
       rank_(options.rank),
       basis_size_(options.rank * target.cols),
       chunk_(ChunkOf(target.experts)),
       inverse_scale_(static_cast<float>(1 / target.scale)),
+      own_(norm == InputNorm::kExpert && target.moment.size() > 0),
       norms_(target.experts),
       losses_(target.experts),
       mix_(chunk_ * basis_size_),
@@ -67,28 +68,44 @@ FitPass::FitPass(const FitTarget& target, const FitOptions& options)
     s.error.Resize(target.matrix_size());
     if (target.moment.size() > 0) s.weighted.Resize(basis_size_);
   }
-  WeighTarget();
+  WeighTarget(most_roots);
 }
 
-void FitPass::WeighTarget() {
+void FitPass::WeighTarget(int64_t most_roots) {
   const int64_t size = target_.matrix_size();
   const int64_t cols = target_.cols;
   const bool moment = target_.moment.size() > 0;
-  if (moment) {
-    root_ = CholeskyOf(cols, target_.moment);
+  if (moment) weighted_.Resize(target_.experts * size);
+  if (moment && !own_) {
+    root_.CopyFrom(target_.moment);
+    AddToDiagonal(cols, kBasesFloor, root_.data());
+    TakeRoot(cols, &root_);
     root_half_.Resize(root_.size());
     Kernels().to_bfloat16(root_.data(), root_.size(), root_half_.data());
-    weighted_.Resize(target_.experts * size);
   }
+  const int64_t bytes = 4 * target_.experts * cols * cols;
+  std::vector<Buffer<float>> roots(
+      own_ && bytes <= most_roots ? static_cast<size_t>(target_.experts) : 0);
   ParallelFor(target_.experts, [&](int64_t e) {
     const float* v = target_.matrix(e);
     if (moment) {
+      thread_local Buffer<float> memory;
+      Buffer<float>& own = roots.empty() ? memory : roots[e];
       Gemm(Trans::kNo, Trans::kNo, target_.rows, cols, cols, v, cols,
-           root_.data(), cols, 0.0f, weighted_.data() + e * size, cols);
+           own_ ? OwnRoot(e, &own) : root_.data(), cols, 0.0f,
+           weighted_.data() + e * size, cols);
       v = weighted_.data() + e * size;
     }
     norms_[e] = Dot(v, v, size) / (target_.scale * target_.scale);
   });
+  own_roots_ = std::move(roots);
+}
+
+const float* FitPass::OwnRoot(int64_t expert, Buffer<float>* memory) const {
+  if (!own_roots_.empty()) return own_roots_[expert].data();
+  ExpertMoment(target_, expert, memory);
+  TakeRoot(target_.cols, memory);
+  return memory->data();
 }
 
 double FitPass::Measure(Precision precision, const Factors& factors) {
@@ -109,9 +126,9 @@ double FitPass::Run(Precision precision, const Factors& factors, float* d_bases,
     MixBases(alpha, factors.bases.data(), count, num_bases_, basis_size_,
              mix_.data());
     ParallelFor(count, [&](int64_t i) {
-      losses_[first + i] = RunExpert(precision, factors.activation, first + i,
-                                     mix_.data() + i * basis_size_, metric,
-                                     &scratch_[ThreadIndex()]);
+      losses_[first + i] = RunExpert(
+          precision, factors.activation, first + i, d_bases != nullptr,
+          mix_.data() + i * basis_size_, metric, &scratch_[ThreadIndex()]);
     });
     if (d_bases == nullptr) continue;
     MixBackward(alpha, factors.bases.data(), mix_.data(), count, num_bases_,
@@ -122,23 +139,26 @@ double FitPass::Run(Precision precision, const Factors& factors, float* d_bases,
          static_cast<double>(target_.weights.size());
 }
 
-// Returns the squared error. With a metric, which stands for wanting the
-// gradient, overwrites the mix by the gradient to it.
+// Returns the squared error. To differentiate it overwrites the mix by the
+// gradient to it.
 double FitPass::RunExpert(Precision precision, Activation activation,
-                          int64_t expert, float* mix, FitMetric* metric,
-                          Scratch* s) const {
+                          int64_t expert, bool differentiate, float* mix,
+                          FitMetric* metric, Scratch* s) const {
   const int64_t rows = target_.rows;
   const int64_t cols = target_.cols;
   const int64_t size = target_.matrix_size();
   const bool moment = target_.moment.size() > 0;
+  if (own_) precision = Precision::kFloat32;
   Kernels().activate(activation, mix, basis_size_, s->active.data());
   Operand y =
       Round(precision, s->active.data(), basis_size_, cols, &s->active_half);
   Operand root;
   if (moment) {
-    root = {root_.data(),
-            precision == Precision::kBFloat16 ? root_half_.data() : nullptr,
-            cols};
+    root = own_ ? Operand{OwnRoot(expert, &s->root), nullptr, cols}
+                : Operand{root_.data(),
+                          precision == Precision::kBFloat16 ? root_half_.data()
+                                                            : nullptr,
+                          cols};
     Multiply(Trans::kNo, Trans::kNo, rank_, cols, cols, y, root,
              s->weighted.data());
     y = Round(precision, s->weighted.data(), basis_size_, cols,
@@ -151,10 +171,11 @@ double FitPass::RunExpert(Precision precision, Activation activation,
   const Operand v = Round(precision, target, size, cols, &s->error_half);
   FactorGram(expert, y, s);
   Multiply(Trans::kNo, Trans::kYes, rank_, rows, cols, y, v, s->a.data());
-  const double loss = SolveA(expert, s);
-  if (metric == nullptr) return loss;
+  const double weight = own_ ? target_.importance_of(expert) : 1;
+  const double loss = weight * SolveA(expert, s);
+  if (!differentiate) return loss;
 
-  if (metric->Wants(expert)) {
+  if (metric != nullptr && metric->Wants(expert)) {
     metric->Add(expert, activation, mix, y.full, s->gram.data(), s->a.data());
   }
   const Operand a =
@@ -173,6 +194,11 @@ double FitPass::RunExpert(Precision precision, Activation activation,
   }
   Kernels().activate_backward(activation, mix, s->active.data(), basis_size_,
                               mix);
+  if (own_) {
+    for (int64_t i = 0; i < basis_size_; ++i) {
+      mix[i] *= static_cast<float>(weight);
+    }
+  }
   return loss;
 }
 

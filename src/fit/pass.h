@@ -43,20 +43,35 @@ inline int64_t ChunkOf(int64_t experts) {
   return std::min(experts, std::max<int64_t>((experts + 7) / 8, 16));
 }
 
+// What H H^T is where the target has a moment.
+enum class InputNorm {
+  kLayer,   // the layer's, with kBasesFloor; experts count alike
+  kExpert,  // each expert's own (weighted_solve.h); they count by importance
+};
+
+// Each expert's own H is kept where all take no more than this, in bytes, and
+// made anew in each pass otherwise, which costs as much as the pass again.
+inline constexpr int64_t kMostRoots = int64_t{2} << 30;
+
 class FitPass {
  public:
-  FitPass(const FitTarget& target, const FitOptions& options);
+  FitPass(const FitTarget& target, const FitOptions& options,
+          InputNorm norm = InputNorm::kLayer, int64_t most_roots = kMostRoots);
 
-  // H [cols, cols], lower triangular; empty: the identity.
+  // The layer's H [cols, cols], lower triangular; empty: the identity, or
+  // experts have their own.
   const Buffer<float>& root() const { return root_; }
 
   // The mean squared error of V / scale, each expert at its best A.
   double Measure(Precision precision, const Factors& factors);
 
   // The same, and the gradient of half the squared error to bases and alpha.
-  // `metric` sees the experts that it wants.
+  // `metric`, unless it is null, sees the experts that it wants. In experts'
+  // own norms always float32: bfloat16 is too coarse for their small
+  // directions.
   double Differentiate(Precision precision, const Factors& factors,
-                       float* d_bases, float* d_alpha, FitMetric* metric);
+                       float* d_bases, float* d_alpha,
+                       FitMetric* metric = nullptr);
 
  private:
   // Working memory of one thread.
@@ -70,15 +85,19 @@ class FitPass {
     Buffer<BFloat16> weighted_half;
     Buffer<BFloat16> a_half;
     Buffer<BFloat16> error_half;  // V before E
+    Buffer<float> root;           // H of the expert, where it is not kept
   };
 
   double Run(Precision precision, const Factors& factors, float* d_bases,
              float* d_alpha, FitMetric* metric);
   double RunExpert(Precision precision, Activation activation, int64_t expert,
-                   float* mix, FitMetric* metric, Scratch* scratch) const;
+                   bool differentiate, float* mix, FitMetric* metric,
+                   Scratch* scratch) const;
   void FactorGram(int64_t expert, const Operand& y, Scratch* scratch) const;
   double SolveA(int64_t expert, Scratch* scratch) const;
-  void WeighTarget();
+  // H of an expert whose own it is.
+  const float* OwnRoot(int64_t expert, Buffer<float>* memory) const;
+  void WeighTarget(int64_t most_roots);
 
   const FitTarget& target_;
   const int64_t num_bases_;
@@ -86,11 +105,13 @@ class FitPass {
   const int64_t basis_size_;
   const int64_t chunk_;  // experts
   const float inverse_scale_;
+  const bool own_;              // InputNorm::kExpert, of a target with a moment
   std::vector<double> norms_;   // |V_e|^2 / scale^2
   Buffer<float> root_;          // H
   Buffer<float> weighted_;      // V, with a moment
   Buffer<BFloat16> root_half_;  // H in bfloat16
-  std::vector<double> losses_;  // [experts] of the pass
+  std::vector<Buffer<float>> own_roots_;  // [experts], or empty: not kept
+  std::vector<double> losses_;            // [experts] of the pass
   Buffer<float> mix_;  // [chunk, rank, cols]: the mix, then its gradient
   std::vector<Scratch> scratch_;
 };

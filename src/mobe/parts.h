@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "families/family.h"
+#include "fit/refit.h"
 #include "tensor/format.h"
 
 namespace mobe {
@@ -48,6 +49,9 @@ struct PackRule {
   std::vector<const QuantPart*> parts = {};
   // Parts that are quantised to another format; the last that fits holds.
   std::vector<PartFormat> others = {};
+  // By a text: passes over all experts by which bases are moved first
+  // (fit/refit.h).
+  int64_t refit_passes = kRefitPasses;
 };
 // The format that a tensor is to have; null when it stays as it is.
 const FormatRow* FormatFor(const TensorSpec& spec, const PackRule& rule);
