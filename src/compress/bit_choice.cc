@@ -28,7 +28,7 @@ constexpr float kDisturbance = 0.125f;
 
 // Of the refit by which bases are moved for that, rounded to 3 bits: what
 // serves those serves more bits, too. Half as many find nearly as much.
-constexpr int64_t kChoicePasses = 20;
+constexpr int64_t kChoicePasses = 15;
 
 // What an expert's matrices, and the bases in their place, are rounded to.
 struct Form {

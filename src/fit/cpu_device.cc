@@ -24,15 +24,7 @@ namespace mobe {
 namespace internal {
 namespace {
 
-// Products of fewer multiplications gain nothing by bfloat16.
-constexpr int64_t kSmallProduct = 1 << 20;
 constexpr int64_t kStateGrain = 1 << 16;  // numbers that one task takes
-
-Precision FastestOf(const FitTarget& target, const FitOptions& options) {
-  const bool large = target.matrix_size() * options.rank >= kSmallProduct;
-  return large && !options.exact && HasFastBFloat16() ? Precision::kBFloat16
-                                                      : Precision::kFloat32;
-}
 
 class CpuState : public FitState {
  public:

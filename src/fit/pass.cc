@@ -17,6 +17,8 @@ namespace mobe::internal {
 namespace {
 
 constexpr int64_t kSumGrain = 1 << 16;
+// Products of fewer multiplications gain nothing by bfloat16.
+constexpr int64_t kSmallProduct = 1 << 20;
 
 // Replaces a moment by its H, lower triangular.
 void TakeRoot(int64_t size, Buffer<float>* moment) {
@@ -46,6 +48,12 @@ double Dot(const float* x, const float* y, int64_t count) {
 }
 
 }  // namespace
+
+Precision FastestOf(const FitTarget& target, const FitOptions& options) {
+  const bool large = target.matrix_size() * options.rank >= kSmallProduct;
+  return large && !options.exact && HasFastBFloat16() ? Precision::kBFloat16
+                                                      : Precision::kFloat32;
+}
 
 FitPass::FitPass(const FitTarget& target, const FitOptions& options,
                  InputNorm norm, int64_t most_roots)
@@ -148,27 +156,31 @@ double FitPass::RunExpert(Precision precision, Activation activation,
   const int64_t cols = target_.cols;
   const int64_t size = target_.matrix_size();
   const bool moment = target_.moment.size() > 0;
-  if (own_) precision = Precision::kFloat32;
+  // bfloat16 is too coarse for what an expert hardly reads, but not for the way
+  // back from the error.
+  const Precision forward = own_ ? Precision::kFloat32 : precision;
   Kernels().activate(activation, mix, basis_size_, s->active.data());
   Operand y =
-      Round(precision, s->active.data(), basis_size_, cols, &s->active_half);
+      Round(forward, s->active.data(), basis_size_, cols, &s->active_half);
   Operand root;
-  if (moment) {
-    root = own_ ? Operand{OwnRoot(expert, &s->root), nullptr, cols}
-                : Operand{root_.data(),
-                          precision == Precision::kBFloat16 ? root_half_.data()
-                                                            : nullptr,
-                          cols};
+  if (own_) {
+    root = {OwnRoot(expert, &s->root), nullptr, cols};
+    MultiplyByTriangle(Trans::kNo, rank_, y, root, s->weighted.data());
+    y.full = s->weighted.data();
+  } else if (moment) {
+    root = {root_.data(),
+            forward == Precision::kBFloat16 ? root_half_.data() : nullptr,
+            cols};
     Multiply(Trans::kNo, Trans::kNo, rank_, cols, cols, y, root,
              s->weighted.data());
-    y = Round(precision, s->weighted.data(), basis_size_, cols,
+    y = Round(forward, s->weighted.data(), basis_size_, cols,
               &s->weighted_half);
   }
   const float* target =
       moment ? weighted_.data() + expert * size : target_.matrix(expert);
   // Rounded anew each time: that costs less than a hundredth of the products,
   // and keeping it would cost half of the target's memory.
-  const Operand v = Round(precision, target, size, cols, &s->error_half);
+  const Operand v = Round(forward, target, size, cols, &s->error_half);
   FactorGram(expert, y, s);
   Multiply(Trans::kNo, Trans::kYes, rank_, rows, cols, y, v, s->a.data());
   const double weight = own_ ? target_.importance_of(expert) : 1;
@@ -178,19 +190,27 @@ double FitPass::RunExpert(Precision precision, Activation activation,
   if (metric != nullptr && metric->Wants(expert)) {
     metric->Add(expert, activation, mix, y.full, s->gram.data(), s->a.data());
   }
-  const Operand a =
-      Round(precision, s->a.data(), rank_ * rows, rows, &s->a_half);
+  Operand a = Round(forward, s->a.data(), rank_ * rows, rows, &s->a_half);
   Multiply(Trans::kYes, Trans::kNo, rows, cols, rank_, a, y, s->error.data());
   Kernels().subtract(s->error.data(), inverse_scale_, target, size,
                      s->error.data());
   const Operand error =
       Round(precision, s->error.data(), size, cols, &s->error_half);
+  if (own_) {
+    a = Round(precision, s->a.data(), rank_ * rows, rows, &s->a_half);
+    root = Round(precision, root.full, cols * cols, cols, &s->root_half);
+  }
   Buffer<float>& d_y = moment ? s->weighted : s->active;
   Multiply(Trans::kNo, Trans::kNo, rank_, cols, rows, a, error, d_y.data());
   if (moment) {
-    Multiply(Trans::kNo, Trans::kYes, rank_, cols, cols,
-             Round(precision, d_y.data(), basis_size_, cols, &s->weighted_half),
-             root, s->active.data());
+    const Operand d =
+        Round(precision, d_y.data(), basis_size_, cols, &s->weighted_half);
+    if (own_) {
+      MultiplyByTriangle(Trans::kYes, rank_, d, root, s->active.data());
+    } else {
+      Multiply(Trans::kNo, Trans::kYes, rank_, cols, cols, d, root,
+               s->active.data());
+    }
   }
   Kernels().activate_backward(activation, mix, s->active.data(), basis_size_,
                               mix);

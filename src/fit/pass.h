@@ -53,6 +53,9 @@ enum class InputNorm {
 // made anew in each pass otherwise, which costs as much as the pass again.
 inline constexpr int64_t kMostRoots = int64_t{2} << 30;
 
+// What a pass best runs in on this machine, if it need not be exact.
+Precision FastestOf(const FitTarget& target, const FitOptions& options);
+
 class FitPass {
  public:
   FitPass(const FitTarget& target, const FitOptions& options,
@@ -67,8 +70,7 @@ class FitPass {
 
   // The same, and the gradient of half the squared error to bases and alpha.
   // `metric`, unless it is null, sees the experts that it wants. In experts'
-  // own norms always float32: bfloat16 is too coarse for their small
-  // directions.
+  // own norms A and its error are always found in float32.
   double Differentiate(Precision precision, const Factors& factors,
                        float* d_bases, float* d_alpha,
                        FitMetric* metric = nullptr);
@@ -86,6 +88,7 @@ class FitPass {
     Buffer<BFloat16> a_half;
     Buffer<BFloat16> error_half;  // V before E
     Buffer<float> root;           // H of the expert, where it is not kept
+    Buffer<BFloat16> root_half;
   };
 
   double Run(Precision precision, const Factors& factors, float* d_bases,

@@ -51,6 +51,24 @@ inline void Multiply(Trans trans_a, Trans trans_b, int64_t m, int64_t n,
   Multiply(trans_a, trans_b, m, n, k, a, b, c, n);
 }
 
+// c [m, n] = a op(h), a [m, n] and h [n, n] lower triangular: some more than
+// half of the product.
+inline void MultiplyByTriangle(Trans trans_h, int64_t m, const Operand& a,
+                               const Operand& h, float* c) {
+  constexpr int64_t kBlock = 256;
+  const int64_t n = h.cols;
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t width = std::min(kBlock, n - begin);
+    if (trans_h == Trans::kNo) {  // rows of h from `begin` on
+      Multiply(Trans::kNo, Trans::kNo, m, width, n - begin, a.From(begin),
+               h.From(begin * n + begin), c + begin, n);
+    } else {
+      Multiply(Trans::kNo, Trans::kYes, m, width, begin + width, a,
+               h.From(begin * n), c + begin, n);
+    }
+  }
+}
+
 // c [m, m] = a a^T for a [m, a.cols]: the upper triangle, and what of the lower
 // one lies in the same blocks. That saves up to half of the product.
 inline void MultiplyBySelf(int64_t m, const Operand& a, float* c) {

@@ -69,6 +69,7 @@ void Refit(const FitTarget& target, int64_t passes, const RoundBasesFn& round,
   FitOptions options;
   options.num_bases = factors->num_bases;
   options.rank = factors->rank;
+  const Precision precision = internal::FastestOf(target, options);
   internal::FitPass pass_of(target, options, internal::InputNorm::kExpert);
   Buffer<float> first_bases;
   Buffer<float> first_alpha;
@@ -88,7 +89,7 @@ void Refit(const FitTarget& target, int64_t passes, const RoundBasesFn& round,
       const double cosine = 0.5 * (1 + std::cos(std::numbers::pi * done));
       on_pass(++pass, passes);
       round(&factors->bases);
-      const double loss = pass_of.Differentiate(Precision::kFloat32, *factors,
+      const double loss = pass_of.Differentiate(precision, *factors,
                                                 d_bases.data(), d_alpha.data());
       if (pass == 1) first_loss = loss;
       rows.Scale(&d_bases);

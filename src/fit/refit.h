@@ -23,7 +23,7 @@
 
 namespace mobe {
 
-inline constexpr int64_t kRefitPasses = 40;
+inline constexpr int64_t kRefitPasses = 30;
 
 // Replaces bases [num_bases, rank, cols] by what their format stores of them.
 using RoundBasesFn = std::function<void(Buffer<float>* bases)>;
