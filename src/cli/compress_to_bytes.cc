@@ -5,11 +5,13 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/limits.h"
 #include "cli/choose_bits.h"
 #include "cli/print_plan.h"
 #include "cli/print_quantized.h"
 #include "cli/progress_bar.h"
 #include "compress/journal.h"
+#include "fit/refit.h"
 #include "io/checkpoint_writer.h"
 
 namespace mobe {
@@ -39,6 +41,12 @@ void CompressToBytes(const OpenedModel& model, const CompressOptions& fit,
   CompressOptions options = fit;
   options.calibration = LinkTo(internal::MomentsPath(out), *fit.calibration);
   const CompressPlan plan = PlanCompression(model, options);
+  if (refit_passes > 0) {  // rather than after the fit
+    for (const FactorJob& job : plan.jobs) {
+      CheckMemory(RefitBytes(job.fit),
+                  "the refit, which --refit-passes 0 does without,");
+    }
+  }
   const BitBudget budget = {.command = "compress",
                             .bytes = bytes,
                             .factored = {{folder, internal::OptionsJson(plan)}},

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/limits.h"
 #include "base/parallel.h"
 #include "fit/refit.h"
 #include "tensor/packed.h"
@@ -80,6 +81,10 @@ MoveBasesFn RefitBases(int64_t passes, BasesPassFn on_pass) {
   if (passes == 0) return [](const BasesJob&, Factors*) {};
   return [passes, on_pass = std::move(on_pass)](const BasesJob& job,
                                                 Factors* factors) {
+    CheckMemory(RefitBytes(job.shape),
+                fmt::format("the refit of layer {} {}, which --refit-passes 0 "
+                            "does without,",
+                            job.layer, job.kind->name));
     const FitTarget target = job.load_target();
     RoundedMatrix rounded;
     Refit(

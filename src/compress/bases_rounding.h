@@ -10,7 +10,7 @@
 
 #include "base/matrix.h"
 #include "fit/error_feedback.h"
-#include "fit/fit.h"
+#include "fit/method.h"
 #include "mobe/format.h"
 #include "tensor/format.h"
 
@@ -29,6 +29,7 @@ struct BasesJob {
   const MatrixKind* kind = nullptr;
   ExpertGroup group;
   const FormatRow* format = nullptr;
+  FitShape shape;
   std::function<FitTarget()> load_target;  // with what experts read
 };
 // Moves bases and alpha of such factors, if it does anything.

@@ -77,7 +77,7 @@ class ExpertRounding::Layer {
         const FormatRow* format =
             bases_format(model.At(kind->bases, layer, group.index));
         if (format == nullptr) continue;
-        MoveAndRound({layer, kind, group, format,
+        MoveAndRound({layer, kind, group, format, ShapeOf(shared),
                       [&] { return TargetOf(moments, *kind, shared); }},
                      move, &shared);
       }
@@ -153,6 +153,15 @@ class ExpertRounding::Layer {
     target.scale = ScaleOf(spreads);
     LoadMoments(moments, layer_, kind, inputs_.experts, group, &target);
     return target;
+  }
+
+  FitShape ShapeOf(const Shared& shared) const {
+    return {.experts = shared.group.count,
+            .rows = inputs_.rows,
+            .cols = inputs_.cols,
+            .rank = shared.before.rank,
+            .num_bases = shared.before.num_bases,
+            .pairs = std::ssize(inputs_.inputs.tokens)};
   }
 
   void MoveAndRound(const BasesJob& job, const MoveBasesFn& move,

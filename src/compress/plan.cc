@@ -10,6 +10,7 @@
 #include "compress/weighed_rounding.h"
 #include "fit/device.h"
 #include "fit/method.h"
+#include "fit/refit.h"
 #include "mobe/copy_tensors.h"
 #include "mobe/tensors.h"
 
@@ -291,6 +292,9 @@ CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
         options.solver->memory(job.fit, *options.devices.front());
     plan.fit_bytes =
         std::max(plan.fit_bytes, memory.host * internal::JobsAtATime(options));
+    if (plan.RoundsByText() && options.pack->refit_passes > 0) {
+      plan.fit_bytes = std::max(plan.fit_bytes, RefitBytes(job.fit));
+    }
     plan.device_bytes = std::max(plan.device_bytes, memory.device);
   }
   if (options.calibration) {  // the inputs of one layer, in bfloat16

@@ -121,4 +121,24 @@ void Refit(const FitTarget& target, int64_t passes, const RoundBasesFn& round,
   factors->alpha = std::move(first_alpha);
 }
 
+int64_t RefitBytes(const FitShape& s) {
+  if (s.pairs == 0 || s.basis_rank > 0) return 0;
+  const int64_t target = s.rows * s.cols;
+  const int64_t basis = s.rank * s.cols;
+  const int64_t square = s.cols * s.cols;
+  const int64_t roots = 4 * s.experts * square;
+  // The target, and weighed; roots, or one in each thread; the layer's moment.
+  int64_t bytes = 8 * s.experts * target + 4 * square;
+  bytes += roots <= internal::kMostRoots ? roots : 4 * Threads() * square;
+  // Bases as they were, as they are, rounded and as units; their gradient, and
+  // Adam's means.
+  bytes += 28 * s.num_bases * basis;
+  // The mix of a chunk, and what one thread works on (FitPass::Scratch): half
+  // of a root, and what makes an expert's moment, beside them.
+  bytes += 4 * internal::ChunkOf(s.experts) * basis;
+  bytes += Threads() * (10 * basis + 6 * target + 6 * s.rank * s.rows +
+                        6 * square + 4 * kGatherTokens * s.cols);
+  return bytes;
+}
+
 }  // namespace mobe

@@ -20,6 +20,7 @@
 #include <functional>
 
 #include "fit/fit.h"
+#include "fit/method.h"
 
 namespace mobe {
 
@@ -36,5 +37,9 @@ using RefitPassFn = std::function<void(int64_t pass, int64_t passes)>;
 // number of threads.
 void Refit(const FitTarget& target, int64_t passes, const RoundBasesFn& round,
            const RefitPassFn& on_pass, Factors* factors);
+
+// The most memory of it, with the target that it is given; 0 for what is not
+// refitted: without a text, or of low-rank bases.
+int64_t RefitBytes(const FitShape& shape);
 
 }  // namespace mobe
