@@ -29,8 +29,9 @@ TEST(BasesRoundingTest, NearestNumbersInTheLayoutOfTheFormat) {
              kSilent);
     const OpenedModel before = OpenModel(from);
     const OpenedModel after = OpenModel(out.path());
-    const TensorView& given = before.At(Role::kGateBases, 0);
-    const TensorView& stored = after.At(Role::kGateBases, 0);
+    const int64_t layer = before.mobe->factors.front().layer;
+    const TensorView& given = before.At(Role::kGateBases, layer);
+    const TensorView& stored = after.checkpoint.At(given.name);
     Buffer<float> bases(given.elements());
     LoadFloats(given, bases.data());
     RoundedMatrix rounded;
