@@ -32,7 +32,8 @@ class Rows {
           sum += static_cast<double>(bases[c]) * bases[c];
         }
       }
-      const double mean = sum / static_cast<double>(rows / rank * cols);
+      const int64_t count = rows / rank * cols;
+      const double mean = sum / static_cast<double>(count);
       sizes_[r] = mean > 0 ? static_cast<float>(std::sqrt(mean)) : 1.0f;
     }
     Each([&](int64_t i, float size) { units_[i] /= size; });
@@ -129,7 +130,7 @@ int64_t RefitBytes(const FitShape& s) {
   const int64_t roots = 4 * s.experts * square;
   // The target, and weighed; roots, or one in each thread; the layer's moment.
   int64_t bytes = 8 * s.experts * target + 4 * square;
-  bytes += roots <= internal::kMostRoots ? roots : 4 * Threads() * square;
+  bytes += roots <= internal::kMostRoots ? roots : square * 4 * Threads();
   // Bases as they were, as they are, rounded and as units; their gradient, and
   // Adam's means.
   bytes += 28 * s.num_bases * basis;
