@@ -198,13 +198,15 @@ class Forms:
             ("", "", "factored", "^"),
         ]
         figure, axes = pyplot.subplots(figsize=(7, 4.5))
-        left = [r for r in self.rows if not r[2].startswith(tuple(METHODS))]
+        # Of few bits: the others are far to the right.
+        few = [r for r in self.rows if not r[2].endswith("BF16")]
+        left = [r for r in few if not r[2].startswith(tuple(METHODS))]
         for first, last, label, style in kinds:
             own = [r for r in left if r[2].startswith(first) and r[2].endswith(last)]
             left = [r for r in left if r not in own]
             points = [100 * r[0] for r in own], [r[1][0][0] for r in own]
             axes.plot(*points, style, label=label, markersize=5)
-        front = sorted(r for r in self.rows if self.is_best(r))
+        front = sorted(r for r in few if self.is_best(r))
         points = [100 * r[0] for r in front], [r[1][0][0] for r in front]
         axes.plot(*points, "-", color="gray", linewidth=1, zorder=0)
         text = self.args.texts[0].name

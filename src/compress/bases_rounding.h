@@ -32,7 +32,8 @@ struct BasesJob {
   FitShape shape;
   std::function<FitTarget()> load_target;  // with what experts read
 };
-// Moves bases and alpha of such factors, if it does anything.
+// Moves bases and alpha of such factors, if it does anything. A is solved for
+// afterwards.
 using MoveBasesFn = std::function<void(const BasesJob& job, Factors* factors)>;
 
 // Told before each pass; may throw.

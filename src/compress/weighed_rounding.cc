@@ -43,7 +43,11 @@ WeighedRounding::WeighedRounding(const OpenedModel& model,
             return bases.packed != nullptr ? nullptr
                                            : format_of_(*bases_.at(bases.name));
           },
-          std::move(move)),
+          // Moved bases want another A.
+          [this, move = std::move(move)](const BasesJob& job,
+                                         Factors* factors) {
+            if (RoundsA(job)) move(job, factors);
+          }),
       inputs_(moments, model.config) {
   for (const TensorSpec& spec : model.tensors) {
     if (IsBases(spec)) bases_[spec.name] = &spec;
@@ -58,6 +62,15 @@ WeighedRounding::WeighedRounding(const OpenedModel& model,
     if (model.checkpoint.At(spec.name).packed != nullptr) format = nullptr;
     *FormatIn(formats_[{spec.layer, spec.expert}], spec.role) = format;
   }
+}
+
+bool WeighedRounding::RoundsA(const BasesJob& job) const {
+  for (int64_t e = 0; e < job.group.count; ++e) {
+    const ExpertFormats& formats =
+        formats_.at({job.layer, job.group.first + e});
+    if (*FormatIn(formats, job.kind->expert) == nullptr) return false;
+  }
+  return true;
 }
 
 const RoundedMatrix* WeighedRounding::Find(const TensorSpec& spec) {

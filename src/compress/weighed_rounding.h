@@ -39,6 +39,8 @@ class WeighedRounding {
  private:
   // Those whose inputs are the same follow one another: the norm is kept.
   const RoundedMatrix* RoundByInput(const TensorSpec& spec);
+  // Whether A of all of the job's experts is rounded, and so solved for again.
+  bool RoundsA(const BasesJob& job) const;
 
   const OpenedModel& model_;
   const FormatOfFn format_of_;

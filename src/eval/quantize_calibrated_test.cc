@@ -138,6 +138,23 @@ TEST(QuantizeCalibratedTest, LogitsComeNearer) {
   }
 }
 
+// Where A stays as it is, bases don't move away from it.
+TEST(QuantizeCalibratedTest, BasesAloneStayNear) {
+  for (const char* name : {"qwen3_mobe", "kimi_k2_mobe"}) {
+    SCOPED_TRACE(name);
+    const fs::path path = Fixture("models") / name;
+    const OpenedModel model = OpenModel(path);
+    QuantizeOptions options{
+        {FormatFromName("int4"), {QuantPartFromName("bases")}}, 1 << 20, {}};
+    const TempFolder folder;
+    Quantize(model, folder / "even", options, kSilent);
+    options.calibration = CalibrationFor(model, "hash");
+    Quantize(model, folder / "read", options, kSilent);
+    EXPECT_LT(LogitsOff(path, folder / "read"),
+              1.2 * LogitsOff(path, folder / "even"));
+  }
+}
+
 // Stopped after any tensor, the same call goes on with what it has read of the
 // text, to the same bytes; with another text it is refused.
 TEST(QuantizeCalibratedTest, GoesOn) {
