@@ -18,4 +18,11 @@ class Stopped : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// For work that any pause leaves in such a state.
+inline void CheckStop(const StopFn& stop) {
+  if (stop && stop()) {
+    throw Stopped("stopped; run the same command to continue");
+  }
+}
+
 }  // namespace mobe

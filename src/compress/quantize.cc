@@ -128,9 +128,7 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& original,
   };
   const auto on_pass = [&](const BasesJob& bases, int64_t pass,
                            int64_t passes) {
-    if (options.stop && options.stop()) {
-      throw Stopped("stopped; run the same command to continue");
-    }
+    CheckStop(options.stop);
     progress({fraction, RefitText(bases, pass, passes)});
   };
   std::optional<WeighedRounding> rounding;

@@ -40,8 +40,7 @@ WeighedRounding::WeighedRounding(const OpenedModel& model,
       experts_(
           model, original, moments,
           [this](const TensorView& bases) {
-            return bases.packed != nullptr ? nullptr
-                                           : format_of_(*bases_.at(bases.name));
+            return FormatOfBases(*bases_.at(bases.name));
           },
           // Moved bases want another A.
           [this, move = std::move(move)](const BasesJob& job,
@@ -50,7 +49,10 @@ WeighedRounding::WeighedRounding(const OpenedModel& model,
           }),
       inputs_(moments, model.config) {
   for (const TensorSpec& spec : model.tensors) {
-    if (IsBases(spec)) bases_[spec.name] = &spec;
+    if (IsBases(spec)) {
+      bases_[spec.name] = &spec;
+      if (FormatOfBases(spec) != nullptr) moving_.insert(spec.layer);
+    }
     if (IsAlpha(spec)) alphas_[spec.name] = &spec;
     ExpertFormats none;
     if (FormatIn(none, spec.role) == nullptr) continue;
@@ -62,6 +64,11 @@ WeighedRounding::WeighedRounding(const OpenedModel& model,
     if (model.checkpoint.At(spec.name).packed != nullptr) format = nullptr;
     *FormatIn(formats_[{spec.layer, spec.expert}], spec.role) = format;
   }
+}
+
+const FormatRow* WeighedRounding::FormatOfBases(const TensorSpec& spec) const {
+  return model_.checkpoint.At(spec.name).packed != nullptr ? nullptr
+                                                           : format_of_(spec);
 }
 
 bool WeighedRounding::RoundsA(const BasesJob& job) const {
@@ -84,7 +91,11 @@ const RoundedMatrix* WeighedRounding::Find(const TensorSpec& spec) {
 
 const Buffer<float>* WeighedRounding::FindMoved(const std::string& name) {
   const auto found = alphas_.find(name);
-  return found == alphas_.end() ? nullptr : experts_.FindAlpha(*found->second);
+  // A layer is loaded only where there is something to find.
+  if (found == alphas_.end() || !moving_.contains(found->second->layer)) {
+    return nullptr;
+  }
+  return experts_.FindAlpha(*found->second);
 }
 
 const RoundedMatrix* WeighedRounding::RoundByInput(const TensorSpec& spec) {

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -39,6 +40,8 @@ class WeighedRounding {
  private:
   // Those whose inputs are the same follow one another: the norm is kept.
   const RoundedMatrix* RoundByInput(const TensorSpec& spec);
+  // Null where they stay as they are.
+  const FormatRow* FormatOfBases(const TensorSpec& spec) const;
   // Whether A of all of the job's experts is rounded, and so solved for again.
   bool RoundsA(const BasesJob& job) const;
 
@@ -47,6 +50,7 @@ class WeighedRounding {
   // By layer and expert.
   std::map<std::pair<int64_t, int64_t>, ExpertFormats> formats_;
   std::map<std::string, const TensorSpec*> bases_, alphas_;  // by name
+  std::set<int64_t> moving_;  // layers some of whose bases are rounded
   ExpertRounding experts_;
   InputMoments inputs_;
   std::string input_;  // whose norm is kept

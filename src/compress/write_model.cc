@@ -15,10 +15,7 @@ namespace mobe {
 
 bool WriteModel(const OpenedModel& model, const std::filesystem::path& out,
                 const WriteJob& job, const ProgressFn& progress) {
-  const auto check_stop = [&] {
-    if (!job.stop || !job.stop()) return;
-    throw Stopped("stopped; run the same command to continue");
-  };
+  const auto check_stop = [&] { CheckStop(job.stop); };
   int64_t bytes = 0;
   for (const TensorDecl& tensor : job.tensors) bytes += tensor.bytes();
   const SideFiles side_files = ListSideFiles(model.checkpoint.folder());

@@ -8,6 +8,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "compress/packing.h"
 #include "io/fp8.h"
 #include "mobe/copy_tensors.h"
 
@@ -102,7 +103,6 @@ bool WritePlain(const OpenedModel& model, const std::filesystem::path& out,
   AddOtherCopies(model.checkpoint, known, /*keep_fp8=*/false, &job.tensors);
 
   Buffer<float> values;
-  Buffer<std::byte> stored;
   const auto write_one = [&](const TensorSpec& spec, DType dtype,
                              const ByteSink& sink) {
     const TensorDecl part{spec.name, dtype, spec.shape};
@@ -111,9 +111,7 @@ bool WritePlain(const OpenedModel& model, const std::filesystem::path& out,
       CopyTensor(model.checkpoint, part, sink);
       return;
     }
-    stored.Resize(part.bytes());
-    StoreFloats(values.data(), values.size(), dtype, stored.data());
-    sink({stored.data(), static_cast<size_t>(stored.size())});
+    PassFloats(values, dtype, sink);
   };
   // In memory as a whole, since `compute` makes a kind after the other.
   Buffer<std::byte> stack;

@@ -117,6 +117,16 @@ double LogitsOff(const fs::path& model, const fs::path& folder) {
   return RelativeDistance(logits(folder), logits(model));
 }
 
+// Of what logits are off where a text is read, over what they are without one.
+double ShareOff(const fs::path& path, const OpenedModel& model,
+                QuantizeOptions options) {
+  const TempFolder folder;
+  Quantize(model, folder / "even", options, kSilent);
+  options.calibration = CalibrationFor(model, "hash");
+  Quantize(model, folder / "read", options, kSilent);
+  return LogitsOff(path, folder / "read") / LogitsOff(path, folder / "even");
+}
+
 // Down, which is fitted to what it reads then, and A, which is solved again for
 // rounded bases: in all the model comes nearer.
 TEST(QuantizeCalibratedTest, LogitsComeNearer) {
@@ -129,12 +139,7 @@ TEST(QuantizeCalibratedTest, LogitsComeNearer) {
     QuantizeOptions options{
         {int3, {part("a"), part("down"), part("bases")}}, 1 << 20, {}};
     if (!model.mobe) options.rule.parts.pop_back();
-    const TempFolder folder;
-    Quantize(model, folder / "even", options, kSilent);
-    options.calibration = CalibrationFor(model, "hash");
-    Quantize(model, folder / "read", options, kSilent);
-    EXPECT_LT(LogitsOff(path, folder / "read"),
-              0.8 * LogitsOff(path, folder / "even"));
+    EXPECT_LT(ShareOff(path, model, options), 0.8);
   }
 }
 
@@ -146,12 +151,7 @@ TEST(QuantizeCalibratedTest, BasesAloneStayNear) {
     const OpenedModel model = OpenModel(path);
     QuantizeOptions options{
         {FormatFromName("int4"), {QuantPartFromName("bases")}}, 1 << 20, {}};
-    const TempFolder folder;
-    Quantize(model, folder / "even", options, kSilent);
-    options.calibration = CalibrationFor(model, "hash");
-    Quantize(model, folder / "read", options, kSilent);
-    EXPECT_LT(LogitsOff(path, folder / "read"),
-              1.2 * LogitsOff(path, folder / "even"));
+    EXPECT_LT(ShareOff(path, model, options), 1.2);
   }
 }
 

@@ -67,6 +67,7 @@ class Rows {
 
 void Refit(const FitTarget& target, int64_t passes, const RoundBasesFn& round,
            const RefitPassFn& on_pass, Factors* factors) {
+  if (passes == 0) return;
   FitOptions options;
   options.num_bases = factors->num_bases;
   options.rank = factors->rank;
@@ -109,7 +110,6 @@ void Refit(const FitTarget& target, int64_t passes, const RoundBasesFn& round,
     SolveWeightedA(target, factors);
     WhitenA(target, factors);
   }
-  if (passes == 0) return;
   Buffer<float> moved;
   moved.CopyFrom(factors->bases);
   round(&factors->bases);
