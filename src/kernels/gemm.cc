@@ -20,14 +20,6 @@
 namespace mobe {
 namespace {
 
-// Up to this many tokens a product is bound by reading the weights, which
-// mat_vec does without oneDNN's repacking.
-constexpr int64_t kMatVecTokens = 8;
-// The same of a product in float32, for which oneDNN has to be given expanded
-// weights, too: of [64, 2048] in bfloat16 it took 1.5 to 2 times as long for 8
-// to 15 tokens, 7 times for 16 and 2.5 times for 64 (Zen 4, oneDNN 2.6).
-constexpr int64_t kFloatMatVecTokens = 64;
-
 // A runtime error is that of code which found no memory to be generated in.
 [[noreturn]] void FailDnnl(const char* what, int status) {
   if (status == dnnl_out_of_memory || status == dnnl_runtime_error) {
@@ -130,7 +122,7 @@ bool Supports(dnnl_cpu_isa_t instructions) {
 }
 
 bool RunsInBFloat16(const LinearJob& job, Precision precision) {
-  return job.tokens > kMatVecTokens && precision == Precision::kBFloat16 &&
+  return precision == Precision::kBFloat16 &&
          job.w.format != NumberFormat::kF32 && !RunsInIntegers(job) &&
          HasBFloat16();
 }
@@ -251,9 +243,7 @@ Panel<BFloat16> BFloat16Panel(const WeightView& w, int64_t first,
   return {rounded.data(), count};
 }
 
-// y[t, c] = sum_r x[t, r] w[r, first + c] for c < count, by sums whose order no
-// other token changes: that of oneDNN's products depends on the tokens where
-// there is AVX2 and no more.
+// y[t, c] = sum_r x[t, r] w[r, first + c] for c < count.
 void MultiplyColumns(const LinearJob& job, int64_t first, int64_t count) {
   TileView tile;
   if (job.w.format == NumberFormat::kBF16) {
@@ -269,33 +259,45 @@ void MultiplyColumns(const LinearJob& job, int64_t first, int64_t count) {
                          tile, job.y + first, job.outputs());
 }
 
-// The outputs [begin, end) of one job; `rounded` is x in bfloat16, or null.
-void MultiplyOutputs(const LinearJob& job, const BFloat16* rounded,
-                     int64_t begin, int64_t end) {
+// The outputs [begin, end) of a job whose inputs were rounded.
+void MultiplyRounded(const LinearJob& job, const BFloat16* x, int64_t begin,
+                     int64_t end) {
   const bool by_rows = job.trans == Trans::kNo;
   // The weights of these outputs: rows of w, or columns.
   const WeightView w = by_rows ? job.w.Rows(begin, end - begin) : job.w;
-  const int64_t first = by_rows ? 0 : begin;
   const int64_t count = by_rows ? w.cols : end - begin;
-  if (by_rows && rounded == nullptr && job.tokens <= kFloatMatVecTokens) {
-    Kernels().mat_vec(w, job.x, w.cols, job.tokens, job.y + begin, job.w.rows);
+  const auto panel = BFloat16Panel(w, by_rows ? 0 : begin, count);
+  const auto multiply = [&](int64_t tokens, const BFloat16* from, float* to) {
+    GemmBFloat16(Trans::kNo, by_rows ? Trans::kYes : Trans::kNo, tokens,
+                 end - begin, job.inputs(), from, job.inputs(), panel.data,
+                 panel.stride, to, job.outputs());
+  };
+  if (job.tokens > 1) {
+    multiply(job.tokens, x, job.y + begin);
     return;
   }
-  if (!by_rows && rounded == nullptr && job.tokens <= kMatVecTokens) {
-    MultiplyColumns(job, begin, end - begin);
-    return;
-  }
-  const Trans trans = by_rows ? Trans::kYes : Trans::kNo;
+  // oneDNN adds up otherwise for a vector: a matrix of it and itself. The
+  // distance of rows is that of many tokens, for it chooses by that, too.
+  thread_local Buffer<BFloat16> inputs;
+  thread_local Buffer<float> outputs;
+  inputs.Resize(2 * job.inputs());
+  outputs.Resize(2 * job.outputs());
+  std::copy_n(x, job.inputs(), inputs.data());
+  std::copy_n(x, job.inputs(), inputs.data() + job.inputs());
+  multiply(2, inputs.data(), outputs.data());
+  std::copy_n(outputs.data(), end - begin, job.y + begin);
+}
+
+// The outputs [begin, end) of one job; `rounded` is x in bfloat16, or null.
+void MultiplyOutputs(const LinearJob& job, const BFloat16* rounded,
+                     int64_t begin, int64_t end) {
   if (rounded != nullptr) {
-    const auto panel = BFloat16Panel(w, first, count);
-    GemmBFloat16(Trans::kNo, trans, job.tokens, end - begin, job.inputs(),
-                 rounded, job.inputs(), panel.data, panel.stride, job.y + begin,
-                 job.outputs());
+    MultiplyRounded(job, rounded, begin, end);
+  } else if (job.trans == Trans::kYes) {
+    MultiplyColumns(job, begin, end - begin);
   } else {
-    const auto panel = Float32Panel(w, first, count);
-    Gemm(Trans::kNo, trans, job.tokens, end - begin, job.inputs(), job.x,
-         job.inputs(), panel.data, panel.stride, 0.0f, job.y + begin,
-         job.outputs());
+    Kernels().mat_vec(job.w.Rows(begin, end - begin), job.x, job.w.cols,
+                      job.tokens, job.y + begin, job.w.rows);
   }
 }
 

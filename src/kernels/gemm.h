@@ -14,9 +14,9 @@
 
 namespace mobe {
 
-// Arithmetic of large products. Both sum in float32; kBFloat16 rounds the
-// activations to bfloat16 first, for about three times the speed where the CPU
-// has such instructions. Weights are used as stored either way;
+// Arithmetic of products. Both sum in float32; kBFloat16 rounds the activations
+// to bfloat16 first, for some three times the speed with many tokens where the
+// CPU has such instructions. Weights are used as stored either way;
 // FP8 ones, times their scales, are rounded with the activations.
 enum class Precision { kFloat32, kBFloat16 };
 
@@ -75,6 +75,13 @@ struct LinearJob {
 // Runs the jobs, parallel over the outputs of all of them together: many small
 // products (experts; query, key and value) then keep every thread busy between
 // one fork and one join.
+//
+// What a token gets does not depend, to the bit, on how many share the call.
+// Sums in float32 have an order of their own (kernels.h: mat_vec and, with
+// kYes, add_products; oneDNN's sgemm sums fewer than 16 tokens otherwise than
+// more, and was faster than mat_vec only from 256 on). That bfloat16 products
+// of oneDNN keep one order was found by gemm_test, which asks on every machine
+// that runs it.
 void LinearBatch(std::span<const LinearJob> jobs, Precision precision);
 
 // A batch of one.

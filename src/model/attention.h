@@ -8,6 +8,7 @@
 
 #include "model/delta_net.h"
 #include "model/kv_cache.h"
+#include "model/phase.h"
 #include "model/rope.h"
 #include "model/weights.h"
 
@@ -40,9 +41,9 @@ struct AttentionScratch {
 // follow the tokens that their cache holds; what it keeps of them is written
 // behind those, but its length stays. Row t of `rope` belongs to row t of x.
 // Sums are in float32; the products of x and of the result with weights, which
-// all tokens take together, follow `precision`. Fails as KvCache::Reserve does.
+// all tokens take together, follow `math`. Fails as KvCache::Reserve does.
 void Attend(const ModelConfig& config, const AttentionWeights& weights,
-            const RopeTable& rope, Precision precision, int64_t layer,
+            const RopeTable& rope, const PassMath& math, int64_t layer,
             const float* x, std::span<const SequenceRows> sequences,
             AttentionScratch* scratch, float* y);
 
@@ -54,7 +55,7 @@ namespace internal {
 // norm on each query and key head where the model has one (Qwen3), and gates
 // where it has some.
 void AttendGrouped(const ModelConfig& config, const AttentionWeights& weights,
-                   const RopeTable& rope, Precision precision, int64_t layer,
+                   const RopeTable& rope, const PassMath& math, int64_t layer,
                    const float* x, std::span<const SequenceRows> sequences,
                    AttentionScratch* s);
 
@@ -66,7 +67,7 @@ void ApplyGates(int64_t count, AttentionScratch* s);
 
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1).
 void AttendLatent(const ModelConfig& config, const AttentionWeights& weights,
-                  const RopeTable& rope, Precision precision, int64_t layer,
+                  const RopeTable& rope, const PassMath& math, int64_t layer,
                   const float* x, std::span<const SequenceRows> sequences,
                   AttentionScratch* s);
 

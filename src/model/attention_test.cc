@@ -204,23 +204,26 @@ struct TestSequence {
   TestSequence(RandomLayer* l, const CacheFormat& format)
       : layer(l), cache(l->config, 2000, format) {}
 
-  // Attends with `count` more tokens; returns the result.
+  // Attends with `count` more tokens, a single one in decode; returns the
+  // result.
   std::vector<float> Add(int64_t count) {
     const std::vector<float> more = layer->Values(count * kHidden);
     x.insert(x.end(), more.begin(), more.end());
-    return Run(more);
+    return Run(more, count == 1 ? Phase::kDecode : Phase::kPrefill);
   }
-  std::vector<float> Run(const std::vector<float>& more) {
+  std::vector<float> Run(std::span<const float> more,
+                         Phase phase = Phase::kPrefill, int64_t before = 0,
+                         int64_t after = 0) {
     const auto count = static_cast<int64_t>(more.size()) / kHidden;
     std::vector<int64_t> positions;
     for (int64_t t = 0; t < count; ++t) positions.push_back(cache.length() + t);
     RopeTable rope(layer->config.rope);
     rope.Prepare(positions);
-    const SequenceRows rows{0, count, &cache};
+    const SequenceRows rows{0, count, &cache, before, after};
     AttentionScratch scratch;
     std::vector<float> y(more.size());
-    Attend(layer->config, layer->weights, rope, Precision::kFloat32, 1,
-           more.data(), {&rows, 1}, &scratch, y.data());
+    Attend(layer->config, layer->weights, rope, {phase}, 1, more.data(),
+           {&rows, 1}, &scratch, y.data());
     cache.Append(count);
     return y;
   }
@@ -319,45 +322,79 @@ TEST(AttentionTest, ForksAttendAsTheWhole) {
       RandomLayer again =
           latent ? RandomLayer::Latent(3) : RandomLayer::Grouped(2, 3, 16);
       TestSequence alone(&again, format);
-      alone.Run({whole.x.begin(), whole.x.begin() + 300 * kHidden});
-      EXPECT_EQ(alone.Run({whole.x.begin() + 300 * kHidden, whole.x.end()}), y);
+      const std::span<const float> x(whole.x);
+      alone.Run(x.first(300 * kHidden));
+      EXPECT_EQ(alone.Run(x.subspan(300 * kHidden)), y);
     }
   }
 }
 
-// Sequences that attend together, to the bit: of one token and of several, with
-// contexts of all lengths. The third one expands what the others absorb. (More
-// than 8 tokens together are multiplied with weights in another way.)
+// Sequences that attend together, to the bit, with contexts of all lengths: in
+// decode, and of parts of prompts. Of these, the second absorbs what the others
+// expand.
 TEST(AttentionTest, BatchesAttendAsEachAlone) {
-  for (const bool latent : {false, true}) {
-    RandomLayer layer =
-        latent ? RandomLayer::Latent(3) : RandomLayer::Grouped(2, 3, 16);
-    std::deque<TestSequence> sequences;
-    std::vector<SequenceRows> rows;
-    std::vector<int64_t> positions;
-    std::vector<float> x, want;
-    struct Size {
-      int64_t seen, count;
-    };
-    for (const auto& [seen, count] :
-         {Size{70, 1}, {600, 1}, {1, 4}, {65, 1}, {0, 1}}) {
-      TestSequence& sequence = sequences.emplace_back(&layer, kCacheFormats[1]);
-      if (seen > 0) sequence.Add(seen);
-      const std::vector<float> more = layer.Values(count * kHidden);
-      TestSequence alone = sequence;
-      const std::vector<float> y = alone.Run(more);
-      want.insert(want.end(), y.begin(), y.end());
-      rows.push_back({std::ssize(positions), count, &sequence.cache});
-      for (int64_t t = 0; t < count; ++t) positions.push_back(seen + t);
-      x.insert(x.end(), more.begin(), more.end());
+  struct Size {
+    int64_t seen, count;
+  };
+  const std::vector<Size> decoded = {{70, 1}, {600, 1}, {1, 1}, {65, 1}};
+  const std::vector<Size> prompts = {{70, 90}, {600, 1}, {1, 4}, {0, 1}};
+  for (const Phase phase : {Phase::kDecode, Phase::kPrefill}) {
+    for (const bool latent : {false, true}) {
+      RandomLayer layer =
+          latent ? RandomLayer::Latent(3) : RandomLayer::Grouped(2, 3, 16);
+      std::deque<TestSequence> sequences;
+      std::vector<SequenceRows> rows;
+      std::vector<int64_t> positions;
+      std::vector<float> x, want;
+      for (const auto& [seen, count] :
+           phase == Phase::kDecode ? decoded : prompts) {
+        TestSequence& sequence =
+            sequences.emplace_back(&layer, kCacheFormats[1]);
+        if (seen > 0) sequence.Add(seen);
+        const std::vector<float> more = layer.Values(count * kHidden);
+        TestSequence alone = sequence;
+        const std::vector<float> y = alone.Run(more, phase);
+        want.insert(want.end(), y.begin(), y.end());
+        rows.push_back({std::ssize(positions), count, &sequence.cache});
+        for (int64_t t = 0; t < count; ++t) positions.push_back(seen + t);
+        x.insert(x.end(), more.begin(), more.end());
+      }
+      RopeTable rope(layer.config.rope);
+      rope.Prepare(positions);
+      AttentionScratch scratch;
+      std::vector<float> y(x.size());
+      Attend(layer.config, layer.weights, rope, {phase}, 1, x.data(), rows,
+             &scratch, y.data());
+      EXPECT_EQ(y, want);
     }
-    RopeTable rope(layer.config.rope);
-    rope.Prepare(positions);
-    AttentionScratch scratch;
-    std::vector<float> y(x.size());
-    Attend(layer.config, layer.weights, rope, Precision::kFloat32, 1, x.data(),
-           rows, &scratch, y.data());
-    EXPECT_EQ(y, want);
+  }
+}
+
+// To the bit, also where the whole expands what its end alone would absorb, and
+// the other way round.
+TEST(AttentionTest, PartsOfAPromptAttendAsTheWhole) {
+  for (const CacheFormat& format : kCacheFormats) {
+    for (const bool latent : {false, true}) {
+      for (const auto& [seen, tokens] : {std::pair{0, 330}, {600, 40}}) {
+        RandomLayer layer =
+            latent ? RandomLayer::Latent(3) : RandomLayer::Grouped(2, 3, 16);
+        TestSequence whole(&layer, format);
+        if (seen > 0) whole.Add(seen);
+        TestSequence cut = whole;
+        const std::vector<float> x = layer.Values(tokens * kHidden);
+        const std::vector<float> want = whole.Run(x);
+        std::vector<float> y;
+        for (int64_t at = 0, count = 0; at < tokens; at += count) {
+          count = std::min<int64_t>(at % 3 == 0 ? 1 : 19, tokens - at);
+          const auto part = cut.Run(
+              std::span(x).subspan(static_cast<size_t>(at * kHidden),
+                                   static_cast<size_t>(count * kHidden)),
+              Phase::kPrefill, at, tokens - at - count);
+          y.insert(y.end(), part.begin(), part.end());
+        }
+        EXPECT_EQ(y, want) << format.name << " " << seen;
+      }
+    }
   }
 }
 

@@ -8,10 +8,9 @@ namespace mobe {
 
 BuiltExperts::BuiltExperts(const LayerWeights& weights,
                            std::optional<NumberFormat> format,
-                           Precision precision, const Checkpoint& checkpoint)
+                           const Checkpoint& checkpoint)
     : weights_(weights),
       format_(format),
-      precision_(precision),
       checkpoint_(checkpoint),
       expert_bytes_(BuiltExpertBytes(weights, format)),
       memory_(std::ssize(weights.experts) * expert_bytes_) {}
@@ -37,9 +36,9 @@ void BuiltExperts::Build() {
   for (const Plane& plane : factors) checkpoint_.Evict(plane);
 }
 
-void BuiltExperts::Run(MlpScratch* s) {
+void BuiltExperts::Run(const PassMath& math, MlpScratch* s) {
   if (experts_.empty()) Build();
-  RunPlainExperts(ListActive(*s, experts_), s->x.data(), precision_, s);
+  RunPlainExperts(ListActive(*s, experts_), s->x.data(), math, s);
 }
 
 std::vector<Plane> BuiltExperts::Matrices() const {

@@ -13,10 +13,10 @@ class BuiltExperts : public ExpertExecutor {
   // before it need not wait, and lets the factors go from memory. `format` as
   // of ExpertBuilder. Weights and checkpoint must outlive the object.
   BuiltExperts(const LayerWeights& weights, std::optional<NumberFormat> format,
-               Precision precision, const Checkpoint& checkpoint);
+               const Checkpoint& checkpoint);
 
   const char* mode() const override { return "built"; }
-  void Run(MlpScratch* s) override;
+  void Run(const PassMath& math, MlpScratch* s) override;
   std::vector<Plane> Matrices() const override;
   int64_t TokenBytes(int64_t picks) const override;
 
@@ -25,7 +25,6 @@ class BuiltExperts : public ExpertExecutor {
 
   const LayerWeights& weights_;
   const std::optional<NumberFormat> format_;
-  const Precision precision_;
   const Checkpoint& checkpoint_;
   const int64_t expert_bytes_;
   Buffer<std::byte> memory_;

@@ -16,11 +16,9 @@ constexpr float kLead = 16;
 }  // namespace
 
 CachedExperts::CachedExperts(const LayerWeights& weights,
-                             std::optional<NumberFormat> format,
-                             Precision precision, int64_t bytes)
+                             std::optional<NumberFormat> format, int64_t bytes)
     : weights_(weights),
       format_(format),
-      precision_(precision),
       expert_bytes_(BuiltExpertBytes(weights, format)),
       places_(std::min(static_cast<size_t>(bytes / expert_bytes_),
                        weights.experts.size())),
@@ -64,7 +62,7 @@ void CachedExperts::BuildOne() {
   least.expert = best;
 }
 
-void CachedExperts::Run(MlpScratch* s) {
+void CachedExperts::Run(const PassMath& math, MlpScratch* s) {
   const std::vector<ActiveExpert> active = ListActive(*s, weights_.experts);
   std::vector<ActiveExpert> built, fused;
   for (const ActiveExpert& e : active) {
@@ -78,10 +76,10 @@ void CachedExperts::Run(MlpScratch* s) {
   const auto all = static_cast<int64_t>(weights_.experts.size());
   const float* x = s->x.data();
   if (!fused.empty()) {
-    MixInputs(*weights_.factored, all, fused, x, s);
-    RunFactoredExperts(*weights_.factored, all, fused, x, precision_, s);
+    MixInputs(*weights_.factored, all, fused, x, math, s);
+    RunFactoredExperts(*weights_.factored, all, fused, x, math, s);
   }
-  RunPlainExperts(built, x, precision_, s);
+  RunPlainExperts(built, x, math, s);
   uses_so_far_.found += std::ssize(built);
   uses_so_far_.missed += std::ssize(fused);
   Count(active);

@@ -13,10 +13,10 @@ class CachedExperts : public ExpertExecutor {
   // Keeps as many built experts as `bytes` have room for; `format` as of
   // ExpertBuilder. The weights must outlive the object.
   CachedExperts(const LayerWeights& weights, std::optional<NumberFormat> format,
-                Precision precision, int64_t bytes);
+                int64_t bytes);
 
   const char* mode() const override { return "cached"; }
-  void Run(MlpScratch* s) override;
+  void Run(const PassMath& math, MlpScratch* s) override;
   Uses uses() const override { return uses_so_far_; }
   std::vector<Plane> Matrices() const override;
   int64_t TokenBytes(int64_t picks) const override;
@@ -32,7 +32,6 @@ class CachedExperts : public ExpertExecutor {
 
   const LayerWeights& weights_;
   const std::optional<NumberFormat> format_;
-  const Precision precision_;
   const int64_t expert_bytes_;
   std::vector<Place> places_;
   std::vector<MlpWeights> built_;  // by expert

@@ -164,22 +164,24 @@ int64_t Engine::StatefulTokens(const Text& text) const {
   return (std::ssize(text.request.prompt) - 1) / kPageTokens * kPageTokens;
 }
 
-// One token each comes first, then what is left of the step for prompts.
+// A token of each text that is past its prompt comes first, then what is left
+// of the step for prompts.
 Engine::StepPlan Engine::PlanStep() {
   StepPlan plan;
   int64_t room = options_.step_tokens;
   int64_t rows =
       kLogitBytes / (model_.config().vocab_size * int64_t{sizeof(float)});
-  for (const bool single : {true, false}) {
+  for (const Phase phase : {Phase::kDecode, Phase::kPrefill}) {
     for (Text& text : running_) {
       const std::span<const int32_t> tokens = text.sequence->Uncomputed();
-      if ((tokens.size() == 1) != single) continue;
+      const int64_t length = text.sequence->cache.length();
+      const bool decodes = length >= std::ssize(text.request.prompt);
+      if (decodes != (phase == Phase::kDecode)) continue;
       int64_t count = std::min(room, std::ssize(tokens));
       if (count == 0) break;
-      const int64_t to_page_end =
-          StatefulTokens(text) - text.sequence->cache.length();
+      const int64_t to_page_end = StatefulTokens(text) - length;
       if (to_page_end > 0) count = std::min(count, to_page_end);
-      const bool all = text.request.prompt_log_probs && !single;
+      const bool all = text.request.prompt_log_probs && !decodes;
       if (all) count = std::min(count, std::max<int64_t>(rows, 1));
       if (count == to_page_end) plan.at_page_end.push_back(&text);
       room -= count;
@@ -188,8 +190,10 @@ Engine::StepPlan Engine::PlanStep() {
                             &text.sequence->cache,
                             all     ? LogitsFor::kAll
                             : whole ? LogitsFor::kLast
-                                    : LogitsFor::kNone});
-      const int64_t end = text.sequence->cache.length() + count;
+                                    : LogitsFor::kNone,
+                            phase, decodes ? 0 : length - text.cached,
+                            std::ssize(tokens) - count});
+      const int64_t end = length + count;
       const int64_t wanted = all ? count : whole ? 1 : 0;
       for (int64_t i = end - wanted; i < end; ++i) {
         const bool last = i + 1 == std::ssize(text.sequence->tokens);

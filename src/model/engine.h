@@ -72,9 +72,10 @@ struct EngineEvent {
   std::optional<Error> error = {};
 };
 
-// What a text becomes depends neither on the others nor on when it came, as far
-// as Model::Forward's logits don't: they differ by rounding, so two tokens that
-// are equally likely but for that may be exchanged.
+// What a text becomes depends neither on the others nor on when it came, as
+// Model::Forward's logits don't. Where it shares the beginning of another, that
+// may have been decoded there, of which prefill differs by rounding: two tokens
+// that are equally likely but for that may then be exchanged.
 class Engine {
  public:
   // The model must outlive the engine. Fails with kUserInput for options out of

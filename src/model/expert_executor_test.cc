@@ -20,8 +20,6 @@
 namespace mobe::expert_executor_test {
 namespace {
 
-constexpr Precision kExact = Precision::kFloat32;
-
 // A model of which the last layer is run, with inputs of experts that have 0 to
 // 3 pairs each.
 class ExpertExecutorTest : public testing::Test {
@@ -42,11 +40,11 @@ class ExpertExecutorTest : public testing::Test {
   }
 
   std::vector<float> Run(ExpertExecutor* executor) {
-    executor->Run(&scratch_);
+    executor->Run({}, &scratch_);
     return {scratch_.down.begin(), scratch_.down.end()};
   }
   std::vector<float> Stored() {
-    StoredExperts stored(layer_, kExact);
+    StoredExperts stored(layer_);
     return Run(&stored);
   }
   static double Distance(const std::vector<float>& a,
@@ -84,7 +82,7 @@ TEST_P(StreamedExpertsTest, AreStored) {
   EXPECT_GT(place, 0);
   for (const int64_t bytes : Sizes(place)) {
     ExpertStore store(model_, weights_, bytes);
-    StreamedExperts streamed(layer_, index_, kExact, &store);
+    StreamedExperts streamed(layer_, index_, &store);
     EXPECT_EQ(Run(&streamed), stored);
     const int32_t guess[] = {0, 0, 4};
     streamed.Expect(guess, Urgency::kLater);
@@ -95,7 +93,7 @@ TEST_P(StreamedExpertsTest, AreStored) {
 // What was read is found as long as there is room.
 TEST_P(StreamedExpertsTest, AreReadOnce) {
   ExpertStore store(model_, weights_, int64_t{1} << 40);
-  StreamedExperts streamed(layer_, index_, kExact, &store);
+  StreamedExperts streamed(layer_, index_, &store);
   Run(&streamed);
   const auto first = store.statistics();
   EXPECT_EQ(first.read, model_.config.num_experts * 3 / 4);
@@ -122,7 +120,7 @@ TEST_F(ExpertExecutorTest, BuiltAreFused) {
                 {NumberFormat::kInt8, 0.03},
                 {NumberFormat::kInt4, 0.3}};
   for (const auto& [format, bound] : kCases) {
-    BuiltExperts built(layer_, format, kExact, model_.checkpoint);
+    BuiltExperts built(layer_, format, model_.checkpoint);
     EXPECT_LT(Distance(Run(&built), stored), bound);
     EXPECT_GT(built.TokenBytes(1), 0);
   }
@@ -134,7 +132,7 @@ TEST_F(ExpertExecutorTest, CachedAreFused) {
   const std::vector<float> stored = Stored();
   for (const int64_t experts : {0, 2, 1000}) {
     CachedExperts cached(
-        layer_, NumberFormat::kF32, kExact,
+        layer_, NumberFormat::kF32,
         experts * BuiltExpertBytes(layer_, NumberFormat::kF32));
     EXPECT_EQ(Run(&cached), stored);
     for (int i = 0; i < 40; ++i) Run(&cached);

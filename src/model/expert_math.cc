@@ -36,7 +36,7 @@ void MixGroups(const std::vector<SharedBases>& groups, Activation f,
 }
 
 // s->gate = silu(gate) * up, from the inputs of gate and up.
-void RunGateAndUp(ActiveExperts experts, Precision precision,
+void RunGateAndUp(ActiveExperts experts, const PassMath& math,
                   const float* gate_x, const float* up_x, MlpScratch* s) {
   const int64_t size = experts.front().weights.gate.rows;
   s->gate.Resize(s->pairs() * size);
@@ -49,7 +49,7 @@ void RunGateAndUp(ActiveExperts experts, Precision precision,
     s->linear_jobs.push_back(
         {up, up_x + e.begin * up.cols, e.count, s->up.data() + e.begin * size});
   }
-  LinearBatch(s->linear_jobs, precision);
+  LinearBatch(s->linear_jobs, math.precision);
   // Pairs of these experts that lie side by side.
   for (size_t i = 0, last = 0; i < experts.size(); i = last) {
     int64_t end = experts[i].begin;
@@ -66,7 +66,7 @@ void RunGateAndUp(ActiveExperts experts, Precision precision,
 }
 
 // s->down = down(s->gate).
-void RunDown(ActiveExperts experts, Precision precision, MlpScratch* s) {
+void RunDown(ActiveExperts experts, const PassMath& math, MlpScratch* s) {
   s->down.Resize(s->pairs() * experts.front().weights.down.rows);
   s->linear_jobs.clear();
   for (const ActiveExpert& e : experts) {
@@ -74,12 +74,12 @@ void RunDown(ActiveExperts experts, Precision precision, MlpScratch* s) {
     s->linear_jobs.push_back({down, s->gate.data() + e.begin * down.cols,
                               e.count, s->down.data() + e.begin * down.rows});
   }
-  LinearBatch(s->linear_jobs, precision);
+  LinearBatch(s->linear_jobs, math.precision);
 }
 
 // The same of a factored down: N^T (A^T h).
 void RunFactoredDown(const FactoredWeights& factored, int64_t num_experts,
-                     ActiveExperts experts, Precision precision,
+                     ActiveExperts experts, const PassMath& math,
                      MlpScratch* s) {
   const StoredBases& bases = factored.down.front().bases;
   s->down_rank.Resize(s->pairs() * bases.rank);
@@ -91,38 +91,49 @@ void RunFactoredDown(const FactoredWeights& factored, int64_t num_experts,
                               s->down_rank.data() + e.begin * a.cols,
                               Trans::kYes});
   }
-  LinearBatch(s->linear_jobs, precision);
+  LinearBatch(s->linear_jobs, math.precision);
   MixGroups(factored.down, factored.activation, num_experts, experts,
             MixBatchTransposed, s->down_rank.data(), bases.rank, s->down.data(),
             bases.cols, s);
 }
 
+// Tokens whose products with all bases are held at once.
+constexpr int64_t kProductTokens = 64;
+
 // u [pairs, rank] = sum alpha_i (B_i x) for the pairs of a group's experts,
 // from s->token_x.
 void MixProducts(const SharedBases& shared, int64_t first_expert,
                  ActiveExperts experts, std::span<const int64_t> token_of,
-                 float* u, MlpScratch* s) {
+                 Precision precision, float* u, MlpScratch* s) {
   const int64_t m = shared.bases.num_bases;
   const int64_t rank = shared.bases.rank;
-  const int64_t tokens = s->token_x.size() / shared.bases.cols;
-  s->bases_x.Resize(tokens * m * rank);
-  const LinearJob job{shared.bases.rows, s->token_x.data(), tokens,
-                      s->bases_x.data()};
-  LinearBatch({&job, 1}, Precision::kFloat32);
-  ParallelFor(std::ssize(experts), [&](int64_t i) {
-    const ActiveExpert& e = experts[static_cast<size_t>(i)];
-    const float* alpha = shared.alpha.data() + (e.index - first_expert) * m;
-    for (int64_t pair = e.begin; pair < e.begin + e.count; ++pair) {
-      const float* products =
-          s->bases_x.data() + token_of[static_cast<size_t>(pair)] * m * rank;
-      float* const to = u + pair * rank;
-      std::fill_n(to, rank, 0.0f);
-      for (int64_t b = 0; b < m; ++b) {
-        if (alpha[b] == 0) continue;
-        Kernels().subtract(to, -alpha[b], products + b * rank, rank, to);
+  const int64_t cols = shared.bases.cols;
+  const int64_t tokens = s->token_x.size() / cols;
+  // An expert's pairs ascend by token: those of its next tokens begin here.
+  std::vector<int64_t> next;
+  for (const ActiveExpert& e : experts) next.push_back(e.begin);
+  for (int64_t first = 0; first < tokens; first += kProductTokens) {
+    const int64_t count = std::min(kProductTokens, tokens - first);
+    s->bases_x.Resize(count * m * rank);
+    Linear(shared.bases.rows, s->token_x.data() + first * cols, count,
+           precision, s->bases_x.data());
+    ParallelFor(std::ssize(experts), [&](int64_t i) {
+      const ActiveExpert& e = experts[static_cast<size_t>(i)];
+      const float* alpha = shared.alpha.data() + (e.index - first_expert) * m;
+      int64_t& pair = next[static_cast<size_t>(i)];
+      for (; pair < e.begin + e.count; ++pair) {
+        const int64_t token = token_of[static_cast<size_t>(pair)] - first;
+        if (token >= count) break;
+        const float* products = s->bases_x.data() + token * m * rank;
+        float* const to = u + pair * rank;
+        std::fill_n(to, rank, 0.0f);
+        for (int64_t b = 0; b < m; ++b) {
+          if (alpha[b] == 0) continue;
+          Kernels().subtract(to, -alpha[b], products + b * rank, rank, to);
+        }
       }
-    }
-  });
+    });
+  }
 }
 
 // Gathers each token's x, which lies with each of its pairs. Returns the token
@@ -143,31 +154,33 @@ std::vector<int64_t> GatherTokens(const float* x, int64_t cols, MlpScratch* s) {
 }
 
 // Whether bases are better multiplied than mixed.
-bool MultipliesBases(const FactoredWeights& factored, ActiveExperts experts,
-                     const MlpScratch& s) {
-  const auto has_rows = [](const std::vector<SharedBases>& groups) {
-    return std::ranges::all_of(groups, [](const SharedBases& shared) {
-      return shared.bases.rows.codes != nullptr;
+bool MultipliesBases(const FactoredWeights& factored, Phase phase,
+                     int64_t picks) {
+  const auto suit = [&](const std::vector<SharedBases>& groups) {
+    return std::ranges::all_of(groups, [&](const SharedBases& shared) {
+      return shared.bases.rows.codes != nullptr &&
+             (phase == Phase::kDecode || shared.bases.num_bases <= 2 * picks);
     });
   };
   return factored.activation == Activation::kIdentity &&
          !(factored.gate.empty() && factored.up.empty()) &&
-         s.pair_of.size() / s.routing.picks_per_token <= std::ssize(experts) &&
-         has_rows(factored.gate) && has_rows(factored.up);
+         suit(factored.gate) && suit(factored.up);
 }
 
 }  // namespace
 
-void RunPlainExperts(ActiveExperts experts, const float* x, Precision precision,
-                     MlpScratch* s) {
+void RunPlainExperts(ActiveExperts experts, const float* x,
+                     const PassMath& math, MlpScratch* s) {
   if (experts.empty()) return;
-  RunGateAndUp(experts, precision, x, x, s);
-  RunDown(experts, precision, s);
+  RunGateAndUp(experts, math, x, x, s);
+  RunDown(experts, math, s);
 }
 
 void MixInputs(const FactoredWeights& factored, int64_t num_experts,
-               ActiveExperts experts, const float* x, MlpScratch* s) {
-  const bool multiplies = MultipliesBases(factored, experts, *s);
+               ActiveExperts experts, const float* x, const PassMath& math,
+               MlpScratch* s) {
+  const bool multiplies =
+      MultipliesBases(factored, math.phase, s->routing.picks_per_token);
   std::vector<int64_t> token_of;
   if (multiplies) {
     const auto& some = factored.gate.empty() ? factored.up : factored.gate;
@@ -186,12 +199,16 @@ void MixInputs(const FactoredWeights& factored, int64_t num_experts,
           return e.index >= (g + 1) * in_group;
         });
         MixProducts(groups[static_cast<size_t>(g)], g * in_group, {next, end},
-                    token_of, mixed->data(), s);
+                    token_of, math.precision, mixed->data(), s);
         next = end;
       }
       return;
     }
-    MixGroups(groups, factored.activation, num_experts, experts, MixBatch, x,
+    const auto mix_batch = [&](const StoredBases& of, Activation f,
+                               std::span<const MixJob> jobs) {
+      MixBatch(of, f, math.phase, jobs);
+    };
+    MixGroups(groups, factored.activation, num_experts, experts, mix_batch, x,
               bases.cols, mixed->data(), bases.rank, s);
   };
   mix(factored.gate, &s->mixed_gate);
@@ -200,15 +217,14 @@ void MixInputs(const FactoredWeights& factored, int64_t num_experts,
 
 void RunFactoredExperts(const FactoredWeights& factored, int64_t num_experts,
                         ActiveExperts experts, const float* x,
-                        Precision precision, MlpScratch* s) {
+                        const PassMath& math, MlpScratch* s) {
   if (experts.empty()) return;
-  RunGateAndUp(experts, precision,
-               factored.gate.empty() ? x : s->mixed_gate.data(),
+  RunGateAndUp(experts, math, factored.gate.empty() ? x : s->mixed_gate.data(),
                factored.up.empty() ? x : s->mixed_up.data(), s);
   if (factored.down.empty()) {
-    RunDown(experts, precision, s);
+    RunDown(experts, math, s);
   } else {
-    RunFactoredDown(factored, num_experts, experts, precision, s);
+    RunFactoredDown(factored, num_experts, experts, math, s);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "model/phase.h"
 #include "model/router.h"
 #include "model/weights.h"
 
@@ -22,7 +23,7 @@ struct MlpScratch {
   Buffer<float> mixed_gate;     // [pairs, rank]: N x of a factored layer
   Buffer<float> mixed_up;
   Buffer<float> token_x;  // [tokens, hidden]
-  Buffer<float> bases_x;  // [tokens, num_bases * rank]: B_i x of all i
+  Buffer<float> bases_x;  // [some tokens, num_bases * rank]: B_i x of all i
   // [pairs, expert_size]; after RunMlp `gate` holds the input of down.
   Buffer<float> gate, up;
   Buffer<float> down_rank;     // [pairs, rank]: A^T h of a factored down
@@ -46,21 +47,24 @@ struct ActiveExpert {
 // rows of x [pairs, hidden]. Experts are in ascending order, and in any number
 // of calls: what one computes does not depend on the others.
 void RunPlainExperts(std::span<const ActiveExpert> experts, const float* x,
-                     Precision precision, MlpScratch* s);
+                     const PassMath& math, MlpScratch* s);
 // The same of experts whose matrices are A where `factored` has bases of them,
 // of what MixInputs made of x.
 void RunFactoredExperts(const FactoredWeights& factored, int64_t num_experts,
                         std::span<const ActiveExpert> experts, const float* x,
-                        Precision precision, MlpScratch* s);
+                        const PassMath& math, MlpScratch* s);
 // The inputs of A, f(sum alpha B) x, into s->mixed_gate and s->mixed_up. Needs
 // no weights of the experts themselves, so those may still be on their way.
 //
-// Where f is the identity, that is sum alpha_i (B_i x): of tokens that are no
-// more than the experts, all bases are then multiplied by each token once, for
-// all of its experts, which takes tokens * m r d multiplications in place of
-// experts * m r d, and stores no mix.
+// Where f is the identity, that is sum alpha_i (B_i x): in decode all bases are
+// then multiplied by each token once, for all of its experts, which takes
+// tokens
+// * m r d multiplications in place of experts * m r d, and stores no mix. So it
+// is in prefill where a token has half as many experts as there are bases, or
+// more: then it takes no more than twice the multiplications that the mixed
+// matrices would, and the mixes are saved.
 void MixInputs(const FactoredWeights& factored, int64_t num_experts,
                std::span<const ActiveExpert> experts, const float* x,
-               MlpScratch* s);
+               const PassMath& math, MlpScratch* s);
 
 }  // namespace mobe

@@ -18,7 +18,6 @@ struct Request {
   const LayerWeights& weights;
   int64_t layer;
   std::optional<NumberFormat> built;
-  Precision precision;
   const MemoryPlan& plan;
   ExpertStore* store;
 };
@@ -34,21 +33,20 @@ constexpr Row kRows[] = {
     {ExpertMode::kAuto, "auto", nullptr},
     {ExpertMode::kBuilt, "built",
      [](const Request& r) -> Executor {
-       return std::make_unique<BuiltExperts>(r.weights, r.built, r.precision,
+       return std::make_unique<BuiltExperts>(r.weights, r.built,
                                              r.model.checkpoint);
      }},
     {ExpertMode::kFused, "fused",
      [](const Request& r) -> Executor {
-       return std::make_unique<StoredExperts>(r.weights, r.precision);
+       return std::make_unique<StoredExperts>(r.weights);
      }},
     {ExpertMode::kCached, "cached",
      [](const Request& r) -> Executor {
-       return std::make_unique<CachedExperts>(r.weights, r.built, r.precision,
+       return std::make_unique<CachedExperts>(r.weights, r.built,
                                               r.plan.expert_bytes);
      }},
     {ExpertMode::kStreamed, "streamed", [](const Request& r) -> Executor {
-       return std::make_unique<StreamedExperts>(r.weights, r.layer, r.precision,
-                                                r.store);
+       return std::make_unique<StreamedExperts>(r.weights, r.layer, r.store);
      }}};
 
 }  // namespace
@@ -58,8 +56,7 @@ const char* ExpertModeName(ExpertMode mode) {
 }
 
 ModelExperts MakeExperts(const OpenedModel& model, const Weights& weights,
-                         const LoadOptions& options, Precision precision,
-                         const MemoryPlan& plan) {
+                         const LoadOptions& options, const MemoryPlan& plan) {
   ModelExperts experts;
   if (std::ranges::count(plan.modes, ExpertMode::kStreamed) > 0) {
     experts.store =
@@ -68,10 +65,9 @@ ModelExperts MakeExperts(const OpenedModel& model, const Weights& weights,
   for (size_t i = 0; i < weights.layers.size(); ++i) {
     Executor& executor = experts.layers.emplace_back();
     if (weights.layers[i].experts.empty()) continue;
-    executor =
-        std::ranges::find(kRows, plan.modes[i], &Row::mode)
-            ->make({model, weights.layers[i], static_cast<int64_t>(i),
-                    options.built, precision, plan, experts.store.get()});
+    executor = std::ranges::find(kRows, plan.modes[i], &Row::mode)
+                   ->make({model, weights.layers[i], static_cast<int64_t>(i),
+                           options.built, plan, experts.store.get()});
   }
   return experts;
 }

@@ -20,8 +20,7 @@ struct ModelExperts {
 
 // The model and the weights must outlive the experts.
 ModelExperts MakeExperts(const OpenedModel& model, const Weights& weights,
-                         const LoadOptions& options, Precision precision,
-                         const MemoryPlan& plan);
+                         const LoadOptions& options, const MemoryPlan& plan);
 
 // What the experts have cost so far: of cached and streamed ones.
 struct ExpertStatistics {

@@ -59,11 +59,11 @@ void Combine(const ModelConfig& c, int64_t tokens, const MlpScratch& s,
 }
 
 // residual += what runs for every token: one expert that all tokens have.
-void RunDense(const LayerWeights& w, Precision precision, const float* x,
+void RunDense(const LayerWeights& w, const PassMath& math, const float* x,
               int64_t tokens, MlpScratch* s, float* residual) {
   s->starts = {0, tokens};
   const ActiveExpert dense{0, *w.dense, 0, tokens};
-  RunPlainExperts({&dense, 1}, x, precision, s);
+  RunPlainExperts({&dense, 1}, x, math, s);
   if (w.shared_scale.empty()) {
     Kernels().add(residual, s->down.data(), s->down.size(), residual);
     return;
@@ -101,7 +101,7 @@ void Guess(const ModelConfig& c, const RunnableLayer& next,
 }  // namespace
 
 void RunMlp(const ModelConfig& c, const RunnableLayer& layer,
-            const RunnableLayer& next, Precision precision, int64_t index,
+            const RunnableLayer& next, const PassMath& math, int64_t index,
             const float* x, int64_t tokens, const MoeObserver& observe,
             MlpScratch* s, float* residual) {
   const LayerWeights& w = *layer.weights;
@@ -111,11 +111,11 @@ void RunMlp(const ModelConfig& c, const RunnableLayer& layer,
     layer.experts->Expect(s->routing.experts, Urgency::kNow);
   }
   Guess(c, next, residual, tokens);
-  if (w.dense) RunDense(w, precision, x, tokens, s, residual);
+  if (w.dense) RunDense(w, math, x, tokens, s, residual);
   if (layer.experts == nullptr) return;
   if (observe) observe(index, x, s->routing);
   Gather(c, x, tokens, s);
-  layer.experts->Run(s);
+  layer.experts->Run(math, s);
   Combine(c, tokens, *s, residual);
 }
 

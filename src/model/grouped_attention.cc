@@ -142,7 +142,7 @@ void MergePieces(const ModelConfig& c, const QueryBlock& block,
 }
 
 // Blocks of all sequences, with places for their sums.
-std::vector<QueryBlock> ListBlocks(const ModelConfig& c,
+std::vector<QueryBlock> ListBlocks(const ModelConfig& c, Phase phase,
                                    std::span<const SequenceRows> sequences,
                                    AttentionScratch* s) {
   const GroupSizes n(c);
@@ -159,7 +159,7 @@ std::vector<QueryBlock> ListBlocks(const ModelConfig& c,
                             rows.cache->length() + t + 1,
                             1,
                             size};
-        if (rows.count <= kSplitTokens) {
+        if (phase == Phase::kDecode) {
           const int64_t length = PieceKeys(block.keys());
           block.pieces = (block.keys() + length - 1) / length;
         }
@@ -177,7 +177,7 @@ std::vector<QueryBlock> ListBlocks(const ModelConfig& c,
 namespace internal {
 
 void AttendGrouped(const ModelConfig& c, const AttentionWeights& w,
-                   const RopeTable& rope, Precision precision, int64_t layer,
+                   const RopeTable& rope, const PassMath& math, int64_t layer,
                    const float* x, std::span<const SequenceRows> sequences,
                    AttentionScratch* s) {
   const int64_t tokens = sequences.back().first + sequences.back().count;
@@ -189,7 +189,7 @@ void AttendGrouped(const ModelConfig& c, const AttentionWeights& w,
   const LinearJob inputs[] = {{w.query, x, tokens, product->data()},
                               {w.key, x, tokens, s->key.data()},
                               {w.value, x, tokens, s->value.data()}};
-  LinearBatch(inputs, precision);
+  LinearBatch(inputs, math.precision);
   if (c.attention_gate) SplitGates(c, tokens, s);
   ForEachToken(sequences, [&](int64_t row, KvCache* cache, int64_t position) {
     FinishToken(c, w, rope, layer, row, cache, position, s);
@@ -198,7 +198,8 @@ void AttendGrouped(const ModelConfig& c, const AttentionWeights& w,
     const QueryBlock* block;
     int64_t piece;
   };
-  const std::vector<QueryBlock> blocks = ListBlocks(c, sequences, s);
+  const std::vector<QueryBlock> blocks =
+      ListBlocks(c, math.phase, sequences, s);
   std::vector<Task> tasks;
   for (const QueryBlock& block : blocks) {
     for (int64_t piece = 0; piece < block.pieces; ++piece) {

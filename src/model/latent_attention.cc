@@ -12,7 +12,8 @@
 //           has kv_rank numbers in place of a key's.
 //
 // Which one takes fewer operations depends on how many tokens share the
-// expansion: absorbed at decode, expanded in prefill.
+// expansion: absorbed at decode, expanded in prefill, unless a long context
+// stands before few tokens.
 #include <algorithm>
 
 #include "base/parallel.h"
@@ -202,7 +203,7 @@ void MergePieces(const Sizes& n, const Run& run, const LatentBlock& block,
 }
 
 // From s->latent_query to s->latent_context.
-void AttendToLatents(const Sizes& n, int64_t layer, const Run& run,
+void AttendToLatents(const Sizes& n, Phase phase, int64_t layer, const Run& run,
                      AttentionScratch* s) {
   struct Task {
     size_t block;
@@ -216,7 +217,7 @@ void AttendToLatents(const Sizes& n, int64_t layer, const Run& run,
     for (int64_t first = 0; first < rows; first += kRows) {
       LatentBlock block = {&sequence, first, std::min(kRows, rows - first), 1,
                            size};
-      if (sequence.count <= kSplitTokens) {
+      if (phase == Phase::kDecode) {
         const int64_t length = PieceKeys(block.keys());
         block.pieces = (block.keys() + length - 1) / length;
       }
@@ -243,7 +244,7 @@ WeightView UpRows(const AttentionWeights& w, const Sizes& n, int64_t head) {
 }
 
 void AttendAbsorbed(const AttentionWeights& w, const Sizes& n,
-                    Precision precision, int64_t layer, const Run& run,
+                    const PassMath& math, int64_t layer, const Run& run,
                     AttentionScratch* s) {
   const int64_t rows = n.heads * run.tokens();
   s->latent_query.Resize(rows * n.kv_rank);
@@ -256,8 +257,8 @@ void AttendAbsorbed(const AttentionWeights& w, const Sizes& n,
          s->latent_query.data() + run.row(h, run.first()) * n.kv_rank,
          Trans::kYes});
   }
-  LinearBatch(s->jobs, precision);
-  AttendToLatents(n, layer, run, s);
+  LinearBatch(s->jobs, math.precision);
+  AttendToLatents(n, math.phase, layer, run, s);
   s->jobs.clear();
   for (int64_t h = 0; h < n.heads; ++h) {
     s->jobs.push_back(
@@ -266,7 +267,7 @@ void AttendAbsorbed(const AttentionWeights& w, const Sizes& n,
          run.tokens(),
          s->head_context.data() + n.row(h, run.first()) * n.value});
   }
-  LinearBatch(s->jobs, precision);
+  LinearBatch(s->jobs, math.precision);
 }
 
 // --- Expanded.
@@ -318,11 +319,13 @@ void AttendHead(const AttentionWeights& w, const Sizes& n, int64_t layer,
   FinishSums(sums);
 }
 
-// Does the absorbed form take fewer multiplications for a head?
-bool AbsorbedIsLess(const Sizes& n, const SequenceRows& sequence) {
-  const auto tokens = static_cast<double>(sequence.count);
-  const auto keys =
-      static_cast<double>(sequence.cache->length() + sequence.count);
+// Does the absorbed form take fewer multiplications for a head? Of a prompt all
+// of it is asked for, so that it does not matter in which pieces it comes.
+bool AbsorbedIsLess(const Sizes& n, Phase phase, const SequenceRows& sequence) {
+  if (phase == Phase::kDecode) return true;
+  const int64_t ahead = sequence.count + sequence.after;
+  const auto tokens = static_cast<double>(sequence.before + ahead);
+  const auto keys = static_cast<double>(sequence.cache->length() + ahead);
   const auto rank = static_cast<double>(n.kv_rank);
   const auto up = static_cast<double>(n.up());
   return tokens * rank * up + tokens * keys * 2 * rank <
@@ -332,7 +335,7 @@ bool AbsorbedIsLess(const Sizes& n, const SequenceRows& sequence) {
 }  // namespace
 
 void AttendLatent(const ModelConfig& c, const AttentionWeights& w,
-                  const RopeTable& rope, Precision precision, int64_t layer,
+                  const RopeTable& rope, const PassMath& math, int64_t layer,
                   const float* x, std::span<const SequenceRows> sequences,
                   AttentionScratch* s) {
   const int64_t tokens = sequences.back().first + sequences.back().count;
@@ -342,16 +345,18 @@ void AttendLatent(const ModelConfig& c, const AttentionWeights& w,
   s->nope.Resize(rows * n.nope);
   s->rotated.Resize(rows * n.rotated);
   s->head_context.Resize(rows * n.value);
-  ProjectLatent(w, precision, x, tokens, s);
+  ProjectLatent(w, math.precision, x, tokens, s);
   ForEachToken(sequences, [&](int64_t row, KvCache* cache, int64_t position) {
     FinishToken(c, w, rope, layer, n, row, cache, position, s);
   });
   for (size_t i = 0; i < sequences.size();) {
     size_t end = i;
-    while (end < sequences.size() && AbsorbedIsLess(n, sequences[end])) ++end;
+    while (end < sequences.size() &&
+           AbsorbedIsLess(n, math.phase, sequences[end])) {
+      ++end;
+    }
     if (end > i) {
-      AttendAbsorbed(w, n, precision, layer, {sequences.subspan(i, end - i)},
-                     s);
+      AttendAbsorbed(w, n, math, layer, {sequences.subspan(i, end - i)}, s);
       i = end;
       continue;
     }

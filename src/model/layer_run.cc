@@ -43,7 +43,7 @@ void LayerRun::AddAttention(const LayerWeights& weights, float* states,
       model_.config.HasDeltaNets() && !weights.attention.delta;
   for (int64_t begin = 0; begin < tokens; begin += kChunk) {
     const SequenceRows rows{0, std::min(kChunk, tokens - begin), &cache_};
-    steps_.Begin({&rows, 1});
+    steps_.Begin(Phase::kPrefill, {&rows, 1});
     steps_.AddAttention(weights.attention, is_second ? 1 : 0,
                         states + begin * model_.config.hidden_size);
     steps_.Finish();
@@ -53,7 +53,7 @@ void LayerRun::AddAttention(const LayerWeights& weights, float* states,
 
 void LayerRun::AddMlp(const LayerWeights& weights, int64_t layer, float* states,
                       int64_t tokens, const MoeObserver& observe) {
-  StoredExperts experts(weights, Precision::kFloat32);
+  StoredExperts experts(weights);
   steps_.AddMlp({&weights, weights.experts.empty() ? nullptr : &experts}, {},
                 layer, tokens, observe, states);
 }

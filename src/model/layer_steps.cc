@@ -7,7 +7,8 @@
 
 namespace mobe {
 
-void LayerSteps::Begin(std::span<const SequenceRows> sequences) {
+void LayerSteps::Begin(Phase phase, std::span<const SequenceRows> sequences) {
+  math_ = {phase, phase == Phase::kDecode ? Precision::kFloat32 : precision_};
   sequences_.assign(sequences.begin(), sequences.end());
   std::vector<int64_t> positions;
   for (const SequenceRows& rows : sequences_) {
@@ -25,7 +26,7 @@ void LayerSteps::AddAttention(const AttentionWeights& w, int64_t layer,
   normed_.Resize(tokens * hidden);
   attended_.Resize(tokens * hidden);
   NormTokens(w.norm, config_.rms_norm_eps, x, tokens, normed_.data());
-  Attend(config_, w, rope_, precision_, layer, normed_.data(), sequences_,
+  Attend(config_, w, rope_, math_, layer, normed_.data(), sequences_,
          &attention_, attended_.data());
   ParallelRanges(tokens, kTokenGrain, [&](int64_t begin, int64_t end) {
     float* rows = x + begin * hidden;
@@ -44,8 +45,8 @@ void LayerSteps::AddMlp(const RunnableLayer& layer, const RunnableLayer& next,
   normed_.Resize(tokens * config_.hidden_size);
   NormTokens(layer.weights->mlp_norm, config_.rms_norm_eps, x, tokens,
              normed_.data());
-  RunMlp(config_, layer, next, precision_, index, normed_.data(), tokens,
-         observe, &mlp_, x);
+  RunMlp(config_, layer, next, math_, index, normed_.data(), tokens, observe,
+         &mlp_, x);
 }
 
 void NormTokens(std::span<const float> weight, float eps, const float* x,

@@ -17,13 +17,13 @@ namespace mobe {
 // the object's.
 class LayerSteps {
  public:
-  // The config must outlive the object.
+  // `precision` is of prefill's products. The config must outlive the object.
   LayerSteps(const ModelConfig& config, Precision precision)
       : config_(config), precision_(precision), rope_(config.rope) {}
 
   // Tells whose tokens AddAttention takes through the layers, until Finish:
   // SequenceRows are as of Attend.
-  void Begin(std::span<const SequenceRows> sequences);
+  void Begin(Phase phase, std::span<const SequenceRows> sequences);
   // x [tokens, hidden] += attention, with the caches' layer `layer`.
   void AddAttention(const AttentionWeights& weights, int64_t layer, float* x);
   // After the caches' last layer: they count the tokens as seen.
@@ -35,6 +35,7 @@ class LayerSteps {
               int64_t index, int64_t tokens, const MoeObserver& observe,
               float* x);
 
+  const PassMath& math() const { return math_; }
   // Of what ran last: its normed input [tokens, hidden], and what lies between
   // the steps of each.
   const Buffer<float>& normed() const { return normed_; }
@@ -44,6 +45,7 @@ class LayerSteps {
  private:
   const ModelConfig& config_;
   const Precision precision_;
+  PassMath math_;
   std::vector<SequenceRows> sequences_;
   RopeTable rope_;
   Buffer<float> normed_;    // [tokens, hidden]

@@ -9,9 +9,6 @@
 namespace mobe {
 namespace {
 
-// Up to this many tokens products that store no mix win; for more, the mix is
-// stored and a matrix product has it.
-constexpr int64_t kMatVecTokens = 8;
 // Rows of N that one task stores for such a product.
 constexpr int64_t kMixRows = 64;
 // Columns of N that one task takes of a transposed product: bases are read in
@@ -170,29 +167,28 @@ void MultiplyFew(const Tile<PackedBases>& tile, Activation f,
 // ---------------------------------------------------------------------------
 
 template <class Form>
-int64_t RowsPerTask(const Form& form, int64_t cols, bool any_many) {
+int64_t RowsPerTask(const Form& form, int64_t cols, Phase phase) {
   constexpr bool kAreProducts = std::is_same_v<Form, BasesProducts>;
-  return any_many && !kAreProducts ? kMixRows : RowsPerTile(form, cols);
+  return phase == Phase::kPrefill && !kAreProducts ? kMixRows
+                                                   : RowsPerTile(form, cols);
 }
 
+// In decode, of few tokens each, products that store no mix win; in prefill the
+// mix is stored and a matrix product has it.
 template <class Form>
 void MixRows(const Form& form, int64_t rank, int64_t cols, Activation f,
-             std::span<const MixJob> jobs) {
-  // Those of many tokens last.
-  std::vector<MixJob> sorted(jobs.begin(), jobs.end());
-  // Not that of std::ranges: clang 14 can't read its result.
-  const auto many_begin = std::stable_partition(
-      sorted.begin(), sorted.end(),
-      [](const MixJob& job) { return job.tokens <= kMatVecTokens; });
-  const std::span<const MixJob> few(sorted.begin(), many_begin);
-  const std::span<const MixJob> many(many_begin, sorted.end());
-  const int64_t rows = RowsPerTask(form, cols, !many.empty());
+             Phase phase, std::span<const MixJob> jobs) {
+  const int64_t rows = RowsPerTask(form, cols, phase);
   ParallelRanges(rank, rows, [&](int64_t begin, int64_t end) {
     const auto tile = Prepare(form, {begin, end - begin, 0, cols}, jobs);
-    if (!few.empty()) MultiplyFew(tile, f, few, begin, rank);
-    for (const MixJob& job : many) {
-      Gemm(Trans::kNo, Trans::kYes, job.tokens, end - begin, cols, job.x, cols,
-           Mix(tile, job.alpha, f), cols, 0.0f, job.u + begin, rank);
+    if (phase == Phase::kDecode) {
+      MultiplyFew(tile, f, jobs, begin, rank);
+      return;
+    }
+    for (const MixJob& job : jobs) {
+      const WeightView mixed = {NumberFormat::kF32, Mix(tile, job.alpha, f),
+                                end - begin, cols};
+      Kernels().mat_vec(mixed, job.x, cols, job.tokens, job.u + begin, rank);
     }
   });
 }
@@ -207,9 +203,14 @@ void MixColumns(const Form& form, int64_t rank, int64_t cols, Activation f,
       const int64_t count = std::min(rows, rank - row);
       const auto tile = Prepare(form, {row, count, begin, width}, jobs);
       for (const MixJob& job : jobs) {
-        Gemm(Trans::kNo, Trans::kNo, job.tokens, width, count, job.x + row,
-             rank, Mix(tile, job.alpha, f), width, row == 0 ? 0.0f : 1.0f,
-             job.u + begin, cols);
+        if (row == 0) {
+          for (int64_t t = 0; t < job.tokens; ++t) {
+            std::fill_n(job.u + t * cols + begin, width, 0.0f);
+          }
+        }
+        const TileView mixed = {DType::kF32, Mix(tile, job.alpha, f), width};
+        Kernels().add_products(job.tokens, count, width, job.x + row, rank,
+                               mixed, job.u + begin, cols);
       }
     }
   });
@@ -217,10 +218,12 @@ void MixColumns(const Form& form, int64_t rank, int64_t cols, Activation f,
 
 }  // namespace
 
-void MixBatch(const StoredBases& bases, Activation f,
+void MixBatch(const StoredBases& bases, Activation f, Phase phase,
               std::span<const MixJob> jobs) {
   std::visit(
-      [&](const auto& form) { MixRows(form, bases.rank, bases.cols, f, jobs); },
+      [&](const auto& form) {
+        MixRows(form, bases.rank, bases.cols, f, phase, jobs);
+      },
       bases.form);
 }
 

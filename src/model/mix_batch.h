@@ -5,6 +5,7 @@
 #include <span>
 
 #include "kernels/packed_mix.h"
+#include "model/phase.h"
 #include "model/stored_bases.h"
 
 namespace mobe {
@@ -14,8 +15,9 @@ namespace mobe {
 // takes the same few rows of all bases through every job, so that they come
 // from memory once and from its cache for the other experts. Rows of low-rank
 // bases are multiplied out once for all jobs. Bases whose alpha is zero cost
-// nothing.
-void MixBatch(const StoredBases& bases, Activation f,
+// nothing. What a token gets does not depend, to the bit, on who shares the
+// call; of bases in 8 bits it does on the phase.
+void MixBatch(const StoredBases& bases, Activation f, Phase phase,
               std::span<const MixJob> jobs);
 // The transposed product; parallel over the columns of N.
 void MixBatchTransposed(const StoredBases& bases, Activation f,

@@ -173,8 +173,18 @@ class Spoiled {
   std::deque<std::vector<std::byte>> copies_;
 };
 
+void RunMix(bool transposed, Phase phase, const StoredBases& bases,
+            Activation f, std::span<const MixJob> jobs) {
+  if (transposed) {
+    MixBatchTransposed(bases, f, jobs);
+  } else {
+    MixBatch(bases, f, phase, jobs);
+  }
+}
+
 TEST_P(MixBatchTest, IsTheMixAndTheProduct) {
-  const auto& [form, transposed] = GetParam();
+  const auto& [form, is_transposed] = GetParam();
+  const bool transposed = is_transposed;
   const Bases bases = form.make();
   const int64_t inputs = transposed ? kRank : kCols;
   const int64_t outputs = transposed ? kCols : kRank;
@@ -190,10 +200,9 @@ TEST_P(MixBatchTest, IsTheMixAndTheProduct) {
     jobs.push_back(
         {alpha.data() + e * kBases, x[e].data(), kTokens[e], u[e].data()});
   }
-  const auto run = transposed ? MixBatchTransposed : MixBatch;
-  run(bases.view, Activation::kSilu, jobs);
+  std::vector<std::vector<double>> mixes;
   for (int64_t e = 0; e < 2; ++e) {
-    std::vector<double> n(kRank * kCols);
+    std::vector<double>& n = mixes.emplace_back(kRank * kCols);
     for (int64_t j = 0; j < kRank * kCols; ++j) {
       double mix = 0;
       for (int64_t i = 0; i < kBases; ++i) {
@@ -201,15 +210,48 @@ TEST_P(MixBatchTest, IsTheMixAndTheProduct) {
       }
       n[j] = mix / (1 + std::exp(-mix));
     }
-    for (int64_t t = 0; t < kTokens[e]; ++t) {
-      for (int64_t o = 0; o < outputs; ++o) {
-        double sum = 0;
-        for (int64_t k = 0; k < inputs; ++k) {
-          sum += (transposed ? n[k * kCols + o] : n[o * kCols + k]) *
-                 x[e][t * inputs + k];
+  }
+  for (const Phase phase : {Phase::kPrefill, Phase::kDecode}) {
+    RunMix(transposed, phase, bases.view, Activation::kSilu, jobs);
+    for (int64_t e = 0; e < 2; ++e) {
+      const std::vector<double>& n = mixes[static_cast<size_t>(e)];
+      for (int64_t t = 0; t < kTokens[e]; ++t) {
+        for (int64_t o = 0; o < outputs; ++o) {
+          double sum = 0;
+          for (int64_t k = 0; k < inputs; ++k) {
+            sum += (transposed ? n[k * kCols + o] : n[o * kCols + k]) *
+                   x[e][t * inputs + k];
+          }
+          ASSERT_NEAR(u[e][t * outputs + o], sum, form.error) << e << " " << t;
         }
-        ASSERT_NEAR(u[e][t * outputs + o], sum, form.error) << e << " " << t;
       }
+    }
+  }
+}
+
+// To the bit: each token alone, and an expert alone, in either phase.
+TEST_P(MixBatchTest, NobodyChangesWhatAnotherGets) {
+  const auto& [form, is_transposed] = GetParam();
+  const bool transposed = is_transposed;
+  const Bases bases = form.make();
+  const int64_t inputs = transposed ? kRank : kCols;
+  const int64_t outputs = transposed ? kCols : kRank;
+  constexpr int64_t kMany = 70;
+  const std::vector<float> alpha = Random(2 * kBases, 4);
+  const std::vector<float> x = Random(kMany * inputs, 5);
+  for (const Phase phase : {Phase::kPrefill, Phase::kDecode}) {
+    std::vector<float> u(static_cast<size_t>(2 * kMany * outputs));
+    const MixJob both[] = {
+        {alpha.data(), x.data(), kMany, u.data()},
+        {alpha.data() + kBases, x.data(), kMany, u.data() + kMany * outputs}};
+    RunMix(transposed, phase, bases.view, Activation::kSilu, both);
+    for (const int64_t t : {0, 1, 68, 69}) {
+      std::vector<float> alone(static_cast<size_t>(outputs));
+      const MixJob job{alpha.data() + kBases, x.data() + t * inputs, 1,
+                       alone.data()};
+      RunMix(transposed, phase, bases.view, Activation::kSilu, {&job, 1});
+      const float* together = u.data() + (kMany + t) * outputs;
+      EXPECT_TRUE(std::equal(alone.begin(), alone.end(), together)) << t;
     }
   }
 }
@@ -221,18 +263,20 @@ TEST_P(MixBatchTest, SkipsBasesOfZeroAlpha) {
   const int64_t inputs = transposed ? kRank : kCols;
   const int64_t outputs = transposed ? kCols : kRank;
   const float alpha[kBases] = {0.5f, 0, -1.5f, 0, 0};
-  const auto run = [&](const StoredBases& bases, int64_t tokens) {
+  const auto run = [&](const StoredBases& bases, Phase phase, int64_t tokens) {
     const std::vector<float> x = Random(tokens * inputs, 5);
     std::vector<float> u(static_cast<size_t>(tokens * outputs));
     const MixJob job{alpha, x.data(), tokens, u.data()};
-    (transposed ? MixBatchTransposed : MixBatch)(bases, Activation::kTanh,
-                                                 {&job, 1});
+    RunMix(transposed, phase, bases, Activation::kTanh, {&job, 1});
     return u;
   };
   const Bases bases = form.make();
   const Spoiled spoiled(bases.view);
   for (const int64_t tokens : kTokens) {
-    EXPECT_EQ(run(spoiled.view, tokens), run(bases.view, tokens));
+    for (const Phase phase : {Phase::kPrefill, Phase::kDecode}) {
+      EXPECT_EQ(run(spoiled.view, phase, tokens),
+                run(bases.view, phase, tokens));
+    }
   }
 }
 

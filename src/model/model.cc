@@ -44,6 +44,7 @@ struct Model::Scratch {
 
 // What passes through the layers together.
 struct Model::Pass {
+  Phase phase = Phase::kPrefill;
   std::vector<int32_t> tokens;
   std::vector<SequenceRows> sequences;
   std::vector<int64_t> wanted;  // tokens whose logits are, ascending
@@ -52,7 +53,9 @@ struct Model::Pass {
   // Adds the part's tokens [begin, end).
   void Add(const BatchPart& part, int64_t begin, int64_t end) {
     const int64_t of_part = std::ssize(part.tokens);
-    sequences.push_back({size(), end - begin, part.cache});
+    phase = part.phase;
+    sequences.push_back({size(), end - begin, part.cache, part.before + begin,
+                         part.after + of_part - end});
     for (int64_t t = begin; t < end; ++t) {
       if (part.logits == LogitsFor::kAll ||
           (part.logits == LogitsFor::kLast && t == of_part - 1)) {
@@ -68,7 +71,7 @@ Model::Model(OpenedModel opened, const LoadOptions& options)
       weights_(LoadWeights(*opened_)),
       plan_(PlanMemory(*opened_, weights_, options)),
       precision_(options.precision ? *options.precision : FasterPrecision()),
-      experts_(MakeExperts(*opened_, weights_, options, precision_, plan_)),
+      experts_(MakeExperts(*opened_, weights_, options, plan_)),
       cache_format_(options.cache),
       stop_ids_(ReadStopIds(opened_->checkpoint)),
       scratch_(new Scratch{LayerSteps(config(), precision_), {}}) {}
@@ -117,7 +120,7 @@ void Model::RunPass(const Pass& pass, const MoeObserver& observe,
         weights_.embedding.Rows(pass.tokens[static_cast<size_t>(t)], 1),
         x + t * c.hidden_size);
   }
-  steps.Begin(pass.sequences);
+  steps.Begin(pass.phase, pass.sequences);
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
     steps.AddAttention(w.attention, layer, x);
@@ -147,7 +150,7 @@ void Model::RunPass(const Pass& pass, const MoeObserver& observe,
   }
   if (wanted == 0) return;
   NormTokens(weights_.final_norm, c.rms_norm_eps, x, wanted, x);
-  Linear(weights_.output, x, wanted, precision_, logits);
+  Linear(weights_.output, x, wanted, steps.math().precision, logits);
 }
 
 std::shared_ptr<CachePool> Model::NewPool(int64_t tokens,
@@ -174,6 +177,10 @@ void Model::Forward(std::span<const BatchPart> batch, float* logits,
   for (const BatchPart& part : batch) {
     CheckTokens(part.tokens);
     part.cache->CheckRoom(std::ssize(part.tokens));
+    if (part.phase == Phase::kDecode && part.tokens.size() > 1) {
+      Fail(ErrorKind::kInternal, "{} tokens of one text to decode, expected 1",
+           part.tokens.size());
+    }
   }
   Pass pass;
   const auto run = [&] {
@@ -183,6 +190,7 @@ void Model::Forward(std::span<const BatchPart> batch, float* logits,
   };
   for (const BatchPart& part : batch) {
     const int64_t count = std::ssize(part.tokens);
+    if (pass.size() > 0 && pass.phase != part.phase) run();
     for (int64_t begin = 0, end = 0; begin < count; begin = end) {
       end = std::min(count, begin + plan_.pass_tokens - pass.size());
       pass.Add(part, begin, end);

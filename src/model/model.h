@@ -31,7 +31,7 @@ class Model {
   // How experts are factored; nothing: the model is plain.
   const std::optional<MobeFormat>& mobe() const { return opened_->mobe; }
   const Weights& weights() const { return weights_; }
-  // Of products with many tokens.
+  // Of products in prefill.
   Precision precision() const { return precision_; }
   // How memory is used, and who runs each layer's experts.
   const MemoryPlan& plan() const { return plan_; }
@@ -79,10 +79,10 @@ class Model {
   // as before. What else fails leaves no cache with states to go on with
   // (KvCache::CheckRoom).
   //
-  // A sequence's logits are those that it would get alone: to the bit where no
-  // product has more than eight tokens (of one expert, if the experts are
-  // fused; 64 in float32 for what is stored), and else up to rounding, since
-  // the product then sums in another order or, in bfloat16, rounds its inputs.
+  // A sequence's logits are, to the bit, those that it would get alone, and
+  // however its prompt is cut into parts (PassMath says how): but for experts
+  // that are cached, of which some are built after others have run. Parts of
+  // one phase should lie together, since a pass is of one.
   //
   // `observe` sees of the last layer only tokens whose logits are wanted, as
   // only they go on from its attention. The scratch memory is the model's: one

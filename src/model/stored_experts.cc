@@ -13,15 +13,14 @@ std::vector<ActiveExpert> ListActive(const MlpScratch& s,
   return active;
 }
 
-void StoredExperts::Run(MlpScratch* s) {
+void StoredExperts::Run(const PassMath& math, MlpScratch* s) {
   const std::vector<ActiveExpert> active = ListActive(*s, weights_.experts);
   if (weights_.factored) {
     const int64_t all = std::ssize(weights_.experts);
-    MixInputs(*weights_.factored, all, active, s->x.data(), s);
-    RunFactoredExperts(*weights_.factored, all, active, s->x.data(), precision_,
-                       s);
+    MixInputs(*weights_.factored, all, active, s->x.data(), math, s);
+    RunFactoredExperts(*weights_.factored, all, active, s->x.data(), math, s);
   } else {
-    RunPlainExperts(active, s->x.data(), precision_, s);
+    RunPlainExperts(active, s->x.data(), math, s);
   }
 }
 

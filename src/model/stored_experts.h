@@ -9,19 +9,17 @@ namespace mobe {
 class StoredExperts : public ExpertExecutor {
  public:
   // The weights must outlive the object.
-  StoredExperts(const LayerWeights& weights, Precision precision)
-      : weights_(weights), precision_(precision) {}
+  explicit StoredExperts(const LayerWeights& weights) : weights_(weights) {}
 
   const char* mode() const override {
     return weights_.factored ? "fused" : "plain";
   }
-  void Run(MlpScratch* s) override;
+  void Run(const PassMath& math, MlpScratch* s) override;
   std::vector<Plane> Matrices() const override;
   int64_t TokenBytes(int64_t picks) const override;
 
  private:
   const LayerWeights& weights_;
-  const Precision precision_;
 };
 
 }  // namespace mobe

@@ -15,7 +15,7 @@ void StreamedExperts::Expect(std::span<const int32_t> experts,
   store_.Expect(layer_, distinct, urgency);
 }
 
-void StreamedExperts::Run(MlpScratch* s) {
+void StreamedExperts::Run(const PassMath& math, MlpScratch* s) {
   std::vector<ActiveExpert> active = ListActive(*s, weights_.experts);
   std::vector<int64_t> ids;
   for (const ActiveExpert& expert : active) ids.push_back(expert.index);
@@ -36,7 +36,9 @@ void StreamedExperts::Run(MlpScratch* s) {
   store_.Expect(layer_, part(0), Urgency::kNow);
   const auto all = static_cast<int64_t>(weights_.experts.size());
   const float* x = s->x.data();
-  if (weights_.factored) MixInputs(*weights_.factored, all, active, x, s);
+  if (weights_.factored) {
+    MixInputs(*weights_.factored, all, active, x, math, s);
+  }
   for (size_t begin = 0; begin < ids.size(); begin += size) {
     const auto now = part(begin);
     store_.Expect(layer_, part(begin + size), Urgency::kNow);
@@ -45,9 +47,9 @@ void StreamedExperts::Run(MlpScratch* s) {
       expert.weights = store_.Take(layer_, expert.index);
     }
     if (weights_.factored) {
-      RunFactoredExperts(*weights_.factored, all, experts, x, precision_, s);
+      RunFactoredExperts(*weights_.factored, all, experts, x, math, s);
     } else {
-      RunPlainExperts(experts, x, precision_, s);
+      RunPlainExperts(experts, x, math, s);
     }
     store_.Release(layer_, now);
   }

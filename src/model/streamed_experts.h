@@ -11,14 +11,11 @@ class StreamedExperts : public ExpertExecutor {
  public:
   // The weights and the store must outlive the object.
   StreamedExperts(const LayerWeights& weights, int64_t layer,
-                  Precision precision, ExpertStore* store)
-      : weights_(weights),
-        layer_(layer),
-        precision_(precision),
-        store_(*store) {}
+                  ExpertStore* store)
+      : weights_(weights), layer_(layer), store_(*store) {}
 
   const char* mode() const override { return "streamed"; }
-  void Run(MlpScratch* s) override;
+  void Run(const PassMath& math, MlpScratch* s) override;
   bool WantsHints() const override { return true; }
   void Expect(std::span<const int32_t> experts, Urgency urgency) override;
   std::vector<Plane> Matrices() const override;
@@ -30,7 +27,6 @@ class StreamedExperts : public ExpertExecutor {
 
   const LayerWeights& weights_;
   const int64_t layer_;
-  const Precision precision_;
   ExpertStore& store_;
 };
 

@@ -70,11 +70,9 @@ void MergeSums(const AttentionSums& from, const AttentionSums& to);
 void FinishSums(const AttentionSums& sums);
 
 // Keys of a piece of a context of `keys`. Pieces are attended to in parallel
-// and then merged in order (Flash-Decoding), where there are few queries.
-// A multiple of kTileTokens. It depends on nothing else, so results do not.
+// and then merged in order (Flash-Decoding), in decode, where there are few
+// queries. A multiple of kTileTokens. It depends on nothing else, so results do
+// not.
 int64_t PieceKeys(int64_t keys);
-
-// Queries of a sequence that make it worth while.
-inline constexpr int64_t kSplitTokens = 8;
 
 }  // namespace mobe

@@ -101,20 +101,22 @@ double BenchModel::Run(const BenchCase& test) {
   std::vector<float> logits(
       static_cast<size_t>(test.batch * config().vocab_size));
   std::vector<BatchPart> batch;
-  const auto step = [&](int64_t place, int64_t count) {
+  const auto step = [&](Phase phase, int64_t place, int64_t count) {
     const auto ids = std::span(ids_).subspan(static_cast<size_t>(place),
                                              static_cast<size_t>(count));
     batch.clear();
     for (KvCache& cache : caches) {
-      batch.push_back({ids, &cache, LogitsFor::kLast});
+      batch.push_back({ids, &cache, LogitsFor::kLast, phase});
     }
     model_.Forward(batch, logits.data());
   };
   const double start = MonotonicSeconds();
   int64_t place = test.depth;
-  if (test.text.prompt > 0) step(place, test.text.prompt);
+  if (test.text.prompt > 0) step(Phase::kPrefill, place, test.text.prompt);
   place += test.text.prompt;
-  for (int64_t i = 0; i < test.text.generate; ++i) step(place + i, 1);
+  for (int64_t i = 0; i < test.text.generate; ++i) {
+    step(Phase::kDecode, place + i, 1);
+  }
   return MonotonicSeconds() - start;
 }
 
