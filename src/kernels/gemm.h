@@ -78,10 +78,11 @@ struct LinearJob {
 //
 // What a token gets does not depend, to the bit, on how many share the call.
 // Sums in float32 have an order of their own (kernels.h: mat_vec and, with
-// kYes, add_products; oneDNN's sgemm sums fewer than 16 tokens otherwise than
-// more, and was faster than mat_vec only from 256 on). That bfloat16 products
-// of oneDNN keep one order was found by gemm_test, which asks on every machine
-// that runs it.
+// kYes, add_products; oneDNN's sgemm adds fewer than 16 tokens otherwise than
+// more, and was the faster one only from 256 tokens on). That oneDNN's products
+// of bfloat16 keep one order, too, gemm_test asks on every machine that runs
+// it; but where there is AMX, with which oneDNN cuts sums of some thousand
+// inputs to fit its caches, of shorter sums alone.
 void LinearBatch(std::span<const LinearJob> jobs, Precision precision);
 
 // A batch of one.
