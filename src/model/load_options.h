@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "kernels/gemm.h"
+#include "kernels/linear.h"
 #include "model/cache_format.h"
 #include "tensor/format.h"
 

@@ -1,7 +1,7 @@
 // The two kinds of passes through the layers, and how each computes.
 #pragma once
 
-#include "kernels/gemm.h"
+#include "kernels/linear.h"
 
 namespace mobe {
 

@@ -1,4 +1,4 @@
-#include "kernels/gemm.h"
+#include "kernels/linear.h"
 
 #include <gtest/gtest.h>
 
@@ -163,9 +163,9 @@ TEST_P(LinearTest, TokensDoNotChangeEachOther) {
   const bool has_amx = SupportedDots().front().name == std::string("amx");
   const struct {
     int64_t inputs, outputs;
-  } kSizes[] = {{96, 130}, {768, 64}, {2048, 130}, {2048, 5}};
+  } kShapes[] = {{96, 130}, {768, 64}, {2048, 130}, {2048, 5}};
   for (const Trans trans : {Trans::kNo, Trans::kYes}) {
-    for (const auto& [inputs, outputs] : kSizes) {
+    for (const auto& [inputs, outputs] : kShapes) {
       if (has_amx && inputs > 1024) continue;
       const bool by_rows = trans == Trans::kNo;
       const Weight w(dtype, by_rows ? outputs : inputs,

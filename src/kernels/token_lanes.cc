@@ -1,0 +1,190 @@
+#include "kernels/token_lanes.h"
+
+#include <algorithm>
+
+#include "kernels/kernels.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define MOBE_TARGET __attribute__((target("avx512f,avx512bw,avx512bf16")))
+#define MOBE_INLINE \
+  __attribute__((target("avx512f,avx512bw,avx512bf16"), always_inline)) inline
+#endif
+
+namespace mobe {
+
+void TokenLanes::Resize(int64_t of_tokens, int64_t of_inputs) {
+  tokens = of_tokens;
+  inputs = of_inputs;
+  values.Resize(blocks() * block_size());
+}
+
+#if defined(__x86_64__)
+
+namespace {
+
+// Rows of a tile. Not 16 with one block of tokens: rows of 2048 weights lie a
+// page apart, and so all in one set of the first cache, which has 12 places.
+constexpr int kRows = 8;
+
+// Lane j of vector i becomes lane i of vector j.
+MOBE_INLINE void TransposeLanes(__m512i (&v)[16]) {
+  __m512i t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  // Vector 4 i + k has the columns k, k + 4, ... of the rows 4 i to 4 i + 3.
+  for (int k = 0; k < 4; ++k) {
+    t[k] = _mm512_shuffle_i32x4(v[k], v[k + 4], 0x88);
+    t[k + 4] = _mm512_shuffle_i32x4(v[k], v[k + 4], 0xdd);
+    t[k + 8] = _mm512_shuffle_i32x4(v[k + 8], v[k + 12], 0x88);
+    t[k + 12] = _mm512_shuffle_i32x4(v[k + 8], v[k + 12], 0xdd);
+  }
+  for (int k = 0; k < 4; ++k) {
+    v[k] = _mm512_shuffle_i32x4(t[k], t[k + 8], 0x88);
+    v[k + 8] = _mm512_shuffle_i32x4(t[k], t[k + 8], 0xdd);
+    v[k + 4] = _mm512_shuffle_i32x4(t[k + 4], t[k + 12], 0x88);
+    v[k + 12] = _mm512_shuffle_i32x4(t[k + 4], t[k + 12], 0xdd);
+  }
+}
+
+MOBE_TARGET void PackBlock(const BFloat16* rows, int64_t stride, int64_t pairs,
+                           BFloat16* to) {
+  for (int64_t p = 0; p < pairs; p += 16) {
+    const int64_t count = std::min<int64_t>(16, pairs - p);
+    const auto mask = static_cast<__mmask16>((1u << count) - 1);
+    __m512i v[16];
+    for (int t = 0; t < 16; ++t) {
+      v[t] = _mm512_maskz_loadu_epi32(mask, rows + t * stride + 2 * p);
+    }
+    TransposeLanes(v);
+    for (int64_t i = 0; i < count; ++i) {
+      _mm512_storeu_si512(to + (p + i) * 2 * kLaneTokens, v[i]);
+    }
+  }
+}
+
+// kRows rows, from row `first` on, by kBlocks blocks of tokens, one or two,
+// from `block` on. Rows past the last are that one again, and not stored.
+template <int kBlocks>
+MOBE_TARGET void MultiplyTile(const BFloat16* w, int64_t rows, int64_t first,
+                              const TokenLanes& x, int64_t block, float* y,
+                              int64_t y_stride) {
+  const BFloat16* row[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    row[r] = w + std::min(first + r, rows - 1) * x.inputs;
+  }
+  const BFloat16* in = x.values.data() + block * x.block_size();
+  __m512 sums[kBlocks][kRows];
+  for (auto& of_block : sums) {
+    for (__m512& sum : of_block) sum = _mm512_setzero_ps();
+  }
+  const auto add = [&](int64_t pair, const auto& weights) MOBE_TARGET {
+    __m512bh inputs[kBlocks];
+    for (int b = 0; b < kBlocks; ++b) {
+      inputs[b] = reinterpret_cast<__m512bh>(
+          _mm512_loadu_si512(in + b * x.block_size() + pair * 2 * kLaneTokens));
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const auto both =
+          reinterpret_cast<__m512bh>(_mm512_set1_epi32(weights(r)));
+      for (int b = 0; b < kBlocks; ++b) {
+        sums[b][r] = _mm512_dpbf16_ps(sums[b][r], both, inputs[b]);
+      }
+    }
+  };
+  const int64_t pairs = x.inputs / 2;
+  for (int64_t p = 0; p < pairs; ++p) {
+    if (p % 16 == 0) {
+      // The rows of the next tile, or what lies behind the last.
+      for (int r = 0; r < kRows; ++r) {
+        _mm_prefetch(row[r] + kRows * x.inputs + 2 * p, _MM_HINT_T0);
+      }
+    }
+    add(p, [&](int r) {
+      int32_t both = 0;
+      __builtin_memcpy(&both, row[r] + 2 * p, sizeof(both));
+      return both;
+    });
+  }
+  if (x.inputs % 2 != 0) {
+    add(pairs, [&](int r) -> int32_t { return row[r][x.inputs - 1].bits; });
+  }
+  // Lanes to rows: those of token t of block b lie side by side.
+  __m512i v[16] = {};
+  for (int b = 0; b < kBlocks; ++b) {
+    for (int r = 0; r < kRows; ++r) {
+      v[b * kRows + r] = _mm512_castps_si512(sums[b][r]);
+    }
+  }
+  TransposeLanes(v);
+  const int64_t count = std::min<int64_t>(kRows, rows - first);
+  const auto mask = static_cast<__mmask16>((1u << count) - 1);
+  for (int b = 0; b < kBlocks; ++b) {
+    const int64_t token = (block + b) * kLaneTokens;
+    const int64_t tokens = std::min(kLaneTokens, x.tokens - token);
+    for (int64_t t = 0; t < tokens; ++t) {
+      // Their first is in lane b kRows; what is before is not written.
+      _mm512_mask_storeu_epi32(y + (token + t) * y_stride + first - b * kRows,
+                               static_cast<__mmask16>(mask << (b * kRows)),
+                               v[t]);
+    }
+  }
+}
+
+}  // namespace
+
+bool HasTokenLanes() {
+  static const bool has = __builtin_cpu_supports("avx512f") &&
+                          __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512bf16");
+  return has;
+}
+
+void TokenLanes::Pack(const float* x, int64_t block) {
+  const int64_t first = block * kLaneTokens;
+  const int64_t count = std::min(kLaneTokens, tokens - first);
+  const int64_t stride = (inputs + 1) / 2 * 2;
+  thread_local Buffer<BFloat16> rounded;
+  rounded.Resize(kLaneTokens * stride);
+  std::fill(rounded.begin(), rounded.end(), BFloat16{0});
+  for (int64_t t = 0; t < count; ++t) {
+    Kernels().to_bfloat16(x + (first + t) * inputs, inputs,
+                          rounded.data() + t * stride);
+  }
+  PackBlock(rounded.data(), stride, stride / 2,
+            values.data() + block * block_size());
+}
+
+void MultiplyTokenLanes(const BFloat16* w, int64_t rows, const TokenLanes& x,
+                        float* y, int64_t y_stride) {
+  int64_t block = 0;
+  for (; block + 2 <= x.blocks(); block += 2) {
+    for (int64_t r = 0; r < rows; r += kRows) {
+      MultiplyTile<2>(w, rows, r, x, block, y, y_stride);
+    }
+  }
+  if (block == x.blocks()) return;
+  for (int64_t r = 0; r < rows; r += kRows) {
+    MultiplyTile<1>(w, rows, r, x, block, y, y_stride);
+  }
+}
+
+#else
+
+bool HasTokenLanes() { return false; }
+void TokenLanes::Pack(const float*, int64_t) {}
+void MultiplyTokenLanes(const BFloat16*, int64_t, const TokenLanes&, float*,
+                        int64_t) {}
+
+#endif
+
+}  // namespace mobe
