@@ -82,7 +82,7 @@ class DamageRun {
         float* to = logits[copy == 0 ? 0 : 1].data();
         RmsNorm(head.final_norm, model_.config.rms_norm_eps,
                 State(copy) + begin * hidden_, rows, normed.data());
-        Linear(head.output, normed.data(), rows, Precision::kFloat32, to);
+        Linear(head.output, normed.data(), rows, {}, to);
         if (copy == 0) continue;
         sums[static_cast<size_t>(copy - 1)] +=
             SumOfKl(rows, vocab, logits[0].data(), to);

@@ -23,122 +23,116 @@ constexpr int64_t kLinearRows = 64;
 // worth a fork.
 constexpr int64_t kRoundTokens = 16;
 
-bool RunsInIntegers(const LinearJob& job) {
-  return job.w.packed() && job.trans == Trans::kNo;
+// Who multiplies.
+enum class Way { kFloats, kIntegers, kLanes, kDnnl };
+
+Way WayOf(const LinearJob& job, const Arithmetic& math) {
+  static const bool has_lanes = HasTokenLanes();
+  // Weights are worth being packed for AMX, as oneDNN does.
+  static const bool packs = HasAmxBFloat16() || !has_lanes;
+  const bool by_rows = job.trans == Trans::kNo;
+  const NumberFormat format = job.w.format;
+  if (job.w.packed() && by_rows) return Way::kIntegers;
+  if (math.precision == Precision::kFloat32 || format == NumberFormat::kF32) {
+    return Way::kFloats;
+  }
+  if (math.phase == Phase::kDecode) {
+    return has_lanes && by_rows && format == NumberFormat::kBF16 ? Way::kLanes
+                                                                 : Way::kFloats;
+  }
+  if (by_rows && !packs) return Way::kLanes;
+  return HasBFloat16() ? Way::kDnnl : Way::kFloats;
 }
 
-bool RunsInBFloat16(const LinearJob& job, Precision precision) {
-  return precision == Precision::kBFloat16 &&
-         job.w.format != NumberFormat::kF32 && !RunsInIntegers(job) &&
-         HasBFloat16();
-}
-
-// For AMX weights are worth being packed, as oneDNN does.
-bool RunsInLanes(const LinearJob& job) {
-  static const bool lanes = HasTokenLanes() && !HasAmxBFloat16();
-  return lanes && job.trans == Trans::kNo;
-}
-
-// Inputs in bfloat16: in lanes, or the rows of x one after another.
-struct BFloat16Inputs {
-  bool in_lanes = false;
+// What tokens a way reads, rounded as it wants them.
+struct RoundedTokens {
+  Way way = Way::kFloats;
+  RoundedInputs integers;
   TokenLanes lanes;
-  Buffer<BFloat16> rows;
+  Buffer<BFloat16> rows;  // of kDnnl: [tokens, inputs]
 };
 
-// The inputs of the jobs that run in bfloat16, rounded; neighbours that read
-// the same x alike share. Returns each job's, which `pool` holds (null for the
-// others).
-std::vector<const BFloat16Inputs*> RoundToBFloat16(
-    std::span<const LinearJob> jobs, Precision precision,
-    std::deque<BFloat16Inputs>* pool) {
+void Resize(const LinearJob& job, RoundedTokens* to) {
+  switch (to->way) {
+    case Way::kIntegers:
+      return to->integers.Resize(RowOf(job.w.format), job.w.cols, job.tokens);
+    case Way::kLanes:
+      return to->lanes.Resize(job.tokens, job.inputs());
+    case Way::kDnnl:
+      return to->rows.Resize(job.tokens * job.inputs());
+    case Way::kFloats:
+      return;
+  }
+}
+
+// Rounds the tokens of a block: kLaneTokens, or what is left of them.
+void RoundBlock(const LinearJob& job, int64_t block, RoundedTokens* to) {
+  const int64_t size = job.inputs();
+  const int64_t begin = block * kLaneTokens;
+  const int64_t end = std::min(begin + kLaneTokens, job.tokens);
+  switch (to->way) {
+    case Way::kIntegers:
+      for (int64_t t = begin; t < end; ++t) {
+        RoundToInt15(RowOf(job.w.format), job.x + t * size, size, t,
+                     &to->integers);
+      }
+      return;
+    case Way::kLanes:
+      return to->lanes.Pack(job.x, block);
+    case Way::kDnnl:
+      return Kernels().to_bfloat16(job.x + begin * size, (end - begin) * size,
+                                   to->rows.data() + begin * size);
+    case Way::kFloats:
+      return;
+  }
+}
+
+// Rounds what the jobs read; neighbours that read the same x alike share.
+// Returns each job's, which `pool` holds; null where floats are read.
+std::vector<const RoundedTokens*> RoundTokens(std::span<const LinearJob> jobs,
+                                              const Arithmetic& math,
+                                              std::deque<RoundedTokens>* pool) {
   struct Block {
     const LinearJob* job;
-    BFloat16Inputs* to;
+    RoundedTokens* to;
     int64_t index;
   };
   std::vector<Block> blocks;
-  std::vector<const BFloat16Inputs*> inputs(jobs.size(), nullptr);
+  std::vector<const RoundedTokens*> rounded(jobs.size(), nullptr);
   size_t used = 0;
+  int64_t tokens = 0;
   const LinearJob* previous = nullptr;
   for (size_t i = 0; i < jobs.size(); ++i) {
     const LinearJob& job = jobs[i];
-    if (!RunsInBFloat16(job, precision) || job.tokens == 0) continue;
+    const Way way = WayOf(job, math);
+    if (way == Way::kFloats || job.tokens == 0) continue;
     if (previous != nullptr && previous->x == job.x &&
         previous->tokens == job.tokens && previous->inputs() == job.inputs() &&
-        RunsInLanes(*previous) == RunsInLanes(job)) {
-      inputs[i] = inputs[static_cast<size_t>(previous - jobs.data())];
+        previous->w.format == job.w.format && WayOf(*previous, math) == way) {
+      rounded[i] = rounded[static_cast<size_t>(previous - jobs.data())];
       continue;
     }
     previous = &job;
     if (used == pool->size()) pool->emplace_back();
-    BFloat16Inputs& to = (*pool)[used++];
-    to.in_lanes = RunsInLanes(job);
-    if (to.in_lanes) {
-      to.lanes.Resize(job.tokens, job.inputs());
-    } else {
-      to.rows.Resize(job.tokens * job.inputs());
-    }
-    inputs[i] = &to;
+    RoundedTokens& to = (*pool)[used++];
+    to.way = way;
+    Resize(job, &to);
+    rounded[i] = &to;
     for (int64_t t = 0; t < job.tokens; t += kLaneTokens) {
       blocks.push_back({&job, &to, t / kLaneTokens});
     }
+    tokens += job.tokens;
   }
-  ParallelFor(std::ssize(blocks), [&](int64_t i) {
-    const auto& [job, to, index] = blocks[static_cast<size_t>(i)];
-    if (to->in_lanes) {
-      to->lanes.Pack(job->x, index);
-      return;
-    }
-    const int64_t first = index * kLaneTokens;
-    const int64_t tokens = std::min(kLaneTokens, job->tokens - first);
-    Kernels().to_bfloat16(job->x + first * job->inputs(),
-                          tokens * job->inputs(),
-                          to->rows.data() + first * job->inputs());
-  });
-  return inputs;
-}
-
-// The inputs of the jobs that run in integers, rounded; neighbours that read
-// the same x share. Returns each job's, which `pool` holds (null for the
-// others).
-std::vector<const RoundedInputs*> RoundToIntegers(
-    std::span<const LinearJob> jobs, std::deque<RoundedInputs>* pool) {
-  struct Token {
-    const LinearJob* job;
-    RoundedInputs* to;
-    int64_t index;
-  };
-  std::vector<Token> tokens;
-  std::vector<const RoundedInputs*> inputs(jobs.size(), nullptr);
-  size_t used = 0;
-  const LinearJob* previous = nullptr;
-  for (size_t i = 0; i < jobs.size(); ++i) {
-    const LinearJob& job = jobs[i];
-    if (!RunsInIntegers(job) || job.tokens == 0) continue;
-    const FormatRow& format = RowOf(job.w.format);
-    if (previous != nullptr && previous->x == job.x &&
-        previous->tokens == job.tokens && previous->w.cols == job.w.cols &&
-        previous->w.format == job.w.format) {
-      inputs[i] = inputs[static_cast<size_t>(previous - jobs.data())];
-      continue;
-    }
-    previous = &job;
-    if (used == pool->size()) pool->emplace_back();
-    RoundedInputs& to = (*pool)[used++];
-    to.Resize(format, job.w.cols, job.tokens);
-    inputs[i] = &to;
-    for (int64_t t = 0; t < job.tokens; ++t) tokens.push_back({&job, &to, t});
-  }
-  ParallelRanges(static_cast<int64_t>(tokens.size()), kRoundTokens,
+  const int64_t count = std::ssize(blocks);
+  ParallelRanges(count, tokens <= kRoundTokens ? kRoundTokens : 1,
                  [&](int64_t begin, int64_t end) {
                    for (int64_t i = begin; i < end; ++i) {
-                     const auto& [job, to, t] = tokens[static_cast<size_t>(i)];
-                     RoundToInt15(RowOf(job->w.format),
-                                  job->x + t * job->w.cols, job->w.cols, t, to);
+                     const auto& [job, to, index] =
+                         blocks[static_cast<size_t>(i)];
+                     RoundBlock(*job, index, to);
                    }
                  });
-  return inputs;
+  return rounded;
 }
 
 // A part of a weight matrix as a product reads it: in place, or expanded.
@@ -215,30 +209,29 @@ void MultiplyByDnnl(const LinearJob& job, const BFloat16* x, int64_t begin,
   std::copy_n(outputs.data(), end - begin, job.y + begin);
 }
 
-// The outputs [begin, end) of one job.
-void MultiplyOutputs(const LinearJob& job, const RoundedInputs* integers,
-                     const BFloat16Inputs* rounded, int64_t begin,
-                     int64_t end) {
-  const WeightView rows =
-      job.trans == Trans::kNo ? job.w.Rows(begin, end - begin) : WeightView();
+// The outputs [begin, end) of one job; `x` is null where floats are read.
+void MultiplyOutputs(const LinearJob& job, const RoundedTokens* x,
+                     int64_t begin, int64_t end) {
+  const bool by_rows = job.trans == Trans::kNo;
+  const WeightView w = by_rows ? job.w.Rows(begin, end - begin) : job.w;
   float* const y = job.y + begin;
-  if (integers != nullptr) {
-    Dots().multiply(rows, *integers, 0, job.tokens, y, job.w.rows);
-  } else if (rounded != nullptr && rounded->in_lanes) {
-    MultiplyTokenLanes(BFloat16Panel(rows, 0, rows.cols).data, end - begin,
-                       rounded->lanes, y, job.w.rows);
-  } else if (rounded != nullptr) {
-    MultiplyByDnnl(job, rounded->rows.data(), begin, end);
-  } else if (job.trans == Trans::kYes) {
-    MultiplyColumns(job, begin, end - begin);
-  } else {
-    Kernels().mat_vec(rows, job.x, rows.cols, job.tokens, y, job.w.rows);
+  switch (x == nullptr ? Way::kFloats : x->way) {
+    case Way::kIntegers:
+      return Dots().multiply(w, x->integers, 0, job.tokens, y, job.w.rows);
+    case Way::kLanes:
+      return MultiplyTokenLanes(BFloat16Panel(w, 0, w.cols).data, w.rows,
+                                x->lanes, y, job.w.rows);
+    case Way::kDnnl:
+      return MultiplyByDnnl(job, x->rows.data(), begin, end);
+    case Way::kFloats:
+      if (!by_rows) return MultiplyColumns(job, begin, end - begin);
+      return Kernels().mat_vec(w, job.x, w.cols, job.tokens, y, job.w.rows);
   }
 }
 
 }  // namespace
 
-void LinearBatch(std::span<const LinearJob> jobs, Precision precision) {
+void LinearBatch(std::span<const LinearJob> jobs, const Arithmetic& math) {
   struct Task {
     size_t job;
     int64_t begin;
@@ -250,23 +243,20 @@ void LinearBatch(std::span<const LinearJob> jobs, Precision precision) {
       tasks.push_back({i, begin});
     }
   }
-  thread_local std::deque<BFloat16Inputs> rounded_pool;
-  const std::vector<const BFloat16Inputs*> rounded =
-      RoundToBFloat16(jobs, precision, &rounded_pool);
-  thread_local std::deque<RoundedInputs> integer_pool;
-  const std::vector<const RoundedInputs*> integers =
-      RoundToIntegers(jobs, &integer_pool);
+  thread_local std::deque<RoundedTokens> pool;
+  const std::vector<const RoundedTokens*> rounded =
+      RoundTokens(jobs, math, &pool);
   ParallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
     const auto& [job, begin] = tasks[static_cast<size_t>(i)];
-    MultiplyOutputs(jobs[job], integers[job], rounded[job], begin,
+    MultiplyOutputs(jobs[job], rounded[job], begin,
                     std::min(begin + kLinearRows, jobs[job].outputs()));
   });
 }
 
 void Linear(const WeightView& w, const float* x, int64_t tokens,
-            Precision precision, float* y) {
+            const Arithmetic& math, float* y) {
   const LinearJob job{w, x, tokens, y, Trans::kNo};
-  LinearBatch({&job, 1}, precision);
+  LinearBatch({&job, 1}, math);
 }
 
 Precision FasterPrecision() {
@@ -287,7 +277,7 @@ Precision FasterPrecision() {
       double least = std::numeric_limits<double>::infinity();
       for (int i = 0; i < 3; ++i) {
         const double start = MonotonicSeconds();
-        Linear(view, x.data(), kTokens, precision, y.data());
+        Linear(view, x.data(), kTokens, {Phase::kPrefill, precision}, y.data());
         least = std::min(least, MonotonicSeconds() - start);
       }
       return least;

@@ -9,6 +9,20 @@
 
 namespace mobe {
 
+// The two kinds of passes through a model. kPrefill: tokens of prompts, mostly
+// many. kDecode: a token that a text has just got, of each of some texts.
+enum class Phase { kPrefill, kDecode };
+
+// How a pass computes. What a token gets depends on this, and never on how many
+// share the pass or a product: so a text has the same logits, to the bit,
+// whoever runs beside it and however its prompt was cut. In decode, where few
+// tokens share the reading of the weights, bfloat16 serves where it costs no
+// more than reading them: weights in bfloat16, and AVX-512 BF16.
+struct Arithmetic {
+  Phase phase = Phase::kPrefill;
+  Precision precision = Precision::kFloat32;
+};
+
 // The one in which many tokens meet bfloat16 weights faster here, as measured
 // when it is first asked for, in some 20 ms: instructions alone don't tell.
 // kFloat32 where kBFloat16 is not faster by a quarter, for it rounds.
@@ -32,17 +46,17 @@ struct LinearJob {
 // products (experts; query, key and value) then keep every thread busy between
 // one fork and one join.
 //
-// What a token gets does not depend, to the bit, on how many share the call.
 // Sums in float32 have an order of their own (kernels.h: mat_vec and, with
 // kYes, add_products; oneDNN's sgemm adds fewer than 16 tokens otherwise than
-// more, and was the faster one only from 256 tokens on). That oneDNN's products
-// of bfloat16 keep one order, too, gemm_test asks on every machine that runs
-// it; but where there is AMX, with which oneDNN cuts sums of some thousand
-// inputs to fit its caches, of shorter sums alone.
-void LinearBatch(std::span<const LinearJob> jobs, Precision precision);
+// more, and was the faster one only from 256 tokens on), and so has
+// token_lanes.h. Of what is left to oneDNN, linear_test asks on every machine
+// that runs it whether tokens change each other; but where there is AMX, with
+// which oneDNN cuts sums of some thousand inputs to fit its caches, of shorter
+// sums alone.
+void LinearBatch(std::span<const LinearJob> jobs, const Arithmetic& math);
 
 // A batch of one.
 void Linear(const WeightView& w, const float* x, int64_t tokens,
-            Precision precision, float* y);
+            const Arithmetic& math, float* y);
 
 }  // namespace mobe

@@ -80,17 +80,20 @@ void ExpectProduct(const Weight& w, const std::vector<float>& x, int64_t tokens,
   }
 }
 
-class LinearTest : public testing::TestWithParam<std::tuple<DType, Precision>> {
-};
+class LinearTest
+    : public testing::TestWithParam<std::tuple<DType, Phase, Precision>> {};
 
 INSTANTIATE_TEST_SUITE_P(
     Forms, LinearTest,
     testing::Combine(testing::Values(DType::kF32, DType::kBF16, DType::kF8E4M3),
+                     testing::Values(Phase::kPrefill, Phase::kDecode),
                      testing::Values(Precision::kFloat32,
                                      Precision::kBFloat16)));
 
 TEST_P(LinearTest, ABatchIsEveryProduct) {
-  const auto [dtype, precision] = GetParam();
+  const auto [dtype, phase_of, precision_of] = GetParam();
+  const Phase phase = phase_of;
+  const Precision precision = precision_of;
   // Sizes on both sides of every bound: tokens of one mat_vec, rows of a task.
   const Weight a(dtype, 130, 70, 1);
   const Weight b(dtype, 5, 70, 2);
@@ -102,7 +105,7 @@ TEST_P(LinearTest, ABatchIsEveryProduct) {
                             {b.view, shared.data(), 20, yb.data()},
                             {c.view, own.data(), 0, nullptr},
                             {c.view, own.data(), 3, yc.data()}};
-  LinearBatch(jobs, precision);
+  LinearBatch(jobs, {phase, precision});
   const double tolerance = precision == Precision::kFloat32 ? 1e-5 : 2e-2;
   ExpectProduct(a, shared, 20, ya, tolerance);
   ExpectProduct(b, shared, 20, yb, tolerance);
@@ -110,7 +113,9 @@ TEST_P(LinearTest, ABatchIsEveryProduct) {
 }
 
 TEST_P(LinearTest, ByTheTranspose) {
-  const auto [dtype, precision] = GetParam();
+  const auto [dtype, phase_of, precision_of] = GetParam();
+  const Phase phase = phase_of;
+  const Precision precision = precision_of;
   constexpr int64_t kRows = 70;
   constexpr int64_t kCols = 130;
   const Weight w(dtype, kRows, kCols, 1);
@@ -125,7 +130,7 @@ TEST_P(LinearTest, ByTheTranspose) {
     const LinearJob jobs[] = {
         {other.view, x.data(), tokens, other_y.data()},
         {w.view, x.data(), tokens, y.data(), Trans::kYes}};
-    LinearBatch(jobs, precision);
+    LinearBatch(jobs, {phase, precision});
     const double tolerance = precision == Precision::kFloat32 ? 1e-5 : 2e-2;
     ExpectProduct(transposed, x, tokens, y, tolerance);
     ExpectProduct(other, x, tokens, other_y, tolerance);
@@ -148,7 +153,7 @@ TEST(LinearFloat8Test, IsRoundedToBFloat16) {
       LinearJob job = {weight.view, x.data(), kTokens, nullptr, trans};
       std::vector<float> y(static_cast<size_t>(kTokens * job.outputs()));
       job.y = y.data();
-      LinearBatch({&job, 1}, Precision::kBFloat16);
+      LinearBatch({&job, 1}, {Phase::kPrefill, Precision::kBFloat16});
       return y;
     };
     EXPECT_EQ(run(w), run(rounded));
@@ -158,7 +163,9 @@ TEST(LinearFloat8Test, IsRoundedToBFloat16) {
 // To the bit: by rows and by columns, in sizes for which libraries change their
 // way, each token as it is in the largest of them.
 TEST_P(LinearTest, TokensDoNotChangeEachOther) {
-  const auto [dtype, precision] = GetParam();
+  const auto [dtype, phase_of, precision_of] = GetParam();
+  const Phase phase = phase_of;
+  const Precision precision = precision_of;
   constexpr int64_t kMost = 300;
   const bool has_amx = SupportedDots().front().name == std::string("amx");
   const struct {
@@ -175,7 +182,7 @@ TEST_P(LinearTest, TokensDoNotChangeEachOther) {
         std::vector<float> y(static_cast<size_t>(tokens * outputs));
         const LinearJob job{w.view, x.data() + first * inputs, tokens, y.data(),
                             trans};
-        LinearBatch({&job, 1}, precision);
+        LinearBatch({&job, 1}, {phase, precision});
         return y;
       };
       const std::vector<float> all = run(0, kMost);
@@ -191,7 +198,9 @@ TEST_P(LinearTest, TokensDoNotChangeEachOther) {
 
 // One task, which ParallelFor runs outside of any parallel region, and several.
 TEST_P(LinearTest, ThreadsDoNotChangeABit) {
-  const auto [dtype, precision] = GetParam();
+  const auto [dtype, phase_of, precision_of] = GetParam();
+  const Phase phase = phase_of;
+  const Precision precision = precision_of;
   for (const int64_t rows : {16, 64, 200}) {
     for (const int64_t tokens : {1, 8, 9, 64, 300}) {
       const Weight w(dtype, rows, 2048, 1);
@@ -199,7 +208,7 @@ TEST_P(LinearTest, ThreadsDoNotChangeABit) {
       const auto run = [&](int threads) {
         SetThreads(threads);
         std::vector<float> y(static_cast<size_t>(tokens * rows));
-        Linear(w.view, x.data(), tokens, precision, y.data());
+        Linear(w.view, x.data(), tokens, {phase, precision}, y.data());
         return y;
       };
       const std::vector<float> one = run(1);

@@ -17,7 +17,7 @@ namespace mobe {
 void TokenLanes::Resize(int64_t of_tokens, int64_t of_inputs) {
   tokens = of_tokens;
   inputs = of_inputs;
-  values.Resize(blocks() * block_size());
+  values.Resize(few() ? tokens * pairs() * 2 : blocks() * block_size());
 }
 
 #if defined(__x86_64__)
@@ -54,6 +54,13 @@ MOBE_INLINE void TransposeLanes(__m512i (&v)[16]) {
     v[k + 4] = _mm512_shuffle_i32x4(t[k + 4], t[k + 12], 0x88);
     v[k + 12] = _mm512_shuffle_i32x4(t[k + 4], t[k + 12], 0xdd);
   }
+}
+
+// Prefetches the line i from p on. A tile asks for as many lines as it reads,
+// of the next one in the order of memory: of the rows where it is itself, it
+// read at 0.9 of that speed. What is behind the last is another thread's.
+MOBE_INLINE void AskAhead(const BFloat16* p, int64_t i) {
+  _mm_prefetch(p + 32 * i, _MM_HINT_T0);
 }
 
 MOBE_TARGET void PackBlock(const BFloat16* rows, int64_t stride, int64_t pairs,
@@ -102,11 +109,11 @@ MOBE_TARGET void MultiplyTile(const BFloat16* w, int64_t rows, int64_t first,
     }
   };
   const int64_t pairs = x.inputs / 2;
+  const bool asks_ahead = first + kRows < rows;
   for (int64_t p = 0; p < pairs; ++p) {
-    if (p % 16 == 0) {
-      // The rows of the next tile, or what lies behind the last.
+    if (p % 16 == 0 && asks_ahead) {
       for (int r = 0; r < kRows; ++r) {
-        _mm_prefetch(row[r] + kRows * x.inputs + 2 * p, _MM_HINT_T0);
+        AskAhead(row[0] + kRows * (x.inputs + 2 * p), r);
       }
     }
     add(p, [&](int r) {
@@ -140,6 +147,68 @@ MOBE_TARGET void MultiplyTile(const BFloat16* w, int64_t rows, int64_t first,
   }
 }
 
+// The 16 rows from `first` on by kTokens tokens from `token` on. Rows past the
+// last are as above.
+template <int kTokens>
+MOBE_TARGET void MultiplySome(const BFloat16* w, int64_t rows, int64_t first,
+                              const TokenLanes& x, int64_t token, float* y,
+                              int64_t y_stride) {
+  constexpr int64_t kStep = 32;  // weights of a vector
+  const BFloat16* row[16];
+  for (int r = 0; r < 16; ++r) {
+    row[r] = w + std::min(first + r, rows - 1) * x.inputs;
+  }
+  const BFloat16* in = x.values.data() + token * x.pairs() * 2;
+  __m512 sums[kTokens];
+  for (__m512& sum : sums) sum = _mm512_setzero_ps();
+  const auto add = [&](int64_t c, __m512i weights) MOBE_TARGET {
+    for (int t = 0; t < kTokens; ++t) {
+      int32_t both = 0;
+      __builtin_memcpy(&both, in + t * x.pairs() * 2 + c, sizeof(both));
+      sums[t] =
+          _mm512_dpbf16_ps(sums[t], reinterpret_cast<__m512bh>(weights),
+                           reinterpret_cast<__m512bh>(_mm512_set1_epi32(both)));
+    }
+  };
+  __m512i v[16];
+  int64_t c = 0;
+  const bool asks_ahead = first + 16 < rows;
+  for (; c + kStep <= x.inputs; c += kStep) {
+    for (int r = 0; r < 16; ++r) {
+      v[r] = _mm512_loadu_si512(row[r] + c);
+      if (asks_ahead) AskAhead(row[0] + 16 * (x.inputs + c), r);
+    }
+    TransposeLanes(v);
+    for (int p = 0; p < 16; ++p) add(c + 2 * p, v[p]);
+  }
+  if (c < x.inputs) {
+    const auto mask = static_cast<__mmask32>((1u << (x.inputs - c)) - 1);
+    for (int r = 0; r < 16; ++r) {
+      v[r] = _mm512_maskz_loadu_epi16(mask, row[r] + c);
+    }
+    TransposeLanes(v);
+    for (int p = 0; c + 2 * p < x.inputs; ++p) add(c + 2 * p, v[p]);
+  }
+  const auto mask =
+      static_cast<__mmask16>((1u << std::min<int64_t>(16, rows - first)) - 1);
+  for (int t = 0; t < kTokens; ++t) {
+    _mm512_mask_storeu_ps(y + (token + t) * y_stride + first, mask, sums[t]);
+  }
+}
+
+// The same by all tokens from `token` on, kTokens at a time, then half as many.
+template <int kTokens>
+void MultiplyFew(const BFloat16* w, int64_t rows, int64_t first,
+                 const TokenLanes& x, int64_t token, float* y,
+                 int64_t y_stride) {
+  for (; token + kTokens <= x.tokens; token += kTokens) {
+    MultiplySome<kTokens>(w, rows, first, x, token, y, y_stride);
+  }
+  if constexpr (kTokens > 1) {
+    MultiplyFew<kTokens / 2>(w, rows, first, x, token, y, y_stride);
+  }
+}
+
 }  // namespace
 
 bool HasTokenLanes() {
@@ -152,20 +221,30 @@ bool HasTokenLanes() {
 void TokenLanes::Pack(const float* x, int64_t block) {
   const int64_t first = block * kLaneTokens;
   const int64_t count = std::min(kLaneTokens, tokens - first);
-  const int64_t stride = (inputs + 1) / 2 * 2;
+  const int64_t stride = pairs() * 2;
+  const auto round = [&](BFloat16* to) {
+    for (int64_t t = 0; t < count; ++t) {
+      to[(t + 1) * stride - 1] = {0};
+      Kernels().to_bfloat16(x + (first + t) * inputs, inputs, to + t * stride);
+    }
+  };
+  if (few()) return round(values.data());
   thread_local Buffer<BFloat16> rounded;
   rounded.Resize(kLaneTokens * stride);
-  std::fill(rounded.begin(), rounded.end(), BFloat16{0});
-  for (int64_t t = 0; t < count; ++t) {
-    Kernels().to_bfloat16(x + (first + t) * inputs, inputs,
-                          rounded.data() + t * stride);
-  }
-  PackBlock(rounded.data(), stride, stride / 2,
+  round(rounded.data());
+  std::fill(rounded.begin() + count * stride, rounded.end(), BFloat16{0});
+  PackBlock(rounded.data(), stride, pairs(),
             values.data() + block * block_size());
 }
 
 void MultiplyTokenLanes(const BFloat16* w, int64_t rows, const TokenLanes& x,
                         float* y, int64_t y_stride) {
+  if (x.few()) {
+    for (int64_t r = 0; r < rows; r += 16) {
+      MultiplyFew<kFewTokens>(w, rows, r, x, 0, y, y_stride);
+    }
+    return;
+  }
   int64_t block = 0;
   for (; block + 2 <= x.blocks(); block += 2) {
     for (int64_t r = 0; r < rows; r += kRows) {

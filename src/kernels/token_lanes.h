@@ -8,10 +8,14 @@
 // is stored, and only the inputs have to be packed, once for all matrices that
 // read them. oneDNN packs the matrix for every call instead: of [64, 2048] that
 // is not in a cache it did 193, 274 and 477 GFLOP/s for 16, 32 and 512 tokens,
-// and this does 346, 517 and 512 (one thread, Zen 5, oneDNN 2.6). With a few
-// tokens it is as fast as reading the matrix.
+// and this does 346, 517 and 512 (one thread, Zen 5, oneDNN 2.6).
 //
-// A token's sums are over the pairs in their order, whoever shares the call.
+// With up to kFewTokens there is a row in each lane instead: weights are
+// transposed on their way, which takes fewer instructions than reading them
+// takes time, and meet a token's pair, the same for all lanes.
+//
+// Either way a token's sums are over the pairs in their order, and so the same
+// to the bit, whoever shares the call.
 #pragma once
 
 #include <cstdint>
@@ -22,20 +26,23 @@
 namespace mobe {
 
 inline constexpr int64_t kLaneTokens = 16;
+inline constexpr int64_t kFewTokens = 8;
 
 // Whether this CPU has AVX-512 BF16. Nothing else here runs without.
 bool HasTokenLanes();
 
-// Tokens packed for a product: their inputs rounded to bfloat16, in blocks of
-// kLaneTokens, [blocks, pairs of inputs, kLaneTokens, 2]; what is missing is
-// zero.
+// Tokens packed for a product: their inputs rounded to bfloat16, and what is
+// missing zero. Few: [tokens, pairs of inputs, 2]; else in blocks of
+// kLaneTokens, [blocks, pairs of inputs, kLaneTokens, 2].
 struct TokenLanes {
   int64_t tokens = 0;
   int64_t inputs = 0;
   Buffer<BFloat16> values;
 
+  bool few() const { return tokens <= kFewTokens; }
   int64_t blocks() const { return (tokens + kLaneTokens - 1) / kLaneTokens; }
-  int64_t block_size() const { return (inputs + 1) / 2 * 2 * kLaneTokens; }
+  int64_t pairs() const { return (inputs + 1) / 2; }
+  int64_t block_size() const { return pairs() * 2 * kLaneTokens; }
   void Resize(int64_t of_tokens, int64_t of_inputs);
   // Packs a block of x [tokens, inputs].
   void Pack(const float* x, int64_t block);

@@ -9,21 +9,21 @@
 namespace mobe {
 
 void Attend(const ModelConfig& c, const AttentionWeights& w,
-            const RopeTable& rope, const PassMath& math, int64_t layer,
+            const RopeTable& rope, const Arithmetic& math, int64_t layer,
             const float* x, std::span<const SequenceRows> sequences,
             AttentionScratch* s, float* y) {
   const int64_t tokens = sequences.back().first + sequences.back().count;
   s->context.Resize(tokens * w.output.cols);
   for (const SequenceRows& rows : sequences) rows.cache->Reserve(rows.count);
   if (w.delta) {
-    RunDeltaNet(c, *w.delta, math.precision, layer, x, sequences, &s->delta,
+    RunDeltaNet(c, *w.delta, math, layer, x, sequences, &s->delta,
                 s->context.data());
   } else {
     const auto attend =
         c.IsLatent() ? internal::AttendLatent : internal::AttendGrouped;
     attend(c, w, rope, math, layer, x, sequences, s);
   }
-  Linear(w.output, s->context.data(), tokens, math.precision, y);
+  Linear(w.output, s->context.data(), tokens, math, y);
   if (w.output_bias.empty()) return;
   for (int64_t t = 0; t < tokens; ++t) {
     float* row = y + t * w.output.rows;

@@ -6,9 +6,9 @@
 #include <span>
 #include <vector>
 
+#include "kernels/linear.h"
 #include "model/delta_net.h"
 #include "model/kv_cache.h"
-#include "model/phase.h"
 #include "model/rope.h"
 #include "model/weights.h"
 
@@ -43,7 +43,7 @@ struct AttentionScratch {
 // Sums are in float32; the products of x and of the result with weights, which
 // all tokens take together, follow `math`. Fails as KvCache::Reserve does.
 void Attend(const ModelConfig& config, const AttentionWeights& weights,
-            const RopeTable& rope, const PassMath& math, int64_t layer,
+            const RopeTable& rope, const Arithmetic& math, int64_t layer,
             const float* x, std::span<const SequenceRows> sequences,
             AttentionScratch* scratch, float* y);
 
@@ -55,7 +55,7 @@ namespace internal {
 // norm on each query and key head where the model has one (Qwen3), and gates
 // where it has some.
 void AttendGrouped(const ModelConfig& config, const AttentionWeights& weights,
-                   const RopeTable& rope, const PassMath& math, int64_t layer,
+                   const RopeTable& rope, const Arithmetic& math, int64_t layer,
                    const float* x, std::span<const SequenceRows> sequences,
                    AttentionScratch* s);
 
@@ -67,7 +67,7 @@ void ApplyGates(int64_t count, AttentionScratch* s);
 
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1).
 void AttendLatent(const ModelConfig& config, const AttentionWeights& weights,
-                  const RopeTable& rope, const PassMath& math, int64_t layer,
+                  const RopeTable& rope, const Arithmetic& math, int64_t layer,
                   const float* x, std::span<const SequenceRows> sequences,
                   AttentionScratch* s);
 

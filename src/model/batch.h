@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/linear.h"
 #include "model/kv_cache.h"
-#include "model/phase.h"
 
 namespace mobe {
 

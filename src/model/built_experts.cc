@@ -36,7 +36,7 @@ void BuiltExperts::Build() {
   for (const Plane& plane : factors) checkpoint_.Evict(plane);
 }
 
-void BuiltExperts::Run(const PassMath& math, MlpScratch* s) {
+void BuiltExperts::Run(const Arithmetic& math, MlpScratch* s) {
   if (experts_.empty()) Build();
   RunPlainExperts(ListActive(*s, experts_), s->x.data(), math, s);
 }

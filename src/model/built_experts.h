@@ -16,7 +16,7 @@ class BuiltExperts : public ExpertExecutor {
                const Checkpoint& checkpoint);
 
   const char* mode() const override { return "built"; }
-  void Run(const PassMath& math, MlpScratch* s) override;
+  void Run(const Arithmetic& math, MlpScratch* s) override;
   std::vector<Plane> Matrices() const override;
   int64_t TokenBytes(int64_t picks) const override;
 

@@ -62,7 +62,7 @@ void CachedExperts::BuildOne() {
   least.expert = best;
 }
 
-void CachedExperts::Run(const PassMath& math, MlpScratch* s) {
+void CachedExperts::Run(const Arithmetic& math, MlpScratch* s) {
   const std::vector<ActiveExpert> active = ListActive(*s, weights_.experts);
   std::vector<ActiveExpert> built, fused;
   for (const ActiveExpert& e : active) {

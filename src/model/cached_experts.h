@@ -16,7 +16,7 @@ class CachedExperts : public ExpertExecutor {
                 int64_t bytes);
 
   const char* mode() const override { return "cached"; }
-  void Run(const PassMath& math, MlpScratch* s) override;
+  void Run(const Arithmetic& math, MlpScratch* s) override;
   Uses uses() const override { return uses_so_far_; }
   std::vector<Plane> Matrices() const override;
   int64_t TokenBytes(int64_t picks) const override;

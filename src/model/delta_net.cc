@@ -45,7 +45,7 @@ void SplitKeyHeads(const DeltaSizes& n, int64_t token, DeltaScratch* s) {
 
 // s->mixed, gate, beta and decay.
 void ProjectDelta(const DeltaSizes& n, const DeltaWeights& w,
-                  Precision precision, const float* x, int64_t tokens,
+                  const Arithmetic& math, const float* x, int64_t tokens,
                   DeltaScratch* s) {
   s->mixed.Resize(tokens * n.channels());
   s->gate.Resize(tokens * n.values());
@@ -56,14 +56,14 @@ void ProjectDelta(const DeltaSizes& n, const DeltaWeights& w,
                               {w.gate, x, tokens, s->gate.data()},
                               {w.beta, x, tokens, s->beta.data()},
                               {w.decay, x, tokens, s->decay.data()}};
-    LinearBatch(jobs, precision);
+    LinearBatch(jobs, math);
     return;
   }
   s->inputs.Resize(tokens * w.inputs.rows);
   s->rates.Resize(tokens * w.rates.rows);
   const LinearJob jobs[] = {{w.inputs, x, tokens, s->inputs.data()},
                             {w.rates, x, tokens, s->rates.data()}};
-  LinearBatch(jobs, precision);
+  LinearBatch(jobs, math);
   ParallelRanges(tokens, kTokenGrain, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) SplitKeyHeads(n, t, s);
   });
@@ -171,12 +171,12 @@ int64_t StateFloats(const DeltaSizes& sizes) {
 }
 
 void RunDeltaNet(const ModelConfig& c, const DeltaWeights& w,
-                 Precision precision, int64_t layer, const float* x,
+                 const Arithmetic& math, int64_t layer, const float* x,
                  std::span<const SequenceRows> sequences, DeltaScratch* s,
                  float* context) {
   const DeltaSizes& n = c.delta;
   const int64_t tokens = sequences.back().first + sequences.back().count;
-  ProjectDelta(n, w, precision, x, tokens, s);
+  ProjectDelta(n, w, math, x, tokens, s);
   std::vector<StatefulRows> all;
   for (const SequenceRows& rows : sequences) {
     float* state = rows.cache->State(layer);

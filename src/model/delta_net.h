@@ -41,10 +41,10 @@ int64_t StateFloats(const DeltaSizes& sizes);
 // context [tokens, values] = what comes out of the heads for x [tokens, hidden]
 // (already normed), for the tokens of all sequences as in Attend; their states
 // go on by them. In float32, but for products with weights, which follow
-// `precision`; one token after the other, so that it does not matter in which
+// `math`; one token after the other, so that it does not matter in which
 // pieces they come.
 void RunDeltaNet(const ModelConfig& config, const DeltaWeights& weights,
-                 Precision precision, int64_t layer, const float* x,
+                 const Arithmetic& math, int64_t layer, const float* x,
                  std::span<const SequenceRows> sequences, DeltaScratch* scratch,
                  float* context);
 

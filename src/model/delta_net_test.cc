@@ -67,8 +67,8 @@ struct RandomNet {
     for (const int64_t count : pieces) {
       const SequenceRows rows{0, count, &cache};
       const int64_t at = cache.length();
-      RunDeltaNet(config, w, Precision::kFloat32, 0, x.data() + at * kHidden,
-                  {&rows, 1}, &scratch, context.data() + at * kSizes.values());
+      RunDeltaNet(config, w, {}, 0, x.data() + at * kHidden, {&rows, 1},
+                  &scratch, context.data() + at * kSizes.values());
       cache.Append(count);
     }
     return context;

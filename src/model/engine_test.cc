@@ -74,9 +74,12 @@ class EngineTest
  protected:
   void SetUp() override { SetThreads(std::get<2>(GetParam())); }
   void TearDown() override { SetThreads(0); }
+  // With several threads in bfloat16.
   Model Load() const {
-    return Model::Load(TestModel(std::get<0>(GetParam())),
-                       {Precision::kFloat32, std::get<1>(GetParam())});
+    const auto& [name, mode, threads] = GetParam();
+    return Model::Load(
+        TestModel(name),
+        {threads == 1 ? Precision::kFloat32 : Precision::kBFloat16, mode});
   }
 };
 

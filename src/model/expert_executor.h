@@ -37,7 +37,7 @@ class ExpertExecutor {
   virtual const char* mode() const = 0;
   // s->down [pairs, hidden] from s->x; s->starts tells whose the pairs are. One
   // call at a time of all executors of a model.
-  virtual void Run(const PassMath& math, MlpScratch* s) = 0;
+  virtual void Run(const Arithmetic& math, MlpScratch* s) = 0;
 
   // Whether it helps to be told which experts are going to run, and being told:
   // now, in the Run that follows, or perhaps later. They may repeat.

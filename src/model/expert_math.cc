@@ -36,7 +36,7 @@ void MixGroups(const std::vector<SharedBases>& groups, Activation f,
 }
 
 // s->gate = silu(gate) * up, from the inputs of gate and up.
-void RunGateAndUp(ActiveExperts experts, const PassMath& math,
+void RunGateAndUp(ActiveExperts experts, const Arithmetic& math,
                   const float* gate_x, const float* up_x, MlpScratch* s) {
   const int64_t size = experts.front().weights.gate.rows;
   s->gate.Resize(s->pairs() * size);
@@ -49,7 +49,7 @@ void RunGateAndUp(ActiveExperts experts, const PassMath& math,
     s->linear_jobs.push_back(
         {up, up_x + e.begin * up.cols, e.count, s->up.data() + e.begin * size});
   }
-  LinearBatch(s->linear_jobs, math.precision);
+  LinearBatch(s->linear_jobs, math);
   // Pairs of these experts that lie side by side.
   for (size_t i = 0, last = 0; i < experts.size(); i = last) {
     int64_t end = experts[i].begin;
@@ -66,7 +66,7 @@ void RunGateAndUp(ActiveExperts experts, const PassMath& math,
 }
 
 // s->down = down(s->gate).
-void RunDown(ActiveExperts experts, const PassMath& math, MlpScratch* s) {
+void RunDown(ActiveExperts experts, const Arithmetic& math, MlpScratch* s) {
   s->down.Resize(s->pairs() * experts.front().weights.down.rows);
   s->linear_jobs.clear();
   for (const ActiveExpert& e : experts) {
@@ -74,12 +74,12 @@ void RunDown(ActiveExperts experts, const PassMath& math, MlpScratch* s) {
     s->linear_jobs.push_back({down, s->gate.data() + e.begin * down.cols,
                               e.count, s->down.data() + e.begin * down.rows});
   }
-  LinearBatch(s->linear_jobs, math.precision);
+  LinearBatch(s->linear_jobs, math);
 }
 
 // The same of a factored down: N^T (A^T h).
 void RunFactoredDown(const FactoredWeights& factored, int64_t num_experts,
-                     ActiveExperts experts, const PassMath& math,
+                     ActiveExperts experts, const Arithmetic& math,
                      MlpScratch* s) {
   const StoredBases& bases = factored.down.front().bases;
   s->down_rank.Resize(s->pairs() * bases.rank);
@@ -91,7 +91,7 @@ void RunFactoredDown(const FactoredWeights& factored, int64_t num_experts,
                               s->down_rank.data() + e.begin * a.cols,
                               Trans::kYes});
   }
-  LinearBatch(s->linear_jobs, math.precision);
+  LinearBatch(s->linear_jobs, math);
   MixGroups(factored.down, factored.activation, num_experts, experts,
             MixBatchTransposed, s->down_rank.data(), bases.rank, s->down.data(),
             bases.cols, s);
@@ -104,7 +104,7 @@ constexpr int64_t kProductTokens = 64;
 // from s->token_x.
 void MixProducts(const SharedBases& shared, int64_t first_expert,
                  ActiveExperts experts, std::span<const int64_t> token_of,
-                 Precision precision, float* u, MlpScratch* s) {
+                 const Arithmetic& math, float* u, MlpScratch* s) {
   const int64_t m = shared.bases.num_bases;
   const int64_t rank = shared.bases.rank;
   const int64_t cols = shared.bases.cols;
@@ -115,8 +115,8 @@ void MixProducts(const SharedBases& shared, int64_t first_expert,
   for (int64_t first = 0; first < tokens; first += kProductTokens) {
     const int64_t count = std::min(kProductTokens, tokens - first);
     s->bases_x.Resize(count * m * rank);
-    Linear(shared.bases.rows, s->token_x.data() + first * cols, count,
-           precision, s->bases_x.data());
+    Linear(shared.bases.rows, s->token_x.data() + first * cols, count, math,
+           s->bases_x.data());
     ParallelFor(std::ssize(experts), [&](int64_t i) {
       const ActiveExpert& e = experts[static_cast<size_t>(i)];
       const float* alpha = shared.alpha.data() + (e.index - first_expert) * m;
@@ -170,14 +170,14 @@ bool MultipliesBases(const FactoredWeights& factored, Phase phase,
 }  // namespace
 
 void RunPlainExperts(ActiveExperts experts, const float* x,
-                     const PassMath& math, MlpScratch* s) {
+                     const Arithmetic& math, MlpScratch* s) {
   if (experts.empty()) return;
   RunGateAndUp(experts, math, x, x, s);
   RunDown(experts, math, s);
 }
 
 void MixInputs(const FactoredWeights& factored, int64_t num_experts,
-               ActiveExperts experts, const float* x, const PassMath& math,
+               ActiveExperts experts, const float* x, const Arithmetic& math,
                MlpScratch* s) {
   const bool multiplies =
       MultipliesBases(factored, math.phase, s->routing.picks_per_token);
@@ -199,7 +199,7 @@ void MixInputs(const FactoredWeights& factored, int64_t num_experts,
           return e.index >= (g + 1) * in_group;
         });
         MixProducts(groups[static_cast<size_t>(g)], g * in_group, {next, end},
-                    token_of, math.precision, mixed->data(), s);
+                    token_of, math, mixed->data(), s);
         next = end;
       }
       return;
@@ -217,7 +217,7 @@ void MixInputs(const FactoredWeights& factored, int64_t num_experts,
 
 void RunFactoredExperts(const FactoredWeights& factored, int64_t num_experts,
                         ActiveExperts experts, const float* x,
-                        const PassMath& math, MlpScratch* s) {
+                        const Arithmetic& math, MlpScratch* s) {
   if (experts.empty()) return;
   RunGateAndUp(experts, math, factored.gate.empty() ? x : s->mixed_gate.data(),
                factored.up.empty() ? x : s->mixed_up.data(), s);

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "model/phase.h"
+#include "kernels/linear.h"
 #include "model/router.h"
 #include "model/weights.h"
 
@@ -47,12 +47,12 @@ struct ActiveExpert {
 // rows of x [pairs, hidden]. Experts are in ascending order, and in any number
 // of calls: what one computes does not depend on the others.
 void RunPlainExperts(std::span<const ActiveExpert> experts, const float* x,
-                     const PassMath& math, MlpScratch* s);
+                     const Arithmetic& math, MlpScratch* s);
 // The same of experts whose matrices are A where `factored` has bases of them,
 // of what MixInputs made of x.
 void RunFactoredExperts(const FactoredWeights& factored, int64_t num_experts,
                         std::span<const ActiveExpert> experts, const float* x,
-                        const PassMath& math, MlpScratch* s);
+                        const Arithmetic& math, MlpScratch* s);
 // The inputs of A, f(sum alpha B) x, into s->mixed_gate and s->mixed_up. Needs
 // no weights of the experts themselves, so those may still be on their way.
 //
@@ -65,6 +65,6 @@ void RunFactoredExperts(const FactoredWeights& factored, int64_t num_experts,
 // matrices would, and the mixes are saved.
 void MixInputs(const FactoredWeights& factored, int64_t num_experts,
                std::span<const ActiveExpert> experts, const float* x,
-               const PassMath& math, MlpScratch* s);
+               const Arithmetic& math, MlpScratch* s);
 
 }  // namespace mobe

@@ -17,7 +17,7 @@ void RunRouter(const ModelConfig& c, const LayerWeights& w, const float* x,
   s->router_logits.Resize(tokens * c.num_experts);
   const WeightView router{NumberFormat::kF32, w.router.data(), c.num_experts,
                           c.hidden_size};
-  Linear(router, x, tokens, Precision::kFloat32, s->router_logits.data());
+  Linear(router, x, tokens, {}, s->router_logits.data());
   Route(c, w.router_bias, s->router_logits.data(), tokens, &s->routing);
 }
 
@@ -59,7 +59,7 @@ void Combine(const ModelConfig& c, int64_t tokens, const MlpScratch& s,
 }
 
 // residual += what runs for every token: one expert that all tokens have.
-void RunDense(const LayerWeights& w, const PassMath& math, const float* x,
+void RunDense(const LayerWeights& w, const Arithmetic& math, const float* x,
               int64_t tokens, MlpScratch* s, float* residual) {
   s->starts = {0, tokens};
   const ActiveExpert dense{0, *w.dense, 0, tokens};
@@ -70,8 +70,8 @@ void RunDense(const LayerWeights& w, const PassMath& math, const float* x,
   }
   const auto hidden = static_cast<int64_t>(w.shared_scale.size());
   s->shared_scale.Resize(tokens);
-  Linear({NumberFormat::kF32, w.shared_scale.data(), 1, hidden}, x, tokens,
-         Precision::kFloat32, s->shared_scale.data());
+  Linear({NumberFormat::kF32, w.shared_scale.data(), 1, hidden}, x, tokens, {},
+         s->shared_scale.data());
   for (int64_t t = 0; t < tokens; ++t) {
     const float scale = 1 / (1 + std::exp(-s->shared_scale[t]));
     for (int64_t j = t * hidden; j < (t + 1) * hidden; ++j) {
@@ -101,7 +101,7 @@ void Guess(const ModelConfig& c, const RunnableLayer& next,
 }  // namespace
 
 void RunMlp(const ModelConfig& c, const RunnableLayer& layer,
-            const RunnableLayer& next, const PassMath& math, int64_t index,
+            const RunnableLayer& next, const Arithmetic& math, int64_t index,
             const float* x, int64_t tokens, const MoeObserver& observe,
             MlpScratch* s, float* residual) {
   const LayerWeights& w = *layer.weights;

@@ -22,7 +22,7 @@ struct RunnableLayer {
 // which of its experts are likely to run is guessed from the residual.
 // `observe` may be empty.
 void RunMlp(const ModelConfig& config, const RunnableLayer& layer,
-            const RunnableLayer& next, const PassMath& math, int64_t index,
+            const RunnableLayer& next, const Arithmetic& math, int64_t index,
             const float* x, int64_t tokens, const MoeObserver& observe,
             MlpScratch* scratch, float* residual);
 

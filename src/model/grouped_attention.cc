@@ -177,7 +177,7 @@ std::vector<QueryBlock> ListBlocks(const ModelConfig& c, Phase phase,
 namespace internal {
 
 void AttendGrouped(const ModelConfig& c, const AttentionWeights& w,
-                   const RopeTable& rope, const PassMath& math, int64_t layer,
+                   const RopeTable& rope, const Arithmetic& math, int64_t layer,
                    const float* x, std::span<const SequenceRows> sequences,
                    AttentionScratch* s) {
   const int64_t tokens = sequences.back().first + sequences.back().count;
@@ -189,7 +189,7 @@ void AttendGrouped(const ModelConfig& c, const AttentionWeights& w,
   const LinearJob inputs[] = {{w.query, x, tokens, product->data()},
                               {w.key, x, tokens, s->key.data()},
                               {w.value, x, tokens, s->value.data()}};
-  LinearBatch(inputs, math.precision);
+  LinearBatch(inputs, math);
   if (c.attention_gate) SplitGates(c, tokens, s);
   ForEachToken(sequences, [&](int64_t row, KvCache* cache, int64_t position) {
     FinishToken(c, w, rope, layer, row, cache, position, s);

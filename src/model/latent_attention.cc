@@ -46,25 +46,25 @@ struct Sizes {
 };
 
 // s->query = the queries, before their rotation; s->latent likewise.
-void ProjectLatent(const AttentionWeights& w, Precision precision,
+void ProjectLatent(const AttentionWeights& w, const Arithmetic& math,
                    const float* x, int64_t tokens, AttentionScratch* s) {
   s->query.Resize(tokens * w.query.rows);
   s->latent.Resize(tokens * w.latent_down.rows);
   if (w.query_down.rows == 0) {
     const LinearJob jobs[] = {{w.query, x, tokens, s->query.data()},
                               {w.latent_down, x, tokens, s->latent.data()}};
-    LinearBatch(jobs, precision);
+    LinearBatch(jobs, math);
     return;
   }
   s->query_down.Resize(tokens * w.query_down.rows);
   const LinearJob jobs[] = {{w.query_down, x, tokens, s->query_down.data()},
                             {w.latent_down, x, tokens, s->latent.data()}};
-  LinearBatch(jobs, precision);
+  LinearBatch(jobs, math);
   ParallelRanges(tokens, kTokenGrain, [&](int64_t begin, int64_t end) {
     float* rows = s->query_down.data() + begin * w.query_down.rows;
     RmsNorm(w.query_down_norm, kLatentEps, rows, end - begin, rows);
   });
-  Linear(w.query, s->query_down.data(), tokens, precision, s->query.data());
+  Linear(w.query, s->query_down.data(), tokens, math, s->query.data());
 }
 
 // Rotates queries and key of the token in one row of the batch; the queries go
@@ -244,7 +244,7 @@ WeightView UpRows(const AttentionWeights& w, const Sizes& n, int64_t head) {
 }
 
 void AttendAbsorbed(const AttentionWeights& w, const Sizes& n,
-                    const PassMath& math, int64_t layer, const Run& run,
+                    const Arithmetic& math, int64_t layer, const Run& run,
                     AttentionScratch* s) {
   const int64_t rows = n.heads * run.tokens();
   s->latent_query.Resize(rows * n.kv_rank);
@@ -257,7 +257,7 @@ void AttendAbsorbed(const AttentionWeights& w, const Sizes& n,
          s->latent_query.data() + run.row(h, run.first()) * n.kv_rank,
          Trans::kYes});
   }
-  LinearBatch(s->jobs, math.precision);
+  LinearBatch(s->jobs, math);
   AttendToLatents(n, math.phase, layer, run, s);
   s->jobs.clear();
   for (int64_t h = 0; h < n.heads; ++h) {
@@ -267,7 +267,7 @@ void AttendAbsorbed(const AttentionWeights& w, const Sizes& n,
          run.tokens(),
          s->head_context.data() + n.row(h, run.first()) * n.value});
   }
-  LinearBatch(s->jobs, math.precision);
+  LinearBatch(s->jobs, math);
 }
 
 // --- Expanded.
@@ -335,7 +335,7 @@ bool AbsorbedIsLess(const Sizes& n, Phase phase, const SequenceRows& sequence) {
 }  // namespace
 
 void AttendLatent(const ModelConfig& c, const AttentionWeights& w,
-                  const RopeTable& rope, const PassMath& math, int64_t layer,
+                  const RopeTable& rope, const Arithmetic& math, int64_t layer,
                   const float* x, std::span<const SequenceRows> sequences,
                   AttentionScratch* s) {
   const int64_t tokens = sequences.back().first + sequences.back().count;
@@ -345,7 +345,7 @@ void AttendLatent(const ModelConfig& c, const AttentionWeights& w,
   s->nope.Resize(rows * n.nope);
   s->rotated.Resize(rows * n.rotated);
   s->head_context.Resize(rows * n.value);
-  ProjectLatent(w, math.precision, x, tokens, s);
+  ProjectLatent(w, math, x, tokens, s);
   ForEachToken(sequences, [&](int64_t row, KvCache* cache, int64_t position) {
     FinishToken(c, w, rope, layer, n, row, cache, position, s);
   });

@@ -17,7 +17,7 @@ namespace mobe {
 // the object's.
 class LayerSteps {
  public:
-  // `precision` is of prefill's products. The config must outlive the object.
+  // The config must outlive the object.
   LayerSteps(const ModelConfig& config, Precision precision)
       : config_(config), precision_(precision), rope_(config.rope) {}
 
@@ -35,7 +35,7 @@ class LayerSteps {
               int64_t index, int64_t tokens, const MoeObserver& observe,
               float* x);
 
-  const PassMath& math() const { return math_; }
+  const Arithmetic& math() const { return math_; }
   // Of what ran last: its normed input [tokens, hidden], and what lies between
   // the steps of each.
   const Buffer<float>& normed() const { return normed_; }
@@ -45,7 +45,7 @@ class LayerSteps {
  private:
   const ModelConfig& config_;
   const Precision precision_;
-  PassMath math_;
+  Arithmetic math_;
   std::vector<SequenceRows> sequences_;
   RopeTable rope_;
   Buffer<float> normed_;    // [tokens, hidden]

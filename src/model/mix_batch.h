@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/linear.h"
 #include "kernels/packed_mix.h"
-#include "model/phase.h"
 #include "model/stored_bases.h"
 
 namespace mobe {

@@ -150,7 +150,7 @@ void Model::RunPass(const Pass& pass, const MoeObserver& observe,
   }
   if (wanted == 0) return;
   NormTokens(weights_.final_norm, c.rms_norm_eps, x, wanted, x);
-  Linear(weights_.output, x, wanted, steps.math().precision, logits);
+  Linear(weights_.output, x, wanted, steps.math(), logits);
 }
 
 std::shared_ptr<CachePool> Model::NewPool(int64_t tokens,

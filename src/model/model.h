@@ -31,7 +31,7 @@ class Model {
   // How experts are factored; nothing: the model is plain.
   const std::optional<MobeFormat>& mobe() const { return opened_->mobe; }
   const Weights& weights() const { return weights_; }
-  // Of products in prefill.
+  // Of products with stored weights.
   Precision precision() const { return precision_; }
   // How memory is used, and who runs each layer's experts.
   const MemoryPlan& plan() const { return plan_; }
@@ -80,7 +80,7 @@ class Model {
   // (KvCache::CheckRoom).
   //
   // A sequence's logits are, to the bit, those that it would get alone, and
-  // however its prompt is cut into parts (PassMath says how): but for experts
+  // however its prompt is cut into parts (Arithmetic says how): but for experts
   // that are cached, of which some are built after others have run. Parts of
   // one phase should lie together, since a pass is of one.
   //

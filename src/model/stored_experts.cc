@@ -13,7 +13,7 @@ std::vector<ActiveExpert> ListActive(const MlpScratch& s,
   return active;
 }
 
-void StoredExperts::Run(const PassMath& math, MlpScratch* s) {
+void StoredExperts::Run(const Arithmetic& math, MlpScratch* s) {
   const std::vector<ActiveExpert> active = ListActive(*s, weights_.experts);
   if (weights_.factored) {
     const int64_t all = std::ssize(weights_.experts);

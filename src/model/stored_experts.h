@@ -14,7 +14,7 @@ class StoredExperts : public ExpertExecutor {
   const char* mode() const override {
     return weights_.factored ? "fused" : "plain";
   }
-  void Run(const PassMath& math, MlpScratch* s) override;
+  void Run(const Arithmetic& math, MlpScratch* s) override;
   std::vector<Plane> Matrices() const override;
   int64_t TokenBytes(int64_t picks) const override;
 

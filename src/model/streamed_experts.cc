@@ -15,7 +15,7 @@ void StreamedExperts::Expect(std::span<const int32_t> experts,
   store_.Expect(layer_, distinct, urgency);
 }
 
-void StreamedExperts::Run(const PassMath& math, MlpScratch* s) {
+void StreamedExperts::Run(const Arithmetic& math, MlpScratch* s) {
   std::vector<ActiveExpert> active = ListActive(*s, weights_.experts);
   std::vector<int64_t> ids;
   for (const ActiveExpert& expert : active) ids.push_back(expert.index);

@@ -15,7 +15,7 @@ class StreamedExperts : public ExpertExecutor {
       : weights_(weights), layer_(layer), store_(*store) {}
 
   const char* mode() const override { return "streamed"; }
-  void Run(const PassMath& math, MlpScratch* s) override;
+  void Run(const Arithmetic& math, MlpScratch* s) override;
   bool WantsHints() const override { return true; }
   void Expect(std::span<const int32_t> experts, Urgency urgency) override;
   std::vector<Plane> Matrices() const override;
