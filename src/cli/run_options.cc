@@ -139,7 +139,7 @@ std::vector<LoadOptions> RunOptionLists::All() const {
 
 void AddRunOptionLists(CLI::App* command, RunOptionLists* lists) {
   AddChoices(command, "--dtype", kPrecisions, &lists->precisions,
-             "arithmetic of products with many tokens");
+             "arithmetic of products with weights");
   AddChoices(command, "--experts", kModes, &lists->experts, "experts");
   AddMemoryOptions(command, &lists->rest);
 }
@@ -147,7 +147,7 @@ void AddRunOptionLists(CLI::App* command, RunOptionLists* lists) {
 void AddRunOptions(CLI::App* command, LoadOptions* options) {
   AddChoice<std::optional<Precision>>(
       command, "--dtype", kPrecisions, &options->precision,
-      "arithmetic of products with many tokens; auto: what is measured to be "
+      "arithmetic of products with weights; auto: what is measured to be "
       "faster");
   AddChoice(command, "--experts", kModes, &options->experts,
             "factored experts: built (as large as the original), fused (never "
