@@ -27,9 +27,9 @@ constexpr int64_t kRoundTokens = 16;
 enum class Way { kFloats, kIntegers, kLanes, kDnnl };
 
 Way WayOf(const LinearJob& job, const Arithmetic& math) {
-  static const bool has_lanes = HasTokenLanes();
+  const bool has_lanes = HasTokenLanes();
   // Weights are worth being packed for AMX, as oneDNN does.
-  static const bool packs = HasAmxBFloat16() || !has_lanes;
+  static const bool has_amx = HasAmxBFloat16();
   const bool by_rows = job.trans == Trans::kNo;
   const NumberFormat format = job.w.format;
   if (job.w.packed() && by_rows) return Way::kIntegers;
@@ -40,7 +40,7 @@ Way WayOf(const LinearJob& job, const Arithmetic& math) {
     return has_lanes && by_rows && format == NumberFormat::kBF16 ? Way::kLanes
                                                                  : Way::kFloats;
   }
-  if (by_rows && !packs) return Way::kLanes;
+  if (by_rows && has_lanes && !has_amx) return Way::kLanes;
   return HasBFloat16() ? Way::kDnnl : Way::kFloats;
 }
 

@@ -1,6 +1,7 @@
 #include "kernels/token_lanes.h"
 
 #include <algorithm>
+#include <string_view>
 
 #include "kernels/kernels.h"
 
@@ -215,7 +216,7 @@ bool HasTokenLanes() {
   static const bool has = __builtin_cpu_supports("avx512f") &&
                           __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512bf16");
-  return has;
+  return has && std::string_view(Kernels().name).starts_with("avx3");
 }
 
 void TokenLanes::Pack(const float* x, int64_t block) {

@@ -28,7 +28,9 @@ namespace mobe {
 inline constexpr int64_t kLaneTokens = 16;
 inline constexpr int64_t kFewTokens = 8;
 
-// Whether this CPU has AVX-512 BF16. Nothing else here runs without.
+// Whether this CPU has AVX-512 BF16, and the kernels in use (kernels.h) are of
+// AVX-512, too: who forces others means all of them. Nothing else here runs
+// without.
 bool HasTokenLanes();
 
 // Tokens packed for a product: their inputs rounded to bfloat16, and what is
