@@ -86,7 +86,8 @@ TEST(JournalTest, InterruptedVariantsGiveTheSameBytes) {
 }
 
 // Factors stay on the disk only until the last shard that holds some of them is
-// written: never those of all matrices at once.
+// written: those of a layer, whose experts have tensors of each, and what is
+// finished next; never those of all matrices at once.
 TEST(JournalTest, DropsFactorsThatAreWritten) {
   TempFolder out;
   ptrdiff_t most = 0;
@@ -99,7 +100,7 @@ TEST(JournalTest, DropsFactorsThatAreWritten) {
         most = std::max(most, factors);
       });
   EXPECT_GE(most, 1);
-  EXPECT_LE(most, 2);
+  EXPECT_LE(most, 3);
 }
 
 // A job in `out` of the tiny model, with the first matrix finished.

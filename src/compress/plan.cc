@@ -258,8 +258,7 @@ CompressPlan MakePlan(const OpenedModel& model, const CompressOptions& options,
   for (const FactorJob& job : plan.jobs) {
     for (const TensorDecl& factor : job.tensors) factors[factor.name] = &factor;
   }
-  for (const TensorSpec& spec :
-       plan.RoundsByText() ? ExpertByExpert(specs) : specs) {
+  for (const TensorSpec& spec : ExpertByExpert(specs)) {
     const auto factor = factors.find(spec.name);
     if (factor != factors.end()) {
       tensors.push_back(*factor->second);

@@ -107,9 +107,7 @@ std::optional<QuantizeReport> Quantize(const OpenedModel& original,
   };
   WriteJob job;
   std::unordered_set<std::string> known;
-  const std::vector<TensorSpec> ordered =
-      options.calibration ? ExpertByExpert(model.tensors) : model.tensors;
-  for (const TensorSpec& spec : ordered) {
+  for (const TensorSpec& spec : ExpertByExpert(model.tensors)) {
     const TensorView& tensor = model.checkpoint.At(spec.name);
     known.insert(spec.name);
     if (format_of(spec) != nullptr) {

@@ -1,7 +1,6 @@
 #include "compress/shards.h"
 
 #include <algorithm>
-#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -230,19 +229,17 @@ std::vector<size_t> WriteReadyShards(
     return job_of.contains(name);
   };
   std::optional<ShardRounding> rounding;
-  // The factors opened last stay open: those of one job are neighbours, but
-  // where tensors follow one another by experts, and all are open.
-  size_t open_job = plan.jobs.size();
-  std::unique_ptr<SafetensorsFile> open;
+  // By job: those of a shard stay open, since an expert has tensors of each.
+  std::map<size_t, SafetensorsFile> open;
   const auto factor = [&](const std::string& name) -> const TensorView& {
     if (rounding) return rounding->Factor(name);
     const size_t job = job_of.at(name);
-    if (job != open_job) {
-      open_job = job;
-      open = std::make_unique<SafetensorsFile>(
-          CheckedFactors(factors_of(plan.jobs[open_job])));
+    auto found = open.find(job);
+    if (found == open.end()) {
+      found = open.try_emplace(job, CheckedFactors(factors_of(plan.jobs[job])))
+                  .first;
     }
-    return open->At(name);
+    return found->second.At(name);
   };
   PlaneWriter planes(
       model, plan.packing,
@@ -288,6 +285,7 @@ std::vector<size_t> WriteReadyShards(
         rounding.emplace(model, plan, out, jobs, factors_of, check_stop);
       }
       WriteNotedShard(shard, out, source, is_factor, packed, journal);
+      open.clear();
       if (written) written(i);
     } else {
       needed.insert(jobs.begin(), jobs.end());

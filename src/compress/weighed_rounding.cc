@@ -129,16 +129,4 @@ Buffer<float> WeighedRounding::ImportanceOf(const TensorSpec& spec) const {
   return inputs_.Of(spec).squares;
 }
 
-std::vector<TensorSpec> ExpertByExpert(std::vector<TensorSpec> tensors) {
-  const auto end = tensors.end();
-  for (auto begin = tensors.begin(); begin != end;) {
-    const auto next = std::find_if(begin, end, [&](const TensorSpec& spec) {
-      return spec.layer != begin->layer;
-    });
-    std::ranges::stable_sort(begin, next, {}, &TensorSpec::expert);
-    begin = next;
-  }
-  return tensors;
-}
-
 }  // namespace mobe

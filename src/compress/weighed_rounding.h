@@ -58,8 +58,4 @@ class WeighedRounding {
   RoundedMatrix rounded_;
 };
 
-// The tensors of a model in the order in which they are rounded with the least
-// work: those of each expert behind one another.
-std::vector<TensorSpec> ExpertByExpert(std::vector<TensorSpec> tensors);
-
 }  // namespace mobe

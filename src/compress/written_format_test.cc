@@ -1,11 +1,15 @@
 // Version 2 of the native format as compress writes it: each change to it is
 // refused when it is opened. mobe/format_test.cc has what the reference writes.
+// And where tensors lie in files, of which a format says nothing.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "compress/quantize.h"
 #include "compress/testing.h"
 
 namespace mobe {
@@ -59,6 +63,52 @@ TEST(WrittenFormatTest, LowRankBasesAgainstTheTable) {
     c.change(&tensors);
     WriteTensors(folder / "model.safetensors", tensors);
     ExpectError(c.kind, c.message, [&] { OpenModel(folder.path()); });
+  }
+}
+
+// The tensors of each expert fill the bytes between the first and the last of
+// them.
+void ExpectWholeExperts(const std::filesystem::path& path) {
+  struct Extent {
+    const std::byte* begin = nullptr;
+    const std::byte* end = nullptr;
+    size_t bytes = 0;
+    int64_t tensors = 0;
+  };
+  std::map<std::string, Extent> experts;
+  const SafetensorsFile file(path);
+  for (const TensorView& tensor : file.tensors()) {
+    constexpr std::string_view kExperts = ".experts.";
+    const size_t at = tensor.name.find(kExperts);
+    if (at == std::string::npos) continue;
+    const size_t end = tensor.name.find('.', at + kExperts.size());
+    Extent& extent = experts[tensor.name.substr(0, end)];
+    const std::byte* begin = tensor.data.data();
+    if (extent.tensors++ == 0) extent = {begin, begin, 0, 1};
+    extent.begin = std::min(extent.begin, begin);
+    extent.end = std::max(extent.end, begin + tensor.data.size());
+    extent.bytes += tensor.data.size();
+  }
+  EXPECT_FALSE(experts.empty());
+  for (const auto& [name, extent] : experts) {
+    EXPECT_GE(extent.tensors, 3) << name;
+    EXPECT_EQ(extent.end - extent.begin, static_cast<ptrdiff_t>(extent.bytes))
+        << name;
+  }
+}
+
+TEST(WrittenFormatTest, ExpertsLieInOnePiece) {
+  const TempFolder factored;
+  RunCompress(SmallModel(), QuickOptions(3), factored.path());
+  ExpectWholeExperts(factored / "model.safetensors");
+  for (const std::filesystem::path& model : {SmallModel(), factored.path()}) {
+    const TempFolder out;
+    QuantizeOptions options;
+    options.rule.format = &RowOf(NumberFormat::kInt4);
+    options.shard_bytes = 100'000'000;
+    Quantize(OpenModel(model), out.path(), options,
+             [](const ProgressEvent&) {});
+    ExpectWholeExperts(out / "model.safetensors");
   }
 }
 

@@ -10,6 +10,18 @@
 
 namespace mobe {
 
+std::vector<TensorSpec> ExpertByExpert(std::vector<TensorSpec> tensors) {
+  const auto end = tensors.end();
+  for (auto begin = tensors.begin(); begin != end;) {
+    const auto next = std::find_if(begin, end, [&](const TensorSpec& spec) {
+      return spec.layer != begin->layer;
+    });
+    std::ranges::stable_sort(begin, next, {}, &TensorSpec::expert);
+    begin = next;
+  }
+  return tensors;
+}
+
 DType FactorDType(const OpenedModel& model, int64_t layer,
                   const MatrixKind& kind) {
   const auto of = [&](int64_t expert) {

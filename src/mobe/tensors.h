@@ -23,6 +23,12 @@ TensorScan ScanTensor(const TensorView& tensor);
 // not finite.
 TensorScan CheckFinite(const OpenedModel& model, const TensorView& tensor);
 
+// The tensors of a model in the order in which they are written: what each
+// layer's experts share, and then those of one expert behind one another, so
+// that an expert is one read for who streams it (model/expert_store.h), and one
+// piece of work for who rounds it by a text.
+std::vector<TensorSpec> ExpertByExpert(std::vector<TensorSpec> tensors);
+
 // The dtype of what is computed in place of the experts of a layer and kind: of
 // all factors, as they are in one file and kernels run them together. That of
 // the experts; float32, which holds every other, where theirs differ.
