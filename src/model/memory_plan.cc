@@ -150,8 +150,7 @@ class Planner {
     FindLimit();
     plan_.evicts = plan_.is_hard;
     ChoosePassTokens();
-    rest_ = room_ - needs_.always - needs_.cache - needs_.states -
-            needs_.program - ScratchBytes(model.config, plan_.pass_tokens);
+    rest_ = RestBeside(plan_.pass_tokens);
   }
 
   MemoryPlan Plan() {
@@ -160,17 +159,17 @@ class Planner {
         PlanAuto();
         break;
       case ExpertMode::kBuilt:
-        Require(BuiltBytes(), "built experts need");
+        Require(LeastBytes(), "built experts need");
         if (is_factored_) Build();
         break;
       case ExpertMode::kFused:
-        if (plan_.is_hard) Require(StoredBytes(), "the model needs");
+        if (plan_.is_hard) Require(LeastBytes(), "the model needs");
         break;
       case ExpertMode::kCached:
         PlanCached();
         break;
       case ExpertMode::kStreamed:
-        Require(StreamedBytes(), "streamed experts need");
+        Require(LeastBytes(), "streamed experts need");
         Stream();
         break;
     }
@@ -193,6 +192,26 @@ class Planner {
     return needs_.all.bases + ExpertStore::kLeastPlaces * needs_.place;
   }
 
+  // Of the ways that may be taken, the one that needs the least.
+  int64_t LeastBytes() const {
+    switch (options_.experts) {
+      case ExpertMode::kBuilt:
+        return BuiltBytes();
+      case ExpertMode::kFused:
+      case ExpertMode::kCached:
+        return StoredBytes();
+      case ExpertMode::kAuto:
+      case ExpertMode::kStreamed:
+        return StreamedBytes();
+    }
+    return 0;
+  }
+  // Of the room, what experts and bases get beside passes of so many tokens.
+  int64_t RestBeside(int64_t pass_tokens) const {
+    return room_ - needs_.always - needs_.cache - needs_.states -
+           needs_.program - ScratchBytes(model_.config, pass_tokens);
+  }
+
   void FindLimit() {
     const MemoryBound bound = ReadLimits().Memory();
     const int64_t used = ResidentBytes().all;
@@ -210,20 +229,29 @@ class Planner {
   }
 
   void ChoosePassTokens() {
+    // Where the kernel lets mapped weights go, nothing has to fit.
+    const bool must_fit =
+        plan_.is_hard || RestBeside(kLeastPassTokens) >= LeastBytes();
     int64_t tokens = kMostPassTokens;
     while (tokens > kLeastPassTokens &&
-           ScratchBytes(model_.config, tokens) > room_ / 8) {
+           (ScratchBytes(model_.config, tokens) > room_ / 8 ||
+            (must_fit && RestBeside(tokens) < LeastBytes()))) {
       tokens /= 2;
     }
     plan_.pass_tokens = tokens;
   }
 
+  // Passes have the fewest tokens where anything is missing, so that what the
+  // message says is the least that does; it is rounded up, since what the
+  // program has taken so far differs from run to run.
   void Require(int64_t bytes, const char* what) const {
     if (bytes <= rest_) return;
+    const int64_t least = plan_.limit - rest_ + bytes;
+    const int64_t step = least < 1'000'000'000 ? 1'000'000 : 10'000'000;
     Fail(ErrorKind::kOutOfMemory,
-         "{}: {} about {} of memory, the limit is {} ({}); {}",
-         model_.checkpoint.folder().string(), what,
-         Size(plan_.limit - rest_ + bytes), Size(plan_.limit), plan_.whose,
+         "{}: {} at least {} of memory, the limit is {} ({}); {}",
+         model_.checkpoint.folder().string(), what, Size((least / step + 2) * step),
+         Size(plan_.limit), plan_.whose,
          options_.experts == ExpertMode::kStreamed ||
                  options_.experts == ExpertMode::kAuto
              ? "raise it, or quantise the model"
@@ -241,7 +269,7 @@ class Planner {
     if (StreamedBytes() <= rest_) return Stream();
     // What is mapped, the kernel can let go and read again: slow, but within
     // any limit that is not the user's own.
-    if (plan_.is_hard) Require(StreamedBytes(), "the model needs at least");
+    if (plan_.is_hard) Require(LeastBytes(), "the model needs");
   }
 
   void Build() {
@@ -264,7 +292,7 @@ class Planner {
   }
 
   void PlanCached() {
-    Require(StoredBytes(), "cached experts need");
+    Require(LeastBytes(), "cached experts need");
     if (!is_factored_) return;
     int64_t layers = 0;
     for (size_t i = 0; i < plan_.modes.size(); ++i) {

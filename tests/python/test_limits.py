@@ -2,7 +2,6 @@
 processors, descriptors, files that are none and files that vanish. The right result, or
 one line and exit code 1; tests/faults tries many more such values."""
 
-import contextlib
 import json
 import os
 import resource
@@ -11,6 +10,7 @@ import subprocess
 import time
 
 import pytest
+from control_groups import control_group
 
 MB = 10**6
 SECONDS = 60
@@ -88,63 +88,26 @@ def test_address_space_for_many_threads(start, tiny, tmp_path):
     assert "out of memory" in err and "ulimit -v" in err
 
 
-@contextlib.contextmanager
-def group(controller, **settings):
-    """A function that puts its process into a control group with these settings."""
-    mine = None
-    with open("/proc/self/cgroup") as lines:
-        for line in lines:
-            _, controllers, path = line.strip().split(":", 2)
-            if controller in controllers.split(","):
-                mine = path
-    folder = None
-    for parent in (f"/sys/fs/cgroup/{controller}{mine}", f"/sys/fs/cgroup/{controller}"):
-        if mine is not None and folder is None and os.path.isdir(parent):
-            folder = f"{parent}/mobe_test_{os.getpid()}"
-            try:
-                os.mkdir(folder)
-            except OSError:
-                folder = None
-    if folder is None:
-        pytest.skip(f"no control group of version 1 for {controller} may be made here")
-    try:
-        for name, value in settings.items():
-            with open(f"{folder}/{controller}.{name}", "w") as file:
-                file.write(str(value))
-
-        def join():
-            with open(f"{folder}/cgroup.procs", "w") as file:
-                file.write("0")
-
-        yield join
-    finally:
-        for _ in range(100):  # the last process may not be gone
-            with contextlib.suppress(OSError):
-                os.rmdir(folder)
-                break
-            time.sleep(0.02)
-
-
 @pytest.mark.parametrize("megabytes", [16, 32, 48, 64, 128])
 def test_memory_of_a_group(start, tiny, fitted, tmp_path, megabytes):
-    with group("memory", limit_in_bytes=megabytes << 20) as join:
+    with control_group("memory", limit_in_bytes=megabytes << 20) as group:
         out = tmp_path / "out"
-        process = start("compress", tiny, out, "--passes", 2, "--quiet", preexec_fn=join)
+        process = start("compress", tiny, out, "--passes", 2, "--quiet", preexec_fn=group.join)
         code, _, err = ended(process)
         if code == 0:
             same(out, fitted)
         else:
             assert "out of memory" in err
         assert code == 0 or megabytes < 100
-        ended(start("generate", fitted, "--prompt", "ab", "--max-tokens", 3, preexec_fn=join))
+        ended(start("generate", fitted, "--prompt", "ab", "--max-tokens", 3, preexec_fn=group.join))
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 8])
 def test_processes_of_a_group(start, tiny, most):
-    with group("pids", max=most) as join:
+    with control_group("pids", max=most) as group:
         process = start(
             "generate", tiny, "--prompt", "ab", "--max-tokens", 2, "--threads", 16,
-            preexec_fn=join,
+            preexec_fn=group.join,
         )
         code, _, err = ended(process)
         assert code == 0 if most > 1 else "cannot start a thread" in err
@@ -152,11 +115,11 @@ def test_processes_of_a_group(start, tiny, most):
 
 def test_quota_of_a_group(start, models, tmp_path):
     """One processor: as many threads by default, and not much slower with more."""
-    with group("cpu", cfs_period_us=100000, cfs_quota_us=100000) as join:
+    with control_group("cpu", cfs_period_us=100000, cfs_quota_us=100000) as group:
         template = tmp_path / "template"
         template.write_text("{{ messages[0].content }}")
         command = ["chat", models / "mini-qwen3-moe", "--template", template]
-        process = start(*command, stdin=subprocess.PIPE, preexec_fn=join)
+        process = start(*command, stdin=subprocess.PIPE, preexec_fn=group.join)
         time.sleep(0.5)
         count = len(os.listdir(f"/proc/{process.pid}/task"))
         ended(process, "")

@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from control_groups import control_group
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
@@ -70,6 +72,52 @@ def test_memory_is_a_limit(mobe_program, model, tmp_path):
         assert error < 1e-5, (share, said)
         if "built" not in said:
             assert error == 0
+
+
+@pytest.mark.parametrize("bases", [None, 16], ids=["plain", "factored"])
+def test_a_group_is_never_too_small(mobe_program, tmp_path, bases):
+    """With --memory for a limit of its group, the program is not killed and does not swap:
+    20 limits from a quarter of the model on, each met or refused by name, and the least
+    that a refusal names is met."""
+    folder = tmp_path / "model"
+    config = make_config("Qwen3-30B-A3B", layers=6, divisor=4, bases=bases)
+    write_checkpoint(folder, config)
+    (tmp_path / "ids.json").write_text(json.dumps(IDS))
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    right, _, _ = run(mobe_program, folder, tmp_path, "--experts", "fused")
+
+    def met(group, limit):
+        """Whether a limit, in bytes, is met; else what was said."""
+        group.set("limit_in_bytes", limit)
+        out = tmp_path / "in_group.safetensors"
+        out.unlink(missing_ok=True)
+        command = ["logits", folder, "--ids", tmp_path / "ids.json", "--out", out]
+        command += ["--memory", limit, "--built-format", "f32"]
+        done = subprocess.run(
+            [str(part) for part in (mobe_program, *command)],
+            capture_output=True, text=True, preexec_fn=group.join,
+        )  # fmt: skip
+        assert "oom_kill 0" in group.get("oom_control"), (limit, done.stderr)
+        assert re.search("^total_swap 0$", group.get("stat"), re.MULTILINE)
+        if done.returncode == 0:
+            error = (load_file(out)["logits"] - right).abs().max() / right.abs().max()
+            assert error < 1e-5, (limit, done.stderr)
+            return True
+        assert done.returncode == 1
+        return done.stderr
+
+    met_shares = []
+    with control_group("memory") as group:
+        for share in [0.25 + 0.05 * i for i in range(20)]:
+            said = met(group, int(size * share))
+            if said is True:
+                met_shares.append(share)
+                continue
+            assert not met_shares, (share, said)  # more is never worse
+            least = re.search(r"needs at least ([0-9.]+) MB of memory", said)
+            assert least, said
+            assert met(group, int(float(least[1]) * 1e6)) is True
+    assert len(met_shares) >= 15, met_shares
 
 
 def test_streamed_by_name(mobe_program, model, tmp_path):
