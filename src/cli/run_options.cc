@@ -107,7 +107,7 @@ void AddChoices(CLI::App* command, const char* option,
              parse);
 }
 
-// --built-format and --memory.
+// --built-format, --memory and --cache.
 void AddMemoryOptions(CLI::App* command, LoadOptions* options) {
   AddChoice<std::optional<NumberFormat>>(
       command, "--built-format", BuiltFormats(), &options->built,
@@ -121,6 +121,8 @@ void AddMemoryOptions(CLI::App* command, LoadOptions* options) {
           "memory that the program may take, as 12GB or 800MB (default: "
           "what there is); experts that don't fit are read from the disk"),
       [](const std::string& text) { ParseBytes("--memory", text); });
+  AddChoice(command, "--cache", Caches(), &options->cache,
+            "numbers that attention keeps of a text");
 }
 
 }  // namespace
@@ -154,8 +156,6 @@ void AddRunOptions(CLI::App* command, LoadOptions* options) {
             "built: small, slower), cached (the most used built); any experts: "
             "streamed from the disk; or what memory allows");
   AddMemoryOptions(command, options);
-  AddChoice(command, "--cache", Caches(), &options->cache,
-            "numbers that attention keeps of a text");
 }
 
 void PrintMemory(const Model& model, const CommonOptions& common) {

@@ -45,6 +45,10 @@ void GemmBFloat16(Trans trans_a, Trans trans_b, int64_t m, int64_t n, int64_t k,
                   const BFloat16* a, int64_t lda, const BFloat16* b,
                   int64_t ldb, float* c, int64_t ldc);
 
+// c = a b, integers: a [m, k], b [k, n], c [m, n].
+void GemmInt8(int64_t m, int64_t n, int64_t k, const uint8_t* a, int64_t lda,
+              const int8_t* b, int64_t ldb, int32_t* c, int64_t ldc);
+
 // Has oneDNN products of bfloat16 on this CPU (from AVX-512 on)? Without them
 // GemmBFloat16 fails, and LinearBatch multiplies in float32.
 bool HasBFloat16();

@@ -1,6 +1,7 @@
 #include "machine/peaks.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <iterator>
 
@@ -25,26 +26,35 @@ void Multiply(const BFloat16* a, const BFloat16* b, float* c) {
                c, kSize);
 }
 
-void FromFloat(float value, float* to) { *to = value; }
-void FromFloat(float value, BFloat16* to) { *to = ToBFloat16(value); }
+void Multiply(const uint8_t* a, const int8_t* b, int32_t* c) {
+  GemmInt8(kSize, kSize, kSize, a, kSize, b, kSize, c, kSize);
+}
+
+void Store(float value, float* to) { *to = value; }
+void Store(float value, BFloat16* to) { *to = ToBFloat16(value); }
+template <class Integer>
+void Store(float value, Integer* to) {
+  *to = static_cast<Integer>(std::abs(100 * value));
+}
 
 // The memory of one thread. Not zeros: with those a processor takes less power,
 // and may run faster.
-template <class T>
+template <class A, class B, class C>
 struct Operands {
   Operands() {
     for (int64_t i = 0; i < kSize * kSize; ++i) {
-      FromFloat(0.01f * static_cast<float>(i % 251 - 125), &a[i]);
-      FromFloat(0.01f * static_cast<float>(i % 241 - 120), &b[i]);
+      Store(0.01f * static_cast<float>(i % 251 - 125), &a[i]);
+      Store(0.01f * static_cast<float>(i % 241 - 120), &b[i]);
     }
   }
-  Buffer<T> a{kSize * kSize}, b{kSize * kSize};
-  Buffer<float> c{kSize * kSize};
+  Buffer<A> a{kSize * kSize};
+  Buffer<B> b{kSize * kSize};
+  Buffer<C> c{kSize * kSize};
 };
 
-template <class T>
+template <class A, class B, class C>
 double MeasureProducts(double seconds) {
-  std::vector<Operands<T>> all(static_cast<size_t>(Threads()));
+  std::vector<Operands<A, B, C>> all(static_cast<size_t>(Threads()));
   // Several for each thread: one that comes late takes fewer.
   const int64_t count = int64_t{4} * Threads();
   const double start = MonotonicSeconds();
@@ -53,7 +63,7 @@ double MeasureProducts(double seconds) {
        ++round) {
     const double begin = MonotonicSeconds();
     ParallelFor(count, [&](int64_t) {
-      Operands<T>& o = all[static_cast<size_t>(ThreadIndex())];
+      Operands<A, B, C>& o = all[static_cast<size_t>(ThreadIndex())];
       Multiply(o.a.data(), o.b.data(), o.c.data());
     });
     const auto operations =
@@ -69,8 +79,9 @@ struct ArithmeticRow {
   bool (*available)();
 };
 constexpr ArithmeticRow kArithmetics[] = {
-    {"float32", MeasureProducts<float>, [] { return true; }},
-    {"bfloat16", MeasureProducts<BFloat16>, HasBFloat16}};
+    {"float32", MeasureProducts<float, float, float>, [] { return true; }},
+    {"bfloat16", MeasureProducts<BFloat16, BFloat16, float>, HasBFloat16},
+    {"int8", MeasureProducts<uint8_t, int8_t, int32_t>, [] { return true; }}};
 
 }  // namespace
 

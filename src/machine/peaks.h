@@ -9,7 +9,7 @@ namespace mobe {
 
 // Of one arithmetic.
 struct ProductPeak {
-  const char* name;  // "float32", "bfloat16": as --dtype
+  const char* name;  // "float32", "bfloat16", "int8"
   // A multiplication and an addition are two. 0: there are none of this kind.
   double operations_per_second;
 };

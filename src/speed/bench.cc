@@ -120,7 +120,9 @@ std::vector<BenchResult> RunBench(const std::filesystem::path& folder,
         results.push_back({test,
                            Threads(),
                            model.Experts(),
-                           PrecisionName(model.precision()),
+                           model.RunsInIntegers()
+                               ? "int8"
+                               : PrecisionName(model.precision()),
                            {},
                            MeanTokenBytes(model, test),
                            MeanTokenOperations(model.config(), test),

@@ -18,7 +18,7 @@ struct BenchResult {
   BenchCase test;
   int threads = 0;              // that ran
   std::string experts;          // "plain", "built", ... as ModesOf
-  const char* dtype = "";       // of the products with many tokens
+  const char* dtype = "";       // of most products: as ProductPeak
   std::vector<double> seconds;  // of each round
   // Of a token on average. Bytes, weights and cache together, are those of
   // decoding: 0 for a case with a prompt.

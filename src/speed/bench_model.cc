@@ -84,6 +84,12 @@ void BenchModel::TouchWeights() const {
   }
 }
 
+bool BenchModel::RunsInIntegers() const {
+  const LayerWeights& last = model_.weights().layers.back();
+  return last.experts.empty() ? last.dense->down.packed()
+                              : last.experts.front().down.packed();
+}
+
 void BenchModel::Fill(int64_t depth) {
   if (depth == 0) return;
   for (KvCache& cache : filled_) {
