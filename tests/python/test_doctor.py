@@ -24,7 +24,7 @@ def test_machine(mobe):
     assert machine["threads"] == 1
     assert machine["memory"]["bytes"] > 0 and machine["memory"]["limit"]
     assert machine["bytes_per_second"] > 0
-    assert set(machine["operations_per_second"]) == {"float32", "bfloat16"}
+    assert set(machine["operations_per_second"]) == {"float32", "bfloat16", "int8"}
     kernels = machine["kernels"]
     assert [k["name"] for k in kernels if k["chosen"]] == [
         next(k["name"] for k in kernels if k["available"])
