@@ -16,6 +16,7 @@
 #include "machine/disk_read.h"
 #include "machine/peaks.h"
 #include "mobe/parts.h"
+#include "model/memory_plan.h"
 #include "speed/expert_needs.h"
 #include "speed/outline.h"
 
@@ -126,13 +127,15 @@ Json MachineJson(const Machine& m) {
 struct Diagnosis {
   Outline outline;
   std::vector<ExpertNeed> needs;
-  DiskRead disk;  // no bytes: the weights are not here
+  int64_t beside = 0;  // bytes that each takes beside its weights
+  DiskRead disk;       // no bytes: the weights are not here
 };
 
 Diagnosis ExamineModel(const std::string& folder) {
   Diagnosis d;
   d.outline = ReadOutline(folder);
   d.needs = ListExpertNeeds(d.outline);
+  d.beside = LeastBytesBesideWeights(d.outline.config, kTextOptions);
   if (!d.outline.shards.empty()) {
     d.disk = MeasureReading(d.outline.shards, kDiskSeconds);
   }
@@ -150,8 +153,8 @@ std::map<std::string, std::set<std::string>> PackedParts(
   return parts;
 }
 
-bool Fits(const ExpertNeed& need, const Machine& machine) {
-  return need.memory_bytes <= machine.limits.Memory().bytes;
+bool Fits(int64_t bytes, const Machine& machine) {
+  return bytes <= machine.limits.Memory().bytes;
 }
 
 void PrintModel(const std::string& folder, const Diagnosis& d,
@@ -177,11 +180,11 @@ void PrintModel(const std::string& folder, const Diagnosis& d,
     const DecodeBound bound =
         BoundDecode(need, machine.peaks, d.disk.BytesPerSecond());
     const auto rate = [](double value) { return fmt::format("{:.1f}", value); };
-    cells.push_back({need.mode, Bytes(need.memory_bytes),
-                     Fits(need, machine) ? "yes" : "no",
-                     Bytes(need.token_bytes), rate(bound.by_reading),
-                     rate(bound.by_arithmetic),
-                     bound.by_disk ? rate(*bound.by_disk) : ""});
+    const int64_t memory = need.memory_bytes + d.beside;
+    cells.push_back(
+        {need.mode, Bytes(memory), Fits(memory, machine) ? "yes" : "no",
+         Bytes(need.token_bytes), rate(bound.by_reading),
+         rate(bound.by_arithmetic), bound.by_disk ? rate(*bound.by_disk) : ""});
   }
   PrintTable(cells);
   Print(
@@ -214,8 +217,8 @@ Json ModelJson(const std::string& folder, const Diagnosis& d,
         BoundDecode(need, machine.peaks, d.disk.BytesPerSecond());
     json["experts"].push_back(
         {{"mode", need.mode},
-         {"memory_bytes", need.memory_bytes},
-         {"fits", Fits(need, machine)},
+         {"memory_bytes", need.memory_bytes + d.beside},
+         {"fits", Fits(need.memory_bytes + d.beside, machine)},
          {"bytes_per_token", need.token_bytes},
          {"disk_bytes_per_token", need.disk_bytes},
          {"operations_per_token", need.token_operations},

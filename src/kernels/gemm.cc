@@ -145,9 +145,8 @@ void GemmInt8(int64_t m, int64_t n, int64_t k, const uint8_t* a, int64_t lda,
               const int8_t* b, int64_t ldb, int32_t* c, int64_t ldc) {
   const Inside inside;
   const int32_t no_offset = 0;
-  const auto status =
-      dnnl_gemm_u8s8s32('N', 'N', 'F', m, n, k, 1.0f, a, lda, 0, b, ldb, 0,
-                        0.0f, c, ldc, &no_offset);
+  const auto status = dnnl_gemm_u8s8s32('N', 'N', 'F', m, n, k, 1.0f, a, lda, 0,
+                                        b, ldb, 0, 0.0f, c, ldc, &no_offset);
   if (status != dnnl_success) FailDnnl("gemm of integers", status);
 }
 

@@ -69,10 +69,23 @@ struct LayerNeed {
   int64_t not_factored = 0;  // and what is not, beside it
 };
 
-struct Needs {
-  int64_t always = 0;  // attention, head, what runs for every token
+struct TextNeed {
   int64_t cache = 0;
   int64_t states = 0;  // of delta nets
+};
+
+TextNeed TextNeedOf(const ModelConfig& config, const LoadOptions& options) {
+  const CacheLayout cache(config, options.cache);
+  const int64_t tokens = std::min(options.cache_tokens, config.max_positions);
+  return {(tokens + kPageTokens - 1) / kPageTokens * cache.page_bytes,
+          options.sequences * cache.state_bytes()};
+}
+
+int64_t ProgramBytes() { return kProgramBytes + Threads() * kThreadBytes; }
+
+struct Needs {
+  int64_t always = 0;  // attention, head, what runs for every token
+  TextNeed text;
   int64_t program = 0;
   std::vector<LayerNeed> layers;
   LayerNeed all;
@@ -122,12 +135,8 @@ Needs NeedsOf(const OpenedModel& model, const Weights& weights,
     needs.all.not_factored += need.not_factored;
   }
   needs.always = MappedBytes(checkpoint, always);
-  const CacheLayout cache(model.config, options.cache);
-  const int64_t tokens =
-      std::min(options.cache_tokens, model.config.max_positions);
-  needs.cache = (tokens + kPageTokens - 1) / kPageTokens * cache.page_bytes;
-  needs.states = options.sequences * cache.state_bytes();
-  needs.program = kProgramBytes + Threads() * kThreadBytes;
+  needs.text = TextNeedOf(model.config, options);
+  needs.program = ProgramBytes();
   needs.place = ExpertStore::PlaceBytes(model, weights);
   return needs;
 }
@@ -208,7 +217,7 @@ class Planner {
   }
   // Of the room, what experts and bases get beside passes of so many tokens.
   int64_t RestBeside(int64_t pass_tokens) const {
-    return room_ - needs_.always - needs_.cache - needs_.states -
+    return room_ - needs_.always - needs_.text.cache - needs_.text.states -
            needs_.program - ScratchBytes(model_.config, pass_tokens);
   }
 
@@ -250,8 +259,8 @@ class Planner {
     const int64_t step = least < 1'000'000'000 ? 1'000'000 : 10'000'000;
     Fail(ErrorKind::kOutOfMemory,
          "{}: {} at least {} of memory, the limit is {} ({}); {}",
-         model_.checkpoint.folder().string(), what, Size((least / step + 2) * step),
-         Size(plan_.limit), plan_.whose,
+         model_.checkpoint.folder().string(), what,
+         Size((least / step + 2) * step), Size(plan_.limit), plan_.whose,
          options_.experts == ExpertMode::kStreamed ||
                  options_.experts == ExpertMode::kAuto
              ? "raise it, or quantise the model"
@@ -366,11 +375,11 @@ class Planner {
       add(fmt::format("experts streamed, {} of {} in memory", places, all),
           places * needs_.place);
     }
-    add("keys and values", needs_.cache);
+    add("keys and values", needs_.text.cache);
     add(plan_.sequences == 1
             ? "the state of a text"
             : fmt::format("the states of {} texts", plan_.sequences),
-        needs_.states);
+        needs_.text.states);
     add(fmt::format("passes of {} tokens", plan_.pass_tokens),
         ScratchBytes(model_.config, plan_.pass_tokens));
     add("the program", needs_.program + plan_.limit - room_);
@@ -386,6 +395,13 @@ class Planner {
 };
 
 }  // namespace
+
+int64_t LeastBytesBesideWeights(const ModelConfig& config,
+                                const LoadOptions& options) {
+  const TextNeed text = TextNeedOf(config, options);
+  return text.cache + text.states + ProgramBytes() +
+         ScratchBytes(config, kLeastPassTokens);
+}
 
 MemoryPlan PlanMemory(const OpenedModel& model, const Weights& weights,
                       const LoadOptions& options) {

@@ -37,6 +37,11 @@ struct MemoryPlan {
   std::vector<Line> lines;
 };
 
+// What a run takes beside weights at the least: keys, values and states of
+// texts as the options have them, passes of few tokens, and the program.
+int64_t LeastBytesBesideWeights(const ModelConfig& config,
+                                const LoadOptions& options);
+
 // Fails with kOutOfMemory when options.experts, or the model in any way, does
 // not fit in options.memory: tells what is needed; and when what was asked for
 // does not fit in the memory that there is.

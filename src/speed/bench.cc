@@ -117,17 +117,16 @@ std::vector<BenchResult> RunBench(const std::filesystem::path& folder,
         if (!peaks.contains(test.threads)) {
           peaks[test.threads] = MeasurePeaks(kPeakSeconds);
         }
-        results.push_back({test,
-                           Threads(),
-                           model.Experts(),
-                           model.RunsInIntegers()
-                               ? "int8"
-                               : PrecisionName(model.precision()),
-                           {},
-                           MeanTokenBytes(model, test),
-                           MeanTokenOperations(model.config(), test),
-                           {},
-                           peaks[test.threads]});
+        results.push_back(
+            {test,
+             Threads(),
+             model.Experts(),
+             model.RunsInIntegers() ? "int8" : PrecisionName(model.precision()),
+             {},
+             MeanTokenBytes(model, test),
+             MeanTokenOperations(model.config(), test),
+             {},
+             peaks[test.threads]});
         continue;
       }
       const double done =

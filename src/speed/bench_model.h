@@ -22,8 +22,8 @@ class BenchModel {
   const ModelConfig& config() const { return model_.config(); }
   ExpertStatistics Statistics() const { return StatisticsOf(model_.experts()); }
   Precision precision() const { return model_.precision(); }
-  // Whether most matrices are in few bits, whose products are of integers: asked
-  // of the last layer's down, which has them in every form of a model.
+  // Whether most matrices are in few bits, whose products are of integers:
+  // asked of the last layer's down, which has them in every form of a model.
   bool RunsInIntegers() const;
   // How experts run, as ModesOf has it.
   std::string Experts() const { return ModesOf(model_.experts()); }
