@@ -86,13 +86,14 @@ TEST(JournalTest, InterruptedVariantsGiveTheSameBytes) {
 }
 
 // Factors stay on the disk only until the last shard that holds some of them is
-// written: those of a layer, whose experts have tensors of each, and what is
-// finished next; never those of all matrices at once.
+// written: those of two layers at most, where a shard has tensors of both, of
+// the three that there are.
 TEST(JournalTest, DropsFactorsThatAreWritten) {
   TempFolder out;
   ptrdiff_t most = 0;
   RunCompress(
-      SmallModel(), InSmallShards(), out.path(), [&](const ProgressEvent&) {
+      Fixture("models/qwen3_next"), InSmallShards(), out.path(),
+      [&](const ProgressEvent&) {
         ptrdiff_t factors = 0;
         for (const auto& entry : fs::directory_iterator(out / ".mobe")) {
           factors += entry.path().extension() == ".safetensors";
@@ -100,7 +101,7 @@ TEST(JournalTest, DropsFactorsThatAreWritten) {
         most = std::max(most, factors);
       });
   EXPECT_GE(most, 1);
-  EXPECT_LE(most, 3);
+  EXPECT_LE(most, 4);
 }
 
 // A job in `out` of the tiny model, with the first matrix finished.

@@ -1,5 +1,7 @@
 #include "compress/shards.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <optional>
 #include <set>
@@ -115,6 +117,19 @@ bool IsSound(const fs::path& path, const std::string& sha256) {
   return IsFile(path) && HashFile(path) == sha256;
 }
 
+// Of what a shard is planned to hold: a version that plans otherwise must not
+// go on from it.
+std::string LayoutHash(const Shard& shard) {
+  Sha256 hash;
+  for (const TensorDecl& tensor : shard.tensors) {
+    const std::string line =
+        fmt::format("{} {} {}\n", tensor.name, DTypeName(tensor.dtype),
+                    fmt::join(tensor.shape, ","));
+    hash.Add(std::as_bytes(std::span(line)));
+  }
+  return hash.Hex();
+}
+
 }  // namespace
 
 void KeepSoundShards(const std::vector<Shard>& shards, const fs::path& out,
@@ -126,7 +141,9 @@ void KeepSoundShards(const std::vector<Shard>& shards, const fs::path& out,
   std::vector<char> sound(shards.size(), 0);
   ParallelFor(static_cast<int64_t>(shards.size()), [&](int64_t i) {
     const Json& note = notes[i];
-    if (note.is_null()) return;
+    if (note.is_null() || note.value("layout", "") != LayoutHash(shards[i])) {
+      return;
+    }
     sound[i] = IsSound(out / shards[i].file, note.value("sha256", "")) ? 1 : 0;
   });
   for (size_t i = 0; i < shards.size(); ++i) {
@@ -194,6 +211,7 @@ bool WriteNotedShard(const Shard& shard, const fs::path& out,
       });
   Json note = {{"bytes", sum.bytes},
                {"sha256", sum.sha256},
+               {"layout", LayoutHash(shard)},
                {"tensors", std::move(tensors)}};
   if (packed) note["packed"] = PackedPartsJson(packed());
   journal->SetNote(shard.file, note);

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "eval/statistics.h"
+#include "kernels/linear.h"
 #include "model/layer_run.h"
 #include "model/norm.h"
 

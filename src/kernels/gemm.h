@@ -15,7 +15,7 @@ namespace mobe {
 // Arithmetic of products. Both sum in float32; kBFloat16 rounds the activations
 // to bfloat16 first, for some three times the speed with many tokens where the
 // CPU has such instructions. Weights are used as stored either way;
-// FP8 ones, times their scales, are rounded with the activations.
+// FP8 ones, times their scales, may be rounded with the activations.
 enum class Precision { kFloat32, kBFloat16 };
 
 // oneDNN's number (dnnl_cpu_isa_t) of the instructions that products may use:
@@ -50,7 +50,7 @@ void GemmInt8(int64_t m, int64_t n, int64_t k, const uint8_t* a, int64_t lda,
               const int8_t* b, int64_t ldb, int32_t* c, int64_t ldc);
 
 // Has oneDNN products of bfloat16 on this CPU (from AVX-512 on)? Without them
-// GemmBFloat16 fails, and LinearBatch multiplies in float32.
+// GemmBFloat16 fails.
 bool HasBFloat16();
 // Does the CPU multiply bfloat16 faster than float32 (AVX-512 BF16 or AMX)?
 bool HasFastBFloat16();

@@ -79,7 +79,7 @@ struct KernelSet {
   // y[t, r] = sum_c w[r, c] x[t, c] for t < tokens and every row r of w, which
   // is stored by rows (packed formats: kernels/dot.h). x rows are x_stride
   // apart, y rows y_stride. Reads each weight once for up to 8 tokens at a
-  // time, so it suits decoding; use Linear (gemm.h) for more.
+  // time. Sums have one order, whoever shares the call.
   void (*mat_vec)(const WeightView& w, const float* x, int64_t x_stride,
                   int64_t tokens, float* y, int64_t y_stride);
 

@@ -48,20 +48,23 @@ Way WayOf(const LinearJob& job, const Arithmetic& math) {
 struct RoundedTokens {
   Way way = Way::kFloats;
   RoundedInputs integers;
+  // In bfloat16: of kLanes, and of kDnnl [tokens, inputs]. The place in memory
+  // that all of a call share.
   TokenLanes lanes;
-  Buffer<BFloat16> rows;  // of kDnnl: [tokens, inputs]
+  int64_t place = 0;
+  int64_t size = 0;
 };
 
-void Resize(const LinearJob& job, RoundedTokens* to) {
-  switch (to->way) {
-    case Way::kIntegers:
-      return to->integers.Resize(RowOf(job.w.format), job.w.cols, job.tokens);
-    case Way::kLanes:
-      return to->lanes.Resize(job.tokens, job.inputs());
-    case Way::kDnnl:
-      return to->rows.Resize(job.tokens * job.inputs());
-    case Way::kFloats:
-      return;
+// Makes room; of what is in bfloat16, from `used` on.
+void Resize(const LinearJob& job, int64_t used, RoundedTokens* to) {
+  to->place = used;
+  to->size = 0;
+  if (to->way == Way::kIntegers) {
+    to->integers.Resize(RowOf(job.w.format), job.w.cols, job.tokens);
+  } else {
+    to->lanes = {job.tokens, job.inputs()};
+    to->size = to->way == Way::kLanes ? WholeLines(to->lanes.size())
+                                      : job.tokens * job.inputs();
   }
 }
 
@@ -81,7 +84,7 @@ void RoundBlock(const LinearJob& job, int64_t block, RoundedTokens* to) {
       return to->lanes.Pack(job.x, block);
     case Way::kDnnl:
       return Kernels().to_bfloat16(job.x + begin * size, (end - begin) * size,
-                                   to->rows.data() + begin * size);
+                                   to->lanes.values + begin * size);
     case Way::kFloats:
       return;
   }
@@ -89,9 +92,13 @@ void RoundBlock(const LinearJob& job, int64_t block, RoundedTokens* to) {
 
 // Rounds what the jobs read; neighbours that read the same x alike share.
 // Returns each job's, which `pool` holds; null where floats are read.
+struct RoundedPool {
+  std::deque<RoundedTokens> tokens;
+  Buffer<BFloat16> values;
+};
 std::vector<const RoundedTokens*> RoundTokens(std::span<const LinearJob> jobs,
                                               const Arithmetic& math,
-                                              std::deque<RoundedTokens>* pool) {
+                                              RoundedPool* pool) {
   struct Block {
     const LinearJob* job;
     RoundedTokens* to;
@@ -101,6 +108,7 @@ std::vector<const RoundedTokens*> RoundTokens(std::span<const LinearJob> jobs,
   std::vector<const RoundedTokens*> rounded(jobs.size(), nullptr);
   size_t used = 0;
   int64_t tokens = 0;
+  int64_t values = 0;
   const LinearJob* previous = nullptr;
   for (size_t i = 0; i < jobs.size(); ++i) {
     const LinearJob& job = jobs[i];
@@ -113,15 +121,20 @@ std::vector<const RoundedTokens*> RoundTokens(std::span<const LinearJob> jobs,
       continue;
     }
     previous = &job;
-    if (used == pool->size()) pool->emplace_back();
-    RoundedTokens& to = (*pool)[used++];
+    if (used == pool->tokens.size()) pool->tokens.emplace_back();
+    RoundedTokens& to = pool->tokens[used++];
     to.way = way;
-    Resize(job, &to);
+    Resize(job, values, &to);
+    values += to.size;
     rounded[i] = &to;
     for (int64_t t = 0; t < job.tokens; t += kLaneTokens) {
       blocks.push_back({&job, &to, t / kLaneTokens});
     }
     tokens += job.tokens;
+  }
+  pool->values.Resize(values);
+  for (size_t i = 0; i < used; ++i) {
+    pool->tokens[i].lanes.values = pool->values.data() + pool->tokens[i].place;
   }
   const int64_t count = std::ssize(blocks);
   ParallelRanges(count, tokens <= kRoundTokens ? kRoundTokens : 1,
@@ -222,7 +235,7 @@ void MultiplyOutputs(const LinearJob& job, const RoundedTokens* x,
       return MultiplyTokenLanes(BFloat16Panel(w, 0, w.cols).data, w.rows,
                                 x->lanes, y, job.w.rows);
     case Way::kDnnl:
-      return MultiplyByDnnl(job, x->rows.data(), begin, end);
+      return MultiplyByDnnl(job, x->lanes.values, begin, end);
     case Way::kFloats:
       if (!by_rows) return MultiplyColumns(job, begin, end - begin);
       return Kernels().mat_vec(w, job.x, w.cols, job.tokens, y, job.w.rows);
@@ -243,7 +256,7 @@ void LinearBatch(std::span<const LinearJob> jobs, const Arithmetic& math) {
       tasks.push_back({i, begin});
     }
   }
-  thread_local std::deque<RoundedTokens> pool;
+  thread_local RoundedPool pool;
   const std::vector<const RoundedTokens*> rounded =
       RoundTokens(jobs, math, &pool);
   ParallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
@@ -261,7 +274,7 @@ void Linear(const WeightView& w, const float* x, int64_t tokens,
 
 Precision FasterPrecision() {
   static const Precision faster = [] {
-    if (!HasBFloat16()) return Precision::kFloat32;
+    if (!HasBFloat16() && !HasTokenLanes()) return Precision::kFloat32;
     constexpr int64_t kTokens = 256, kSize = 1024;
     Buffer<float> x(kTokens * kSize);
     Buffer<float> y(kTokens * kSize);

@@ -5,11 +5,9 @@
 #include <cmath>
 #include <cstring>
 #include <random>
-#include <string>
 #include <vector>
 
 #include "base/parallel.h"
-#include "kernels/dot.h"
 
 namespace mobe {
 namespace {
@@ -167,10 +165,10 @@ TEST_P(LinearTest, TokensDoNotChangeEachOther) {
   const Phase phase = phase_of;
   const Precision precision = precision_of;
   constexpr int64_t kMost = 300;
-  const bool has_amx = SupportedDots().front().name == std::string("amx");
+  const bool has_amx = HasAmxBFloat16();
   const struct {
     int64_t inputs, outputs;
-  } kShapes[] = {{96, 130}, {768, 64}, {2048, 130}, {2048, 5}};
+  } kShapes[] = {{96, 130}, {768, 64}, {2048, 130}, {2048, 5}, {18432, 16}};
   for (const Trans trans : {Trans::kNo, Trans::kYes}) {
     for (const auto& [inputs, outputs] : kShapes) {
       if (has_amx && inputs > 1024) continue;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "base/matrix.h"
 #include "kernels/kernels.h"
 
 #if defined(__x86_64__)
@@ -14,12 +15,6 @@
 #endif
 
 namespace mobe {
-
-void TokenLanes::Resize(int64_t of_tokens, int64_t of_inputs) {
-  tokens = of_tokens;
-  inputs = of_inputs;
-  values.Resize(few() ? tokens * pairs() * 2 : blocks() * block_size());
-}
 
 #if defined(__x86_64__)
 
@@ -90,7 +85,7 @@ MOBE_TARGET void MultiplyTile(const BFloat16* w, int64_t rows, int64_t first,
   for (int r = 0; r < kRows; ++r) {
     row[r] = w + std::min(first + r, rows - 1) * x.inputs;
   }
-  const BFloat16* in = x.values.data() + block * x.block_size();
+  const BFloat16* in = x.values + block * x.block_size();
   __m512 sums[kBlocks][kRows];
   for (auto& of_block : sums) {
     for (__m512& sum : of_block) sum = _mm512_setzero_ps();
@@ -159,7 +154,7 @@ MOBE_TARGET void MultiplySome(const BFloat16* w, int64_t rows, int64_t first,
   for (int r = 0; r < 16; ++r) {
     row[r] = w + std::min(first + r, rows - 1) * x.inputs;
   }
-  const BFloat16* in = x.values.data() + token * x.pairs() * 2;
+  const BFloat16* in = x.values + token * x.pairs() * 2;
   __m512 sums[kTokens];
   for (__m512& sum : sums) sum = _mm512_setzero_ps();
   const auto add = [&](int64_t c, __m512i weights) MOBE_TARGET {
@@ -219,7 +214,7 @@ bool HasTokenLanes() {
   return has && std::string_view(Kernels().name).starts_with("avx3");
 }
 
-void TokenLanes::Pack(const float* x, int64_t block) {
+void TokenLanes::Pack(const float* x, int64_t block) const {
   const int64_t first = block * kLaneTokens;
   const int64_t count = std::min(kLaneTokens, tokens - first);
   const int64_t stride = pairs() * 2;
@@ -229,13 +224,12 @@ void TokenLanes::Pack(const float* x, int64_t block) {
       Kernels().to_bfloat16(x + (first + t) * inputs, inputs, to + t * stride);
     }
   };
-  if (few()) return round(values.data());
+  if (few()) return round(values);
   thread_local Buffer<BFloat16> rounded;
   rounded.Resize(kLaneTokens * stride);
   round(rounded.data());
   std::fill(rounded.begin() + count * stride, rounded.end(), BFloat16{0});
-  PackBlock(rounded.data(), stride, pairs(),
-            values.data() + block * block_size());
+  PackBlock(rounded.data(), stride, pairs(), values + block * block_size());
 }
 
 void MultiplyTokenLanes(const BFloat16* w, int64_t rows, const TokenLanes& x,
@@ -261,7 +255,7 @@ void MultiplyTokenLanes(const BFloat16* w, int64_t rows, const TokenLanes& x,
 #else
 
 bool HasTokenLanes() { return false; }
-void TokenLanes::Pack(const float*, int64_t) {}
+void TokenLanes::Pack(const float*, int64_t) const {}
 void MultiplyTokenLanes(const BFloat16*, int64_t, const TokenLanes&, float*,
                         int64_t) {}
 

@@ -1,5 +1,5 @@
-// Products of many tokens with a matrix in bfloat16, by AVX-512 BF16: a token
-// in each lane.
+// Products of tokens with a matrix in bfloat16, by AVX-512 BF16: a token in
+// each lane, or of few tokens a row of the matrix.
 //
 //   y[t, r] = sum_c w[r, c] x[t, c]
 //
@@ -21,7 +21,6 @@
 #include <cstdint>
 
 #include "base/dtype.h"
-#include "base/matrix.h"
 
 namespace mobe {
 
@@ -39,15 +38,17 @@ bool HasTokenLanes();
 struct TokenLanes {
   int64_t tokens = 0;
   int64_t inputs = 0;
-  Buffer<BFloat16> values;
+  BFloat16* values = nullptr;  // the caller's, `size`
 
   bool few() const { return tokens <= kFewTokens; }
   int64_t blocks() const { return (tokens + kLaneTokens - 1) / kLaneTokens; }
   int64_t pairs() const { return (inputs + 1) / 2; }
   int64_t block_size() const { return pairs() * 2 * kLaneTokens; }
-  void Resize(int64_t of_tokens, int64_t of_inputs);
+  int64_t size() const {
+    return few() ? tokens * pairs() * 2 : blocks() * block_size();
+  }
   // Packs a block of x [tokens, inputs].
-  void Pack(const float* x, int64_t block);
+  void Pack(const float* x, int64_t block) const;
 };
 
 // Writes y[t, r] for all tokens and `rows` rows of w, [rows, inputs]; rows of y

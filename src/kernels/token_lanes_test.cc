@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <random>
 #include <vector>
+
+#include "base/matrix.h"
 
 namespace mobe::token_lanes_test {
 namespace {
@@ -41,8 +44,9 @@ std::vector<float> Normal(int64_t count, uint32_t seed) {
 // y [tokens, rows + 3], whose last three columns stay.
 std::vector<float> Multiply(const std::vector<BFloat16>& w, const float* x,
                             const Shape& n) {
-  TokenLanes lanes;
-  lanes.Resize(n.tokens, n.inputs);
+  TokenLanes lanes{n.tokens, n.inputs};
+  Buffer<BFloat16> packed(lanes.size());
+  lanes.values = packed.data();
   for (int64_t b = 0; b < lanes.blocks(); ++b) lanes.Pack(x, b);
   std::vector<float> y(static_cast<size_t>(n.tokens * (n.rows + 3)), -1);
   MultiplyTokenLanes(w.data(), n.rows, lanes, y.data(), n.rows + 3);

@@ -74,8 +74,9 @@ struct EngineEvent {
 
 // What a text becomes depends neither on the others nor on when it came, as
 // Model::Forward's logits don't. Where it shares the beginning of another, that
-// may have been decoded there, of which prefill differs by rounding: two tokens
-// that are equally likely but for that may then be exchanged.
+// may have been decoded there, of which prefill differs by rounding, and latent
+// attention may compute the rest in its other form: two tokens that are equally
+// likely but for that may then be exchanged.
 class Engine {
  public:
   // The model must outlive the engine. Fails with kUserInput for options out of
@@ -93,8 +94,9 @@ class Engine {
   // Fails where Add does, but for a sequence of the caller's. Any thread's.
   void Check(const EngineRequest& request) const;
 
-  // One forward pass: computes the next token of each text that runs and, of
-  // prompts, as much as step_tokens leaves room for. Returns the tokens. An
+  // A forward pass of those and one of prompts, for each phase has an
+  // arithmetic of its own: computes the next token of each text that runs and,
+  // of prompts, as much as step_tokens leaves room for. Returns the tokens. An
   // error of one text ends that one; of the rest, Step fails as Forward does.
   std::vector<EngineEvent> Step();
 

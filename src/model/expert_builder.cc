@@ -4,6 +4,7 @@
 
 #include "base/parallel.h"
 #include "kernels/expand.h"
+#include "kernels/gemm.h"
 #include "tensor/packed.h"
 
 namespace mobe {

@@ -10,6 +10,9 @@ namespace {
 
 using ActiveExperts = std::span<const ActiveExpert>;
 
+// Tokens whose products with all bases are held at once.
+constexpr int64_t kProductTokens = 64;
+
 // mix(bases, f, jobs) for every group, a job for each of its experts, for x and
 // u with so many values for each pair.
 template <class Mix>
@@ -97,9 +100,6 @@ void RunFactoredDown(const FactoredWeights& factored, int64_t num_experts,
             bases.cols, s);
 }
 
-// Tokens whose products with all bases are held at once.
-constexpr int64_t kProductTokens = 64;
-
 // u [pairs, rank] = sum alpha_i (B_i x) for the pairs of a group's experts,
 // from s->token_x.
 void MixProducts(const SharedBases& shared, int64_t first_expert,
@@ -168,6 +168,13 @@ bool MultipliesBases(const FactoredWeights& factored, Phase phase,
 }
 
 }  // namespace
+
+int64_t BasesProductBytes(const FactoredWeights& factored,
+                          const SharedBases& shared) {
+  if (factored.activation != Activation::kIdentity) return 0;
+  return kProductTokens * shared.bases.num_bases * shared.bases.rank *
+         static_cast<int64_t>(sizeof(float));
+}
 
 void RunPlainExperts(ActiveExperts experts, const float* x,
                      const Arithmetic& math, MlpScratch* s) {

@@ -43,6 +43,10 @@ struct ActiveExpert {
   int64_t count = 0;
 };
 
+// Bytes of MlpScratch::bases_x at most.
+int64_t BasesProductBytes(const FactoredWeights& factored,
+                          const SharedBases& shared);
+
 // Writes the rows of s->down that are the pairs of `experts`, whose inputs are
 // rows of x [pairs, hidden]. Experts are in ascending order, and in any number
 // of calls: what one computes does not depend on the others.
@@ -56,11 +60,10 @@ void RunFactoredExperts(const FactoredWeights& factored, int64_t num_experts,
 // The inputs of A, f(sum alpha B) x, into s->mixed_gate and s->mixed_up. Needs
 // no weights of the experts themselves, so those may still be on their way.
 //
-// Where f is the identity, that is sum alpha_i (B_i x): in decode all bases are
-// then multiplied by each token once, for all of its experts, which takes
-// tokens
-// * m r d multiplications in place of experts * m r d, and stores no mix. So it
-// is in prefill where a token has half as many experts as there are bases, or
+// Where f is the identity, that is sum alpha_i (B_i x): in decode each token is
+// then multiplied by all bases once, for all of its experts, in m r d
+// multiplications, where the mixes would take as many for each expert. So it is
+// in prefill where a token has half as many experts as there are bases, or
 // more: then it takes no more than twice the multiplications that the mixed
 // matrices would, and the mixes are saved.
 void MixInputs(const FactoredWeights& factored, int64_t num_experts,

@@ -42,7 +42,8 @@ void LayerRun::AddAttention(const LayerWeights& weights, float* states,
   const bool is_second =
       model_.config.HasDeltaNets() && !weights.attention.delta;
   for (int64_t begin = 0; begin < tokens; begin += kChunk) {
-    const SequenceRows rows{0, std::min(kChunk, tokens - begin), &cache_};
+    const int64_t count = std::min(kChunk, tokens - begin);
+    const SequenceRows rows{0, count, &cache_, begin, tokens - begin - count};
     steps_.Begin(Phase::kPrefill, {&rows, 1});
     steps_.AddAttention(weights.attention, is_second ? 1 : 0,
                         states + begin * model_.config.hidden_size);

@@ -8,7 +8,7 @@
 namespace mobe {
 
 void LayerSteps::Begin(Phase phase, std::span<const SequenceRows> sequences) {
-  math_ = {phase, precision_};
+  math_.phase = phase;
   sequences_.assign(sequences.begin(), sequences.end());
   std::vector<int64_t> positions;
   for (const SequenceRows& rows : sequences_) {

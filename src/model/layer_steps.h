@@ -19,7 +19,9 @@ class LayerSteps {
  public:
   // The config must outlive the object.
   LayerSteps(const ModelConfig& config, Precision precision)
-      : config_(config), precision_(precision), rope_(config.rope) {}
+      : config_(config),
+        math_{Phase::kPrefill, precision},
+        rope_(config.rope) {}
 
   // Tells whose tokens AddAttention takes through the layers, until Finish:
   // SequenceRows are as of Attend.
@@ -44,7 +46,6 @@ class LayerSteps {
 
  private:
   const ModelConfig& config_;
-  const Precision precision_;
   Arithmetic math_;
   std::vector<SequenceRows> sequences_;
   RopeTable rope_;

@@ -26,7 +26,7 @@ inline constexpr NumberFormat kExactBuilt = NumberFormat::kF32;
 inline constexpr std::optional<NumberFormat> kTextBuilt = std::nullopt;
 
 struct LoadOptions {
-  // Of products with many tokens; nothing: the faster (FasterPrecision).
+  // Of products with weights; nothing: the faster (FasterPrecision).
   std::optional<Precision> precision = Precision::kFloat32;
   ExpertMode experts = ExpertMode::kAuto;
   // Of what attention keeps of texts.

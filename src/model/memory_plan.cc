@@ -12,6 +12,7 @@
 #include "base/progress.h"
 #include "model/cache_pool.h"
 #include "model/expert_builder.h"
+#include "model/expert_math.h"
 #include "model/expert_store.h"
 
 namespace mobe {
@@ -90,7 +91,8 @@ struct Needs {
   std::vector<LayerNeed> layers;
   LayerNeed all;
   double build_operations = 0;
-  int64_t place = 0;  // of one expert that is read
+  int64_t place = 0;     // of one expert that is read
+  int64_t products = 0;  // of some tokens with all bases of a layer and kind
 };
 
 Needs NeedsOf(const OpenedModel& model, const Weights& weights,
@@ -118,6 +120,10 @@ Needs NeedsOf(const OpenedModel& model, const Weights& weights,
       for (const KindMembers& members : kKindMembers) {
         const WeightView& matrix = layer.experts.front().*members.matrix;
         const auto& groups = (*layer.factored).*members.shared;
+        for (const SharedBases& shared : groups) {
+          needs.products = std::max(needs.products,
+                                    BasesProductBytes(*layer.factored, shared));
+        }
         if (groups.empty()) {
           need.not_factored += count * matrix.bytes();
         } else {
@@ -172,7 +178,7 @@ class Planner {
         if (is_factored_) Build();
         break;
       case ExpertMode::kFused:
-        if (plan_.is_hard) Require(LeastBytes(), "the model needs");
+        if (MustFit()) Require(LeastBytes(), "the model needs");
         break;
       case ExpertMode::kCached:
         PlanCached();
@@ -201,6 +207,12 @@ class Planner {
     return needs_.all.bases + ExpertStore::kLeastPlaces * needs_.place;
   }
 
+  // Else the kernel lets go what is mapped and reads it again: slow, but within
+  // any limit that is not the user's own.
+  bool MustFit() const {
+    return plan_.is_hard || (options_.experts != ExpertMode::kAuto &&
+                             options_.experts != ExpertMode::kFused);
+  }
   // Of the ways that may be taken, the one that needs the least.
   int64_t LeastBytes() const {
     switch (options_.experts) {
@@ -215,10 +227,13 @@ class Planner {
     }
     return 0;
   }
+  int64_t PassBytes(int64_t tokens) const {
+    return ScratchBytes(model_.config, tokens) + needs_.products;
+  }
   // Of the room, what experts and bases get beside passes of so many tokens.
   int64_t RestBeside(int64_t pass_tokens) const {
     return room_ - needs_.always - needs_.text.cache - needs_.text.states -
-           needs_.program - ScratchBytes(model_.config, pass_tokens);
+           needs_.program - PassBytes(pass_tokens);
   }
 
   void FindLimit() {
@@ -238,9 +253,8 @@ class Planner {
   }
 
   void ChoosePassTokens() {
-    // Where the kernel lets mapped weights go, nothing has to fit.
     const bool must_fit =
-        plan_.is_hard || RestBeside(kLeastPassTokens) >= LeastBytes();
+        MustFit() || RestBeside(kLeastPassTokens) >= LeastBytes();
     int64_t tokens = kMostPassTokens;
     while (tokens > kLeastPassTokens &&
            (ScratchBytes(model_.config, tokens) > room_ / 8 ||
@@ -276,9 +290,7 @@ class Planner {
       return;
     }
     if (StreamedBytes() <= rest_) return Stream();
-    // What is mapped, the kernel can let go and read again: slow, but within
-    // any limit that is not the user's own.
-    if (plan_.is_hard) Require(LeastBytes(), "the model needs");
+    if (MustFit()) Require(LeastBytes(), "the model needs");
   }
 
   void Build() {
@@ -381,7 +393,7 @@ class Planner {
             : fmt::format("the states of {} texts", plan_.sequences),
         needs_.text.states);
     add(fmt::format("passes of {} tokens", plan_.pass_tokens),
-        ScratchBytes(model_.config, plan_.pass_tokens));
+        PassBytes(plan_.pass_tokens));
     add("the program", needs_.program + plan_.limit - room_);
   }
 

@@ -9,7 +9,7 @@
 namespace mobe {
 namespace {
 
-// Rows of N that one task stores for such a product.
+// Rows of N that one task stores for a matrix product.
 constexpr int64_t kMixRows = 64;
 // Columns of N that one task takes of a transposed product: bases are read in
 // runs of that length. 128 took 1.5 times as long.

@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "base/matrix.h"
-#include "kernels/gemm.h"
 #include "kernels/kernels.h"
 #include "mobe/open_model.h"
 #include "model/mix_batch.h"

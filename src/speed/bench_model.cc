@@ -6,6 +6,7 @@
 
 #include "base/parallel.h"
 #include "base/progress.h"
+#include "kernels/linear.h"
 
 namespace mobe {
 namespace {
@@ -54,6 +55,7 @@ BenchModel::BenchModel(const std::filesystem::path& folder,
                        const LoadOptions& options, int64_t context,
                        int64_t batch)
     : model_(Model::Load(folder, WithCache(options, context, batch))),
+      built_(options.built),
       ids_(RandomIds(context, config().vocab_size)),
       logits_(static_cast<size_t>(config().vocab_size)) {
   for (int64_t i = 0; i < batch; ++i) {
@@ -86,8 +88,11 @@ void BenchModel::TouchWeights() const {
 
 bool BenchModel::RunsInIntegers() const {
   const LayerWeights& last = model_.weights().layers.back();
-  return last.experts.empty() ? last.dense->down.packed()
-                              : last.experts.front().down.packed();
+  if (last.experts.empty()) return last.dense->gate.packed();
+  const bool is_built = last.factored && !last.factored->gate.empty() &&
+                        model_.plan().modes.back() == ExpertMode::kBuilt;
+  return is_built && built_ ? RowOf(*built_).packed()
+                            : last.experts.front().gate.packed();
 }
 
 void BenchModel::Fill(int64_t depth) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,8 @@ class BenchModel {
   const ModelConfig& config() const { return model_.config(); }
   ExpertStatistics Statistics() const { return StatisticsOf(model_.experts()); }
   Precision precision() const { return model_.precision(); }
-  // Whether most matrices are in few bits, whose products are of integers:
-  // asked of the last layer's down, which has them in every form of a model.
+  // Whether products are of integers: asked of the last layer's gate, as it
+  // runs.
   bool RunsInIntegers() const;
   // How experts run, as ModesOf has it.
   std::string Experts() const { return ModesOf(model_.experts()); }
@@ -41,9 +42,10 @@ class BenchModel {
 
  private:
   Model model_;
-  std::vector<KvCache> filled_;  // of each sequence of a batch
-  std::vector<int32_t> ids_;     // [context]
-  std::vector<float> logits_;    // [vocab]
+  std::optional<NumberFormat> built_;  // as of LoadOptions
+  std::vector<KvCache> filled_;        // of each sequence of a batch
+  std::vector<int32_t> ids_;           // [context]
+  std::vector<float> logits_;          // [vocab]
 };
 
 }  // namespace mobe

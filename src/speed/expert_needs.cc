@@ -135,7 +135,8 @@ DecodeBound BoundDecode(const ExpertNeed& need, const Peaks& peaks,
                         double disk_bytes_per_second) {
   DecodeBound bound = {
       peaks.bytes_per_second / static_cast<double>(need.token_bytes),
-      peaks.Product("float32") / need.token_operations,
+      std::max(peaks.Product("float32"), peaks.Product("bfloat16")) /
+          need.token_operations,
       {}};
   if (need.disk_bytes > 0 && disk_bytes_per_second > 0) {
     bound.by_disk =

@@ -116,7 +116,7 @@ TEST(ExpertNeedsTest, TheLowerBoundCounts) {
   ExpertNeed need;
   need.token_bytes = 2'000'000;
   need.token_operations = 3e6;
-  Peaks peaks = {20e9, {{"float32", 300e9}, {"bfloat16", 1e12}}};
+  Peaks peaks = {20e9, {{"float32", 100e9}, {"bfloat16", 300e9}}};
   DecodeBound bound = BoundDecode(need, peaks, 1e9);
   EXPECT_EQ(bound.by_reading, 10'000);
   EXPECT_EQ(bound.by_arithmetic, 100'000);
