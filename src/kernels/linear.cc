@@ -242,27 +242,45 @@ void MultiplyOutputs(const LinearJob& job, const RoundedTokens* x,
   }
 }
 
+// Rows of a task that a few tokens read in place, when tasks have so many rows
+// in all: kernels ask ahead for what comes next in a task, so that the longer
+// it is, the less they wait; and there should be some tasks for each thread.
+// What a row gives does not depend on the task.
+int64_t MostRows(int64_t rows) {
+  constexpr int64_t kTasks = 8;  // of a thread
+  const int64_t even = rows / (kTasks * Threads()) / kLinearRows * kLinearRows;
+  return std::clamp(even, kLinearRows, 8 * kLinearRows);
+}
+
 }  // namespace
 
 void LinearBatch(std::span<const LinearJob> jobs, const Arithmetic& math) {
   struct Task {
     size_t job;
-    int64_t begin;
+    int64_t begin, end;
   };
+  int64_t outputs = 0;
+  for (const LinearJob& job : jobs) {
+    if (job.tokens > 0) outputs += job.outputs();
+  }
+  const int64_t most = MostRows(outputs);
   std::vector<Task> tasks;
   for (size_t i = 0; i < jobs.size(); ++i) {
-    if (jobs[i].tokens == 0) continue;
-    for (int64_t begin = 0; begin < jobs[i].outputs(); begin += kLinearRows) {
-      tasks.push_back({i, begin});
+    const LinearJob& job = jobs[i];
+    if (job.tokens == 0) continue;
+    const bool reads_long = math.phase == Phase::kDecode &&
+                            job.tokens <= kFewTokens && job.trans == Trans::kNo;
+    const int64_t rows = reads_long ? most : kLinearRows;
+    for (int64_t begin = 0; begin < job.outputs(); begin += rows) {
+      tasks.push_back({i, begin, std::min(begin + rows, job.outputs())});
     }
   }
   thread_local RoundedPool pool;
   const std::vector<const RoundedTokens*> rounded =
       RoundTokens(jobs, math, &pool);
   ParallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
-    const auto& [job, begin] = tasks[static_cast<size_t>(i)];
-    MultiplyOutputs(jobs[job], rounded[job], begin,
-                    std::min(begin + kLinearRows, jobs[job].outputs()));
+    const auto& [job, begin, end] = tasks[static_cast<size_t>(i)];
+    MultiplyOutputs(jobs[job], rounded[job], begin, end);
   });
 }
 
