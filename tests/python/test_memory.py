@@ -106,6 +106,17 @@ def test_a_group_is_never_too_small(mobe_program, tmp_path, bases):
         assert done.returncode == 1
         return done.stderr
 
+    def runs_long_prompts(group, limit):
+        """Passes as large as there are, in bfloat16."""
+        group.set("limit_in_bytes", limit)
+        command = ["bench", folder, "-p", 1200, "-n", 2, "--batch", 2, "-r", 1]
+        command += ["--dtype", "bfloat16", "--memory", limit, "--quiet"]
+        subprocess.run(
+            [str(part) for part in (mobe_program, *command)],
+            stdout=subprocess.DEVNULL, preexec_fn=group.join, check=True,
+        )  # fmt: skip
+        assert "oom_kill 0" in group.get("oom_control"), limit
+
     met_shares = []
     with control_group("memory") as group:
         for share in [0.25 + 0.05 * i for i in range(20)]:
@@ -117,6 +128,7 @@ def test_a_group_is_never_too_small(mobe_program, tmp_path, bases):
             least = re.search(r"needs at least ([0-9.]+) MB of memory", said)
             assert least, said
             assert met(group, int(float(least[1]) * 1e6)) is True
+        runs_long_prompts(group, int(1.2 * size))
     assert len(met_shares) >= 15, met_shares
 
 
