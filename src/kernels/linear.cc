@@ -48,8 +48,8 @@ Way WayOf(const LinearJob& job, const Arithmetic& math) {
 struct RoundedTokens {
   Way way = Way::kFloats;
   RoundedInputs integers;
-  // In bfloat16: of kLanes, and of kDnnl [tokens, inputs]. The place in memory
-  // that all of a call share.
+  // In bfloat16: of kLanes, and of kDnnl [tokens, inputs]; `size` numbers from
+  // `place` on in the memory that all of a call share.
   TokenLanes lanes;
   int64_t place = 0;
   int64_t size = 0;
@@ -90,12 +90,14 @@ void RoundBlock(const LinearJob& job, int64_t block, RoundedTokens* to) {
   }
 }
 
-// Rounds what the jobs read; neighbours that read the same x alike share.
-// Returns each job's, which `pool` holds; null where floats are read.
+// Memory of rounded tokens, used again by the next call.
 struct RoundedPool {
   std::deque<RoundedTokens> tokens;
   Buffer<BFloat16> values;
 };
+
+// Rounds what the jobs read; neighbours that read the same x alike share.
+// Returns each job's, which `pool` holds; null where floats are read.
 std::vector<const RoundedTokens*> RoundTokens(std::span<const LinearJob> jobs,
                                               const Arithmetic& math,
                                               RoundedPool* pool) {
@@ -286,14 +288,16 @@ void LinearBatch(std::span<const LinearJob> jobs, const Arithmetic& math) {
 
 void Linear(const WeightView& w, const float* x, int64_t tokens,
             const Arithmetic& math, float* y) {
-  const LinearJob job{w, x, tokens, y, Trans::kNo};
+  LinearJob job{w, x, tokens};
+  job.y = y;
   LinearBatch({&job, 1}, math);
 }
 
 Precision FasterPrecision() {
   static const Precision faster = [] {
     if (!HasBFloat16() && !HasTokenLanes()) return Precision::kFloat32;
-    constexpr int64_t kTokens = 256, kSize = 1024;
+    constexpr int64_t kTokens = 256;
+    constexpr int64_t kSize = 1024;
     Buffer<float> x(kTokens * kSize);
     Buffer<float> y(kTokens * kSize);
     Buffer<BFloat16> w(kSize * kSize);

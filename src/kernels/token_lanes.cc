@@ -22,7 +22,7 @@ namespace {
 
 // Rows of a tile. Not 16 with one block of tokens: rows of 2048 weights lie a
 // page apart, and so all in one set of the first cache, which has 12 places.
-constexpr int kRows = 8;
+constexpr int64_t kRows = 8;
 
 // Lane j of vector i becomes lane i of vector j.
 MOBE_INLINE void TransposeLanes(__m512i (&v)[16]) {
@@ -77,12 +77,12 @@ MOBE_TARGET void PackBlock(const BFloat16* rows, int64_t stride, int64_t pairs,
 
 // kRows rows, from row `first` on, by kBlocks blocks of tokens, one or two,
 // from `block` on. Rows past the last are that one again, and not stored.
-template <int kBlocks>
+template <int64_t kBlocks>
 MOBE_TARGET void MultiplyTile(const BFloat16* w, int64_t rows, int64_t first,
                               const TokenLanes& x, int64_t block, float* y,
                               int64_t y_stride) {
   const BFloat16* row[kRows];
-  for (int r = 0; r < kRows; ++r) {
+  for (int64_t r = 0; r < kRows; ++r) {
     row[r] = w + std::min(first + r, rows - 1) * x.inputs;
   }
   const BFloat16* in = x.values + block * x.block_size();
@@ -92,14 +92,14 @@ MOBE_TARGET void MultiplyTile(const BFloat16* w, int64_t rows, int64_t first,
   }
   const auto add = [&](int64_t pair, const auto& weights) MOBE_TARGET {
     __m512bh inputs[kBlocks];
-    for (int b = 0; b < kBlocks; ++b) {
+    for (int64_t b = 0; b < kBlocks; ++b) {
       inputs[b] = reinterpret_cast<__m512bh>(
           _mm512_loadu_si512(in + b * x.block_size() + pair * 2 * kLaneTokens));
     }
-    for (int r = 0; r < kRows; ++r) {
+    for (int64_t r = 0; r < kRows; ++r) {
       const auto both =
           reinterpret_cast<__m512bh>(_mm512_set1_epi32(weights(r)));
-      for (int b = 0; b < kBlocks; ++b) {
+      for (int64_t b = 0; b < kBlocks; ++b) {
         sums[b][r] = _mm512_dpbf16_ps(sums[b][r], both, inputs[b]);
       }
     }
@@ -108,30 +108,30 @@ MOBE_TARGET void MultiplyTile(const BFloat16* w, int64_t rows, int64_t first,
   const bool asks_ahead = first + kRows < rows;
   for (int64_t p = 0; p < pairs; ++p) {
     if (p % 16 == 0 && asks_ahead) {
-      for (int r = 0; r < kRows; ++r) {
+      for (int64_t r = 0; r < kRows; ++r) {
         AskAhead(row[0] + kRows * (x.inputs + 2 * p), r);
       }
     }
-    add(p, [&](int r) {
+    add(p, [&](int64_t r) {
       int32_t both = 0;
       __builtin_memcpy(&both, row[r] + 2 * p, sizeof(both));
       return both;
     });
   }
   if (x.inputs % 2 != 0) {
-    add(pairs, [&](int r) -> int32_t { return row[r][x.inputs - 1].bits; });
+    add(pairs, [&](int64_t r) -> int32_t { return row[r][x.inputs - 1].bits; });
   }
   // Lanes to rows: those of token t of block b lie side by side.
   __m512i v[16] = {};
-  for (int b = 0; b < kBlocks; ++b) {
-    for (int r = 0; r < kRows; ++r) {
+  for (int64_t b = 0; b < kBlocks; ++b) {
+    for (int64_t r = 0; r < kRows; ++r) {
       v[b * kRows + r] = _mm512_castps_si512(sums[b][r]);
     }
   }
   TransposeLanes(v);
   const int64_t count = std::min<int64_t>(kRows, rows - first);
   const auto mask = static_cast<__mmask16>((1u << count) - 1);
-  for (int b = 0; b < kBlocks; ++b) {
+  for (int64_t b = 0; b < kBlocks; ++b) {
     const int64_t token = (block + b) * kLaneTokens;
     const int64_t tokens = std::min(kLaneTokens, x.tokens - token);
     for (int64_t t = 0; t < tokens; ++t) {
@@ -145,7 +145,7 @@ MOBE_TARGET void MultiplyTile(const BFloat16* w, int64_t rows, int64_t first,
 
 // The 16 rows from `first` on by kTokens tokens from `token` on. Rows past the
 // last are as above.
-template <int kTokens>
+template <int64_t kTokens>
 MOBE_TARGET void MultiplySome(const BFloat16* w, int64_t rows, int64_t first,
                               const TokenLanes& x, int64_t token, float* y,
                               int64_t y_stride) {
@@ -158,7 +158,7 @@ MOBE_TARGET void MultiplySome(const BFloat16* w, int64_t rows, int64_t first,
   __m512 sums[kTokens];
   for (__m512& sum : sums) sum = _mm512_setzero_ps();
   const auto add = [&](int64_t c, __m512i weights) MOBE_TARGET {
-    for (int t = 0; t < kTokens; ++t) {
+    for (int64_t t = 0; t < kTokens; ++t) {
       int32_t both = 0;
       __builtin_memcpy(&both, in + t * x.pairs() * 2 + c, sizeof(both));
       sums[t] =
@@ -175,7 +175,7 @@ MOBE_TARGET void MultiplySome(const BFloat16* w, int64_t rows, int64_t first,
       if (asks_ahead) AskAhead(row[0] + 16 * (x.inputs + c), r);
     }
     TransposeLanes(v);
-    for (int p = 0; p < 16; ++p) add(c + 2 * p, v[p]);
+    for (int64_t p = 0; p < 16; ++p) add(c + 2 * p, v[p]);
   }
   if (c < x.inputs) {
     const auto mask = static_cast<__mmask32>((1u << (x.inputs - c)) - 1);
@@ -183,17 +183,17 @@ MOBE_TARGET void MultiplySome(const BFloat16* w, int64_t rows, int64_t first,
       v[r] = _mm512_maskz_loadu_epi16(mask, row[r] + c);
     }
     TransposeLanes(v);
-    for (int p = 0; c + 2 * p < x.inputs; ++p) add(c + 2 * p, v[p]);
+    for (int64_t p = 0; c + 2 * p < x.inputs; ++p) add(c + 2 * p, v[p]);
   }
   const auto mask =
       static_cast<__mmask16>((1u << std::min<int64_t>(16, rows - first)) - 1);
-  for (int t = 0; t < kTokens; ++t) {
+  for (int64_t t = 0; t < kTokens; ++t) {
     _mm512_mask_storeu_ps(y + (token + t) * y_stride + first, mask, sums[t]);
   }
 }
 
 // The same by all tokens from `token` on, kTokens at a time, then half as many.
-template <int kTokens>
+template <int64_t kTokens>
 void MultiplyFew(const BFloat16* w, int64_t rows, int64_t first,
                  const TokenLanes& x, int64_t token, float* y,
                  int64_t y_stride) {

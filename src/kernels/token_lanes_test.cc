@@ -41,6 +41,14 @@ std::vector<float> Normal(int64_t count, uint32_t seed) {
   return values;
 }
 
+std::vector<BFloat16> Weights(int64_t count) {
+  std::vector<BFloat16> weights;
+  for (const float value : Normal(count, 2)) {
+    weights.push_back(ToBFloat16(value));
+  }
+  return weights;
+}
+
 // y [tokens, rows + 3], whose last three columns stay.
 std::vector<float> Multiply(const std::vector<BFloat16>& w, const float* x,
                             const Shape& n) {
@@ -57,10 +65,7 @@ std::vector<float> Multiply(const std::vector<BFloat16>& w, const float* x,
 TEST_P(TokenLanesTest, IsTheProduct) {
   const Shape& n = GetParam();
   const std::vector<float> x = Normal(n.tokens * n.inputs, 1);
-  std::vector<BFloat16> w;
-  for (const float value : Normal(n.rows * n.inputs, 2)) {
-    w.push_back(ToBFloat16(value));
-  }
+  const std::vector<BFloat16> w = Weights(n.rows * n.inputs);
   const std::vector<float> y = Multiply(w, x.data(), n);
   for (int64_t t = 0; t < n.tokens; ++t) {
     for (int64_t r = 0; r < n.rows; ++r) {
@@ -85,10 +90,7 @@ TEST_P(TokenLanesTest, IsTheProduct) {
 TEST_P(TokenLanesTest, TokensDoNotChangeEachOther) {
   const Shape& n = GetParam();
   const std::vector<float> x = Normal(n.tokens * n.inputs, 1);
-  std::vector<BFloat16> w;
-  for (const float value : Normal(n.rows * n.inputs, 2)) {
-    w.push_back(ToBFloat16(value));
-  }
+  const std::vector<BFloat16> w = Weights(n.rows * n.inputs);
   const std::vector<float> all = Multiply(w, x.data(), n);
   for (int64_t t = 0; t < n.tokens; t += 7) {
     const std::vector<float> alone =

@@ -341,7 +341,8 @@ class Planner {
       line.bytes = bytes;
     };
     add("attention, head and what runs for every token", needs_.always);
-    LayerNeed fused, built;
+    LayerNeed fused;
+    LayerNeed built;
     int64_t bases = 0;
     int64_t cached = 0;
     std::array<int64_t, 5> layers{};
