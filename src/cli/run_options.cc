@@ -149,8 +149,8 @@ void AddRunOptionLists(CLI::App* command, RunOptionLists* lists) {
 void AddRunOptions(CLI::App* command, LoadOptions* options) {
   AddChoice<std::optional<Precision>>(
       command, "--dtype", kPrecisions, &options->precision,
-      "arithmetic of products with weights; auto: what is measured to be "
-      "faster");
+      "arithmetic of products with weights; auto: bfloat16 where the CPU "
+      "has it");
   AddChoice(command, "--experts", kModes, &options->experts,
             "factored experts: built (as large as the original), fused (never "
             "built: small, slower), cached (the most used built); any experts: "

@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <deque>
-#include <limits>
 #include <vector>
 
 #include "base/parallel.h"
-#include "base/progress.h"
 #include "kernels/dot.h"
 #include "kernels/expand.h"
 #include "kernels/kernels.h"
@@ -294,34 +292,7 @@ void Linear(const WeightView& w, const float* x, int64_t tokens,
 }
 
 Precision FasterPrecision() {
-  static const Precision faster = [] {
-    if (!HasBFloat16() && !HasTokenLanes()) return Precision::kFloat32;
-    constexpr int64_t kTokens = 256;
-    constexpr int64_t kSize = 1024;
-    Buffer<float> x(kTokens * kSize);
-    Buffer<float> y(kTokens * kSize);
-    Buffer<BFloat16> w(kSize * kSize);
-    for (int64_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 7);
-    for (int64_t i = 0; i < w.size(); i += x.size()) {
-      Kernels().to_bfloat16(x.data(), std::min(x.size(), w.size() - i),
-                            w.data() + i);
-    }
-    const WeightView view{NumberFormat::kBF16, w.data(), kSize, kSize};
-    const auto seconds = [&](Precision precision) {
-      // The first time, oneDNN generates its code.
-      double least = std::numeric_limits<double>::infinity();
-      for (int i = 0; i < 3; ++i) {
-        const double start = MonotonicSeconds();
-        Linear(view, x.data(), kTokens, {Phase::kPrefill, precision}, y.data());
-        least = std::min(least, MonotonicSeconds() - start);
-      }
-      return least;
-    };
-    return seconds(Precision::kBFloat16) * 1.25 < seconds(Precision::kFloat32)
-               ? Precision::kBFloat16
-               : Precision::kFloat32;
-  }();
-  return faster;
+  return HasTokenLanes() ? Precision::kBFloat16 : Precision::kFloat32;
 }
 
 }  // namespace mobe

@@ -23,9 +23,9 @@ struct Arithmetic {
   Precision precision = Precision::kFloat32;
 };
 
-// The one in which many tokens meet bfloat16 weights faster here, as measured
-// when it is first asked for, in some 20 ms: instructions alone don't tell.
-// kFloat32 where kBFloat16 is not faster by a quarter, for it rounds.
+// kBFloat16 where there is AVX-512 BF16. It is not measured, as it was once:
+// the measurement came out otherwise now and then, on a busy machine, and with
+// it the text.
 Precision FasterPrecision();
 
 // A linear layer without bias: y[t, r] = sum_c w[r, c] x[t, c], x [tokens,
