@@ -18,7 +18,9 @@ COMMANDS = {
     "dry run": "compress {model} {out} --passes 3 --dry-run --json",
     "svd": JOBS["svd"],
     "reconstruct": JOBS["reconstruct"],
-    "generate": "generate {factored} --prompt castle --max-tokens 4 --json",
+    # Exactly: with less memory experts may run otherwise, which rounds otherwise.
+    "generate": "generate {factored} --prompt castle --max-tokens 4 --json "
+    "--dtype float32 --built-format f32",
     "perplexity": "perplexity {factored} {text} --json",
     "verify": "verify {factored} --against {model} --json",
 }
