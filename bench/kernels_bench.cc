@@ -205,7 +205,7 @@ void MixLayers(benchmark::State& state, const StoredBases& bases, Mix m,
   Experts e(m, experts);
   for (auto _ : state) {
     for (int kind = 0; kind < 2; ++kind) {
-      MixBatch(bases, Activation::kSilu, e.jobs);
+      MixBatch(bases, Activation::kSilu, Phase::kDecode, e.jobs);
     }
     benchmark::ClobberMemory();
   }
