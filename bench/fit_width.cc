@@ -87,6 +87,12 @@ class TimedDevice : public FitDevice {
   void SolveA(const FitTarget& target, Factors* factors) override {
     device_->SolveA(target, factors);
   }
+  void SolveForOutputs(const ExpertOutputs& outputs, const RoutedInputs& inputs,
+                       const Buffer<float>& mix, const Buffer<float>& gram,
+                       int64_t rows, int64_t rank, int64_t cols,
+                       float* a) override {
+    device_->SolveForOutputs(outputs, inputs, mix, gram, rows, rank, cols, a);
+  }
   FitMemory Memory(const FitShape& shape) const override {
     return device_->Memory(shape);
   }
