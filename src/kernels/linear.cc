@@ -116,8 +116,9 @@ std::vector<const RoundedTokens*> RoundTokens(std::span<const LinearJob> jobs,
     if (way == Way::kFloats || job.tokens == 0) continue;
     if (previous != nullptr && previous->x == job.x &&
         previous->tokens == job.tokens && previous->inputs() == job.inputs() &&
-        previous->w.format == job.w.format && WayOf(*previous, math) == way) {
-      rounded[i] = rounded[static_cast<size_t>(previous - jobs.data())];
+        previous->w.format == job.w.format &&
+        pool->tokens[used - 1].way == way) {
+      rounded[i] = &pool->tokens[used - 1];
       continue;
     }
     previous = &job;

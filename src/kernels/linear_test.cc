@@ -4,27 +4,18 @@
 
 #include <cmath>
 #include <cstring>
-#include <random>
 #include <vector>
 
 #include "base/parallel.h"
+#include "kernels/testing.h"
 
 namespace mobe {
 namespace {
 
-std::vector<float> RandomFloats(int64_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) {
-    value = static_cast<float>(random()) / 4294967296.0f - 0.5f;
-  }
-  return values;
-}
-
 // A weight in its own memory.
 struct Weight {
   Weight(DType dtype, int64_t rows, int64_t cols, uint32_t seed)
-      : values(RandomFloats(rows * cols, seed)),
+      : values(EvenFloats(rows * cols, seed)),
         bytes(values.size() * static_cast<size_t>(DTypeSize(dtype))),
         view{*FormatOf(dtype), bytes.data(), rows, cols} {
     if (dtype == DType::kF8E4M3) {
@@ -38,7 +29,7 @@ struct Weight {
   void Divide(uint32_t seed) {
     constexpr int64_t kBlock = 32;
     const int64_t stride = (view.cols + kBlock - 1) / kBlock;
-    scales = RandomFloats((view.rows + kBlock - 1) / kBlock * stride, seed);
+    scales = EvenFloats((view.rows + kBlock - 1) / kBlock * stride, seed);
     view.scales = scales.data();
     view.block_rows = view.block_cols = kBlock;
     view.scale_stride = stride;
@@ -96,8 +87,8 @@ TEST_P(LinearTest, ABatchIsEveryProduct) {
   const Weight a(dtype, 130, 70, 1);
   const Weight b(dtype, 5, 70, 2);
   const Weight c(dtype, 64, 33, 3);
-  const std::vector<float> shared = RandomFloats(20 * 70, 4);
-  const std::vector<float> own = RandomFloats(3 * 33, 5);
+  const std::vector<float> shared = EvenFloats(20 * 70, 4);
+  const std::vector<float> own = EvenFloats(3 * 33, 5);
   std::vector<float> ya(20 * 130), yb(20 * 5), yc(3 * 64);
   const LinearJob jobs[] = {{a.view, shared.data(), 20, ya.data()},
                             {b.view, shared.data(), 20, yb.data()},
@@ -120,7 +111,7 @@ TEST_P(LinearTest, ByTheTranspose) {
   Weight transposed(dtype, kCols, kRows, 2);
   Transpose(w.values.data(), kRows, kCols, transposed.values.data());
   for (const int64_t tokens : {1, 20}) {
-    const std::vector<float> x = RandomFloats(tokens * kRows, 3);
+    const std::vector<float> x = EvenFloats(tokens * kRows, 3);
     std::vector<float> y(static_cast<size_t>(tokens * kCols));
     // Beside a job that reads the same x, but by the rows.
     const Weight other(dtype, 3, kRows, 4);
@@ -145,7 +136,7 @@ TEST(LinearFloat8Test, IsRoundedToBFloat16) {
   Weight rounded(DType::kBF16, kRows, kCols, 1);
   StoreFloats(w.values.data(), kRows * kCols, DType::kBF16,
               rounded.bytes.data());
-  const std::vector<float> x = RandomFloats(kTokens * (kRows + kCols), 2);
+  const std::vector<float> x = EvenFloats(kTokens * (kRows + kCols), 2);
   for (const Trans trans : {Trans::kNo, Trans::kYes}) {
     const auto run = [&](const Weight& weight) {
       LinearJob job = {weight.view, x.data(), kTokens, nullptr, trans};
@@ -175,7 +166,7 @@ TEST_P(LinearTest, TokensDoNotChangeEachOther) {
       const bool by_rows = trans == Trans::kNo;
       const Weight w(dtype, by_rows ? outputs : inputs,
                      by_rows ? inputs : outputs, 1);
-      const std::vector<float> x = RandomFloats(kMost * inputs, 2);
+      const std::vector<float> x = EvenFloats(kMost * inputs, 2);
       const auto run = [&](int64_t first, int64_t tokens) {
         std::vector<float> y(static_cast<size_t>(tokens * outputs));
         const LinearJob job{w.view, x.data() + first * inputs, tokens, y.data(),
@@ -202,7 +193,7 @@ TEST_P(LinearTest, ThreadsDoNotChangeABit) {
   for (const int64_t rows : {16, 64, 200}) {
     for (const int64_t tokens : {1, 8, 9, 64, 300}) {
       const Weight w(dtype, rows, 2048, 1);
-      const std::vector<float> x = RandomFloats(tokens * 2048, 2);
+      const std::vector<float> x = EvenFloats(tokens * 2048, 2);
       const auto run = [&](int threads) {
         SetThreads(threads);
         std::vector<float> y(static_cast<size_t>(tokens * rows));

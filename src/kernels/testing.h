@@ -55,6 +55,23 @@ inline Floats Random(int64_t size, int64_t shift = 0, float scale = 1.0f) {
   return values;
 }
 
+// The same for the same seed: from -0.5 to 0.5, and normal ones.
+inline std::vector<float> EvenFloats(int64_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) {
+    value = static_cast<float>(random()) / 4294967296.0f - 0.5f;
+  }
+  return values;
+}
+inline std::vector<float> NormalFloats(int64_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
 inline Floats Shifted(const Floats& values, int64_t shift) {
   Floats copy(values.size(), shift);
   std::copy_n(values.data(), values.size(), copy.data());

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
-#include <random>
 #include <vector>
 
 #include "base/matrix.h"
+#include "kernels/testing.h"
 
 namespace mobe::token_lanes_test {
 namespace {
@@ -33,17 +33,9 @@ INSTANTIATE_TEST_SUITE_P(Shapes, TokenLanesTest,
                                          Shape{9, 768, 63},
                                          Shape{23, 100, 100}));
 
-std::vector<float> Normal(int64_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
 std::vector<BFloat16> Weights(int64_t count) {
   std::vector<BFloat16> weights;
-  for (const float value : Normal(count, 2)) {
+  for (const float value : NormalFloats(count, 2)) {
     weights.push_back(ToBFloat16(value));
   }
   return weights;
@@ -64,7 +56,7 @@ std::vector<float> Multiply(const std::vector<BFloat16>& w, const float* x,
 // Each pair is off by its roundings, and each sum by one for every pair.
 TEST_P(TokenLanesTest, IsTheProduct) {
   const Shape& n = GetParam();
-  const std::vector<float> x = Normal(n.tokens * n.inputs, 1);
+  const std::vector<float> x = NormalFloats(n.tokens * n.inputs, 1);
   const std::vector<BFloat16> w = Weights(n.rows * n.inputs);
   const std::vector<float> y = Multiply(w, x.data(), n);
   for (int64_t t = 0; t < n.tokens; ++t) {
@@ -89,7 +81,7 @@ TEST_P(TokenLanesTest, IsTheProduct) {
 
 TEST_P(TokenLanesTest, TokensDoNotChangeEachOther) {
   const Shape& n = GetParam();
-  const std::vector<float> x = Normal(n.tokens * n.inputs, 1);
+  const std::vector<float> x = NormalFloats(n.tokens * n.inputs, 1);
   const std::vector<BFloat16> w = Weights(n.rows * n.inputs);
   const std::vector<float> all = Multiply(w, x.data(), n);
   for (int64_t t = 0; t < n.tokens; t += 7) {

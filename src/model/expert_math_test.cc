@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
 #include <utility>
 #include <vector>
 
+#include "kernels/testing.h"
 #include "model/mix_batch.h"
 
 namespace mobe::expert_math_test {
@@ -19,14 +19,6 @@ constexpr int64_t kBases = 3;
 constexpr int64_t kExperts = 6;
 constexpr int64_t kPicks = 2;
 
-std::vector<float> Normal(int64_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
 // A layer's bases of gate and up, in groups, and some tokens on their way to
 // their experts.
 struct Layer {
@@ -34,12 +26,12 @@ struct Layer {
     factored.activation = Activation::kIdentity;
     for (int64_t g = 0; g < groups; ++g) {
       for (auto* kind : {&factored.gate, &factored.up}) {
-        memory.push_back(Normal(kBases * kRank * kHidden,
-                                static_cast<uint32_t>(memory.size())));
+        memory.push_back(NormalFloats(kBases * kRank * kHidden,
+                                      static_cast<uint32_t>(memory.size())));
         kind->push_back(
             {StoredBases(BasesView{DType::kF32, memory.back().data(), kBases,
                                    kRank, kHidden}),
-             Normal(kExperts / groups * kBases, 77)});
+             NormalFloats(kExperts / groups * kBases, 77)});
       }
     }
     // Token t goes to experts t and t + 1, of which some have several.
@@ -53,7 +45,7 @@ struct Layer {
     }
     for (size_t e = 0; e < kExperts; ++e) s.starts[e + 1] += s.starts[e];
     std::vector<int64_t> next = s.starts;
-    const std::vector<float> x = Normal(tokens * kHidden, 99);
+    const std::vector<float> x = NormalFloats(tokens * kHidden, 99);
     s.pair_of.Resize(pairs);
     s.x.Resize(pairs * kHidden);
     for (int64_t i = 0; i < pairs; ++i) {

@@ -174,17 +174,17 @@ class Planner {
         PlanAuto();
         break;
       case ExpertMode::kBuilt:
-        Require(LeastBytes(), "built experts need");
+        Require("built experts need");
         if (is_factored_) Build();
         break;
       case ExpertMode::kFused:
-        if (MustFit()) Require(LeastBytes(), "the model needs");
+        if (MustFit()) Require("the model needs");
         break;
       case ExpertMode::kCached:
         PlanCached();
         break;
       case ExpertMode::kStreamed:
-        Require(LeastBytes(), "streamed experts need");
+        Require("streamed experts need");
         Stream();
         break;
     }
@@ -267,7 +267,8 @@ class Planner {
   // Passes have the fewest tokens where anything is missing, so that what the
   // message says is the least that does; it is rounded up, since what the
   // program has taken so far differs from run to run.
-  void Require(int64_t bytes, const char* what) const {
+  void Require(const char* what) const {
+    const int64_t bytes = LeastBytes();
     if (bytes <= rest_) return;
     const int64_t least = plan_.limit - rest_ + bytes;
     const int64_t step = least < 1'000'000'000 ? 1'000'000 : 10'000'000;
@@ -290,7 +291,7 @@ class Planner {
       return;
     }
     if (StreamedBytes() <= rest_) return Stream();
-    if (MustFit()) Require(LeastBytes(), "the model needs");
+    if (MustFit()) Require("the model needs");
   }
 
   void Build() {
@@ -313,7 +314,7 @@ class Planner {
   }
 
   void PlanCached() {
-    Require(LeastBytes(), "cached experts need");
+    Require("cached experts need");
     if (!is_factored_) return;
     int64_t layers = 0;
     for (size_t i = 0; i < plan_.modes.size(); ++i) {

@@ -5,27 +5,18 @@
 #include <cmath>
 #include <deque>
 #include <limits>
-#include <random>
 #include <vector>
 
 #include "base/parallel.h"
+#include "kernels/testing.h"
 
 namespace mobe::mix_batch_test {
 namespace {
 
-std::vector<float> Random(int64_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) {
-    value = static_cast<float>(random()) / 4294967296.0f - 0.5f;
-  }
-  return values;
-}
-
 // Values as stored in a dtype, and their bytes.
 struct Stored {
   Stored(DType dtype, int64_t count, uint32_t seed)
-      : values(Random(count, seed)), bytes(values.size() * 4) {
+      : values(EvenFloats(count, seed)), bytes(values.size() * 4) {
     StoreFloats(values.data(), count, dtype, bytes.data());
     LoadAsFloats(dtype, bytes.data(), count, values.data());
   }
@@ -66,7 +57,7 @@ class Bases {
   }
   // In 8 bits.
   Bases() : values_(kBases * kRank * kCols) {
-    const std::vector<float> given = Random(Size(), 1);
+    const std::vector<float> given = EvenFloats(Size(), 1);
     PackedBases packed{nullptr, nullptr, kBases, kRank, kCols};
     codes_.resize(static_cast<size_t>(kRank * packed.row_bytes()));
     scales_.resize(static_cast<size_t>(kRank * packed.row_scale_bytes()));
@@ -188,12 +179,12 @@ TEST_P(MixBatchTest, IsTheMixAndTheProduct) {
   const Bases bases = form.make();
   const int64_t inputs = transposed ? kRank : kCols;
   const int64_t outputs = transposed ? kCols : kRank;
-  std::vector<float> alpha = Random(2 * kBases, 4);
+  std::vector<float> alpha = EvenFloats(2 * kBases, 4);
   alpha[1] = alpha[2] = 0;
   std::vector<std::vector<float>> x, u;
   std::vector<MixJob> jobs;
   for (int64_t e = 0; e < 2; ++e) {
-    x.push_back(Random(kTokens[e] * inputs, 5));
+    x.push_back(EvenFloats(kTokens[e] * inputs, 5));
     u.emplace_back(static_cast<size_t>(kTokens[e] * outputs));
   }
   for (int64_t e = 0; e < 2; ++e) {
@@ -237,8 +228,8 @@ TEST_P(MixBatchTest, NobodyChangesWhatAnotherGets) {
   const int64_t inputs = transposed ? kRank : kCols;
   const int64_t outputs = transposed ? kCols : kRank;
   constexpr int64_t kMany = 70;
-  const std::vector<float> alpha = Random(2 * kBases, 4);
-  const std::vector<float> x = Random(kMany * inputs, 5);
+  const std::vector<float> alpha = EvenFloats(2 * kBases, 4);
+  const std::vector<float> x = EvenFloats(kMany * inputs, 5);
   for (const Phase phase : {Phase::kPrefill, Phase::kDecode}) {
     std::vector<float> u(static_cast<size_t>(2 * kMany * outputs));
     const MixJob both[] = {
@@ -264,7 +255,7 @@ TEST_P(MixBatchTest, SkipsBasesOfZeroAlpha) {
   const int64_t outputs = transposed ? kCols : kRank;
   const float alpha[kBases] = {0.5f, 0, -1.5f, 0, 0};
   const auto run = [&](const StoredBases& bases, Phase phase, int64_t tokens) {
-    const std::vector<float> x = Random(tokens * inputs, 5);
+    const std::vector<float> x = EvenFloats(tokens * inputs, 5);
     std::vector<float> u(static_cast<size_t>(tokens * outputs));
     const MixJob job{alpha, x.data(), tokens, u.data()};
     RunMix(transposed, phase, bases, Activation::kTanh, {&job, 1});
@@ -292,7 +283,7 @@ TEST(ExpandBasesTest, MultipliesOut) {
 }
 
 TEST(MixExpertTest, IsTheMix) {
-  const std::vector<float> alpha = Random(kBases, 4);
+  const std::vector<float> alpha = EvenFloats(kBases, 4);
   for (const Form& form : kForms) {
     const Bases bases = form.make();
     const float* n = MixExpert(bases.view, alpha.data(), Activation::kIdentity);
