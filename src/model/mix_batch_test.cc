@@ -108,7 +108,23 @@ constexpr Form kForms[] = {
     // Each of five alphas is off by at most 2^-15 of the largest.
     {"int8", [] { return Bases(); }, 1e-3}};
 
-class MixBatchTest : public testing::TestWithParam<std::tuple<Form, bool>> {};
+class MixBatchTest : public testing::TestWithParam<std::tuple<Form, bool>> {
+ protected:
+  void RunMix(Phase phase, const StoredBases& of, Activation f,
+              std::span<const MixJob> jobs) const {
+    if (transposed) {
+      MixBatchTransposed(of, f, jobs);
+    } else {
+      MixBatch(of, f, phase, jobs);
+    }
+  }
+
+  const Form form = std::get<0>(GetParam());
+  const bool transposed = std::get<1>(GetParam());
+  const Bases bases = form.make();
+  const int64_t inputs = transposed ? kRank : kCols;
+  const int64_t outputs = transposed ? kCols : kRank;
+};
 
 INSTANTIATE_TEST_SUITE_P(Forms, MixBatchTest,
                          testing::Combine(testing::ValuesIn(kForms),
@@ -164,21 +180,7 @@ class Spoiled {
   std::deque<std::vector<std::byte>> copies_;
 };
 
-void RunMix(bool transposed, Phase phase, const StoredBases& bases,
-            Activation f, std::span<const MixJob> jobs) {
-  if (transposed) {
-    MixBatchTransposed(bases, f, jobs);
-  } else {
-    MixBatch(bases, f, phase, jobs);
-  }
-}
-
 TEST_P(MixBatchTest, IsTheMixAndTheProduct) {
-  const auto& [form, is_transposed] = GetParam();
-  const bool transposed = is_transposed;
-  const Bases bases = form.make();
-  const int64_t inputs = transposed ? kRank : kCols;
-  const int64_t outputs = transposed ? kCols : kRank;
   std::vector<float> alpha = EvenFloats(2 * kBases, 4);
   alpha[1] = alpha[2] = 0;
   std::vector<std::vector<float>> x, u;
@@ -203,7 +205,7 @@ TEST_P(MixBatchTest, IsTheMixAndTheProduct) {
     }
   }
   for (const Phase phase : {Phase::kPrefill, Phase::kDecode}) {
-    RunMix(transposed, phase, bases.view, Activation::kSilu, jobs);
+    RunMix(phase, bases.view, Activation::kSilu, jobs);
     for (int64_t e = 0; e < 2; ++e) {
       const std::vector<double>& n = mixes[static_cast<size_t>(e)];
       for (int64_t t = 0; t < kTokens[e]; ++t) {
@@ -222,11 +224,6 @@ TEST_P(MixBatchTest, IsTheMixAndTheProduct) {
 
 // To the bit: each token alone, and an expert alone, in either phase.
 TEST_P(MixBatchTest, NobodyChangesWhatAnotherGets) {
-  const auto& [form, is_transposed] = GetParam();
-  const bool transposed = is_transposed;
-  const Bases bases = form.make();
-  const int64_t inputs = transposed ? kRank : kCols;
-  const int64_t outputs = transposed ? kCols : kRank;
   constexpr int64_t kMany = 70;
   const std::vector<float> alpha = EvenFloats(2 * kBases, 4);
   const std::vector<float> x = EvenFloats(kMany * inputs, 5);
@@ -235,12 +232,12 @@ TEST_P(MixBatchTest, NobodyChangesWhatAnotherGets) {
     const MixJob both[] = {
         {alpha.data(), x.data(), kMany, u.data()},
         {alpha.data() + kBases, x.data(), kMany, u.data() + kMany * outputs}};
-    RunMix(transposed, phase, bases.view, Activation::kSilu, both);
+    RunMix(phase, bases.view, Activation::kSilu, both);
     for (const int64_t t : {0, 1, 68, 69}) {
       std::vector<float> alone(static_cast<size_t>(outputs));
       const MixJob job{alpha.data() + kBases, x.data() + t * inputs, 1,
                        alone.data()};
-      RunMix(transposed, phase, bases.view, Activation::kSilu, {&job, 1});
+      RunMix(phase, bases.view, Activation::kSilu, {&job, 1});
       const float* together = u.data() + (kMany + t) * outputs;
       EXPECT_TRUE(std::equal(alone.begin(), alone.end(), together)) << t;
     }
@@ -249,19 +246,14 @@ TEST_P(MixBatchTest, NobodyChangesWhatAnotherGets) {
 
 // A basis without weight is not read: what is in it does not matter.
 TEST_P(MixBatchTest, SkipsBasesOfZeroAlpha) {
-  const auto& [form, is_transposed] = GetParam();
-  const bool transposed = is_transposed;
-  const int64_t inputs = transposed ? kRank : kCols;
-  const int64_t outputs = transposed ? kCols : kRank;
   const float alpha[kBases] = {0.5f, 0, -1.5f, 0, 0};
-  const auto run = [&](const StoredBases& bases, Phase phase, int64_t tokens) {
+  const auto run = [&](const StoredBases& of, Phase phase, int64_t tokens) {
     const std::vector<float> x = EvenFloats(tokens * inputs, 5);
     std::vector<float> u(static_cast<size_t>(tokens * outputs));
     const MixJob job{alpha, x.data(), tokens, u.data()};
-    RunMix(transposed, phase, bases, Activation::kTanh, {&job, 1});
+    RunMix(phase, of, Activation::kTanh, {&job, 1});
     return u;
   };
-  const Bases bases = form.make();
   const Spoiled spoiled(bases.view);
   for (const int64_t tokens : kTokens) {
     for (const Phase phase : {Phase::kPrefill, Phase::kDecode}) {
