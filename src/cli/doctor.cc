@@ -31,6 +31,7 @@ struct Machine {
   std::vector<Instructions> instructions;
   std::vector<KernelChoice> kernels;
   std::vector<KernelChoice> integer_kernels;
+  std::vector<KernelChoice> bfloat16_kernels;
   ProductInstructions products;
   Limits limits;
   Peaks peaks;
@@ -42,6 +43,7 @@ Machine ExamineMachine() {
   machine.instructions = ListInstructions(machine.cpu);
   machine.kernels = ListKernels(machine.cpu);
   machine.integer_kernels = ListIntegerKernels(machine.cpu);
+  machine.bfloat16_kernels = ListBFloat16Kernels(machine.cpu);
   machine.products = ReadProductInstructions();
   machine.limits = ReadLimits();
   machine.peaks = MeasurePeaks(kPeakSeconds);
@@ -91,6 +93,7 @@ void PrintMachine(const Machine& m) {
             : fmt::format(" (limited by {})", m.products.limited_by));
   PrintKernels("kernels", m.kernels);
   PrintKernels("of integers", m.integer_kernels);
+  PrintKernels("of bfloat16", m.bfloat16_kernels);
   for (const Instructions& set : m.instructions) {
     Print("instructions  {:<13} {:<38} {}\n", set.name, set.use,
           set.available ? "yes"
@@ -111,6 +114,7 @@ Json MachineJson(const Machine& m) {
                  {"limited_by", m.products.limited_by}}},
                {"kernels", KernelsJson(m.kernels)},
                {"integer_kernels", KernelsJson(m.integer_kernels)},
+               {"bfloat16_kernels", KernelsJson(m.bfloat16_kernels)},
                {"instructions", Json::array()}};
   for (const ProductPeak& peak : m.peaks.products) {
     json["operations_per_second"][peak.name] = peak.operations_per_second;

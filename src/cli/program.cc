@@ -30,6 +30,7 @@
 #include "fit/devices.h"
 #include "kernels/dot.h"
 #include "kernels/kernels.h"
+#include "kernels/token_lanes.h"
 
 namespace mobe {
 namespace {
@@ -45,9 +46,11 @@ std::string NamesOf(const std::vector<Set>& sets) {
 std::string VersionText() {
   return fmt::format(
       "mobe {}\nkernels: {} (of {})\ninteger kernels: {} (of {})\n"
+      "bfloat16 kernels: {} (of {})\n"
       "devices of the fit: {}",
       MOBE_VERSION, Kernels().name, NamesOf(SupportedKernels()), Dots().name,
-      NamesOf(SupportedDots()), ListDevices());
+      NamesOf(SupportedDots()), Lanes().name, NamesOf(SupportedLanes()),
+      ListDevices());
 }
 
 int RunCommand(int argc, char** argv) {

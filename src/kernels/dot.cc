@@ -6,14 +6,12 @@
 #include <sys/auxv.h>
 #endif
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <string_view>
 
-#include "base/error.h"
+#include "kernels/amx.h"
+#include "kernels/choose_set.h"
 #include "kernels/dot_internal.h"
 #include "kernels/kernels.h"
 
@@ -33,9 +31,9 @@ bool HasAvxVnni() {
 std::vector<DotKernels> ListDots() {
   std::vector<DotKernels> sets;
 #if defined(__x86_64__)
-  if (HasAmx()) sets.push_back({"amx", "avx512vnni", MultiplyAmx});
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vnni")) {
+    if (HasAmxInt8()) sets.push_back({"amx", "avx512vnni", MultiplyAmx});
     sets.push_back({"avx512vnni", "avx512vnni", MultiplyAvx512Vnni});
   }
   if (HasAvxVnni()) sets.push_back({"avxvnni", "avx2", MultiplyAvxVnni});
@@ -54,21 +52,6 @@ std::vector<DotKernels> ListDots() {
 #endif
   sets.push_back({"scalar", "scalar", MultiplyScalar});
   return sets;
-}
-
-const DotKernels& InitialDots() {
-  const std::vector<DotKernels>& sets = SupportedDots();
-  const char* name = std::getenv("MOBE_INT_KERNELS");
-  if (name == nullptr || *name == '\0') return sets.front();
-  std::vector<std::string_view> names;
-  for (const DotKernels& set : sets) {
-    if (std::string_view(name) == set.name) return set;
-    names.emplace_back(set.name);
-  }
-  Fail(ErrorKind::kUserInput,
-       "environment variable MOBE_INT_KERNELS: there is no set \"{}\" of "
-       "integer kernels on this CPU; use one of {}",
-       name, fmt::join(names, ", "));
 }
 
 }  // namespace
@@ -125,9 +108,10 @@ const std::vector<DotKernels>& SupportedDots() {
 }
 
 const DotKernels& Dots() {
-  static const DotKernels& forced = InitialDots();
+  static const DotKernels& chosen =
+      ChooseSet(SupportedDots(), "MOBE_INT_KERNELS", "integer kernels");
   const bool scalar = std::string_view(Kernels().name) == "scalar";
-  return scalar ? SupportedDots().back() : forced;
+  return scalar ? SupportedDots().back() : chosen;
 }
 
 }  // namespace mobe

@@ -7,13 +7,9 @@
 // products are integers, and the groups are added in the same order.
 #if defined(__x86_64__)
 
-#include <cpuid.h>
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include <cstring>
-
+#include "kernels/amx.h"
 #include "kernels/dot_internal.h"
 
 #define MOBE_TARGET \
@@ -30,31 +26,13 @@ constexpr int64_t kTileTokens = 16;
 // registers for with two blocks of rows.
 constexpr int kBlocks = 2;
 
-// Of LDTILECFG (Intel's manual, volume 1, table 18-11).
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
-
 // Tiles 0 to 3 hold sums [tokens, rows] with the high and low halves of inputs
 // of each block, 4 and 5 these, 6 and 7 codes.
 TileConfig ConfigOf(int64_t group_quads) {
   TileConfig config;
-  for (int i = 0; i < 4; ++i) {
-    config.rows[i] = kTileTokens;
-    config.row_bytes[i] = kPackedRows * 4;
-  }
-  for (int i = 4; i < 6; ++i) {
-    config.rows[i] = kTileTokens;
-    config.row_bytes[i] = static_cast<uint16_t>(group_quads * kQuad);
-  }
-  for (int i = 6; i < 8; ++i) {
-    config.rows[i] = static_cast<uint8_t>(group_quads);
-    config.row_bytes[i] = kQuadBytes;
-  }
+  for (int i = 0; i < 4; ++i) config.Set(i, kTileTokens, kPackedRows * 4);
+  for (int i = 4; i < 6; ++i) config.Set(i, kTileTokens, group_quads * kQuad);
+  for (int i = 6; i < 8; ++i) config.Set(i, group_quads, kQuadBytes);
   return config;
 }
 
@@ -135,20 +113,6 @@ MOBE_TARGET void MultiplyTiles(const uint8_t* const* codes,
 }
 
 }  // namespace
-
-bool HasAmx() {
-  // The kernel gives a process the tiles' memory only when it asks.
-  constexpr int kRequest = 0x1023;  // ARCH_REQ_XCOMP_PERM
-  constexpr int kTileData = 18;     // XFEATURE_XTILEDATA
-  // CPUID leaf 7: compilers differ in whether they have names for these.
-  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25;
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vnni") &&
-         __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 &&
-         (d & (kTile | kInt8)) == (kTile | kInt8) &&
-         ::syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
-}
 
 MOBE_TARGET void MultiplyAmx(const WeightView& w, const RoundedInputs& x,
                              int64_t first, int64_t tokens, float* y,

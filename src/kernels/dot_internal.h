@@ -20,8 +20,6 @@ void MultiplyAvx512Vnni(const WeightView& w, const RoundedInputs& x,
                         int64_t y_stride);
 void MultiplyAmx(const WeightView& w, const RoundedInputs& x, int64_t first,
                  int64_t tokens, float* y, int64_t y_stride);
-// Whether the CPU has AMX, and the kernel gives it to this process.
-bool HasAmx();
 #elif defined(__aarch64__)
 void MultiplyNeonDot(const WeightView& w, const RoundedInputs& x, int64_t first,
                      int64_t tokens, float* y, int64_t y_stride);

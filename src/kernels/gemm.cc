@@ -154,6 +154,4 @@ bool HasBFloat16() { return Supports(dnnl_cpu_isa_avx512_core); }
 
 bool HasFastBFloat16() { return Supports(dnnl_cpu_isa_avx512_core_bf16); }
 
-bool HasAmxBFloat16() { return Supports(dnnl_cpu_isa_avx512_core_amx); }
-
 }  // namespace mobe

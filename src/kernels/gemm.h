@@ -13,9 +13,10 @@
 namespace mobe {
 
 // Arithmetic of products. Both sum in float32; kBFloat16 rounds the activations
-// to bfloat16 first, for some three times the speed with many tokens where the
-// CPU has such instructions. Weights are used as stored either way;
-// FP8 ones, times their scales, may be rounded with the activations.
+// to bfloat16 first where the CPU has instructions for that (token_lanes.h),
+// for some three times the speed with many tokens. Weights are used as stored
+// either way; FP8 ones, times their scales, may be rounded with the
+// activations.
 enum class Precision { kFloat32, kBFloat16 };
 
 // oneDNN's number (dnnl_cpu_isa_t) of the instructions that products may use:
@@ -54,6 +55,5 @@ void GemmInt8(int64_t m, int64_t n, int64_t k, const uint8_t* a, int64_t lda,
 bool HasBFloat16();
 // Does the CPU multiply bfloat16 faster than float32 (AVX-512 BF16 or AMX)?
 bool HasFastBFloat16();
-bool HasAmxBFloat16();
 
 }  // namespace mobe

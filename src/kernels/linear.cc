@@ -22,69 +22,49 @@ constexpr int64_t kLinearRows = 64;
 constexpr int64_t kRoundTokens = 16;
 
 // Who multiplies.
-enum class Way { kFloats, kIntegers, kLanes, kDnnl };
+enum class Way { kFloats, kIntegers, kLanes };
 
 Way WayOf(const LinearJob& job, const Arithmetic& math) {
-  const bool has_lanes = HasTokenLanes();
-  // Weights are worth being packed for AMX, as oneDNN does.
-  static const bool has_amx = HasAmxBFloat16();
-  const bool by_rows = job.trans == Trans::kNo;
   const NumberFormat format = job.w.format;
+  const bool by_rows = job.trans == Trans::kNo;
   if (job.w.packed() && by_rows) return Way::kIntegers;
-  if (math.precision == Precision::kFloat32 || format == NumberFormat::kF32) {
+  if (math.precision == Precision::kFloat32 || format == NumberFormat::kF32 ||
+      !HasLanes()) {
     return Way::kFloats;
   }
-  if (math.phase == Phase::kDecode) {
-    return has_lanes && by_rows && format == NumberFormat::kBF16 ? Way::kLanes
-                                                                 : Way::kFloats;
-  }
-  if (by_rows && has_lanes && !has_amx) return Way::kLanes;
-  return HasBFloat16() ? Way::kDnnl : Way::kFloats;
+  // Whatever has to be expanded first is not worth it for few tokens.
+  const bool in_place = by_rows && format == NumberFormat::kBF16;
+  return in_place || math.phase == Phase::kPrefill ? Way::kLanes : Way::kFloats;
 }
 
 // What tokens a way reads, rounded as it wants them.
 struct RoundedTokens {
   Way way = Way::kFloats;
   RoundedInputs integers;
-  // In bfloat16: of kLanes, and of kDnnl [tokens, inputs]; `size` numbers from
-  // `place` on in the memory that all of a call share.
+  // From `place` on in the memory that all of a call share.
   TokenLanes lanes;
   int64_t place = 0;
-  int64_t size = 0;
 };
 
-// Makes room; of what is in bfloat16, from `used` on.
-void Resize(const LinearJob& job, int64_t used, RoundedTokens* to) {
-  to->place = used;
-  to->size = 0;
+// Makes room; of lanes, from *used on, which then follows them.
+void Resize(const LinearJob& job, RoundedTokens* to, int64_t* used) {
   if (to->way == Way::kIntegers) {
     to->integers.Resize(RowOf(job.w.format), job.w.cols, job.tokens);
-  } else {
-    to->lanes = {job.tokens, job.inputs()};
-    to->size = to->way == Way::kLanes ? WholeLines(to->lanes.size())
-                                      : job.tokens * job.inputs();
+    return;
   }
+  to->lanes = {job.tokens, job.inputs()};
+  to->place = *used;
+  *used += WholeLines(to->lanes.size());
 }
 
 // Rounds the tokens of a block: kLaneTokens, or what is left of them.
 void RoundBlock(const LinearJob& job, int64_t block, RoundedTokens* to) {
+  if (to->way == Way::kLanes) return to->lanes.Pack(job.x, block);
   const int64_t size = job.inputs();
   const int64_t begin = block * kLaneTokens;
   const int64_t end = std::min(begin + kLaneTokens, job.tokens);
-  switch (to->way) {
-    case Way::kIntegers:
-      for (int64_t t = begin; t < end; ++t) {
-        RoundToInt15(RowOf(job.w.format), job.x + t * size, size, t,
-                     &to->integers);
-      }
-      return;
-    case Way::kLanes:
-      return to->lanes.Pack(job.x, block);
-    case Way::kDnnl:
-      return Kernels().to_bfloat16(job.x + begin * size, (end - begin) * size,
-                                   to->lanes.values + begin * size);
-    case Way::kFloats:
-      return;
+  for (int64_t t = begin; t < end; ++t) {
+    RoundToInt15(RowOf(job.w.format), job.x + t * size, size, t, &to->integers);
   }
 }
 
@@ -125,8 +105,7 @@ std::vector<const RoundedTokens*> RoundTokens(std::span<const LinearJob> jobs,
     if (used == pool->tokens.size()) pool->tokens.emplace_back();
     RoundedTokens& to = pool->tokens[used++];
     to.way = way;
-    Resize(job, values, &to);
-    values += to.size;
+    Resize(job, &to, &values);
     rounded[i] = &to;
     for (int64_t t = 0; t < job.tokens; t += kLaneTokens) {
       blocks.push_back({&job, &to, t / kLaneTokens});
@@ -149,78 +128,55 @@ std::vector<const RoundedTokens*> RoundTokens(std::span<const LinearJob> jobs,
   return rounded;
 }
 
-// A part of a weight matrix as a product reads it: in place, or expanded.
-template <class T>
-struct Panel {
-  const T* data;
-  int64_t stride;  // between rows
-};
+// The weights of the outputs [begin, end) of a job, each output's in a row.
+const BFloat16* BFloat16Rows(const LinearJob& job, int64_t begin, int64_t end) {
+  const bool by_rows = job.trans == Trans::kNo;
+  const int64_t count = end - begin;
+  if (by_rows && job.w.format == NumberFormat::kBF16) {
+    return job.w.Row<BFloat16>(begin);
+  }
+  thread_local Buffer<float> expanded, turned;
+  thread_local Buffer<BFloat16> rounded;
+  const float* rows = nullptr;
+  expanded.Resize(job.inputs() * count);
+  rounded.Resize(job.inputs() * count);
+  if (by_rows) {
+    ExpandWeights(job.w.Rows(begin, count), expanded.data());
+    rows = expanded.data();
+  } else {
+    ExpandColumns(job.w, begin, count, expanded.data());
+    turned.Resize(job.inputs() * count);
+    Transpose(expanded.data(), job.inputs(), count, turned.data());
+    rows = turned.data();
+  }
+  Kernels().to_bfloat16(rows, rounded.size(), rounded.data());
+  return rounded.data();
+}
 
-Panel<float> Float32Panel(const WeightView& w, int64_t first, int64_t count) {
-  if (w.format == NumberFormat::kF32) {
-    return {w.Row<float>(0) + first, w.cols};
+// The columns [first, first + count) of a matrix, in place where they can be.
+TileView ColumnsOf(const WeightView& w, int64_t first, int64_t count) {
+  switch (w.format) {
+    case NumberFormat::kF32:
+      return {DType::kF32, w.Row<float>(0) + first, w.cols};
+    case NumberFormat::kBF16:
+      return {DType::kBF16, w.Row<BFloat16>(0) + first, w.cols};
+    default:
+      break;
   }
   thread_local Buffer<float> expanded;
   expanded.Resize(w.rows * count);
   ExpandColumns(w, first, count, expanded.data());
-  return {expanded.data(), count};
-}
-
-Panel<BFloat16> BFloat16Panel(const WeightView& w, int64_t first,
-                              int64_t count) {
-  if (w.format == NumberFormat::kBF16) {
-    return {w.Row<BFloat16>(0) + first, w.cols};
-  }
-  thread_local Buffer<BFloat16> rounded;
-  rounded.Resize(w.rows * count);
-  const Panel<float> panel = Float32Panel(w, first, count);
-  Kernels().to_bfloat16(panel.data, rounded.size(), rounded.data());
-  return {rounded.data(), count};
+  return {DType::kF32, expanded.data(), count};
 }
 
 // y[t, c] = sum_r x[t, r] w[r, first + c] for c < count.
 void MultiplyColumns(const LinearJob& job, int64_t first, int64_t count) {
-  TileView tile;
-  if (job.w.format == NumberFormat::kBF16) {
-    tile = {DType::kBF16, job.w.Row<BFloat16>(0) + first, job.w.cols};
-  } else {
-    const Panel<float> panel = Float32Panel(job.w, first, count);
-    tile = {DType::kF32, panel.data, panel.stride};
-  }
   for (int64_t t = 0; t < job.tokens; ++t) {
     std::fill_n(job.y + t * job.outputs() + first, count, 0.0f);
   }
   Kernels().add_products(job.tokens, job.inputs(), count, job.x, job.inputs(),
-                         tile, job.y + first, job.outputs());
-}
-
-// The outputs [begin, end) of a job by oneDNN, x in bfloat16.
-void MultiplyByDnnl(const LinearJob& job, const BFloat16* x, int64_t begin,
-                    int64_t end) {
-  const bool by_rows = job.trans == Trans::kNo;
-  // The weights of these outputs: rows of w, or columns.
-  const WeightView w = by_rows ? job.w.Rows(begin, end - begin) : job.w;
-  const int64_t count = by_rows ? w.cols : end - begin;
-  const auto panel = BFloat16Panel(w, by_rows ? 0 : begin, count);
-  const auto multiply = [&](int64_t tokens, const BFloat16* from, float* to) {
-    GemmBFloat16(Trans::kNo, by_rows ? Trans::kYes : Trans::kNo, tokens,
-                 end - begin, job.inputs(), from, job.inputs(), panel.data,
-                 panel.stride, to, job.outputs());
-  };
-  if (job.tokens > 1) {
-    multiply(job.tokens, x, job.y + begin);
-    return;
-  }
-  // oneDNN adds up otherwise for a vector: a matrix of it and itself. The
-  // distance of rows is that of many tokens, for it chooses by that, too.
-  thread_local Buffer<BFloat16> inputs;
-  thread_local Buffer<float> outputs;
-  inputs.Resize(2 * job.inputs());
-  outputs.Resize(2 * job.outputs());
-  std::copy_n(x, job.inputs(), inputs.data());
-  std::copy_n(x, job.inputs(), inputs.data() + job.inputs());
-  multiply(2, inputs.data(), outputs.data());
-  std::copy_n(outputs.data(), end - begin, job.y + begin);
+                         ColumnsOf(job.w, first, count), job.y + first,
+                         job.outputs());
 }
 
 // The outputs [begin, end) of one job; `x` is null where floats are read.
@@ -233,10 +189,8 @@ void MultiplyOutputs(const LinearJob& job, const RoundedTokens* x,
     case Way::kIntegers:
       return Dots().multiply(w, x->integers, 0, job.tokens, y, job.w.rows);
     case Way::kLanes:
-      return MultiplyTokenLanes(BFloat16Panel(w, 0, w.cols).data, w.rows,
-                                x->lanes, y, job.w.rows);
-    case Way::kDnnl:
-      return MultiplyByDnnl(job, x->lanes.values, begin, end);
+      return Lanes().multiply(BFloat16Rows(job, begin, end), end - begin,
+                              x->lanes, y, job.outputs());
     case Way::kFloats:
       if (!by_rows) return MultiplyColumns(job, begin, end - begin);
       return Kernels().mat_vec(w, job.x, w.cols, job.tokens, y, job.w.rows);
@@ -293,7 +247,7 @@ void Linear(const WeightView& w, const float* x, int64_t tokens,
 }
 
 Precision FasterPrecision() {
-  return HasTokenLanes() ? Precision::kBFloat16 : Precision::kFloat32;
+  return HasLanes() ? Precision::kBFloat16 : Precision::kFloat32;
 }
 
 }  // namespace mobe

@@ -17,15 +17,15 @@ enum class Phase { kPrefill, kDecode };
 // share the pass or a product: so a text has the same logits, to the bit,
 // whoever runs beside it and however its prompt was cut. In decode, where few
 // tokens share the reading of the weights, bfloat16 serves where it costs no
-// more than reading them: weights in bfloat16, and AVX-512 BF16.
+// more than reading them: weights in bfloat16, and instructions for it.
 struct Arithmetic {
   Phase phase = Phase::kPrefill;
   Precision precision = Precision::kFloat32;
 };
 
-// kBFloat16 where there is AVX-512 BF16. It is not measured, as it was once:
-// the measurement came out otherwise now and then, on a busy machine, and with
-// it the text.
+// kBFloat16 where there is AVX-512 BF16 or AMX. It is not measured, as it was
+// once: the measurement came out otherwise now and then, on a busy machine, and
+// with it the text.
 Precision FasterPrecision();
 
 // A linear layer without bias: y[t, r] = sum_c w[r, c] x[t, c], x [tokens,
@@ -46,13 +46,10 @@ struct LinearJob {
 // products (experts; query, key and value) then keep every thread busy between
 // one fork and one join.
 //
-// Sums in float32 have an order of their own (kernels.h: mat_vec and, with
-// kYes, add_products; oneDNN's sgemm adds fewer than 16 tokens otherwise than
-// more, and was the faster one only from 256 tokens on), and so has
-// token_lanes.h. Of what is left to oneDNN, linear_test asks on every machine
-// that runs it whether tokens change each other; but where there is AMX, with
-// which oneDNN cuts sums of some thousand inputs to fit its caches, of shorter
-// sums alone.
+// Every way has an order of its sums that no other token changes: kernels.h
+// (mat_vec and, with kYes, add_products), dot.h and token_lanes.h. oneDNN,
+// which adds up otherwise for few tokens, and cuts long sums to fit its caches,
+// is not among them: its sgemm was the faster one only from 256 tokens on.
 void LinearBatch(std::span<const LinearJob> jobs, const Arithmetic& math);
 
 // A batch of one.

@@ -8,6 +8,7 @@
 
 #include "base/parallel.h"
 #include "kernels/testing.h"
+#include "kernels/token_lanes.h"
 
 namespace mobe {
 namespace {
@@ -128,7 +129,7 @@ TEST_P(LinearTest, ByTheTranspose) {
 
 // As the same model would whose weights are stored in bfloat16.
 TEST(LinearFloat8Test, IsRoundedToBFloat16) {
-  if (!HasBFloat16()) GTEST_SKIP() << "products are in float32 here";
+  if (!HasLanes()) GTEST_SKIP() << "products are in float32 here";
   constexpr int64_t kRows = 130;
   constexpr int64_t kCols = 70;
   constexpr int64_t kTokens = 20;
@@ -156,13 +157,11 @@ TEST_P(LinearTest, TokensDoNotChangeEachOther) {
   const Phase phase = phase_of;
   const Precision precision = precision_of;
   constexpr int64_t kMost = 300;
-  const bool has_amx = HasAmxBFloat16();
   const struct {
     int64_t inputs, outputs;
   } kShapes[] = {{96, 130}, {768, 64}, {2048, 130}, {2048, 5}, {18432, 16}};
   for (const Trans trans : {Trans::kNo, Trans::kYes}) {
     for (const auto& [inputs, outputs] : kShapes) {
-      if (has_amx && inputs > 1024) continue;
       const bool by_rows = trans == Trans::kNo;
       const Weight w(dtype, by_rows ? outputs : inputs,
                      by_rows ? inputs : outputs, 1);

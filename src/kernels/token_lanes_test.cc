@@ -17,15 +17,17 @@ struct Shape {
   int64_t rows, inputs, tokens;
 };
 
-class TokenLanesTest : public testing::TestWithParam<Shape> {
- protected:
-  void SetUp() override {
-    if (!HasTokenLanes()) GTEST_SKIP() << "this CPU lacks AVX-512 BF16";
-  }
-};
+class TokenLanesTest : public testing::TestWithParam<Shape> {};
 
-// Tiles of 8 and 16 rows, and blocks of one and two, each whole and in part;
-// pairs of inputs that are whole, and not.
+// Those that multiply.
+std::vector<LaneKernels> Sets() {
+  std::vector<LaneKernels> sets = SupportedLanes();
+  sets.pop_back();
+  return sets;
+}
+
+// Tiles of 8, 16 and 32 rows, and blocks of one and two, each whole and in
+// part; pairs and steps of inputs that are whole, and not.
 INSTANTIATE_TEST_SUITE_P(Shapes, TokenLanesTest,
                          testing::Values(Shape{1, 1, 1}, Shape{16, 32, 16},
                                          Shape{64, 96, 32}, Shape{5, 31, 3},
@@ -42,14 +44,15 @@ std::vector<BFloat16> Weights(int64_t count) {
 }
 
 // y [tokens, rows + 3], whose last three columns stay.
-std::vector<float> Multiply(const std::vector<BFloat16>& w, const float* x,
+std::vector<float> Multiply(const LaneKernels& set,
+                            const std::vector<BFloat16>& w, const float* x,
                             const Shape& n) {
   TokenLanes lanes{n.tokens, n.inputs};
   Buffer<BFloat16> packed(lanes.size());
   lanes.values = packed.data();
   for (int64_t b = 0; b < lanes.blocks(); ++b) lanes.Pack(x, b);
   std::vector<float> y(static_cast<size_t>(n.tokens * (n.rows + 3)), -1);
-  MultiplyTokenLanes(w.data(), n.rows, lanes, y.data(), n.rows + 3);
+  set.multiply(w.data(), n.rows, lanes, y.data(), n.rows + 3);
   return y;
 }
 
@@ -58,23 +61,26 @@ TEST_P(TokenLanesTest, IsTheProduct) {
   const Shape& n = GetParam();
   const std::vector<float> x = NormalFloats(n.tokens * n.inputs, 1);
   const std::vector<BFloat16> w = Weights(n.rows * n.inputs);
-  const std::vector<float> y = Multiply(w, x.data(), n);
-  for (int64_t t = 0; t < n.tokens; ++t) {
-    for (int64_t r = 0; r < n.rows; ++r) {
-      double sum = 0, size = 0;
-      for (int64_t c = 0; c < n.inputs; ++c) {
-        const double product =
-            static_cast<double>(ToFloat(w[r * n.inputs + c])) *
-            ToFloat(ToBFloat16(x[t * n.inputs + c]));
-        sum += product;
-        size += std::abs(product);
+  for (const LaneKernels& set : Sets()) {
+    SCOPED_TRACE(set.name);
+    const std::vector<float> y = Multiply(set, w, x.data(), n);
+    for (int64_t t = 0; t < n.tokens; ++t) {
+      for (int64_t r = 0; r < n.rows; ++r) {
+        double sum = 0, size = 0;
+        for (int64_t c = 0; c < n.inputs; ++c) {
+          const double product =
+              static_cast<double>(ToFloat(w[r * n.inputs + c])) *
+              ToFloat(ToBFloat16(x[t * n.inputs + c]));
+          sum += product;
+          size += std::abs(product);
+        }
+        ASSERT_NEAR(y[t * (n.rows + 3) + r], sum,
+                    static_cast<double>(n.inputs + 2) * FLT_EPSILON * size)
+            << "token " << t << ", row " << r;
       }
-      ASSERT_NEAR(y[t * (n.rows + 3) + r], sum,
-                  static_cast<double>(n.inputs + 2) * FLT_EPSILON * size)
-          << "token " << t << ", row " << r;
-    }
-    for (int64_t r = n.rows; r < n.rows + 3; ++r) {
-      EXPECT_EQ(y[t * (n.rows + 3) + r], -1);
+      for (int64_t r = n.rows; r < n.rows + 3; ++r) {
+        EXPECT_EQ(y[t * (n.rows + 3) + r], -1);
+      }
     }
   }
 }
@@ -83,12 +89,32 @@ TEST_P(TokenLanesTest, TokensDoNotChangeEachOther) {
   const Shape& n = GetParam();
   const std::vector<float> x = NormalFloats(n.tokens * n.inputs, 1);
   const std::vector<BFloat16> w = Weights(n.rows * n.inputs);
-  const std::vector<float> all = Multiply(w, x.data(), n);
-  for (int64_t t = 0; t < n.tokens; t += 7) {
-    const std::vector<float> alone =
-        Multiply(w, x.data() + t * n.inputs, {n.rows, n.inputs, 1});
-    EXPECT_TRUE(
-        std::equal(alone.begin(), alone.end(), all.data() + t * (n.rows + 3)));
+  for (const LaneKernels& set : Sets()) {
+    SCOPED_TRACE(set.name);
+    const std::vector<float> all = Multiply(set, w, x.data(), n);
+    for (int64_t t = 0; t < n.tokens; t += 7) {
+      for (const int64_t count : {1, 3, 8, 9, 15, 30}) {
+        if (t + count > n.tokens) break;
+        const std::vector<float> some = Multiply(
+            set, w, x.data() + t * n.inputs, {n.rows, n.inputs, count});
+        EXPECT_TRUE(
+            std::equal(some.begin(), some.end(), all.data() + t * (n.rows + 3)))
+            << count << " from " << t << " on";
+      }
+    }
+  }
+}
+
+// Weights after the last, which may be another tensor's, have no say.
+TEST_P(TokenLanesTest, ReadsTheMatrixAlone) {
+  const Shape& n = GetParam();
+  const std::vector<float> x = NormalFloats(n.tokens * n.inputs, 1);
+  const std::vector<BFloat16> w = Weights(n.rows * n.inputs);
+  std::vector<BFloat16> more = w;
+  more.resize(w.size() + 4096, ToBFloat16(NAN));
+  for (const LaneKernels& set : Sets()) {
+    SCOPED_TRACE(set.name);
+    EXPECT_EQ(Multiply(set, more, x.data(), n), Multiply(set, w, x.data(), n));
   }
 }
 

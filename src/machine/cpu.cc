@@ -13,6 +13,7 @@
 #include "kernels/dot.h"
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
+#include "kernels/token_lanes.h"
 
 namespace mobe {
 namespace {
@@ -71,6 +72,12 @@ constexpr KernelRow kDotRows[] = {
     {"avx512vnni", "avx512f avx512bw avx512_vnni"},
     {"avxvnni", "avx2 fma avx_vnni"},
     {"avx2", "avx2 fma"},
+};
+
+// Of kernels/token_lanes.h.
+constexpr KernelRow kLaneRows[] = {
+    {"amx", "avx512f avx512bw amx_tile amx_bf16"},
+    {"avx512bf16", "avx512f avx512bw avx512_bf16"},
 };
 
 // `sets` are those that this CPU can run, best first, `chosen` is among them,
@@ -147,6 +154,11 @@ std::vector<KernelChoice> ListKernels(const Cpu& cpu) {
 std::vector<KernelChoice> ListIntegerKernels(const Cpu& cpu) {
   return ListSets(cpu, kDotRows, SupportedDots(), Dots().name,
                   "MOBE_INT_KERNELS");
+}
+
+std::vector<KernelChoice> ListBFloat16Kernels(const Cpu& cpu) {
+  return ListSets(cpu, kLaneRows, SupportedLanes(), Lanes().name,
+                  "MOBE_BF16_KERNELS");
 }
 
 ProductInstructions ReadProductInstructions() {

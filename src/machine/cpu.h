@@ -27,7 +27,7 @@ struct Instructions {
 };
 std::vector<Instructions> ListInstructions(const Cpu& cpu);
 
-// A set of kernels/kernels.h, or of kernels/dot.h.
+// A set of kernels/kernels.h, kernels/dot.h or kernels/token_lanes.h.
 struct KernelChoice {
   std::string name;
   bool available;
@@ -37,6 +37,7 @@ struct KernelChoice {
 // Best first, and also those that another processor would have.
 std::vector<KernelChoice> ListKernels(const Cpu& cpu);
 std::vector<KernelChoice> ListIntegerKernels(const Cpu& cpu);
+std::vector<KernelChoice> ListBFloat16Kernels(const Cpu& cpu);
 
 // oneDNN's name of the best instructions that its products may use, and the
 // environment variable that keeps it from better ones, if one is set.

@@ -6,6 +6,7 @@
 #include "base/testing.h"
 #include "kernels/dot.h"
 #include "kernels/kernels.h"
+#include "kernels/token_lanes.h"
 #include "machine/cpu.h"
 #include "machine/disk_read.h"
 
@@ -53,16 +54,24 @@ TEST(CpuTest, EveryKernelSetIsThereOrSaysWhyNot) {
   EXPECT_EQ(list.back().name, "scalar");
 }
 
-TEST(CpuTest, IntegerKernels) {
-  const std::vector<KernelChoice> list = ListIntegerKernels(Cpu{"none", {}});
+void ExpectChosen(const std::vector<KernelChoice>& list, const char* chosen,
+                  size_t supported, const char* last) {
   size_t available = 0;
   for (const KernelChoice& kernel : list) {
     available += kernel.available ? 1 : 0;
-    EXPECT_EQ(kernel.chosen, kernel.name == Dots().name);
+    EXPECT_EQ(kernel.chosen, kernel.name == chosen);
     EXPECT_EQ(kernel.chosen, kernel.why_not.empty()) << kernel.name;
   }
-  EXPECT_EQ(available, SupportedDots().size());
-  EXPECT_EQ(list.back().name, "scalar");
+  EXPECT_EQ(available, supported);
+  EXPECT_EQ(list.back().name, last);
+}
+
+TEST(CpuTest, KernelsOfFewBitsAndOfBFloat16) {
+  const Cpu none{"none", {}};
+  ExpectChosen(ListIntegerKernels(none), Dots().name, SupportedDots().size(),
+               "scalar");
+  ExpectChosen(ListBFloat16Kernels(none), Lanes().name, SupportedLanes().size(),
+               "float32");
 }
 
 TEST(DiskReadTest, ReadsEveryByteOnce) {

@@ -1,0 +1,35 @@
+// What the kernels for AMX (Sapphire Rapids and newer) share.
+#pragma once
+
+#if defined(__x86_64__)
+
+#include <cstdint>
+
+namespace mobe {
+
+// Memory of a tile: up to 16 rows of 64 bytes.
+inline constexpr int64_t kTileRows = 16;
+inline constexpr int64_t kTileRowBytes = 64;
+
+// Of LDTILECFG (Intel's manual, volume 1, table 18-11).
+struct alignas(64) TileConfig {
+  uint8_t palette = 1;
+  uint8_t start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t row_bytes[16] = {};
+  uint8_t rows[16] = {};
+
+  void Set(int tile, int64_t tile_rows, int64_t bytes) {
+    rows[tile] = static_cast<uint8_t>(tile_rows);
+    row_bytes[tile] = static_cast<uint16_t>(bytes);
+  }
+};
+
+// Whether the CPU has AMX with products of int8 or bfloat16, and the kernel
+// gives this process the tiles, for which it has to ask.
+bool HasAmxInt8();
+bool HasAmxBFloat16();
+
+}  // namespace mobe
+
+#endif  // __x86_64__
