@@ -121,6 +121,10 @@ void RunFirst(const CompressArguments& arguments,
         arguments.trace, kTraceOutput, {arguments.model, arguments.out},
         {arguments.start, arguments.calibrate.file, arguments.moments});
   }
+  if (arguments.bases.size() > 1 && arguments.dry_run) {
+    Fail(ErrorKind::kUserInput,
+         "--dry-run plans one fit: give --bases one number");
+  }
   const OpenedModel model = OpenModel(arguments.model);
   CompressOptions options =
       OptionsOf(arguments, model, ranks != nullptr ? ranks->place() : 0);
@@ -128,7 +132,8 @@ void RunFirst(const CompressArguments& arguments,
   options.started = start;
   options.stop = StopOnSignals();
   if (arguments.size.given() && !arguments.dry_run) {
-    return CompressToBytes(model, options, BytesOf(arguments.size, model),
+    return CompressToBytes(model, options, arguments.bases,
+                           BytesOf(arguments.size, model),
                            arguments.pack.refit_passes, arguments.out, common);
   }
   CompressPlan plan;

@@ -65,7 +65,12 @@ std::vector<const MatrixKind*> ParseKinds(const std::string& text) {
 CompressOptions OptionsOf(const CompressArguments& arguments,
                           const OpenedModel& model, int place) {
   CompressOptions options;
-  options.num_bases = arguments.bases;
+  if (!arguments.bases.empty()) options.num_bases = arguments.bases.front();
+  if (arguments.bases.size() > 1 && !arguments.size.given()) {
+    Fail(ErrorKind::kUserInput,
+         "--bases: several numbers are for --bytes and --bpw, which choose "
+         "among their fits; give one");
+  }
   if (arguments.ratio) options.ratio = *arguments.ratio;
   options.rank = arguments.rank;
   options.basis_rank = arguments.basis_rank.value_or(0);
@@ -138,8 +143,13 @@ void AddRecipe(CLI::App* recipe, CompressArguments* arguments) {
                                   const char* help) {
     return ExpectWhole(recipe->add_option(name, *value, help), 1);
   };
-  auto* bases = add_count("--bases", &arguments->bases,
-                          "number of bases of each layer and matrix kind");
+  auto* bases = ExpectWhole(
+      recipe
+          ->add_option("--bases", arguments->bases,
+                       "number of bases of each layer and matrix kind; with "
+                       "--bytes also several, as 6,13: a fit for each")
+          ->delimiter(','),
+      1);
   ExpectNumber(recipe
                    ->add_option("--ratio", arguments->ratio,
                                 "share of the expert weights to keep (default: "

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "cli/calibrate_options.h"
 #include "cli/output_file.h"
@@ -20,7 +21,7 @@ struct CompressArguments {
   std::string out;
   std::optional<std::string> kinds;
   std::string split = "even";
-  std::optional<int64_t> bases;
+  std::vector<int64_t> bases;  // several: a fit for each, with a size
   std::optional<double> ratio;
   std::optional<int64_t> rank;
   std::optional<int64_t> basis_rank;

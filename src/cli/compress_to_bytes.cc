@@ -1,5 +1,7 @@
 #include "cli/compress_to_bytes.h"
 
+#include <fmt/core.h>
+
 #include <filesystem>
 #include <optional>
 
@@ -34,37 +36,50 @@ Calibration LinkTo(const fs::path& moments, Calibration calibration) {
 }  // namespace
 
 void CompressToBytes(const OpenedModel& model, const CompressOptions& fit,
-                     int64_t bytes, int64_t refit_passes,
-                     const std::string& out, const CommonOptions& common) {
+                     const std::vector<int64_t>& bases, int64_t bytes,
+                     int64_t refit_passes, const std::string& out,
+                     const CommonOptions& common) {
   const double start = MonotonicSeconds();
-  const fs::path folder = fs::path(out) / Journal::kFolder / "factored";
-  CompressOptions options = fit;
-  options.calibration = LinkTo(internal::MomentsPath(out), *fit.calibration);
-  const CompressPlan plan = PlanCompression(model, options);
-  if (refit_passes > 0) {  // rather than after the fit
-    for (const FactorJob& job : plan.jobs) {
+  BitBudget budget = {.command = "compress",
+                      .bytes = bytes,
+                      .factored = {},
+                      .refit_passes = refit_passes};
+  std::vector<CompressPlan> plans;
+  for (const int64_t num_bases :
+       bases.empty() ? std::vector{*fit.num_bases} : bases) {
+    CompressOptions options = fit;
+    options.num_bases = num_bases;
+    options.calibration = LinkTo(internal::MomentsPath(out), *fit.calibration);
+    const CompressPlan& plan =
+        plans.emplace_back(PlanCompression(model, options));
+    const auto name = fmt::format("factored-{}", num_bases);
+    budget.factored.push_back(
+        {fs::path(out) / Journal::kFolder / name, internal::OptionsJson(plan)});
+    if (refit_passes == 0) continue;
+    for (const FactorJob& job : plan.jobs) {  // rather than after the fit
       CheckMemory(RefitBytes(job.fit),
                   "the refit, which --refit-passes 0 does without,");
     }
   }
-  const BitBudget budget = {.command = "compress",
-                            .bytes = bytes,
-                            .factored = {{folder, internal::OptionsJson(plan)}},
-                            .refit_passes = refit_passes};
   QuantizeOptions quantize = {.rule = {},
                               .shard_bytes = fit.shard_bytes,
                               .stop = fit.stop,
                               .calibration = fit.calibration};
   std::optional<QuantizeReport> report;
   if (!IsChosenAndFinished(model, budget, *fit.calibration, out)) {
-    if (!common.json) PrintPlan(plan);
+    if (!common.json) {
+      for (const CompressPlan& plan : plans) PrintPlan(plan);
+    }
     ProgressBar bar(common);
     if (!OptionsOfJob(out)) {
       CheckOutputFolder(out, {Journal::kFolder});
       const FolderLock lock(out);
       EnsureMoments(*fit.calibration, out, fit.stop, bar.AsFunction());
     }
-    Compress(model, plan, folder, bar.AsFunction(), nullptr);
+    for (size_t i = 0; i < plans.size(); ++i) {
+      Compress(model, plans[i], budget.factored[i].folder, bar.AsFunction(),
+               nullptr);
+    }
     const std::optional<OpenedModel> mixed =
         ChooseBitsOnce(model, budget, out, bar.AsFunction(), &quantize);
     if (mixed) quantize.mixed = &*mixed;

@@ -5,16 +5,19 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "cli/command.h"
 #include "compress/compress.h"
 
 namespace mobe {
 
-// `fit` is of gate and up, in one process, with a calibration of all matrices.
-// Continues a job that was stopped.
+// `fit` is of gate and up, in one process, with a calibration of all matrices;
+// it is made with each number of `bases`, or, of none, with its own. Continues
+// a job that was stopped.
 void CompressToBytes(const OpenedModel& model, const CompressOptions& fit,
-                     int64_t bytes, int64_t refit_passes,
-                     const std::string& out, const CommonOptions& common);
+                     const std::vector<int64_t>& bases, int64_t bytes,
+                     int64_t refit_passes, const std::string& out,
+                     const CommonOptions& common);
 
 }  // namespace mobe

@@ -266,7 +266,7 @@ def test_compress_to_bytes(mobe_program, mobe, data, tmp_path):
     out = tmp_path / "out"
     command = ("compress", original, out, *fit, "--bytes", 240_000, *text)
     ours = out / ".mobe"
-    for file in (ours / "moments.safetensors", ours / "factored/.mobe", ours / "job.json"):
+    for file in (ours / "moments.safetensors", ours / "factored-2/.mobe", ours / "job.json"):
         process = subprocess.Popen([mobe_program, *map(str, command)], stdout=subprocess.DEVNULL)
         while not file.exists() and process.poll() is None:
             time.sleep(0.001)
@@ -295,6 +295,30 @@ def test_compress_to_bytes(mobe_program, mobe, data, tmp_path):
     # Defaults: the identity, and a tenth as many bases as experts.
     done = mobe("compress", original, tmp_path / "default", "--bytes", 245_000, *text)
     assert "1 bases of rank 32, identity" in done
+
+
+def test_compress_to_a_size_with_several_numbers_of_bases(mobe, data, tmp_path):
+    """What quantize --factored chooses among fits that were made one by one."""
+    original = tmp_path / "original"
+    mobe("reconstruct", data / "models/qwen3_mobe", original)
+    mobe("calibrate", original, "random", tmp_path / "moments", "--max-tokens", 300)
+    fit = ("--activation", "silu", "--passes", 50, "--moments", tmp_path / "moments")
+    size = ("--bytes", 240_000, "--moments", tmp_path / "moments")
+    fits = []
+    for bases in (1, 2):
+        fits += ["--factored", tmp_path / f"fit{bases}"]
+        mobe("compress", original, fits[-1], "--bases", bases, *fit)
+    mobe("quantize", original, tmp_path / "steps", *size, *fits)
+    mobe("compress", original, tmp_path / "out", "--bases", "1,2", *fit[:4], *size)
+    name = "model.safetensors"
+    assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "steps" / name).read_bytes()
+    recipe = json.loads((tmp_path / "out/recipe.json").read_text())
+    assert len(recipe["options"]["factored"]) == 2
+    for options, words in (
+        (("--bases", "1,2"), "give one"),
+        (("--bases", "1,2", *size, "--dry-run"), "give --bases one number"),
+    ):
+        assert words in mobe("compress", original, tmp_path / "no", *options, code=1)
 
 
 def test_more_bytes_than_can_be_used(mobe_program, mobe, data, tmp_path):
