@@ -25,6 +25,12 @@ struct alignas(64) TileConfig {
   }
 };
 
+// What _tile_loadconfig does, but for all 64 bytes: that of g++ 12 tells the
+// compiler that it reads eight, and the others were never written.
+inline void LoadTiles(const TileConfig& config) {
+  asm volatile("ldtilecfg %0" : : "m"(config));
+}
+
 // Whether the CPU has AMX with products of int8 or bfloat16, and the kernel
 // gives this process the tiles, for which it has to ask.
 bool HasAmxInt8();

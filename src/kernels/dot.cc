@@ -46,9 +46,9 @@ std::vector<DotKernels> ListDots() {
   constexpr unsigned long kI8mm = 1ul << 13;         // of AT_HWCAP2
   const bool has_dot = (::getauxval(AT_HWCAP) & kDotProducts) != 0;
   if (has_dot && (::getauxval(AT_HWCAP2) & kI8mm) != 0) {
-    sets.push_back({"neoni8mm", "scalar", MultiplyNeonI8mm});
+    sets.push_back({"neoni8mm", "neoni8mm", MultiplyNeonI8mm});
   }
-  if (has_dot) sets.push_back({"neondot", "scalar", MultiplyNeonDot});
+  if (has_dot) sets.push_back({"neondot", "neondot", MultiplyNeonDot});
 #endif
   sets.push_back({"scalar", "scalar", MultiplyScalar});
   return sets;

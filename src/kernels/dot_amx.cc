@@ -125,7 +125,7 @@ MOBE_TARGET void MultiplyAmx(const WeightView& w, const RoundedInputs& x,
   const int64_t tiled = whole ? tokens / kTileTokens * kTileTokens : 0;
   if (tiled > 0) {
     const TileConfig config = ConfigOf(group_quads);
-    _tile_loadconfig(&config);
+    LoadTiles(config);
     // Codes that have to be unpacked have room for one block in each thread.
     const int together = format.bits == 8 ? kBlocks : 1;
     for (LaneRange next = FirstLanes(w); next.row < w.rows;) {

@@ -10,19 +10,26 @@
 namespace mobe {
 namespace {
 
-// Those that this CPU can run, best first.
+// Those of the sets of dot.h, which knows what this CPU can run: best first.
 std::vector<PackedMixSet> ListPackedMixes() {
-  std::vector<PackedMixSet> sets;
+  constexpr const PackedMixSet* kAll[] = {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vnni")) {
-    sets.push_back(kAvx512VnniPackedMix);
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    sets.push_back(kAvx2PackedMix);
-  }
+    &kAvx512VnniPackedMix,
+    &kAvx2PackedMix,
+#elif defined(__aarch64__)
+    &kNeonI8mmPackedMix,
+    &kNeonDotPackedMix,
 #endif
-  sets.push_back(kScalarPackedMix);
+    &kScalarPackedMix
+  };
+  std::vector<PackedMixSet> sets;
+  for (const PackedMixSet* set : kAll) {
+    const bool runs =
+        std::ranges::any_of(SupportedDots(), [&](const DotKernels& dots) {
+          return std::string_view(dots.mix) == set->name;
+        });
+    if (runs) sets.push_back(*set);
+  }
   return sets;
 }
 

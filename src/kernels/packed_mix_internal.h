@@ -54,6 +54,9 @@ extern const PackedMixSet kScalarPackedMix;
 #if defined(__x86_64__)
 extern const PackedMixSet kAvx2PackedMix;
 extern const PackedMixSet kAvx512VnniPackedMix;
+#elif defined(__aarch64__)
+extern const PackedMixSet kNeonDotPackedMix;
+extern const PackedMixSet kNeonI8mmPackedMix;
 #endif
 
 }  // namespace mobe

@@ -141,7 +141,7 @@ MOBE_TARGET void MultiplyLanesAmx(const BFloat16* w, int64_t rows,
                                   const TokenLanes& x, float* y,
                                   int64_t y_stride) {
   const TileConfig config = LaneTiles(x.lanes());
-  _tile_loadconfig(&config);
+  LoadTiles(config);
   constexpr int64_t kRows = kTogether * kTileRows;
   for (int64_t block = 0; block < x.blocks(); block += kTogether) {
     const bool two_blocks = block + 1 < x.blocks();
