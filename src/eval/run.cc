@@ -85,13 +85,13 @@ std::vector<Span> SpansOf(const Window& window, int64_t rows) {
   return spans;
 }
 
-// How many windows of `context` tokens run side by side: as many as a forward
-// pass takes whole and whose logits, all of them, are `rows` at most. Of each
+// How many windows of `context` tokens run side by side: as many as a step
+// takes whole and whose logits, all of them, are `rows` at most. Of each
 // there are then as many spans, and one of them has the logits.
 int64_t WindowsTogether(const Protocol& protocol, int64_t context, int64_t rows,
-                        int64_t pass_tokens) {
+                        int64_t step_tokens) {
   const int64_t used = context - (protocol.second_half ? context / 2 : 0);
-  return std::max<int64_t>(1, std::min(rows / used, pass_tokens / context));
+  return std::max<int64_t>(1, std::min(rows / used, step_tokens / context));
 }
 
 }  // namespace
@@ -112,12 +112,12 @@ EvalRun RunWindows(std::span<const Model* const> models, const EvalText& text,
   const int64_t vocab = models.front()->config().vocab_size;
   const int64_t row_bytes = vocab * static_cast<int64_t>(sizeof(float));
   const int64_t rows = std::max<int64_t>(options.logits_bytes / row_bytes, 1);
-  int64_t pass_tokens = models.front()->pass_tokens();
+  int64_t step_tokens = models.front()->step_tokens();
   for (const Model* model : models) {
-    pass_tokens = std::min(pass_tokens, model->pass_tokens());
+    step_tokens = std::min(step_tokens, model->step_tokens());
   }
   int64_t together =
-      std::min(WindowsTogether(options.protocol, context, rows, pass_tokens),
+      std::min(WindowsTogether(options.protocol, context, rows, step_tokens),
                std::ssize(windows));
   for (const Model* model : models) together = model->TextsTogether(together);
   std::vector<std::vector<KvCache>> caches;  // of each model and window

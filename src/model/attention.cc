@@ -14,7 +14,9 @@ void Attend(const ModelConfig& c, const AttentionWeights& w,
             AttentionScratch* s, float* y) {
   const int64_t tokens = sequences.back().first + sequences.back().count;
   s->context.Resize(tokens * w.output.cols);
-  for (const SequenceRows& rows : sequences) rows.cache->Reserve(rows.count);
+  for (const SequenceRows& rows : sequences) {
+    rows.cache->Reserve(rows.position + rows.count - rows.cache->length());
+  }
   if (w.delta) {
     RunDeltaNet(c, *w.delta, math, layer, x, sequences, &s->delta,
                 s->context.data());
@@ -40,7 +42,7 @@ void ForEachToken(std::span<const SequenceRows> sequences,
     for (const SequenceRows& rows : sequences) {
       const int64_t last = std::min(end, rows.first + rows.count);
       for (int64_t t = std::max(begin, rows.first); t < last; ++t) {
-        body(t, rows.cache, rows.cache->length() + t - rows.first);
+        body(t, rows.cache, rows.position + t - rows.first);
       }
     }
   });

@@ -219,7 +219,7 @@ struct TestSequence {
     for (int64_t t = 0; t < count; ++t) positions.push_back(cache.length() + t);
     RopeTable rope(layer->config.rope);
     rope.Prepare(positions);
-    const SequenceRows rows{0, count, &cache, before, after};
+    const SequenceRows rows{0, count, &cache, cache.length(), before, after};
     AttentionScratch scratch;
     std::vector<float> y(more.size());
     Attend(layer->config, layer->weights, rope, {phase}, 1, more.data(),
@@ -355,7 +355,7 @@ TEST(AttentionTest, BatchesAttendAsEachAlone) {
         TestSequence alone = sequence;
         const std::vector<float> y = alone.Run(more, phase);
         want.insert(want.end(), y.begin(), y.end());
-        rows.push_back({std::ssize(positions), count, &sequence.cache});
+        rows.push_back({std::ssize(positions), count, &sequence.cache, seen});
         for (int64_t t = 0; t < count; ++t) positions.push_back(seen + t);
         x.insert(x.end(), more.begin(), more.end());
       }

@@ -25,12 +25,15 @@ struct BatchPart {
   int64_t after = 0;
 };
 
-// The tokens of one sequence in a batch: its rows [first, first + count), and
-// of the same prompt as of BatchPart.
+// The tokens of one sequence in a pass: its rows [first, first + count), and of
+// the same prompt as of BatchPart.
 struct SequenceRows {
   int64_t first;
   int64_t count;
   KvCache* cache;
+  // Of the first token: how many are in the cache, or come into it before, by
+  // another pass through the same layer.
+  int64_t position;
   int64_t before = 0;
   int64_t after = 0;
 };

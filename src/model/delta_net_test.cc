@@ -65,8 +65,8 @@ struct RandomNet {
     DeltaScratch scratch;
     std::vector<float> context(static_cast<size_t>(kTokens * kSizes.values()));
     for (const int64_t count : pieces) {
-      const SequenceRows rows{0, count, &cache};
       const int64_t at = cache.length();
+      const SequenceRows rows{0, count, &cache, at};
       RunDeltaNet(config, w, {}, 0, x.data() + at * kHidden, {&rows, 1},
                   &scratch, context.data() + at * kSizes.values());
       cache.Append(count);

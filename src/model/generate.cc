@@ -83,12 +83,15 @@ GenerateResult GenerateSession::Generate(std::span<const int32_t> prompt,
                                          const GenerateOptions& options,
                                          const ShowFn& show,
                                          const StopFn& stop) {
+  // Where a step of more tokens reads no more from the disk, who stops waits.
+  const bool is_cut =
+      stop != nullptr && model_->step_tokens() == model_->pass_tokens();
   Engine engine(
-      *model_, {.sequences = 1,
-                .cache_tokens = context(),
-                .step_tokens = stop == nullptr ? model_->pass_tokens()
-                                               : std::min(model_->pass_tokens(),
-                                                          kPromptPart)});
+      *model_,
+      {.sequences = 1,
+       .cache_tokens = context(),
+       .step_tokens = is_cut ? std::min(model_->step_tokens(), kPromptPart)
+                             : model_->step_tokens()});
   TextOf text(*tokenizer_, options, std::ssize(prompt), show);
   EngineRequest request = RequestOf(*model_, *tokenizer_, prompt, options);
   request.sequence = &sequence_;
@@ -122,7 +125,7 @@ void GenerateAll(const Model& model, const Tokenizer& tokenizer,
                  std::span<const std::vector<int32_t>> prompts,
                  const GenerateOptions& options,
                  const std::function<void(const Answer&)>& done) {
-  EngineOptions bounds{.step_tokens = model.pass_tokens()};
+  EngineOptions bounds{.step_tokens = model.step_tokens()};
   // Each prompt has the context that it would have alone.
   bounds.cache_tokens =
       model.plan().is_hard

@@ -156,7 +156,7 @@ std::vector<QueryBlock> ListBlocks(const ModelConfig& c, Phase phase,
                             head,
                             rows.first + t,
                             std::min(tokens, rows.count - t),
-                            rows.cache->length() + t + 1,
+                            rows.position + t + 1,
                             1,
                             size};
         if (phase == Phase::kDecode) {

@@ -137,7 +137,7 @@ struct LatentBlock {
   int64_t pieces;  // of the context
   int64_t sums;    // place of the first piece's in the scratch
 
-  int64_t keys() const { return sequence->cache->length() + sequence->count; }
+  int64_t keys() const { return sequence->position + sequence->count; }
   int64_t token(int64_t r) const { return (first + r) % sequence->count; }
   int64_t head(int64_t r) const { return (first + r) / sequence->count; }
   int64_t batch_token(int64_t r) const { return sequence->first + token(r); }
@@ -165,7 +165,7 @@ void AttendPiece(const Sizes& n, int64_t layer, const Run& run,
                 n.kv_rank, query.data() + r * n.kv_rank);
     std::copy_n(s->rotated.data() + n.row(head, token) * n.rotated, n.rotated,
                 rotated.data() + r * n.rotated);
-    seen[r] = cache.length() + block.token(r) + 1;
+    seen[r] = block.sequence->position + block.token(r) + 1;
   }
   const AttentionSums sums = block.SumsOf(n, piece, s);
   StartSums(sums);
@@ -286,13 +286,13 @@ void AttendHead(const AttentionWeights& w, const Sizes& n, int64_t layer,
   memory.Resize(2 * tokens);
   seen.Resize(tokens);
   ExpandWeights(UpRows(w, n, head), weights.data());
-  for (int64_t t = 0; t < tokens; ++t) seen[t] = cache.length() + t + 1;
+  for (int64_t t = 0; t < tokens; ++t) seen[t] = sequence.position + t + 1;
   const int64_t row = n.row(head, sequence.first);
   const AttentionSums sums = {tokens, n.value,
                               s->head_context.data() + row * n.value,
                               memory.data(), memory.data() + tokens};
   StartSums(sums);
-  const int64_t keys = cache.length() + tokens;
+  const int64_t keys = sequence.position + tokens;
   for (int64_t first = 0; first < keys; first += kTileTokens) {
     const LatentTile tile(cache, layer, first / kPageTokens, n);
     // Keys lie by columns, as the tile does; values so, too, at first.
@@ -325,7 +325,7 @@ bool AbsorbedIsLess(const Sizes& n, Phase phase, const SequenceRows& sequence) {
   if (phase == Phase::kDecode) return true;
   const int64_t ahead = sequence.count + sequence.after;
   const auto tokens = static_cast<double>(sequence.before + ahead);
-  const auto keys = static_cast<double>(sequence.cache->length() + ahead);
+  const auto keys = static_cast<double>(sequence.position + ahead);
   const auto rank = static_cast<double>(n.kv_rank);
   const auto up = static_cast<double>(n.up());
   return tokens * rank * up + tokens * keys * 2 * rank <

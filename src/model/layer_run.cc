@@ -43,11 +43,12 @@ void LayerRun::AddAttention(const LayerWeights& weights, float* states,
       model_.config.HasDeltaNets() && !weights.attention.delta;
   for (int64_t begin = 0; begin < tokens; begin += kChunk) {
     const int64_t count = std::min(kChunk, tokens - begin);
-    const SequenceRows rows{0, count, &cache_, begin, tokens - begin - count};
+    const SequenceRows rows{0,     count, &cache_,
+                            begin, begin, tokens - begin - count};
     steps_.Begin(Phase::kPrefill, {&rows, 1});
     steps_.AddAttention(weights.attention, is_second ? 1 : 0,
                         states + begin * model_.config.hidden_size);
-    steps_.Finish();
+    cache_.Append(count);
     if (after) after(rows.count);
   }
 }

@@ -13,7 +13,7 @@ void LayerSteps::Begin(Phase phase, std::span<const SequenceRows> sequences) {
   std::vector<int64_t> positions;
   for (const SequenceRows& rows : sequences_) {
     for (int64_t t = 0; t < rows.count; ++t) {
-      positions.push_back(rows.cache->length() + t);
+      positions.push_back(rows.position + t);
     }
   }
   rope_.Prepare(positions);
@@ -33,10 +33,6 @@ void LayerSteps::AddAttention(const AttentionWeights& w, int64_t layer,
     Kernels().add(rows, attended_.data() + begin * hidden,
                   (end - begin) * hidden, rows);
   });
-}
-
-void LayerSteps::Finish() {
-  for (const SequenceRows& rows : sequences_) rows.cache->Append(rows.count);
 }
 
 void LayerSteps::AddMlp(const RunnableLayer& layer, const RunnableLayer& next,

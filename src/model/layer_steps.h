@@ -23,14 +23,11 @@ class LayerSteps {
         math_{Phase::kPrefill, precision},
         rope_(config.rope) {}
 
-  // Tells whose tokens AddAttention takes through the layers, until Finish:
-  // SequenceRows are as of Attend.
+  // Tells whose tokens AddAttention takes through the next layer or layers;
+  // SequenceRows are as of Attend. Counting them as seen is the caller's.
   void Begin(Phase phase, std::span<const SequenceRows> sequences);
   // x [tokens, hidden] += attention, with the caches' layer `layer`.
   void AddAttention(const AttentionWeights& weights, int64_t layer, float* x);
-  // After the caches' last layer: they count the tokens as seen.
-  void Finish();
-
   // x [tokens, hidden] += the feed-forward part, of any tokens. `next` and
   // `observe` as of RunMlp; both may be empty.
   void AddMlp(const RunnableLayer& layer, const RunnableLayer& next,

@@ -33,6 +33,8 @@ constexpr double kMostBuildOperations = 2e12;
 
 constexpr int64_t kMostPassTokens = 1024;
 constexpr int64_t kLeastPassTokens = 16;
+// Where experts are read from the disk, so many tokens share what is read.
+constexpr int64_t kMostStepTokens = 8192;
 
 // What tokens that pass together need between the steps (expert_math.h,
 // attention.h), as float32.
@@ -262,6 +264,7 @@ class Planner {
       tokens /= 2;
     }
     plan_.pass_tokens = tokens;
+    plan_.step_tokens = tokens;
   }
 
   // Passes have the fewest tokens where anything is missing, so that what the
@@ -330,7 +333,21 @@ class Planner {
     for (size_t i = 0; i < plan_.modes.size(); ++i) {
       if (needs_.layers[i].stored > 0) plan_.modes[i] = ExpertMode::kStreamed;
     }
+    ChooseStepTokens();
     plan_.expert_bytes = rest_ - needs_.all.bases;
+  }
+
+  // Of what is left beside the fewest experts, hidden states get an eighth.
+  void ChooseStepTokens() {
+    const int64_t passes =
+        1 + (rest_ - StreamedBytes()) / 8 / StateBytes(plan_.pass_tokens);
+    plan_.step_tokens =
+        std::max(plan_.pass_tokens,
+                 std::min(kMostStepTokens, passes * plan_.pass_tokens));
+    rest_ -= StateBytes(plan_.step_tokens - plan_.pass_tokens);
+  }
+  int64_t StateBytes(int64_t tokens) const {
+    return tokens * model_.config.hidden_size * int64_t{sizeof(float)};
   }
 
   void AddLines() {
@@ -396,6 +413,8 @@ class Planner {
         needs_.text.states);
     add(fmt::format("passes of {} tokens", plan_.pass_tokens),
         PassBytes(plan_.pass_tokens));
+    add(fmt::format("{} tokens between two layers", plan_.step_tokens),
+        StateBytes(plan_.step_tokens - plan_.pass_tokens));
     add("the program", needs_.program + plan_.limit - room_);
   }
 

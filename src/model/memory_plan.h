@@ -21,9 +21,10 @@ struct MemoryPlan {
   // Of experts that are built for the time being, in each layer, or read, in
   // all.
   int64_t expert_bytes = 0;
-  // Tokens that pass through the layers together, and that texts keep at a
-  // time.
+  // Tokens that pass through a layer together; in one pass after another,
+  // before the next layer runs; and that texts keep at a time.
   int64_t pass_tokens = 0;
+  int64_t step_tokens = 0;
   int64_t cache_tokens = 0;
   // Texts of which states are kept at a time, if there are any.
   int64_t sequences = 0;

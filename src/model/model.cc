@@ -42,20 +42,19 @@ struct Model::Scratch {
   Buffer<float> x;  // [tokens, hidden]: the residual stream
 };
 
-// What passes through the layers together.
+// What passes through a layer together, all of one phase.
 struct Model::Pass {
-  Phase phase = Phase::kPrefill;
-  std::vector<int32_t> tokens;
-  std::vector<SequenceRows> sequences;
-  std::vector<int64_t> wanted;  // tokens whose logits are, ascending
+  Phase phase;
+  std::vector<int32_t> tokens = {};
+  std::vector<SequenceRows> sequences = {};
+  std::vector<int64_t> wanted = {};  // tokens whose logits are, ascending
 
   int64_t size() const { return std::ssize(tokens); }
-  // Adds the part's tokens [begin, end).
-  void Add(const BatchPart& part, int64_t begin, int64_t end) {
+  // Adds the tokens [begin, end) of a part that follows `length` tokens.
+  void Add(const BatchPart& part, int64_t length, int64_t begin, int64_t end) {
     const int64_t of_part = std::ssize(part.tokens);
-    phase = part.phase;
-    sequences.push_back({size(), end - begin, part.cache, part.before + begin,
-                         part.after + of_part - end});
+    sequences.push_back({size(), end - begin, part.cache, length + begin,
+                         part.before + begin, part.after + of_part - end});
     for (int64_t t = begin; t < end; ++t) {
       if (part.logits == LogitsFor::kAll ||
           (part.logits == LogitsFor::kLast && t == of_part - 1)) {
@@ -108,49 +107,76 @@ int64_t Model::DecodeBytes() const {
   return bytes;
 }
 
-void Model::RunPass(const Pass& pass, const MoeObserver& observe,
-                    float* logits) const {
+void Model::Embed(const Pass& pass, float* x) const {
+  for (const int32_t token : pass.tokens) {
+    ExpandWeights(weights_.embedding.Rows(token, 1), x);
+    x += config().hidden_size;
+  }
+}
+
+void Model::RunLayer(const Pass& pass, int64_t layer, const RunnableLayer& next,
+                     const MoeObserver& observe, float* x) const {
   const ModelConfig& c = config();
   LayerSteps& steps = scratch_->steps;
-  const int64_t wanted = std::ssize(pass.wanted);
-  scratch_->x.Resize(pass.size() * c.hidden_size);
-  float* x = scratch_->x.data();
-  for (int64_t t = 0; t < pass.size(); ++t) {
-    ExpandWeights(
-        weights_.embedding.Rows(pass.tokens[static_cast<size_t>(t)], 1),
-        x + t * c.hidden_size);
-  }
-  steps.Begin(pass.phase, pass.sequences);
-  for (int64_t layer = 0; layer < c.num_layers; ++layer) {
-    const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
-    steps.AddAttention(w.attention, layer, x);
-    int64_t tokens = pass.size();
-    if (layer == c.num_layers - 1) {
-      // The others have left their keys and values, and are done.
-      tokens = 0;
-      for (const int64_t t : pass.wanted) {
-        if (t != tokens) {
-          std::copy_n(x + t * c.hidden_size, c.hidden_size,
-                      x + tokens * c.hidden_size);
-        }
-        ++tokens;
+  steps.AddAttention(weights_.layers[static_cast<size_t>(layer)].attention,
+                     layer, x);
+  int64_t tokens = pass.size();
+  if (layer == c.num_layers - 1) {
+    // The others have left their keys and values, and are done.
+    tokens = 0;
+    for (const int64_t t : pass.wanted) {
+      if (t != tokens) {
+        std::copy_n(x + t * c.hidden_size, c.hidden_size,
+                    x + tokens * c.hidden_size);
       }
-    }
-    if (tokens > 0) {
-      steps.AddMlp(LayerAt(layer), LayerAt(layer + 1), layer, tokens, observe,
-                   x);
+      ++tokens;
     }
   }
-  steps.Finish();
+  if (tokens == 0) return;
+  steps.AddMlp(LayerAt(layer), next, layer, tokens, observe, x);
+}
+
+void Model::RunPasses(std::span<const Pass> passes, const MoeObserver& observe,
+                      float* logits) const {
+  const ModelConfig& c = config();
+  int64_t tokens = 0;
+  for (const Pass& pass : passes) tokens += pass.size();
+  scratch_->x.Resize(tokens * c.hidden_size);
+  const auto for_each = [&](const auto& body) {
+    float* x = scratch_->x.data();
+    for (const Pass& pass : passes) {
+      body(pass, x);
+      x += pass.size() * c.hidden_size;
+    }
+  };
+  for_each([&](const Pass& pass, float* x) { Embed(pass, x); });
   // Of the embedding every text reads other rows.
   if (plan_.evicts && !c.tie_embeddings) {
     for (const Plane& plane : PlanesOf(weights_.embedding)) {
       opened_->checkpoint.Evict(plane);
     }
   }
-  if (wanted == 0) return;
-  NormTokens(weights_.final_norm, c.rms_norm_eps, x, wanted, x);
-  Linear(weights_.output, x, wanted, steps.math(), logits);
+  for (int64_t layer = 0; layer < c.num_layers; ++layer) {
+    for_each([&](const Pass& pass, float* x) {
+      if (layer == 0 || passes.size() > 1) {
+        scratch_->steps.Begin(pass.phase, pass.sequences);
+      }
+      // The next pass reads this layer's experts again.
+      const bool is_last = &pass == &passes.back();
+      RunLayer(pass, layer, is_last ? LayerAt(layer + 1) : RunnableLayer{},
+               observe, x);
+    });
+  }
+  for_each([&](const Pass& pass, float* x) {
+    for (const SequenceRows& rows : pass.sequences) {
+      rows.cache->Append(rows.count);
+    }
+    const int64_t wanted = std::ssize(pass.wanted);
+    if (wanted == 0) return;
+    NormTokens(weights_.final_norm, c.rms_norm_eps, x, wanted, x);
+    Linear(weights_.output, x, wanted, {pass.phase, precision_}, logits);
+    logits += wanted * c.vocab_size;
+  });
 }
 
 std::shared_ptr<CachePool> Model::NewPool(int64_t tokens,
@@ -182,22 +208,32 @@ void Model::Forward(std::span<const BatchPart> batch, float* logits,
            part.tokens.size());
     }
   }
-  Pass pass;
+  std::vector<Pass> passes;
+  int64_t tokens = 0;  // of them
   const auto run = [&] {
-    RunPass(pass, observe, logits);
-    logits += std::ssize(pass.wanted) * config().vocab_size;
-    pass = {};
+    RunPasses(passes, observe, logits);
+    for (const Pass& pass : passes) {
+      logits += std::ssize(pass.wanted) * config().vocab_size;
+    }
+    passes.clear();
+    tokens = 0;
   };
   for (const BatchPart& part : batch) {
     const int64_t count = std::ssize(part.tokens);
-    if (pass.size() > 0 && pass.phase != part.phase) run();
+    const int64_t length = part.cache->length();  // which a step adds to
     for (int64_t begin = 0, end = 0; begin < count; begin = end) {
-      end = std::min(count, begin + plan_.pass_tokens - pass.size());
-      pass.Add(part, begin, end);
-      if (pass.size() == plan_.pass_tokens) run();
+      if (passes.empty() || passes.back().phase != part.phase ||
+          passes.back().size() == plan_.pass_tokens) {
+        passes.push_back({part.phase});
+      }
+      end = std::min({count, begin + plan_.pass_tokens - passes.back().size(),
+                      begin + plan_.step_tokens - tokens});
+      passes.back().Add(part, length, begin, end);
+      tokens += end - begin;
+      if (tokens == plan_.step_tokens) run();
     }
   }
-  if (pass.size() > 0) run();
+  if (!passes.empty()) run();
 }
 
 }  // namespace mobe

@@ -67,10 +67,14 @@ class Model {
   // vocab).
   void CheckTokens(std::span<const int32_t> tokens) const;
 
-  // Tokens of any sequences that pass through the layers together, and what a
+  // Tokens of any sequences that pass through a layer together, and what a
   // larger batch is cut into: bounds scratch memory. 1024, where memory allows,
   // so that each of 128 experts still sees dozens.
   int64_t pass_tokens() const { return plan_.pass_tokens; }
+  // Tokens, of some passes, that have all been through a layer before the next
+  // one runs: more than one pass where experts are read from the disk, so that
+  // they are read once for all of them.
+  int64_t step_tokens() const { return plan_.step_tokens; }
 
   // Runs the tokens of several sequences and appends them to their caches.
   // Writes the logits [wanted, vocab] of the parts in turn: those of token t +
@@ -103,8 +107,11 @@ class Model {
   Model(OpenedModel opened, const LoadOptions& options);
 
   RunnableLayer LayerAt(int64_t layer) const;
-  void RunPass(const Pass& pass, const MoeObserver& observe,
-               float* logits) const;
+  void Embed(const Pass& pass, float* x) const;
+  void RunLayer(const Pass& pass, int64_t layer, const RunnableLayer& next,
+                const MoeObserver& observe, float* x) const;
+  void RunPasses(std::span<const Pass> passes, const MoeObserver& observe,
+                 float* logits) const;
 
   std::unique_ptr<OpenedModel> opened_;
   Weights weights_;

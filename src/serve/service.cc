@@ -16,7 +16,7 @@ SamplerOptions OpenAiSampler() { return {.temperature = 1}; }
 // No more than the model's memory was planned for.
 EngineQueueOptions Bounded(EngineQueueOptions queue, const Model& model) {
   queue.engine.step_tokens =
-      std::max(std::min(queue.engine.step_tokens, model.pass_tokens()),
+      std::max(std::min(queue.engine.step_tokens, model.step_tokens()),
                queue.engine.sequences);
   return queue;
 }

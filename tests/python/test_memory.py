@@ -74,6 +74,15 @@ def test_memory_is_a_limit(mobe_program, model, tmp_path):
             assert error == 0
 
 
+def test_a_prompt_shares_what_is_read(mobe, model):
+    """In passes of some hundred tokens, which all go through a layer before the next is
+    read: most uses find their expert, though not all experts fit."""
+    size = sum(path.stat().st_size for path in model.glob("*.safetensors"))
+    command = ["bench", model, "-p", 1500, "-n", 0, "-r", 1, "--experts", "streamed"]
+    result = mobe(*command, "--memory", size * 9 // 10, "--json", "--quiet")
+    assert 0.5 < result["results"][0]["experts_found"] < 0.99
+
+
 @pytest.mark.parametrize("bases", [None, 16], ids=["plain", "factored"])
 def test_a_group_is_never_too_small(mobe_program, tmp_path, bases):
     """With --memory for a limit of its group, the program is not killed and does not swap:
