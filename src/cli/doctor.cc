@@ -12,6 +12,7 @@
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/expect.h"
+#include "kernels/blas.h"
 #include "machine/cpu.h"
 #include "machine/disk_read.h"
 #include "machine/peaks.h"
@@ -91,6 +92,7 @@ void PrintMachine(const Machine& m) {
         m.products.limited_by.empty()
             ? ""
             : fmt::format(" (limited by {})", m.products.limited_by));
+  Print("OpenBLAS      {}\n", BlasKernels());
   PrintKernels("kernels", m.kernels);
   PrintKernels("of integers", m.integer_kernels);
   PrintKernels("of bfloat16", m.bfloat16_kernels);
@@ -112,6 +114,7 @@ Json MachineJson(const Machine& m) {
                {"onednn",
                 {{"instructions", m.products.name},
                  {"limited_by", m.products.limited_by}}},
+               {"openblas", BlasKernels()},
                {"kernels", KernelsJson(m.kernels)},
                {"integer_kernels", KernelsJson(m.integer_kernels)},
                {"bfloat16_kernels", KernelsJson(m.bfloat16_kernels)},

@@ -23,6 +23,7 @@
 #include "compress/recipe.h"
 #include "compress/shards.h"
 #include "fit/method.h"
+#include "kernels/blas.h"
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
 #include "mobe/moments_file.h"
@@ -89,7 +90,8 @@ std::vector<const TensorView*> TensorsToRead(const OpenedModel& model,
 std::string Instructions(const CompressOptions& options) {
   std::string device = internal::DeviceText(options);
   if (!device.empty()) return device;
-  return fmt::format("{}, products {:#x}", Kernels().name, GemmInstructions());
+  return fmt::format("{}, products {:#x}, BLAS {}", Kernels().name,
+                     GemmInstructions(), BlasKernels());
 }
 
 Json JournalOptions(const CompressPlan& plan) {

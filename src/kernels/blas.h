@@ -7,6 +7,10 @@
 
 namespace mobe {
 
+// Which of its sets of loops OpenBLAS runs, as "SkylakeX": another one rounds
+// otherwise. OPENBLAS_CORETYPE chooses.
+const char* BlasKernels();
+
 // Before the first parallel loop that calls BLAS or LAPACK, outside of loops.
 // OpenBLAS maps a buffer of 128 MiB for each concurrent call and tries for ever
 // when there is no room (ulimit -v), so all that the threads need are taken
