@@ -59,6 +59,7 @@ void CachedExperts::BuildOne() {
   const auto e = static_cast<size_t>(best);
   built_[e] = ExpertBuilder(weights_, format_).Build(experts, memory).front();
   is_built_[e] = 1;
+  ++uses_so_far_.built;
   least.expert = best;
 }
 

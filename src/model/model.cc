@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/file.h"
+#include "base/progress.h"
 #include "kernels/expand.h"
 #include "model/layer_steps.h"
 
@@ -37,9 +38,18 @@ std::vector<int32_t> ReadStopIds(const Checkpoint& checkpoint) {
 
 }  // namespace
 
+RunStatistics operator-(const RunStatistics& now, const RunStatistics& before) {
+  const auto minus = [](const auto& a, const auto& b) {
+    return RunStatistics::Passes{a.tokens - b.tokens, a.seconds - b.seconds};
+  };
+  return {minus(now.prefill, before.prefill), minus(now.decode, before.decode),
+          now.experts - before.experts};
+}
+
 struct Model::Scratch {
   LayerSteps steps;
-  Buffer<float> x;  // [tokens, hidden]: the residual stream
+  Buffer<float> x = {};           // [tokens, hidden]: the residual stream
+  RunStatistics statistics = {};  // but those of experts, who count themselves
 };
 
 // What passes through the layers together.
@@ -74,7 +84,7 @@ Model::Model(OpenedModel opened, const LoadOptions& options)
       experts_(MakeExperts(*opened_, weights_, options, plan_)),
       cache_format_(options.cache),
       stop_ids_(ReadStopIds(opened_->checkpoint)),
-      scratch_(new Scratch{LayerSteps(config(), precision_), {}}) {}
+      scratch_(new Scratch{LayerSteps(config(), precision_)}) {}
 
 Model::Model(Model&&) noexcept = default;
 Model::~Model() = default;
@@ -91,6 +101,12 @@ RunnableLayer Model::LayerAt(int64_t layer) const {
   if (layer == config().num_layers) return {};
   const auto i = static_cast<size_t>(layer);
   return {&weights_.layers[i], experts_.layers[i].get()};
+}
+
+RunStatistics Model::statistics() const {
+  RunStatistics statistics = scratch_->statistics;
+  statistics.experts = StatisticsOf(experts_);
+  return statistics;
 }
 
 int64_t Model::DecodeBytes() const {
@@ -184,7 +200,12 @@ void Model::Forward(std::span<const BatchPart> batch, float* logits,
   }
   Pass pass;
   const auto run = [&] {
+    const double start = MonotonicSeconds();
     RunPass(pass, observe, logits);
+    RunStatistics& all = scratch_->statistics;
+    auto& passes = pass.phase == Phase::kDecode ? all.decode : all.prefill;
+    passes.tokens += pass.size();
+    passes.seconds += MonotonicSeconds() - start;
     logits += std::ssize(pass.wanted) * config().vocab_size;
     pass = {};
   };
