@@ -106,6 +106,8 @@ void AnswerFile(const ChatArguments& options, const CommonOptions& common) {
         if (!common.json) PrintAnswer(piece);
       });
   common.json ? PrintJson(GenerateJson(text, result)) : PrintText("\n");
+  PrintSpeed(model.statistics(), common);
+  PrintExperts(model, model.statistics(), common);
 }
 
 // --- A conversation that is typed, or piped line by line.
@@ -114,6 +116,7 @@ class Conversation {
  public:
   Conversation(const ChatArguments& options, const CommonOptions& common)
       : options_(options),
+        common_(common),
         chat_(ReadChatOptions(options)),
         template_(LoadTemplate(options, chat_)),
         tokenizer_(Tokenizer::Load(options.model)),
@@ -269,11 +272,15 @@ class Conversation {
   void Answer(const std::string& text) {
     messages_.push_back(NewMessage("user", text));
     std::string answer;
+    const RunStatistics before = model_.statistics();
     const bool answered = Try([&] {
       const GenerateResult result = Generate(&answer);
       PrintText("\n");
-      NoteSpeed(result);
+      NoteEnd(result);
     });
+    const RunStatistics run = model_.statistics() - before;
+    PrintSpeed(run, common_);
+    PrintExperts(model_, run, common_);
     if (!answered || answer.empty()) {
       messages_.erase(messages_.size() - 1);
     } else {
@@ -300,8 +307,8 @@ class Conversation {
         [this] { return interrupts_.Take(); });
   }
 
-  // And what cut it short.
-  void NoteSpeed(const GenerateResult& result) const {
+  // How fast it came, and what cut it short.
+  void NoteEnd(const GenerateResult& result) const {
     std::string cut;
     if (result.reason == FinishReason::kLength) {
       cut = result.tokens == options_.generate.max_tokens
@@ -313,7 +320,7 @@ class Conversation {
     // The first token is of the prompt's time.
     const double seconds = std::max(result.decode_seconds, 1e-9);
     const std::string speed =
-        result.tokens > 1
+        result.tokens > 1 && !common_.verbose  // which tells it, too
             ? fmt::format(" at {:.1f} a second",
                           static_cast<double>(result.tokens - 1) / seconds)
             : "";
@@ -321,6 +328,7 @@ class Conversation {
   }
 
   const ChatArguments& options_;
+  const CommonOptions& common_;
   const ChatOptions chat_;
   const ChatTemplate template_;
   const Tokenizer tokenizer_;
@@ -372,6 +380,7 @@ void AddChat(CLI::App& app, CommonOptions* common) {
       1);
   AddGenerateOptions(command, &options->generate);
   AddRunOptions(command, &options->load);
+  AddVerbose(command, common);
   AddCommonOptions(command, common, JsonOutput::kYes);
   command->callback([command, options, common] {
     TakeModelsSampling(*command, options->model, &options->generate);

@@ -22,7 +22,9 @@ namespace mobe {
 struct CommonOptions {
   bool json = false;   // one JSON object on stdout instead of text
   bool quiet = false;  // no progress on stderr
-  int threads = 0;     // 0: one for each core that may be used
+  // What a model has run, on stderr: of the commands of run_options.h.
+  bool verbose = false;
+  int threads = 0;  // 0: one for each core that may be used
 };
 
 // Adds --json (when the command has it), --quiet and --threads. Called last: no

@@ -10,6 +10,7 @@
 #include "cli/eval_options.h"
 #include "cli/expect.h"
 #include "cli/progress_bar.h"
+#include "cli/run_options.h"
 
 namespace mobe {
 namespace {
@@ -72,6 +73,8 @@ void Run(const CompareArguments& options, const CommonOptions& common) {
   } else {
     PrintReport(report, eval);
   }
+  PrintExperts(base, base.statistics(), common, "base");
+  PrintExperts(other, other.statistics(), common, "other");
 }
 
 }  // namespace

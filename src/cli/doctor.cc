@@ -1,6 +1,7 @@
 // mobe doctor [MODEL]
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <set>
@@ -10,6 +11,7 @@
 #include "base/limits.h"
 #include "base/parallel.h"
 #include "base/progress.h"
+#include "base/visible.h"
 #include "cli/commands.h"
 #include "cli/expect.h"
 #include "kernels/blas.h"
@@ -38,7 +40,7 @@ struct Machine {
   Peaks peaks;
 };
 
-Machine ExamineMachine() {
+Machine ExamineMachine(const Limits& limits) {
   Machine machine;
   machine.cpu = ReadCpu();
   machine.instructions = ListInstructions(machine.cpu);
@@ -46,7 +48,7 @@ Machine ExamineMachine() {
   machine.integer_kernels = ListIntegerKernels(machine.cpu);
   machine.bfloat16_kernels = ListBFloat16Kernels(machine.cpu);
   machine.products = ReadProductInstructions();
-  machine.limits = ReadLimits();
+  machine.limits = limits;
   machine.peaks = MeasurePeaks(kPeakSeconds);
   return machine;
 }
@@ -138,11 +140,16 @@ struct Diagnosis {
   DiskRead disk;       // no bytes: the weights are not here
 };
 
-Diagnosis ExamineModel(const std::string& folder) {
+// What runs without --memory plan with.
+int64_t PlannedBytes(const Limits& limits) {
+  return BytesToPlan(limits.Memory().bytes);
+}
+
+Diagnosis ExamineModel(const std::string& folder, const Limits& limits) {
   Diagnosis d;
   d.outline = ReadOutline(folder);
-  d.needs = ListExpertNeeds(d.outline);
   d.beside = LeastBytesBesideWeights(d.outline.config, kTextOptions);
+  d.needs = ListExpertNeeds(d.outline, PlannedBytes(limits) - d.beside);
   if (!d.outline.shards.empty()) {
     d.disk = MeasureReading(d.outline.shards, kDiskSeconds);
   }
@@ -161,7 +168,7 @@ std::map<std::string, std::set<std::string>> PackedParts(
 }
 
 bool Fits(int64_t bytes, const Machine& machine) {
-  return bytes <= machine.limits.Memory().bytes;
+  return bytes <= PlannedBytes(machine.limits);
 }
 
 void PrintModel(const std::string& folder, const Diagnosis& d,
@@ -200,6 +207,16 @@ void PrintModel(const std::string& folder, const Diagnosis& d,
       "one sequence, the lowest counts; by the disk, when it finds no expert "
       "in "
       "memory\n");
+  for (const ExpertNeed& need : d.needs) {
+    if (!need.cached) continue;
+    Print(
+        "{}: only with --experts cached; here {} of {} experts built, and "
+        "found "
+        "in {:.1f}% of uses, as if all were picked alike often: the least, "
+        "once they are built\n",
+        need.mode, FormatCount(need.cached->built),
+        FormatCount(need.cached->all), 100 * need.cached->share());
+  }
 }
 
 Json ModelJson(const std::string& folder, const Diagnosis& d,
@@ -226,6 +243,10 @@ Json ModelJson(const std::string& folder, const Diagnosis& d,
         {{"mode", need.mode},
          {"memory_bytes", need.memory_bytes + d.beside},
          {"fits", Fits(need.memory_bytes + d.beside, machine)},
+         {"experts_built",
+          need.cached ? Json(need.cached->built) : Json(nullptr)},
+         {"share_found",
+          need.cached ? Json(need.cached->share()) : Json(nullptr)},
          {"bytes_per_token", need.token_bytes},
          {"disk_bytes_per_token", need.disk_bytes},
          {"operations_per_token", need.token_operations},
@@ -240,8 +261,9 @@ Json ModelJson(const std::string& folder, const Diagnosis& d,
 
 void RunDoctor(const std::string& folder, const CommonOptions& common) {
   std::optional<Diagnosis> diagnosis;
-  if (!folder.empty()) diagnosis = ExamineModel(folder);
-  const Machine machine = ExamineMachine();
+  const Limits limits = ReadLimits();
+  if (!folder.empty()) diagnosis = ExamineModel(folder, limits);
+  const Machine machine = ExamineMachine(limits);
   if (common.json) {
     Json json = {{"machine", MachineJson(machine)}, {"model", nullptr}};
     if (diagnosis) json["model"] = ModelJson(folder, *diagnosis, machine);

@@ -156,7 +156,7 @@ std::vector<std::vector<Score>> RunModel(const EvalArguments& arguments,
   double work = 0;
   for (const TaskData& data : tasks) work += WorkOf(data);
   std::vector<std::vector<Score>> scores;
-  ProgressBar bar(common);
+  std::optional<ProgressBar> bar(common);
   double done = 0;
   for (const TaskData& data : tasks) {
     const double share = WorkOf(data) / work;
@@ -167,11 +167,15 @@ std::vector<std::vector<Score>> RunModel(const EvalArguments& arguments,
     options.progress = [&](ProgressEvent event) {
       event.fraction = done + share * event.fraction;
       if (!arguments.base.empty()) event.what = name + ": " + event.what;
-      bar.Show(event);
+      bar->Show(event);
     };
     scores.push_back(RunTask(model, tokenizer, data, name, options, log));
     done += share;
   }
+  bar.reset();
+  const std::string whose = arguments.base.empty() ? "" : name;
+  PrintSpeed(model.statistics(), common, whose);
+  PrintExperts(model, model.statistics(), common, whose);
   return scores;
 }
 
@@ -264,6 +268,7 @@ void AddEval(CLI::App& app, CommonOptions* common) {
                   ->capture_default_str(),
               0, UINT32_MAX);
   AddRunOptions(command, &arguments->load);
+  AddVerbose(command, common);
   AddCommonOptions(command, common, JsonOutput::kYes);
   command->callback([arguments, common] { Run(*arguments, *common); });
 }

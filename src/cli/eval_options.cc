@@ -12,6 +12,7 @@ namespace mobe {
 void AddEvalOptions(CLI::App* command, EvalCommandOptions* options,
                     CommonOptions* common) {
   command->add_option("file", options->file, "text to read, UTF-8")->required();
+  AddVerbose(command, common);
   AddWindowOptions(command, options, common);
 }
 

@@ -18,11 +18,11 @@ struct EvalCommandOptions {
   LoadOptions load = {.sequences = 8};
 };
 
-// Adds the file, --protocol, --max-tokens, --context, the run options and the
-// common ones. Filled before the command's callback runs.
+// Adds the file, --protocol, --max-tokens, --context, the run options,
+// --verbose and the common ones. Filled before the command's callback runs.
 void AddEvalOptions(CLI::App* command, EvalCommandOptions* options,
                     CommonOptions* common);
-// The same without the file.
+// The same without the file and --verbose.
 void AddWindowOptions(CLI::App* command, EvalCommandOptions* options,
                       CommonOptions* common);
 

@@ -92,29 +92,30 @@ void RunOne(const GenerateArguments& options, const CommonOptions& common) {
       PerSecond(static_cast<double>(result.tokens - 1), result.decode_seconds);
   const double gigabytes =
       static_cast<double>(model.DecodeBytes()) * decode_rate / 1e9;
-  const ExpertStatistics experts = StatisticsOf(model.experts());
+  const RunStatistics run = model.statistics();
   if (common.json) {
     Json json = AnswerJson(tokenizer, options.generate, text, result);
     json["decode_gigabytes_per_second"] = gigabytes;
     json["experts"] = {{"mode", ModesOf(model.experts())},
-                       {"found", experts.found},
-                       {"missed", experts.missed},
-                       {"disk_bytes", experts.disk_bytes}};
+                       {"found", run.experts.found},
+                       {"missed", run.experts.missed},
+                       {"built", run.experts.built},
+                       {"disk_bytes", run.experts.disk_bytes},
+                       {"disk_seconds", run.experts.disk_seconds}};
     PrintJson(json);
-    return;
+  } else {
+    Print("\n");
   }
-  Print("\n");
-  if (common.quiet) return;
-  PrintNote(fmt::format(
-      "prefill {} tokens at {:.1f} tok/s, decode {} tokens at {:.1f} tok/s "
-      "({:.2f} GB/s of weights)",
-      result.prompt_tokens, prefill_rate, result.tokens, decode_rate,
-      gigabytes));
-  if (experts.found + experts.missed == 0) return;
-  PrintNote(fmt::format(
-      "experts {}: {:.0f}% of uses found them, {} read from the disk",
-      ModesOf(model.experts()), 100 * experts.share_found(),
-      FormatBytes(static_cast<double>(experts.disk_bytes))));
+  if (common.json || common.quiet) {
+    PrintSpeed(run, common);
+  } else {
+    PrintNote(fmt::format(
+        "prefill {} tokens at {:.1f} tok/s, decode {} tokens at {:.1f} tok/s "
+        "({:.2f} GB/s of weights)",
+        result.prompt_tokens, prefill_rate, result.tokens, decode_rate,
+        gigabytes));
+  }
+  PrintExperts(model, run, common);
 }
 
 // A prompt a line, as it is or as a JSON string, so that it may hold line
@@ -195,6 +196,8 @@ void RunAll(const GenerateArguments& options, const CommonOptions& common) {
         number == 1 ? "" : "s", tokens,
         PerSecond(static_cast<double>(tokens), seconds)));
   }
+  PrintSpeed(model.statistics(), common);
+  PrintExperts(model, model.statistics(), common);
   if (failed) throw Failed{};
 }
 
@@ -229,6 +232,7 @@ void AddGenerate(CLI::App& app, CommonOptions* common) {
           ->capture_default_str(),
       0);
   AddRunOptions(command, &options->load);
+  AddVerbose(command, common);
   AddCommonOptions(command, common, JsonOutput::kYes);
   command->callback([command, options, common] {
     TakeModelsSampling(*command, options->model, &options->generate);

@@ -55,8 +55,11 @@ void Run(const LogitsArguments& options, const CommonOptions& common) {
   }
   check();  // again: another command may have written it meanwhile
   writer.Commit();
-  if (common.quiet) return;
-  Print("logits {} in {}\n", Json(shape).dump(), OneLine(options.out.path));
+  if (!common.quiet) {
+    Print("logits {} in {}\n", Json(shape).dump(), OneLine(options.out.path));
+  }
+  PrintSpeed(model.statistics(), common);
+  PrintExperts(model, model.statistics(), common);
 }
 
 }  // namespace
@@ -78,6 +81,7 @@ void AddLogits(CLI::App& app, CommonOptions* common) {
       ->required();
   AddForce(command, "the logits", &options->out);
   AddRunOptions(command, &options->load);
+  AddVerbose(command, common);
   AddCommonOptions(command, common, JsonOutput::kNo);
   command->callback([options, common] { Run(*options, *common); });
 }

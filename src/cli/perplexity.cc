@@ -37,10 +37,11 @@ void Run(const PerplexityArguments& options, const CommonOptions& common) {
                  {"ppl_stderr", report.perplexity.error}};
     AddRunKeys(eval, report.run, &json);
     PrintJson(json);
-    return;
+  } else {
+    Print("perplexity {:.4f} +- {:.4f}\n{}\n", report.perplexity.value,
+          report.perplexity.error, RunText(eval, report.run));
   }
-  Print("perplexity {:.4f} +- {:.4f}\n{}\n", report.perplexity.value,
-        report.perplexity.error, RunText(eval, report.run));
+  PrintExperts(model, model.statistics(), common);
 }
 
 }  // namespace

@@ -2,7 +2,9 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <optional>
 #include <span>
 #include <string>
@@ -11,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "base/visible.h"
 #include "cli/expect.h"
 #include "cli/parse_bytes.h"
 #include "speed/bench_case.h"
@@ -125,6 +128,44 @@ void AddMemoryOptions(CLI::App* command, LoadOptions* options) {
             "numbers that attention keeps of a text");
 }
 
+std::string PassesText(const char* what, const RunStatistics::Passes& passes) {
+  return fmt::format(
+      "{} {} tokens at {:.1f} tok/s", what, FormatCount(passes.tokens),
+      static_cast<double>(passes.tokens) / std::max(passes.seconds, 1e-9));
+}
+
+// Of experts whose uses are counted.
+struct ToldMode {
+  const char* name;  // as of ExpertExecutor
+  std::string (*text)(const ExpertStatistics& s);
+};
+constexpr ToldMode kToldModes[] = {
+    {"cached",
+     [](const ExpertStatistics& s) {
+       return fmt::format("found them built, {} were mixed, {} built meanwhile",
+                          FormatCount(s.missed), FormatCount(s.built));
+     }},
+    {"streamed", [](const ExpertStatistics& s) {
+       return fmt::format(
+           "found them in memory, {} read from the disk, {:.2f} s of waiting "
+           "for it",
+           FormatBytes(static_cast<double>(s.disk_bytes)), s.disk_seconds);
+     }}};
+
+// "": nothing is counted.
+std::string UsesText(const std::string& mode, const ExpertStatistics& s) {
+  const auto* const told = std::ranges::find(kToldModes, mode, &ToldMode::name);
+  if (told == std::end(kToldModes)) return "";
+  const int64_t uses = s.found + s.missed;
+  if (uses == 0) return ": not used";
+  return fmt::format(": {:.1f}% of {} uses {}", 100 * s.share_found(),
+                     FormatCount(uses), told->text(s));
+}
+
+std::string Whose(const std::string& name) {
+  return name.empty() ? "" : name + ": ";
+}
+
 }  // namespace
 
 std::vector<LoadOptions> RunOptionLists::All() const {
@@ -156,6 +197,34 @@ void AddRunOptions(CLI::App* command, LoadOptions* options) {
             "built: small, slower), cached (the most used built); any experts: "
             "streamed from the disk; or what memory allows");
   AddMemoryOptions(command, options);
+}
+
+void AddVerbose(CLI::App* command, CommonOptions* common) {
+  command->add_flag("--verbose", common->verbose,
+                    "tell on stderr, afterwards, how fast the model ran and "
+                    "how its experts did");
+}
+
+void PrintSpeed(const RunStatistics& run, const CommonOptions& common,
+                const std::string& name) {
+  if (!common.verbose) return;
+  std::vector<std::string> parts;
+  if (run.prefill.tokens > 0) {
+    parts.push_back(PassesText("prefill", run.prefill));
+  }
+  if (run.decode.tokens > 0) parts.push_back(PassesText("decode", run.decode));
+  if (parts.empty()) return;
+  PrintNote(fmt::format("{}{}", Whose(name), fmt::join(parts, ", ")));
+}
+
+void PrintExperts(const Model& model, const RunStatistics& run,
+                  const CommonOptions& common, const std::string& name) {
+  if (!common.verbose) return;
+  for (const auto& [mode, layers] : LayersByMode(model.experts())) {
+    PrintNote(fmt::format("{}experts {} in {} layer{}{}", Whose(name), mode,
+                          layers, layers == 1 ? "" : "s",
+                          UsesText(mode, run.experts)));
+  }
 }
 
 void PrintMemory(const Model& model, const CommonOptions& common) {

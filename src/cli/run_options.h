@@ -1,6 +1,7 @@
 // Options of every command that runs a model.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "cli/command.h"
@@ -21,6 +22,17 @@ struct RunOptionLists {
   std::vector<LoadOptions> All() const;  // combinations
 };
 void AddRunOptionLists(CLI::App* command, RunOptionLists* lists);
+
+// Adds --verbose.
+void AddVerbose(CLI::App* command, CommonOptions* common);
+
+// With --verbose, what a model has run, on stderr: how fast, which is for
+// commands that do not tell it anyway, and a line for each way that experts run
+// in. `name`: whose lines they are, where there are several models.
+void PrintSpeed(const RunStatistics& run, const CommonOptions& common,
+                const std::string& name = "");
+void PrintExperts(const Model& model, const RunStatistics& run,
+                  const CommonOptions& common, const std::string& name = "");
 
 // Says on stderr how memory is used, unless it is enough for everything.
 void PrintMemory(const Model& model, const CommonOptions& common);

@@ -84,7 +84,12 @@ void RunServe(ServeArguments options, const CommonOptions& common) {
           "one at once");
     }
   };
-  server.Run(options.service, ready, stop);
+  const auto ended = [&](const Service& service) {
+    const RunStatistics run = service.model().statistics();
+    PrintSpeed(run, common);
+    PrintExperts(service.model(), run, common);
+  };
+  server.Run(options.service, ready, stop, ended);
 }
 
 }  // namespace
@@ -143,6 +148,7 @@ void AddServe(CLI::App& app, CommonOptions* common) {
   command->add_flag("--log", options->log,
                     "a line on stderr for each request: path, status, time");
   AddRunOptions(command, &options->service.load);
+  AddVerbose(command, common);
   AddCommonOptions(command, common, JsonOutput::kNo);
   command->callback([options, common] { RunServe(*options, *common); });
 }

@@ -53,15 +53,17 @@ void CountFused(const ModelConfig& config, const FactorShape& shape,
   }
   if (activation == Activation::kIdentity && shape.basis_rank == 0 &&
       !shape.kind->transposed) {
-    operations->fused += static_cast<double>(shape.num_bases) * rank * cols +
-                         mixed * rank + picks * rank * rows;
+    const double products = static_cast<double>(shape.num_bases) * rank * cols;
+    operations->shared += products;
+    operations->fused += products + mixed * rank + picks * rank * rows;
     return;
   }
   const double mixes = mixed * rank * cols;
-  operations->mixes += mixes;
-  operations->fused +=
-      picks * rank * (rows + cols) + mixes +
+  const double low_rank =
       used * rank * static_cast<double>(shape.basis_rank) * cols;
+  operations->mixes += mixes;
+  operations->shared += low_rank;
+  operations->fused += picks * rank * (rows + cols) + mixes + low_rank;
 }
 
 Operations Count(const ModelConfig& config, const MobeFormat* mobe,

@@ -22,6 +22,9 @@ struct Operations {
   double fused = 0;
   // The part of fused that mixes N.
   double mixes = 0;
+  // The part that is the same for one of the chosen experts as for all: the
+  // products with bases, of the identity, and those of low-rank bases.
+  double shared = 0;
 };
 
 // Reads alpha.

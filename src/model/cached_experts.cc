@@ -20,8 +20,8 @@ CachedExperts::CachedExperts(const LayerWeights& weights,
     : weights_(weights),
       format_(format),
       expert_bytes_(BuiltExpertBytes(weights, format)),
-      places_(std::min(static_cast<size_t>(bytes / expert_bytes_),
-                       weights.experts.size())),
+      places_(static_cast<size_t>(
+          Places(bytes, 1, expert_bytes_, std::ssize(weights.experts)))),
       built_(weights.experts.size()),
       is_built_(weights.experts.size()),
       uses_(weights.experts.size()) {}
@@ -59,6 +59,7 @@ void CachedExperts::BuildOne() {
   const auto e = static_cast<size_t>(best);
   built_[e] = ExpertBuilder(weights_, format_).Build(experts, memory).front();
   is_built_[e] = 1;
+  ++uses_so_far_.built;
   least.expert = best;
 }
 

@@ -2,6 +2,7 @@
 // the others fused.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 
 #include "model/expert_executor.h"
@@ -14,6 +15,13 @@ class CachedExperts : public ExpertExecutor {
   // ExpertBuilder. The weights must outlive the object.
   CachedExperts(const LayerWeights& weights, std::optional<NumberFormat> format,
                 int64_t bytes);
+
+  // Experts of a layer that are built in what is left of memory beside the
+  // factors, which so many layers share alike.
+  static int64_t Places(int64_t left, int64_t layers, int64_t expert_bytes,
+                        int64_t experts) {
+    return std::clamp<int64_t>(left / layers / expert_bytes, 0, experts);
+  }
 
   const char* mode() const override { return "cached"; }
   void Run(const Arithmetic& math, MlpScratch* s) override;

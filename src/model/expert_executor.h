@@ -22,8 +22,9 @@
 namespace mobe {
 
 struct Uses {
-  int64_t found = 0;
-  int64_t missed = 0;
+  int64_t found = 0;   // of an expert that was built
+  int64_t missed = 0;  // and that was not
+  int64_t built = 0;   // experts that were built for it
 };
 
 class ExpertExecutor {
@@ -47,8 +48,7 @@ class ExpertExecutor {
     (void)urgency;
   }
 
-  // Uses of an expert so far that was built, and that was not, where that
-  // counts.
+  // So far, where that counts.
   virtual Uses uses() const { return {}; }
 
   // Memory that stays, with matrices that Run reads.

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <numeric>
@@ -101,6 +102,7 @@ TEST_P(StreamedExpertsTest, AreReadOnce) {
   EXPECT_EQ(store.statistics().read, first.read);
   EXPECT_EQ(store.statistics().found, first.read);
   EXPECT_EQ(store.statistics().bytes, first.bytes);
+  EXPECT_GE(store.statistics().seconds, first.seconds);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, StreamedExpertsTest,
@@ -139,6 +141,10 @@ TEST_F(ExpertExecutorTest, CachedAreFused) {
     const std::vector<float> later = Run(&cached);
     EXPECT_LT(Distance(later, stored), 1e-5);
     EXPECT_EQ(later == stored, experts == 0);
+    const Uses uses = cached.uses();
+    EXPECT_EQ(uses.found > 0, experts > 0);
+    EXPECT_EQ(uses.found + uses.missed, 42 * model_.config.num_experts * 3 / 4);
+    EXPECT_EQ(uses.built, std::min(experts, model_.config.num_experts * 3 / 4));
   }
 }
 

@@ -3,7 +3,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <map>
 
 #include "model/built_experts.h"
 #include "model/cached_experts.h"
@@ -77,26 +76,44 @@ double ExpertStatistics::share_found() const {
   return all == 0 ? 1 : static_cast<double>(found) / static_cast<double>(all);
 }
 
+ExpertStatistics operator-(const ExpertStatistics& now,
+                           const ExpertStatistics& before) {
+  return {.found = now.found - before.found,
+          .missed = now.missed - before.missed,
+          .built = now.built - before.built,
+          .disk_bytes = now.disk_bytes - before.disk_bytes,
+          .disk_seconds = now.disk_seconds - before.disk_seconds};
+}
+
 ExpertStatistics StatisticsOf(const ModelExperts& experts) {
   ExpertStatistics sum;
   for (const Executor& executor : experts.layers) {
     if (executor == nullptr) continue;
-    sum.found += executor->uses().found;
-    sum.missed += executor->uses().missed;
+    const Uses uses = executor->uses();
+    sum.found += uses.found;
+    sum.missed += uses.missed;
+    sum.built += uses.built;
   }
   if (experts.store != nullptr) {
-    sum.found += experts.store->statistics().found;
-    sum.missed += experts.store->statistics().waited;
-    sum.disk_bytes = experts.store->statistics().bytes;
+    const ExpertStore::Statistics& read = experts.store->statistics();
+    sum.found += read.found;
+    sum.missed += read.waited;
+    sum.disk_bytes = read.bytes;
+    sum.disk_seconds = read.seconds;
   }
   return sum;
 }
 
-std::string ModesOf(const ModelExperts& experts) {
+std::map<std::string, int64_t> LayersByMode(const ModelExperts& experts) {
   std::map<std::string, int64_t> layers;
   for (const Executor& executor : experts.layers) {
     if (executor) ++layers[executor->mode()];
   }
+  return layers;
+}
+
+std::string ModesOf(const ModelExperts& experts) {
+  const auto layers = LayersByMode(experts);
   if (layers.empty()) return "dense";
   if (layers.size() == 1) return layers.begin()->first;
   std::vector<std::string> parts;

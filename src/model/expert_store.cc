@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/progress.h"
 
 namespace mobe {
 namespace {
@@ -137,6 +138,7 @@ ExpertStore::Place* ExpertStore::FindRoom() {
 void ExpertStore::Finish(Place* place) {
   if (!place->reading) return;
   place->reading = false;
+  const double start = MonotonicSeconds();
   try {
     reader_.Wait(&place->read);
   } catch (...) {
@@ -145,6 +147,7 @@ void ExpertStore::Finish(Place* place) {
     place->held = false;
     throw;
   }
+  statistics_.seconds += MonotonicSeconds() - start;
 }
 
 void ExpertStore::Expect(int64_t layer, std::span<const int64_t> experts,

@@ -40,6 +40,7 @@ class ExpertStore {
     int64_t waited = 0;  // needed, and not
     int64_t read = 0;    // those, and what was guessed
     int64_t bytes = 0;   // of them
+    double seconds = 0;  // for which the model stood still
   };
 
   // Holds as many experts as `bytes` have room for, at least kLeastPlaces. The

@@ -11,6 +11,7 @@
 #include "base/parallel.h"
 #include "base/progress.h"
 #include "model/cache_pool.h"
+#include "model/cached_experts.h"
 #include "model/expert_builder.h"
 #include "model/expert_math.h"
 #include "model/expert_store.h"
@@ -247,8 +248,7 @@ class Planner {
       room_ = options_.memory - used;
       plan_.whose = "--memory";
     } else if (options_.memory == 0) {
-      // Others take and give back memory meanwhile.
-      room_ -= room_ / 16;
+      room_ = BytesToPlan(room_);
     }
     plan_.is_hard = options_.memory > 0;
     plan_.limit = room_ + used;
@@ -375,7 +375,9 @@ class Planner {
         fused.stored += need.stored;
       }
       if (plan_.modes[i] == ExpertMode::kCached) {
-        cached += std::min(need.built, plan_.expert_bytes);
+        const int64_t all = model_.config.num_experts;
+        const int64_t one = need.built / all;
+        cached += one * CachedExperts::Places(plan_.expert_bytes, 1, one, all);
       }
     }
     const auto count = [&](ExpertMode mode) {
@@ -428,6 +430,8 @@ class Planner {
 };
 
 }  // namespace
+
+int64_t BytesToPlan(int64_t available) { return available - available / 16; }
 
 int64_t LeastBytesBesideWeights(const ModelConfig& config,
                                 const LoadOptions& options) {

@@ -38,6 +38,10 @@ struct MemoryPlan {
   std::vector<Line> lines;
 };
 
+// Of the memory that there is, what is planned with where nobody says how much:
+// others take and give back some meanwhile.
+int64_t BytesToPlan(int64_t available);
+
 // What a run takes beside weights at the least: keys, values and states of
 // texts as the options have them, passes of few tokens, and the program.
 int64_t LeastBytesBesideWeights(const ModelConfig& config,

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/file.h"
+#include "base/progress.h"
 #include "kernels/expand.h"
 #include "model/layer_steps.h"
 
@@ -37,9 +38,18 @@ std::vector<int32_t> ReadStopIds(const Checkpoint& checkpoint) {
 
 }  // namespace
 
+RunStatistics operator-(const RunStatistics& now, const RunStatistics& before) {
+  const auto minus = [](const auto& a, const auto& b) {
+    return RunStatistics::Passes{a.tokens - b.tokens, a.seconds - b.seconds};
+  };
+  return {minus(now.prefill, before.prefill), minus(now.decode, before.decode),
+          now.experts - before.experts};
+}
+
 struct Model::Scratch {
   LayerSteps steps;
-  Buffer<float> x;  // [tokens, hidden]: the residual stream
+  Buffer<float> x = {};           // [tokens, hidden]: the residual stream
+  RunStatistics statistics = {};  // but those of experts, who count themselves
 };
 
 // What passes through a layer together, all of one phase.
@@ -73,7 +83,7 @@ Model::Model(OpenedModel opened, const LoadOptions& options)
       experts_(MakeExperts(*opened_, weights_, options, plan_)),
       cache_format_(options.cache),
       stop_ids_(ReadStopIds(opened_->checkpoint)),
-      scratch_(new Scratch{LayerSteps(config(), precision_), {}}) {}
+      scratch_(new Scratch{LayerSteps(config(), precision_)}) {}
 
 Model::Model(Model&&) noexcept = default;
 Model::~Model() = default;
@@ -90,6 +100,12 @@ RunnableLayer Model::LayerAt(int64_t layer) const {
   if (layer == config().num_layers) return {};
   const auto i = static_cast<size_t>(layer);
   return {&weights_.layers[i], experts_.layers[i].get()};
+}
+
+RunStatistics Model::statistics() const {
+  RunStatistics statistics = scratch_->statistics;
+  statistics.experts = StatisticsOf(experts_);
+  return statistics;
 }
 
 int64_t Model::DecodeBytes() const {
@@ -145,7 +161,9 @@ void Model::RunPasses(std::span<const Pass> passes, const MoeObserver& observe,
   const auto for_each = [&](const auto& body) {
     float* x = scratch_->x.data();
     for (const Pass& pass : passes) {
+      const double start = MonotonicSeconds();
       body(pass, x);
+      scratch_->statistics.Of(pass.phase).seconds += MonotonicSeconds() - start;
       x += pass.size() * c.hidden_size;
     }
   };
@@ -171,6 +189,7 @@ void Model::RunPasses(std::span<const Pass> passes, const MoeObserver& observe,
     for (const SequenceRows& rows : pass.sequences) {
       rows.cache->Append(rows.count);
     }
+    scratch_->statistics.Of(pass.phase).tokens += pass.size();
     const int64_t wanted = std::ssize(pass.wanted);
     if (wanted == 0) return;
     NormTokens(weights_.final_norm, c.rms_norm_eps, x, wanted, x);

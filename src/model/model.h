@@ -19,6 +19,21 @@
 
 namespace mobe {
 
+// What a model has run so far.
+struct RunStatistics {
+  struct Passes {
+    int64_t tokens = 0;
+    double seconds = 0;
+  };
+  Passes prefill;
+  Passes decode;
+  ExpertStatistics experts;
+
+  Passes& Of(Phase phase) { return phase == Phase::kDecode ? decode : prefill; }
+};
+// What has come since.
+RunStatistics operator-(const RunStatistics& now, const RunStatistics& before);
+
 class Model {
  public:
   // Fails as OpenModel and PlanMemory do.
@@ -36,6 +51,7 @@ class Model {
   // How memory is used, and who runs each layer's experts.
   const MemoryPlan& plan() const { return plan_; }
   const ModelExperts& experts() const { return experts_; }
+  RunStatistics statistics() const;
   // Bytes of distinct weights that a step of one token reads: all but the
   // embedding, with experts_per_token experts in each layer and the bases once.
   int64_t DecodeBytes() const;

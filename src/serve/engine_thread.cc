@@ -163,7 +163,7 @@ void EngineThread::Loop() {
     }
     std::erase_if(jobs_, [](const auto& job) { return job->left == 0; });
     statistics_.pages = engine_.pages();
-    statistics_.experts = StatisticsOf(model_.experts());
+    statistics_.run = model_.statistics();
   }
 }
 

@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "model/engine.h"
-#include "model/expert_modes.h"
 
 namespace mobe {
 
@@ -35,7 +34,7 @@ struct EngineStatistics {
   int64_t running = 0;  // texts in the engine
   int64_t waiting = 0;  // tickets of which no text has begun to run
   int64_t pages = 0;    // of the cache, in use
-  ExpertStatistics experts;
+  RunStatistics run;    // of the model
 };
 
 // The queue has no room, or takes nothing any more.

@@ -338,7 +338,8 @@ std::string Server::address() const {
 
 void Server::Run(const ServiceOptions& options,
                  const std::function<void(const Service&)>& ready,
-                 const StopFn& stop) {
+                 const StopFn& stop,
+                 const std::function<void(const Service&)>& ended) {
   Service service(options);
   state_->service = &service;
   ready(service);
@@ -351,6 +352,7 @@ void Server::Run(const ServiceOptions& options,
   // Threads may still look at the service: they end before it does.
   state_->End();
   state_->service = nullptr;
+  ended(service);
 }
 
 }  // namespace mobe

@@ -44,11 +44,12 @@ class Server {
   std::string address() const;
 
   // Loads the model and answers until `stop` says so; then takes no more
-  // requests, and returns when those that were taken are answered. Fails as
-  // Service does.
+  // requests, and returns when those that were taken are answered. `ready` is
+  // called when the model is loaded, `ended` when nothing runs any more. Fails
+  // as Service does.
   void Run(const ServiceOptions& options,
-           const std::function<void(const Service&)>& ready,
-           const StopFn& stop);
+           const std::function<void(const Service&)>& ready, const StopFn& stop,
+           const std::function<void(const Service&)>& ended);
 
  private:
   struct State;

@@ -136,9 +136,9 @@ std::vector<BenchResult> RunBench(const std::filesystem::path& folder,
                 fmt::format("round {} {}", round + 1, test.text.Name())});
       const ExpertStatistics before = model.Statistics();
       results[i].seconds.push_back(model.Run(test));
-      const ExpertStatistics after = model.Statistics();
-      results[i].uses.found += after.found - before.found;
-      results[i].uses.missed += after.missed - before.missed;
+      const ExpertStatistics uses = model.Statistics() - before;
+      results[i].uses.found += uses.found;
+      results[i].uses.missed += uses.missed;
     }
   }
   return results;

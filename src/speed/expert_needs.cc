@@ -1,8 +1,10 @@
 #include "speed/expert_needs.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
+#include "model/cached_experts.h"
 #include "speed/forward_operations.h"
 #include "tensor/weight_view.h"
 
@@ -44,13 +46,17 @@ ExpertNeed NeedOf(const Outline& outline, bool with_factors) {
   return need;
 }
 
+bool IsBases(const SizedTensor& tensor) {
+  const MatrixKind* kind = KindOf(tensor.spec.role);
+  return kind != nullptr && tensor.spec.role == kind->bases;
+}
+
 // The share of the bases that are packed.
 double PackedBasesShare(const Outline& outline) {
   int64_t packed = 0;
   int64_t all = 0;
   for (const SizedTensor& tensor : outline.tensors) {
-    const MatrixKind* kind = KindOf(tensor.spec.role);
-    if (kind == nullptr || tensor.spec.role != kind->bases) continue;
+    if (!IsBases(tensor)) continue;
     const auto& shape = tensor.spec.shape;
     const int64_t size = shape[0] * shape[1] * shape[2];
     all += size;
@@ -62,7 +68,7 @@ double PackedBasesShare(const Outline& outline) {
 // Integer products are four times as many in an instruction as those of
 // float32, and a mix takes two of them (kernels/packed_mix.h): half of the time
 // at best.
-ExpertNeed Stored(const Outline& outline) {
+ExpertNeed Stored(const Outline& outline, int64_t = 0) {
   ExpertNeed need = NeedOf(outline, true);
   const Operations& operations = outline.operations;
   const double saved = PackedBasesShare(outline) * operations.mixes / 2;
@@ -70,20 +76,66 @@ ExpertNeed Stored(const Outline& outline) {
   return need;
 }
 
+int64_t BuiltMatrixBytes(const Outline& outline, NumberFormat format) {
+  const ModelConfig& config = outline.config;
+  return WeightView{format, nullptr, config.expert_size, config.hidden_size}
+      .bytes();
+}
+
 template <NumberFormat format>
-ExpertNeed Built(const Outline& outline) {
+ExpertNeed Built(const Outline& outline, int64_t) {
   ExpertNeed need = NeedOf(outline, false);
   const ModelConfig& config = outline.config;
-  const int64_t matrix =
-      WeightView{format, nullptr, config.expert_size, config.hidden_size}
-          .bytes();
+  const int64_t matrix = BuiltMatrixBytes(outline, format);
   const auto kinds = static_cast<int64_t>(outline.mobe->factors.size());
   need.memory_bytes += kinds * config.num_experts * matrix;
   need.token_bytes += kinds * config.experts_per_token * matrix;
   return need;
 }
 
-ExpertNeed Streamed(const Outline& outline) {
+// Between fused and built, by the share that is missed; but bases serve all
+// misses of a token together.
+template <NumberFormat format>
+ExpertNeed Cached(const Outline& outline, int64_t bytes) {
+  const ExpertNeed fused = Stored(outline);
+  const ExpertNeed built = Built<format>(outline, bytes);
+  const ModelConfig& config = outline.config;
+  std::map<int64_t, int64_t> layers;  // bytes of an expert that is built
+  for (const FactorShape& shape : outline.mobe->factors) {
+    layers[shape.layer] += BuiltMatrixBytes(outline, format);
+  }
+  ExpertNeed need;
+  need.memory_bytes = fused.memory_bytes;
+  BuiltShare& cached = need.cached.emplace();
+  for (const auto& [layer, expert] : layers) {
+    const int64_t places =
+        CachedExperts::Places(bytes - fused.memory_bytes, std::ssize(layers),
+                              expert, config.num_experts);
+    cached.built += places;
+    cached.all += config.num_experts;
+    need.memory_bytes += places * expert;
+  }
+  const double missed = 1 - cached.share();
+  const double any_missed =
+      1 - std::pow(cached.share(), config.experts_per_token);
+  const auto mean = [&](double if_fused, double shared, double if_built) {
+    return if_built + missed * (if_fused - shared - if_built) +
+           any_missed * shared;
+  };
+  double bases = 0;
+  for (const SizedTensor& tensor : outline.tensors) {
+    if (IsBases(tensor)) bases += static_cast<double>(tensor.bytes);
+  }
+  need.token_bytes =
+      std::llround(mean(static_cast<double>(fused.token_bytes), bases,
+                        static_cast<double>(built.token_bytes)));
+  need.token_operations =
+      mean(fused.token_operations, 2 * outline.operations.shared,
+           built.token_operations);
+  return need;
+}
+
+ExpertNeed Streamed(const Outline& outline, int64_t) {
   constexpr int64_t kPlaces = 2;
   ExpertNeed need = Stored(outline);
   int64_t most = 0;                  // of one expert
@@ -104,23 +156,24 @@ ExpertNeed Streamed(const Outline& outline) {
 struct Mode {
   const char* name;
   bool plain, factored;  // which models run so
-  ExpertNeed (*need)(const Outline& outline);
+  ExpertNeed (*need)(const Outline& outline, int64_t bytes);
 };
 constexpr Mode kModes[] = {
     {"plain", true, false, Stored},
     {"built float32", false, true, Built<NumberFormat::kF32>},
     {"built bfloat16", false, true, Built<NumberFormat::kBF16>},
     {"built int8", false, true, Built<NumberFormat::kInt8>},
+    {"cached int8", false, true, Cached<NumberFormat::kInt8>},
     {"fused", false, true, Stored},
     {"streamed", true, true, Streamed}};
 
 }  // namespace
 
-std::vector<ExpertNeed> ListExpertNeeds(const Outline& outline) {
+std::vector<ExpertNeed> ListExpertNeeds(const Outline& outline, int64_t bytes) {
   std::vector<ExpertNeed> needs;
   for (const Mode& mode : kModes) {
     if (!(outline.mobe ? mode.factored : mode.plain)) continue;
-    needs.push_back(mode.need(outline));
+    needs.push_back(mode.need(outline, bytes));
     needs.back().mode = mode.name;
   }
   return needs;

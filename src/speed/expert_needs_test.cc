@@ -8,6 +8,7 @@
 
 #include "model/test_models.h"
 #include "speed/forward_operations.h"
+#include "tensor/weight_view.h"
 
 namespace mobe {
 namespace {
@@ -15,9 +16,10 @@ namespace {
 using testing::ElementsAre;
 using testing::Key;
 
-std::map<std::string, ExpertNeed> NeedsOf(const std::filesystem::path& folder) {
+std::map<std::string, ExpertNeed> NeedsOf(const std::filesystem::path& folder,
+                                          int64_t bytes = 0) {
   std::map<std::string, ExpertNeed> needs;
-  for (const ExpertNeed& need : ListExpertNeeds(ReadOutline(folder))) {
+  for (const ExpertNeed& need : ListExpertNeeds(ReadOutline(folder), bytes)) {
     needs[need.mode] = need;
   }
   return needs;
@@ -39,9 +41,9 @@ TEST(ExpertNeedsTest, BytesOfATokenAreThoseOfTheModelThatRuns) {
   for (const char* name :
        {"qwen3_mobe", "bailing_moe_mobe", "deepseek_v3_mobe", "kimi_k2_mobe"}) {
     auto needs = NeedsOf(TestModel(name));
-    ASSERT_THAT(needs,
-                ElementsAre(Key("built bfloat16"), Key("built float32"),
-                            Key("built int8"), Key("fused"), Key("streamed")))
+    ASSERT_THAT(needs, ElementsAre(Key("built bfloat16"), Key("built float32"),
+                                   Key("built int8"), Key("cached int8"),
+                                   Key("fused"), Key("streamed")))
         << name;
     using enum Precision;
     EXPECT_EQ(needs["built float32"].token_bytes,
@@ -90,6 +92,43 @@ TEST(ExpertNeedsTest, BuiltInTheDtypeOfTheOriginalTakesItsMemory) {
   EXPECT_NEAR(
       factored["fused"].token_operations - plain["plain"].token_operations,
       2 * 2 * 2 * 4 * (32 * (32 + 64) + 4 * 32 * 64 - 32 * 64), 1e-6);
+}
+
+// From none built, which is fused, to all of them.
+TEST(ExpertNeedsTest, CachedIsBetweenFusedAndBuilt) {
+  const auto folder = TestModel("qwen3_mobe");
+  const ExpertNeed fused = NeedsOf(folder)["fused"];
+  const ExpertNeed built = NeedsOf(folder)["built int8"];
+  const auto cached = [&](int64_t left) {
+    return NeedsOf(folder, fused.memory_bytes + left)["cached int8"];
+  };
+  // Gate and up.
+  const int64_t expert =
+      2 * WeightView{NumberFormat::kInt8, nullptr, 32, 64}.bytes();
+  for (const int64_t left : {-fused.memory_bytes, int64_t{0}, 2 * expert - 1}) {
+    const ExpertNeed none = cached(left);
+    EXPECT_EQ(none.cached->built, 0);
+    EXPECT_EQ(none.cached->all, 2 * 16);
+    EXPECT_EQ(none.memory_bytes, fused.memory_bytes);
+    EXPECT_EQ(none.token_bytes, fused.token_bytes);
+    EXPECT_NEAR(none.token_operations, fused.token_operations, 1e-6);
+  }
+  const ExpertNeed all = cached(int64_t{1} << 40);
+  EXPECT_EQ(all.cached->share(), 1);
+  EXPECT_EQ(all.memory_bytes, fused.memory_bytes + 2 * 16 * expert);
+  EXPECT_EQ(all.token_bytes, built.token_bytes);
+  EXPECT_NEAR(all.token_operations, built.token_operations, 1e-6);
+  const ExpertNeed half = cached(2 * 8 * expert);
+  EXPECT_EQ(half.cached->built, 2 * 8);
+  // But once in 16 times one of four experts is fused, which reads all bases.
+  const double bases = 2 * 2 * (2 * 4 * 32 * 64);
+  EXPECT_NEAR(static_cast<double>(half.token_bytes),
+              static_cast<double>(built.token_bytes) / 2 +
+                  (static_cast<double>(fused.token_bytes) - bases) / 2 +
+                  bases * 15 / 16,
+              1);
+  EXPECT_NEAR(half.token_operations,
+              (built.token_operations + fused.token_operations) / 2, 1e-6);
 }
 
 TEST(ExpertNeedsTest, TheSameWithoutTheWeights) {

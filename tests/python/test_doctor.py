@@ -74,7 +74,7 @@ def test_model(mobe, data, report_of):
     factored = report_of("qwen3_mobe")
     needs = modes(factored)
     built = {"built float32", "built bfloat16", "built int8"}
-    assert set(needs) == built | {"fused", "streamed"}
+    assert set(needs) == built | {"cached int8", "fused", "streamed"}
     assert factored["model"]["mobe"]["num_bases"] == 4
     assert needs["fused"]["memory_bytes"] < needs["built bfloat16"]["memory_bytes"]
     same = ("memory_bytes", "bytes_per_token", "operations_per_token")
@@ -90,8 +90,15 @@ def test_model(mobe, data, report_of):
         assert need["tokens_per_second"] == min(bounds) > 0
         bandwidth = factored["machine"]["bytes_per_second"]
         assert reading == pytest.approx(bandwidth / need["bytes_per_token"])
+    # Here is room for all; what they are made of stays.
+    cached = needs["cached int8"]
+    assert (cached["experts_built"], cached["share_found"]) == (2 * 16, 1)
+    assert cached["bytes_per_token"] == needs["built int8"]["bytes_per_token"]
+    assert cached["memory_bytes"] > needs["built int8"]["memory_bytes"]
+    assert needs["fused"]["share_found"] is None
     text = mobe("doctor", data / "models/qwen3_mobe")
     assert "built bfloat16" in text and "gate and up of 2 layers" in text
+    assert "cached int8: only with --experts cached; here 32 of 32 experts built" in text
 
 
 @pytest.mark.parametrize("name", ["qwen3_moe", "qwen3_mobe", "deepseek_v2"])
