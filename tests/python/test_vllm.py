@@ -28,6 +28,8 @@ EVERYTHING = ["--kinds", "gate,up,down", "--rank", 64, "--basis-rank", 16, "--ba
 EVERYTHING += ["--alphas", 4, "--activation", "identity"]
 # The model, options of compress, and of vLLM. Random models have tokens that are nearly as
 # likely as others, so they are not run in bfloat16; FP8 vLLM would take in nothing else.
+# With AMX it would take latent attention that is in bfloat16 alone.
+LATENT = {"attention_backend": "CPU_MLA"}
 CASES = {
     "reference": (MINI, ["--bases", 8], {"dtype": "bfloat16"}),
     "float32": (MINI, ["--bases", 8], {}),
@@ -36,8 +38,8 @@ CASES = {
     "groups": (MINI, ["--groups", 4, "--bases", 16, "--layers", "1-4"], {}),
     **{form: (MINI, ["--bases", 8], {}) for form in ("int2", "int3", "int4", "int5", "int6")},
     "fp8": ("fp8 of rows", ["--bases", 8, "--keep-fp8"], {"dtype": "bfloat16"}),
-    "deepseek_v3": (V3, ["--bases", 4, "--activation", "tanh"], {}),
-    "kimi_k2": (KIMI, ["--bases", 4, "--groups", 2], {}),
+    "deepseek_v3": (V3, ["--bases", 4, "--activation", "tanh"], LATENT),
+    "kimi_k2": (KIMI, ["--bases", 4, "--groups", 2], LATENT),
     "mixtral": ("mixtral", ["--bases", 4], {}),
     "int4 and biases": ("qwen2_moe", ["--bases", 4], {}),
 }
