@@ -3,6 +3,7 @@
 
 #if defined(__x86_64__)
 
+#include <atomic>
 #include <cstdint>
 
 namespace mobe {
@@ -29,6 +30,12 @@ struct alignas(64) TileConfig {
 // compiler that it reads eight, and the others were never written.
 inline void LoadTiles(const TileConfig& config) {
   asm volatile("ldtilecfg %0" : : "m"(config));
+}
+
+// To be called between writing memory and loading tiles from it: g++ 12's
+// _tile_loadd does not tell the compiler that it reads.
+inline void FinishWriting() {
+  std::atomic_signal_fence(std::memory_order_seq_cst);
 }
 
 // Whether the CPU has AMX with products of int8 or bfloat16, and the kernel

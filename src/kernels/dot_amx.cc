@@ -7,16 +7,15 @@
 // products are integers, and the groups are added in the same order.
 #if defined(__x86_64__)
 
-#include <immintrin.h>
-
-#include "kernels/amx.h"
-#include "kernels/dot_internal.h"
-
 #define MOBE_TARGET \
   __attribute__((target("avx512f,avx512bw,avx512vnni,amx-tile,amx-int8")))
 #define MOBE_INLINE                                                       \
   __attribute__((target("avx512f,avx512bw,avx512vnni,amx-tile,amx-int8"), \
                  always_inline)) inline
+
+#include "base/matrix.h"
+#include "kernels/amx.h"
+#include "kernels/dot_zmm-inl.h"
 
 namespace mobe {
 namespace {
@@ -36,78 +35,117 @@ TileConfig ConfigOf(int64_t group_quads) {
   return config;
 }
 
-MOBE_INLINE __m512 LoadScales(const uint16_t* scales) {
-  const __m256i bits =
-      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales));
-  return _mm512_castsi512_ps(
-      _mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-}
+// A block of rows: its codes as bytes, and by how much they are above what they
+// stand for.
+struct Block {
+  const uint8_t* codes;
+  const uint16_t* scales;
+  LaneRange lanes;
+};
 
-MOBE_INLINE void StoreLanes(__m512 sums, const LaneRange& lanes, float* y) {
-  const auto mask = static_cast<__mmask16>(
-      ((1u << (lanes.end - lanes.begin)) - 1) << lanes.begin);
-  _mm512_mask_storeu_ps(y - lanes.begin, mask, sums);
+// to [quads, 16, 4] = the codes of some units of kBits, a byte each.
+template <int kBits, int kQuadOfUnit = 0>
+MOBE_INLINE void UnpackUnit(const uint8_t* unit, uint8_t* to) {
+  _mm512_store_si512(to + kQuadOfUnit * kQuadBytes,
+                     CodesOf<kBits, kQuadOfUnit>(unit));
+  if constexpr (kQuadOfUnit + 1 < kUnitQuads<kBits>) {
+    UnpackUnit<kBits, kQuadOfUnit + 1>(unit, to);
+  }
 }
+template <int kBits>
+MOBE_TARGET void Unpack(const uint8_t* packed, int64_t quads, uint8_t* to) {
+  for (int64_t q = 0; q < quads; q += kUnitQuads<kBits>) {
+    UnpackUnit<kBits>(packed + q * kQuadBytes * kBits / 8, to + q * kQuadBytes);
+  }
+}
+// By the bits of the format.
+constexpr decltype(&Unpack<2>) kUnpack[] = {
+    nullptr, nullptr, Unpack<2>, Unpack<3>, Unpack<4>, Unpack<5>, Unpack<6>};
 
-// The sums of a group, times its scales, are added to those of the others.
-MOBE_INLINE void AddGroup(const int32_t (*high)[kPackedRows],
-                          const int32_t (*low)[kPackedRows],
-                          const uint16_t* scales, const RoundedInputs& x,
-                          int64_t token, int64_t g, __m512* sums) {
-  const __m512 row_scale = LoadScales(scales + g * kPackedRows);
-  for (int64_t t = 0; t < kTileTokens; ++t) {
-    const int64_t at = (token + t) * x.groups + g;
-    const __m512i products =
-        _mm512_add_epi32(_mm512_slli_epi32(_mm512_load_si512(high[t]), 7),
-                         _mm512_load_si512(low[t]));
-    const __m512i all =
-        _mm512_add_epi32(products, _mm512_set1_epi32(x.middle[at]));
-    const __m512 scale = _mm512_mul_ps(row_scale, _mm512_set1_ps(x.scales[at]));
-    sums[t] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(all), sums[t]);
+// Sums of a group: of each block, with high and low halves.
+struct alignas(64) GroupSums {
+  int32_t of[kBlocks][2][kTileTokens][kPackedRows];
+};
+
+// 16 tokens by kB blocks of rows, one group.
+template <int kB>
+MOBE_INLINE void MultiplyGroup(const Block* blocks, const int8_t* in,
+                               int64_t stride, int64_t to_low,
+                               int64_t first_quad, GroupSums* sums) {
+  const int64_t at = first_quad * kQuadBytes;
+  _tile_loadd(4, in + first_quad * kQuad, stride);
+  _tile_loadd(5, in + to_low + first_quad * kQuad, stride);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_loadd(6, blocks[0].codes + at, kQuadBytes);
+  _tile_dpbsud(0, 4, 6);
+  _tile_dpbsud(1, 5, 6);
+  if constexpr (kB > 1) {
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_loadd(7, blocks[1].codes + at, kQuadBytes);
+    _tile_dpbsud(2, 4, 7);
+    _tile_dpbsud(3, 5, 7);
+  }
+  _tile_stored(0, sums->of[0][0], kPackedRows * 4);
+  _tile_stored(1, sums->of[0][1], kPackedRows * 4);
+  if constexpr (kB > 1) {
+    _tile_stored(2, sums->of[1][0], kPackedRows * 4);
+    _tile_stored(3, sums->of[1][1], kPackedRows * 4);
   }
 }
 
-// 16 tokens by up to two blocks of rows.
-MOBE_TARGET void MultiplyTiles(const uint8_t* const* codes,
-                               const uint16_t* const* scales, int count,
-                               const PackedSizes& sizes, int64_t group_quads,
-                               const RoundedInputs& x, int64_t token,
-                               const LaneRange* lanes, float* y,
+// The sums of a group, times its scales, are added to those of the others.
+template <int kB>
+MOBE_INLINE void AddGroup(const Block* blocks, const GroupSums& group,
+                          int middle, const RoundedInputs& x, int64_t token,
+                          int64_t g, __m512 (*sums)[kTileTokens]) {
+  __m512 row_scales[kB];
+  for (int b = 0; b < kB; ++b) {
+    row_scales[b] = LoadScales(blocks[b].scales + g * kPackedRows);
+  }
+  for (int64_t t = 0; t < kTileTokens; ++t) {
+    const int64_t at = (token + t) * x.groups + g;
+    const __m512i offset =
+        _mm512_set1_epi32(x.middle[at] / kCodeMiddle * middle);
+    const __m512 x_scale = _mm512_set1_ps(x.scales[at]);
+    for (int b = 0; b < kB; ++b) {
+      const __m512i high = _mm512_load_si512(group.of[b][0][t]);
+      const __m512i low = _mm512_load_si512(group.of[b][1][t]);
+      const __m512i products = _mm512_add_epi32(
+          _mm512_add_epi32(_mm512_slli_epi32(high, 7), low), offset);
+      sums[b][t] = _mm512_fmadd_ps(_mm512_mul_ps(row_scales[b], x_scale),
+                                   _mm512_cvtepi32_ps(products), sums[b][t]);
+    }
+  }
+}
+
+// 16 tokens by kB blocks of rows. A group is multiplied while the one before it
+// is added.
+template <int kB>
+MOBE_TARGET void MultiplyTiles(const Block* blocks, const PackedSizes& sizes,
+                               int64_t group_quads, int middle,
+                               const RoundedInputs& x, int64_t token, float* y,
                                int64_t y_stride) {
-  alignas(64) int32_t products[kBlocks][2][kTileTokens][kPackedRows];
-  __m512 sums[kBlocks][kTileTokens];
+  GroupSums groups[2];
+  __m512 sums[kB][kTileTokens];
   for (auto& of_block : sums) {
     for (__m512& sum : of_block) sum = _mm512_setzero_ps();
   }
   const int64_t stride = x.high(1) - x.high(0);
   const int8_t* in = x.high(token);
+  MultiplyGroup<kB>(blocks, in, stride, x.to_low(), 0, &groups[0]);
   for (int64_t g = 0; g < sizes.groups; ++g) {
-    const int64_t first = g * group_quads;
-    _tile_loadd(4, in + first * kQuad, stride);
-    _tile_loadd(5, in + x.to_low() + first * kQuad, stride);
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_loadd(6, codes[0] + first * kQuadBytes, kQuadBytes);
-    _tile_dpbsud(0, 4, 6);
-    _tile_dpbsud(1, 5, 6);
-    if (count > 1) {
-      _tile_zero(2);
-      _tile_zero(3);
-      _tile_loadd(7, codes[1] + first * kQuadBytes, kQuadBytes);
-      _tile_dpbsud(2, 4, 7);
-      _tile_dpbsud(3, 5, 7);
-      _tile_stored(2, products[1][0], kPackedRows * 4);
-      _tile_stored(3, products[1][1], kPackedRows * 4);
+    if (g + 1 < sizes.groups) {
+      MultiplyGroup<kB>(blocks, in, stride, x.to_low(), (g + 1) * group_quads,
+                        &groups[(g + 1) % 2]);
     }
-    _tile_stored(0, products[0][0], kPackedRows * 4);
-    _tile_stored(1, products[0][1], kPackedRows * 4);
-    for (int b = 0; b < count; ++b) {
-      AddGroup(products[b][0], products[b][1], scales[b], x, token, g, sums[b]);
-    }
+    AddGroup<kB>(blocks, groups[g % 2], middle, x, token, g, sums);
   }
-  for (int b = 0; b < count; ++b) {
+  for (int b = 0; b < kB; ++b) {
     for (int64_t t = 0; t < kTileTokens; ++t) {
-      StoreLanes(sums[b][t], lanes[b], y + t * y_stride + lanes[b].row);
+      StoreLanes(sums[b][t], blocks[b].lanes,
+                 y + t * y_stride + blocks[b].lanes.row);
     }
   }
 }
@@ -124,24 +162,31 @@ MOBE_TARGET void MultiplyAmx(const WeightView& w, const RoundedInputs& x,
   const bool whole = sizes.quads % group_quads == 0;
   const int64_t tiled = whole ? tokens / kTileTokens * kTileTokens : 0;
   if (tiled > 0) {
+    thread_local Buffer<uint8_t> unpacked;
+    const int64_t bytes = sizes.quads * kQuadBytes;
+    if (format.bits < 8) unpacked.Resize(kBlocks * bytes);
     const TileConfig config = ConfigOf(group_quads);
     LoadTiles(config);
-    // Codes that have to be unpacked have room for one block in each thread.
-    const int together = format.bits == 8 ? kBlocks : 1;
     for (LaneRange next = FirstLanes(w); next.row < w.rows;) {
-      LaneRange lanes[kBlocks];
-      const uint8_t* codes[kBlocks];
-      const uint16_t* scales[kBlocks];
+      Block blocks[kBlocks];
       int count = 0;
-      for (; count < together && next.row < w.rows; ++count) {
-        lanes[count] = next;
-        codes[count] = BlockCodes(w, sizes, next.block);
-        scales[count] = BlockScales(w, sizes, next.block);
+      for (; count < kBlocks && next.row < w.rows; ++count) {
+        const auto* codes = static_cast<const uint8_t*>(w.codes) +
+                            next.block * sizes.code_bytes;
+        if (format.bits < 8) {
+          uint8_t* const to = unpacked.data() + count * bytes;
+          kUnpack[format.bits](codes, sizes.quads, to);
+          codes = to;
+        }
+        blocks[count] = {codes, BlockScales(w, sizes, next.block), next};
         next = NextLanes(w, next);
       }
+      FinishWriting();
+      const auto multiply =
+          count == kBlocks ? MultiplyTiles<kBlocks> : MultiplyTiles<1>;
       for (int64_t t = 0; t < tiled; t += kTileTokens) {
-        MultiplyTiles(codes, scales, count, sizes, group_quads, x, first + t,
-                      lanes, y + t * y_stride, y_stride);
+        multiply(blocks, sizes, group_quads, MiddleOf(format.bits), x,
+                 first + t, y + t * y_stride, y_stride);
       }
     }
     // Or every switch of threads would save them.

@@ -12,7 +12,6 @@
 #if defined(__x86_64__)
 
 #include <algorithm>
-#include <atomic>
 
 #include "kernels/amx.h"
 #include "kernels/token_lanes_internal.h"
@@ -64,8 +63,7 @@ struct TileRows {
     for (int64_t r = 0; r < rows; ++r) {
       std::copy_n(first + r * inputs + c, count, copy + r * kStepInputs);
     }
-    // g++ 12's _tile_loadd does not tell the compiler that it reads this.
-    std::atomic_signal_fence(std::memory_order_seq_cst);
+    FinishWriting();
     return {copy, kTileRowBytes};
   }
 };

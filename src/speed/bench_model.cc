@@ -56,7 +56,8 @@ BenchModel::BenchModel(const std::filesystem::path& folder,
                        int64_t batch)
     : model_(Model::Load(folder, WithCache(options, context, batch))),
       built_(options.built),
-      ids_(RandomIds(context, config().vocab_size)),
+      context_(context),
+      ids_(RandomIds(batch * context, config().vocab_size)),
       logits_(static_cast<size_t>(config().vocab_size)) {
   for (int64_t i = 0; i < batch; ++i) {
     filled_.push_back(model_.NewCache(context));
@@ -95,12 +96,19 @@ bool BenchModel::RunsInIntegers() const {
                             : last.experts.front().gate.packed();
 }
 
+std::span<const int32_t> BenchModel::Ids(size_t sequence, int64_t place,
+                                         int64_t count) const {
+  const int64_t first = static_cast<int64_t>(sequence) * context_ + place;
+  return std::span(ids_).subspan(static_cast<size_t>(first),
+                                 static_cast<size_t>(count));
+}
+
 void BenchModel::Fill(int64_t depth) {
   if (depth == 0) return;
-  for (KvCache& cache : filled_) {
-    cache.Truncate(0);
-    model_.Forward(std::span(ids_).first(static_cast<size_t>(depth)), &cache,
-                   LogitsFor::kLast, logits_.data());
+  for (size_t i = 0; i < filled_.size(); ++i) {
+    filled_[i].Truncate(0);
+    model_.Forward(Ids(i, 0, depth), &filled_[i], LogitsFor::kLast,
+                   logits_.data());
   }
 }
 
@@ -113,11 +121,10 @@ double BenchModel::Run(const BenchCase& test) {
       static_cast<size_t>(test.batch * config().vocab_size));
   std::vector<BatchPart> batch;
   const auto step = [&](Phase phase, int64_t place, int64_t count) {
-    const auto ids = std::span(ids_).subspan(static_cast<size_t>(place),
-                                             static_cast<size_t>(count));
     batch.clear();
-    for (KvCache& cache : caches) {
-      batch.push_back({ids, &cache, LogitsFor::kLast, phase});
+    for (size_t i = 0; i < caches.size(); ++i) {
+      batch.push_back(
+          {Ids(i, place, count), &caches[i], LogitsFor::kLast, phase});
     }
     model_.Forward(batch, logits.data());
   };

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,11 +42,17 @@ class BenchModel {
   double Run(const BenchCase& test);
 
  private:
+  std::span<const int32_t> Ids(size_t sequence, int64_t place,
+                               int64_t count) const;
+
   Model model_;
   std::optional<NumberFormat> built_;  // as of LoadOptions
   std::vector<KvCache> filled_;        // of each sequence of a batch
-  std::vector<int32_t> ids_;           // [context]
-  std::vector<float> logits_;          // [vocab]
+  int64_t context_;
+  // [sequences, context]: texts of their own, or all would pick the same
+  // experts, and share what is read of them.
+  std::vector<int32_t> ids_;
+  std::vector<float> logits_;  // [vocab]
 };
 
 }  // namespace mobe
