@@ -121,13 +121,15 @@ void RunFirst(const CompressArguments& arguments,
         arguments.trace, kTraceOutput, {arguments.model, arguments.out},
         {arguments.start, arguments.calibrate.file, arguments.moments});
   }
-  if (arguments.bases.size() > 1 && arguments.dry_run) {
-    Fail(ErrorKind::kUserInput,
-         "--dry-run plans one fit: give --bases one number");
-  }
   const OpenedModel model = OpenModel(arguments.model);
   CompressOptions options =
       OptionsOf(arguments, model, ranks != nullptr ? ranks->place() : 0);
+  if (arguments.bases.size() > 1 &&
+      (arguments.dry_run || options.budget.seconds > 0)) {
+    Fail(ErrorKind::kUserInput,
+         "--dry-run, and a budget of time, are of one fit: give --bases one "
+         "number, or --passes");
+  }
   options.arguments = recipe;
   options.started = start;
   options.stop = StopOnSignals();

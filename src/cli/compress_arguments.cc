@@ -148,7 +148,8 @@ void AddRecipe(CLI::App* recipe, CompressArguments* arguments) {
           ->add_option("--bases", arguments->bases,
                        "number of bases of each layer and matrix kind; with "
                        "--bytes also several, as 6,13: a fit for each")
-          ->delimiter(','),
+          ->delimiter(',')
+          ->allow_extra_args(false),
       1);
   ExpectNumber(recipe
                    ->add_option("--ratio", arguments->ratio,

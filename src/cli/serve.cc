@@ -130,7 +130,7 @@ void AddServe(CLI::App& app, CommonOptions* common) {
                   "tokens of all their contexts together, and of one at most"),
               1, int64_t{1} << 40);
   ExpectWhole(add("--step-tokens", &engine.step_tokens,
-                  "tokens of a forward pass: more is faster, and lets texts "
+                  "tokens of a step: more is faster, and lets texts "
                   "wait longer for prompts of others"),
               1, 1 << 20);
   ExpectWhole(add("--queue", &service.queue.waiting,

@@ -113,8 +113,9 @@ EvalRun RunWindows(std::span<const Model* const> models, const EvalText& text,
   const int64_t row_bytes = vocab * static_cast<int64_t>(sizeof(float));
   const int64_t rows = std::max<int64_t>(options.logits_bytes / row_bytes, 1);
   int64_t step_tokens = models.front()->step_tokens();
-  for (const Model* model : models) {
-    step_tokens = std::min(step_tokens, model->step_tokens());
+  for (const Model* model : models) {  // of which caches have room
+    step_tokens = std::min(
+        {step_tokens, model->step_tokens(), model->plan().cache_tokens});
   }
   int64_t together =
       std::min(WindowsTogether(options.protocol, context, rows, step_tokens),

@@ -32,11 +32,10 @@ inline void LoadTiles(const TileConfig& config) {
   asm volatile("ldtilecfg %0" : : "m"(config));
 }
 
-// To be called between writing memory and loading tiles from it: g++ 12's
-// _tile_loadd does not tell the compiler that it reads.
-inline void FinishWriting() {
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-}
+// To be called between writing memory and loading tiles from it, and between
+// loading and writing again: g++ 12's _tile_loadd does not tell the compiler
+// that it reads.
+inline void KeepOrder() { std::atomic_signal_fence(std::memory_order_seq_cst); }
 
 // Whether the CPU has AMX with products of int8 or bfloat16, and the kernel
 // gives this process the tiles, for which it has to ask.

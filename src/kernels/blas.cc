@@ -30,7 +30,8 @@ constexpr int64_t kBufferBytes = (int64_t{128} << 20) + (64 << 10);
 // OpenBLAS chooses its loops by a table of processors, and those that are newer
 // than it get the loops of a Pentium 4, a third as fast: 0.3.21, of Debian 12,
 // knows neither Emerald Rapids nor Zen 5. What a processor has tells better
-// what it can run. A name that a build of OpenBLAS lacks, it does not follow.
+// what it can run, and the same to every version. A name that a build of
+// OpenBLAS lacks, it does not follow.
 const char* LoopsOfBlas() {
 #if defined(__x86_64__)
   __builtin_cpu_init();

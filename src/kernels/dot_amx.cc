@@ -168,6 +168,7 @@ MOBE_TARGET void MultiplyAmx(const WeightView& w, const RoundedInputs& x,
     const TileConfig config = ConfigOf(group_quads);
     LoadTiles(config);
     for (LaneRange next = FirstLanes(w); next.row < w.rows;) {
+      KeepOrder();
       Block blocks[kBlocks];
       int count = 0;
       for (; count < kBlocks && next.row < w.rows; ++count) {
@@ -181,7 +182,7 @@ MOBE_TARGET void MultiplyAmx(const WeightView& w, const RoundedInputs& x,
         blocks[count] = {codes, BlockScales(w, sizes, next.block), next};
         next = NextLanes(w, next);
       }
-      FinishWriting();
+      KeepOrder();
       const auto multiply =
           count == kBlocks ? MultiplyTiles<kBlocks> : MultiplyTiles<1>;
       for (int64_t t = 0; t < tiled; t += kTileTokens) {

@@ -53,8 +53,7 @@ constexpr int MiddleOf(int bits) {
 
 // The codes of a block of 16 rows as bytes, [quads, 16, 4]: in place where the
 // format has them so, else unpacked into the calling thread's memory, valid
-// until its next call. It is here, and not beside its users, because code that
-// is compiled for one instruction set must not instantiate what others share.
+// until its next call.
 const uint8_t* BlockCodes(const WeightView& w, const PackedSizes& sizes,
                           int64_t block);
 // The block's scales, [groups, 16], as BF16.

@@ -81,8 +81,8 @@ class ProductCache {
     const memory::desc b({k, n}, memory::data_type::bf16, b_strides);
     const memory::desc c({m, n}, memory::data_type::f32, {ldc, 1});
     Product product{a, b, c, dnnl::matmul(Describe(a, b, c))};
-    // Prompt lengths vary, and with them shapes; the bound keeps a server's
-    // memory flat at the price of a rare recompilation.
+    // The bound keeps memory flat where shapes vary, at the price of a rare
+    // recompilation.
     constexpr size_t kMaxProducts = 256;
     if (products_.size() >= kMaxProducts) products_.clear();
     return products_.emplace(key, std::move(product)).first->second;

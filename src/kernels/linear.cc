@@ -114,7 +114,8 @@ std::vector<const RoundedTokens*> RoundTokens(std::span<const LinearJob> jobs,
   }
   pool->values.Resize(values);
   for (size_t i = 0; i < used; ++i) {
-    pool->tokens[i].lanes.values = pool->values.data() + pool->tokens[i].place;
+    RoundedTokens& to = pool->tokens[i];
+    if (to.way == Way::kLanes) to.lanes.values = pool->values.data() + to.place;
   }
   const int64_t count = std::ssize(blocks);
   ParallelRanges(count, tokens <= kRoundTokens ? kRoundTokens : 1,

@@ -58,12 +58,13 @@ struct TileRows {
     if (rows == kTileRows && c + kStepInputs <= inputs) {
       return {first + c, inputs * static_cast<int64_t>(sizeof(BFloat16))};
     }
+    KeepOrder();
     std::fill_n(copy, kTileRows * kStepInputs, BFloat16{0});
     const int64_t count = std::min(kStepInputs, inputs - c);
     for (int64_t r = 0; r < rows; ++r) {
       std::copy_n(first + r * inputs + c, count, copy + r * kStepInputs);
     }
-    FinishWriting();
+    KeepOrder();
     return {copy, kTileRowBytes};
   }
 };

@@ -80,6 +80,18 @@ constexpr KernelRow kLaneRows[] = {
     {"avx512bf16", "avx512f avx512bw avx512_bf16"},
 };
 
+// What keeps the best set from being chosen: the variable of its kind, or that
+// of kernels.h, which can rule out the others.
+std::string Forced(const char* variable) {
+  for (const char* name : {variable, "MOBE_KERNELS"}) {
+    const char* value = std::getenv(name);
+    if (value != nullptr && *value != '\0') {
+      return fmt::format("{} is {}", name, value);
+    }
+  }
+  return "the kernels in use rule it out";
+}
+
 // `sets` are those that this CPU can run, best first, `chosen` is among them,
 // and `variable` chooses another.
 template <class Set>
@@ -104,9 +116,8 @@ std::vector<KernelChoice> ListSets(const Cpu& cpu,
   for (const Set& set : sets) {
     const bool is_worse = place(set.name) > place(chosen);
     const std::string why_not = set.name == chosen ? ""
-                                : is_worse
-                                    ? fmt::format("{} is better", chosen)
-                                    : fmt::format("{} is {}", variable, chosen);
+                                : is_worse ? fmt::format("{} is better", chosen)
+                                           : Forced(variable);
     list.push_back({set.name, true, why_not.empty(), why_not});
   }
   return list;

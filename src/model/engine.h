@@ -94,7 +94,7 @@ class Engine {
   // Fails where Add does, but for a sequence of the caller's. Any thread's.
   void Check(const EngineRequest& request) const;
 
-  // A forward pass of those and one of prompts, for each phase has an
+  // Passes of texts that go on, and passes of prompts, for each phase has an
   // arithmetic of its own: computes the next token of each text that runs and,
   // of prompts, as much as step_tokens leaves room for. Returns the tokens. An
   // error of one text ends that one; of the rest, Step fails as Forward does.

@@ -34,7 +34,6 @@ class LayerSteps {
               int64_t index, int64_t tokens, const MoeObserver& observe,
               float* x);
 
-  const Arithmetic& math() const { return math_; }
   // Of what ran last: its normed input [tokens, hidden], and what lies between
   // the steps of each.
   const Buffer<float>& normed() const { return normed_; }

@@ -337,8 +337,11 @@ class Planner {
     plan_.expert_bytes = rest_ - needs_.all.bases;
   }
 
-  // Of what is left beside the fewest experts, hidden states get an eighth.
+  // Of what is left beside the fewest experts, hidden states get an eighth; but
+  // where a layer's experts don't fit, passes can't share them.
   void ChooseStepTokens() {
+    const int64_t experts = model_.config.num_experts;
+    if (rest_ - needs_.all.bases < experts * needs_.place) return;
     const int64_t passes =
         1 + (rest_ - StreamedBytes()) / 8 / StateBytes(plan_.pass_tokens);
     plan_.step_tokens =

@@ -185,11 +185,14 @@ void Model::RunPasses(std::span<const Pass> passes, const MoeObserver& observe,
                observe, x);
     });
   }
-  for_each([&](const Pass& pass, float* x) {
+  // Of all passes, before anything else can fail.
+  for (const Pass& pass : passes) {
     for (const SequenceRows& rows : pass.sequences) {
       rows.cache->Append(rows.count);
     }
     scratch_->statistics.Of(pass.phase).tokens += pass.size();
+  }
+  for_each([&](const Pass& pass, float* x) {
     const int64_t wanted = std::ssize(pass.wanted);
     if (wanted == 0) return;
     NormTokens(weights_.final_norm, c.rms_norm_eps, x, wanted, x);

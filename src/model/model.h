@@ -102,8 +102,7 @@ class Model {
   // A sequence's logits are, to the bit, those that it would get alone, and
   // however its prompt is cut into parts, if these tell what BatchPart asks:
   // but for experts that are cached, of which some are built after others have
-  // run, and as far as LinearBatch says. Parts of one phase should lie
-  // together, since a pass is of one.
+  // run. Parts of one phase should lie together, since a pass is of one.
   //
   // `observe` sees of the last layer only tokens whose logits are wanted, as
   // only they go on from its attention. The scratch memory is the model's: one

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/memory.h"
 #include "base/parallel.h"
 #include "model/test_models.h"
 
@@ -314,6 +315,53 @@ TEST(LongPromptTest, ChunksAndModesAgree) {
                 last, {at_once.end() - static_cast<int64_t>(last.size()),
                        at_once.end()}),
             1e-3f);
+}
+
+// Experts from the disk, and passes that all go through a layer before the next
+// one: what comes out is what passes one after the other give, to the bit.
+class SharedLayersTest : public testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(Attentions, SharedLayersTest,
+                         testing::Values("qwen3_mobe", "deepseek_v3",
+                                         "qwen3_next"));
+
+TEST_P(SharedLayersTest, GiveWhatPassesAloneGive) {
+  const std::filesystem::path folder = TestModel(GetParam());
+  LoadOptions options;
+  options.experts = ExpertMode::kStreamed;
+  SetThreads(2);  // for which memory is planned, too
+  constexpr int64_t kRoom = int64_t{75} << 20;  // most of it the program's
+  options.memory = ResidentBytes().all + kRoom;
+  const Model streamed = Model::Load(folder, options);
+  options = {};
+  options.experts = ExpertMode::kFused;
+  const Model stored = Model::Load(folder, options);
+  ASSERT_GT(streamed.step_tokens(), streamed.pass_tokens());
+  // Texts that lie in one pass, and that begin in one and end in the next.
+  const int64_t length = std::min<int64_t>(stored.config().max_positions, 600);
+  const int64_t counts[] = {7, length, 30, length, length, 1};
+  ASSERT_LT(streamed.pass_tokens(), 2 * length + 100);
+  const auto run = [&](const Model& model) {
+    std::vector<std::vector<int32_t>> texts;
+    std::vector<KvCache> caches;
+    std::vector<BatchPart> batch;
+    for (const int64_t count : counts) {
+      std::vector<int32_t>& text = texts.emplace_back();
+      for (int64_t t = 0; t < count; ++t) {
+        text.push_back(static_cast<int32_t>(t * 131 + count) % 100);
+      }
+      caches.push_back(model.NewCache(count));
+    }
+    for (size_t i = 0; i < texts.size(); ++i) {
+      batch.push_back({texts[i], &caches[i], LogitsFor::kLast});
+    }
+    std::vector<float> logits(texts.size() *
+                              static_cast<size_t>(model.config().vocab_size));
+    model.Forward(batch, logits.data());
+    return logits;
+  };
+  EXPECT_EQ(run(streamed), run(stored));
+  SetThreads(0);
 }
 
 // A batch of more tokens than pass through the layers together: a sequence is

@@ -309,7 +309,7 @@ def test_compress_to_a_size_with_several_numbers_of_bases(mobe, data, tmp_path):
         fits += ["--factored", tmp_path / f"fit{bases}"]
         mobe("compress", original, fits[-1], "--bases", bases, *fit)
     mobe("quantize", original, tmp_path / "steps", *size, *fits)
-    mobe("compress", original, tmp_path / "out", "--bases", "1,2", *fit[:4], *size)
+    mobe("compress", "--bases", "1,2", original, tmp_path / "out", *fit[:4], *size)
     name = "model.safetensors"
     assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "steps" / name).read_bytes()
     recipe = json.loads((tmp_path / "out/recipe.json").read_text())
@@ -317,6 +317,7 @@ def test_compress_to_a_size_with_several_numbers_of_bases(mobe, data, tmp_path):
     for options, words in (
         (("--bases", "1,2"), "give one"),
         (("--bases", "1,2", *size, "--dry-run"), "give --bases one number"),
+        (("--bases", "1,2", *size, "--time", "1h"), "give --bases one number"),
     ):
         assert words in mobe("compress", original, tmp_path / "no", *options, code=1)
 
