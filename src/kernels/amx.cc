@@ -6,6 +6,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
+
 namespace mobe {
 namespace {
 
@@ -18,8 +20,9 @@ bool HasAmxWith(unsigned bits) {
   // The kernel gives a process the tiles' memory only when it asks.
   constexpr int kRequest = 0x1023;  // ARCH_REQ_XCOMP_PERM
   constexpr int kTileData = 18;     // XFEATURE_XTILEDATA
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & bits) == bits &&
+  std::array<unsigned, 4> r{};      // EAX, EBX, ECX, EDX
+  return __get_cpuid_count(7, 0, &r[0], &r[1], &r[2], &r[3]) != 0 &&
+         (r[3] & bits) == bits &&
          ::syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
 }
 

@@ -7,7 +7,7 @@
 #include "kernels/dot_internal.h"
 
 namespace mobe {
-namespace {
+namespace {  // NOLINT(google-build-namespaces): each file has its own
 
 MOBE_INLINE __m512 LoadScales(const uint16_t* scales) {
   const __m256i bits =
@@ -60,7 +60,7 @@ MOBE_INLINE __m512i UnitCodes(const uint8_t* unit) {
 template <int kBits>
 constexpr int kUnitQuads = BitPlanesOf(kBits).quads();
 template <>
-constexpr int kUnitQuads<8> = 1;
+inline constexpr int kUnitQuads<8> = 1;
 
 template <int kBits, int kQuadOfUnit>
 MOBE_INLINE __m512i CodesOf(const uint8_t* unit) {

@@ -136,7 +136,8 @@ const BFloat16* BFloat16Rows(const LinearJob& job, int64_t begin, int64_t end) {
   if (by_rows && job.w.format == NumberFormat::kBF16) {
     return job.w.Row<BFloat16>(begin);
   }
-  thread_local Buffer<float> expanded, turned;
+  thread_local Buffer<float> expanded;
+  thread_local Buffer<float> turned;
   thread_local Buffer<BFloat16> rounded;
   const float* rows = nullptr;
   expanded.Resize(job.inputs() * count);
