@@ -7,7 +7,8 @@
 #include "kernels/dot_internal.h"
 
 namespace mobe {
-namespace {  // NOLINT(google-build-namespaces): each file has its own
+// NOLINTNEXTLINE(google-build-namespaces): each file has its own
+namespace {
 
 MOBE_INLINE __m512 LoadScales(const uint16_t* scales) {
   const __m256i bits =
