@@ -35,8 +35,7 @@ TileConfig ConfigOf(int64_t group_quads) {
   return config;
 }
 
-// A block of rows: its codes as bytes, and by how much they are above what they
-// stand for.
+// A block of rows: its codes as bytes, its scales, and which rows they are.
 struct Block {
   const uint8_t* codes;
   const uint16_t* scales;

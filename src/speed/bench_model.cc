@@ -56,7 +56,6 @@ BenchModel::BenchModel(const std::filesystem::path& folder,
                        int64_t batch)
     : model_(Model::Load(folder, WithCache(options, context, batch))),
       built_(options.built),
-      context_(context),
       ids_(RandomIds(batch * context, config().vocab_size)),
       logits_(static_cast<size_t>(config().vocab_size)) {
   for (int64_t i = 0; i < batch; ++i) {
@@ -98,7 +97,8 @@ bool BenchModel::RunsInIntegers() const {
 
 std::span<const int32_t> BenchModel::Ids(size_t sequence, int64_t place,
                                          int64_t count) const {
-  const int64_t first = static_cast<int64_t>(sequence) * context_ + place;
+  const int64_t first =
+      static_cast<int64_t>(sequence) * filled_.front().context() + place;
   return std::span(ids_).subspan(static_cast<size_t>(first),
                                  static_cast<size_t>(count));
 }

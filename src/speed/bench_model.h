@@ -48,7 +48,6 @@ class BenchModel {
   Model model_;
   std::optional<NumberFormat> built_;  // as of LoadOptions
   std::vector<KvCache> filled_;        // of each sequence of a batch
-  int64_t context_;
   // [sequences, context]: texts of their own, or all would pick the same
   // experts, and share what is read of them.
   std::vector<int32_t> ids_;
