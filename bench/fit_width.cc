@@ -97,9 +97,7 @@ class TimedDevice : public FitDevice {
     return device_->Memory(shape);
   }
   int64_t PeakBytes() const override { return device_->PeakBytes(); }
-  void CheckMemory(const FitMemory& memory) const override {
-    device_->CheckMemory(memory);
-  }
+  int64_t FreeBytes() const override { return device_->FreeBytes(); }
   double MeasurePeak() override { return device_->MeasurePeak(); }
   int64_t workers() const override { return device_->workers(); }
   int64_t jobs() const override { return device_->jobs(); }

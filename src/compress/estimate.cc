@@ -13,6 +13,7 @@
 #include "compress/journal.h"
 #include "compress/shards.h"
 #include "fit/device.h"
+#include "fit/devices.h"
 #include "fit/diagonal.h"
 #include "fit/method.h"
 #include "kernels/blas.h"
@@ -165,7 +166,7 @@ int64_t DiskBytes(const CompressPlan& plan, int64_t workers) {
 void CheckFitMemory(const CompressPlan& plan) {
   CheckMemory(plan.fit_bytes, "the fit");
   for (const FitDevice* device : plan.options.devices) {
-    device->CheckMemory({plan.fit_bytes, plan.device_bytes});
+    CheckDeviceMemory(*device, plan.device_bytes);
   }
   PrepareBlas();
 }

@@ -3,6 +3,7 @@
 // number of threads.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -206,7 +207,9 @@ class CpuDevice : public FitDevice {
     return {.host = CpuFitBytes(shape)};
   }
   int64_t PeakBytes() const override { return PeakResidentBytes(); }
-  void CheckMemory(const FitMemory&) const override {}  // base/limits.h does
+  int64_t FreeBytes() const override {  // base/limits.h tells of the process'
+    return std::numeric_limits<int64_t>::max();
+  }
   double MeasurePeak() override;
   int64_t workers() const override { return Threads(); }
   int64_t jobs() const override { return 1; }

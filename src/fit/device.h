@@ -96,8 +96,8 @@ class FitDevice {
   virtual FitMemory Memory(const FitShape& shape) const = 0;
   // The most that the device has held so far, as it counts.
   virtual int64_t PeakBytes() const = 0;
-  // Fails with kOutOfMemory where it has less memory of its own.
-  virtual void CheckMemory(const FitMemory& memory) const = 0;
+  // What is free of its own memory; where it has none, more than there can be.
+  virtual int64_t FreeBytes() const = 0;
   // Operations a second of its fastest large products.
   virtual double MeasurePeak() = 0;
   // Cores that work side by side in it, or as many as would be as fast: what a

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <mutex>
 
@@ -63,13 +64,33 @@ const TorchModule& NeedModule(const std::string& name) {
        name);
 }
 
+// What the driver calls the cards, if they are all alike; else nothing.
+std::string ModelOfCards() {
+  std::string model;
+  std::error_code none;
+  for (const auto& card :
+       fs::directory_iterator("/proc/driver/nvidia/gpus", none)) {
+    std::ifstream file(card.path() / "information");
+    std::string line;
+    std::getline(file, line);  // "Model: \t\t NVIDIA H100 80GB HBM3"
+    const size_t name = line.find_first_not_of(" \t", line.find(':') + 1);
+    if (name == std::string::npos) return {};
+    line.erase(0, name);
+    if (!model.empty() && model != line) return {};
+    model = line;
+  }
+  return model;
+}
+
 // One object for each device.
 FitDevice* Open(const TorchModule& module, int card) {
   static std::mutex mutex;
   static std::map<int, FitDevice*> opened;
   const std::lock_guard<std::mutex> lock(mutex);
   FitDevice*& device = opened[card];
-  if (device == nullptr) device = module.open(card, Threads());
+  if (device == nullptr) {
+    device = module.open(card, ModelOfCards().c_str(), Threads());
+  }
   return device;
 }
 
@@ -122,6 +143,18 @@ std::vector<FitDevice*> FindDevices(const std::string& name, int place) {
     devices.push_back(Open(module, i));
   }
   return devices;
+}
+
+void CheckDeviceMemory(const FitDevice& device, int64_t bytes) {
+  const int64_t free = device.FreeBytes();
+  if (bytes <= free) return;
+  constexpr double kGb = 1e9;
+  Fail(ErrorKind::kOutOfMemory,
+       "the fit needs about {:.2f} GB of {} ({}), {:.2f} GB are free; free it "
+       "of other programs, or fit with fewer --bases, on a larger card or with "
+       "--device cpu",
+       static_cast<double>(bytes) / kGb, device.name(), device.kind(),
+       static_cast<double>(free) / kGb);
 }
 
 std::string ListDevices() {

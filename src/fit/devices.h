@@ -1,6 +1,7 @@
 // Devices by their names: those of --device.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,9 @@ namespace mobe {
 // `place`: this process' number among those of the job on its machine, which
 // share the cards: "cuda" and "auto" are then the card of that number.
 std::vector<FitDevice*> FindDevices(const std::string& name, int place = 0);
+
+// Fails with kOutOfMemory where less of the device's own memory is free.
+void CheckDeviceMemory(const FitDevice& device, int64_t bytes);
 
 // "cpu, cuda (2 cards; PyTorch 2.9.1)": for --version.
 std::string ListDevices();

@@ -240,14 +240,15 @@ TEST(TorchDevicesTest, FitsIntoLittleMemory) {
   const int64_t weights = 4 * target.weights.size();
   const int64_t least = device->Memory(shape).device - weights;
   ASSERT_EQ(setenv("MOBE_DEVICE_BYTES", "6000000", 1), 0);
-  const FitMemory memory = device->Memory(shape);
-  EXPECT_LT(memory.device, 6'000'000);
-  EXPECT_LT(memory.device, least);
-  device->CheckMemory(memory);
+  const int64_t bytes = device->Memory(shape).device;
+  EXPECT_LT(bytes, 6'000'000);
+  EXPECT_LT(bytes, least);
+  CheckDeviceMemory(*device, bytes);
   EXPECT_THAT(fit(), ::testing::Pointwise(::testing::DoubleNear(1e-5), all));
   setenv("MOBE_DEVICE_BYTES", "1000000", 1);
-  ExpectError(ErrorKind::kOutOfMemory, " GB of torch-cpu (PyTorch ",
-              [&] { device->CheckMemory(device->Memory(shape)); });
+  ExpectError(ErrorKind::kOutOfMemory, " GB of torch-cpu (PyTorch ", [&] {
+    CheckDeviceMemory(*device, device->Memory(shape).device);
+  });
   unsetenv("MOBE_DEVICE_BYTES");
 }
 

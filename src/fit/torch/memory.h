@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "fit/method.h"
-#include "fit/torch/tensors.h"
 
 namespace mobe::torch {
 

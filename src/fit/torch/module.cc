@@ -6,14 +6,13 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 #include <fmt/format.h>
+#include <malloc.h>
 #include <torch/headeronly/version.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -60,94 +59,66 @@ class CpuBytes : public c10::MemoryReportingInfoBase {
   int64_t most_ = 0;
 };
 
-// Counts what this thread makes while it lives.
-class CountBytes {
- public:
-  explicit CountBytes(const std::shared_ptr<CpuBytes>& bytes)
-      : counts_(bytes != nullptr) {
-    if (counts_) c10::ThreadLocalDebugInfo::_push(what_, bytes);
-  }
-  CountBytes(const CountBytes&) = delete;
-  CountBytes& operator=(const CountBytes&) = delete;
-  ~CountBytes() {
-    if (counts_) c10::ThreadLocalDebugInfo::_pop(what_);
-  }
-
- private:
-  const c10::DebugInfoKind what_ = c10::DebugInfoKind::PROFILER_STATE;
-  const bool counts_;
-};
-
-// Seconds of a product of two such matrices, done `count` times.
-double SecondsOf(const Tensor& a, int64_t count) {
+// Operations a second of products of such matrices, with float32 sums.
+double ProductSpeed(const at::Device& device, at::ScalarType type,
+                    int64_t size) {
   using Clock = std::chrono::steady_clock;
-  const bool half = a.scalar_type() == at::kBFloat16;
+  constexpr int kCount = 20;
+  const Tensor a = at::ones({size, size}, at::device(device).dtype(type));
   const auto multiply = [&] {
-    return half ? at::mm(a, a, at::kFloat) : at::mm(a, a);
+    return type == at::kFloat ? at::mm(a, a) : at::mm(a, a, at::kFloat);
   };
   multiply()[0][0].item<float>();  // once to begin with; waits
   const auto start = Clock::now();
   Tensor product;
-  for (int64_t i = 0; i < count; ++i) product = multiply();
+  for (int i = 0; i < kCount; ++i) product = multiply();
   product[0][0].item<float>();
-  return std::chrono::duration<double>(Clock::now() - start).count();
+  const std::chrono::duration<double> seconds = Clock::now() - start;
+  const double operations = 2.0 * std::pow(static_cast<double>(size), 3);
+  return operations * kCount / seconds.count();
 }
 
 // Whether products of bfloat16 with float32 sums are there, and worth it.
 bool HasFastHalf(const at::Device& device) {
-  constexpr int64_t kCount = 8;
-  const Tensor a = at::ones({2048, 2048}, at::device(device));
+  constexpr int64_t kSize = 2048;
   try {
-    return SecondsOf(a.to(at::kBFloat16), kCount) < SecondsOf(a, kCount);
+    return ProductSpeed(device, at::kBFloat16, kSize) >
+           ProductSpeed(device, at::kFloat, kSize);
   } catch (const c10::Error&) {
     return false;
   }
 }
 
-// What the driver calls the cards, if they are all alike; else nothing.
-std::string ModelOfCards() {
-  std::string model;
-  std::error_code none;
-  for (const auto& card :
-       std::filesystem::directory_iterator("/proc/driver/nvidia/gpus", none)) {
-    std::ifstream file(card.path() / "information");
-    std::string line;
-    std::getline(file, line);  // "Model: \t\t NVIDIA H100 80GB HBM3"
-    const size_t name = line.find_first_not_of(" \t", line.find(':') + 1);
-    if (name == std::string::npos) return {};
-    line.erase(0, name);
-    if (!model.empty() && model != line) return {};
-    model = line;
-  }
-  return model;
-}
-
 class Device : public FitDevice {
  public:
-  explicit Device(int card, int threads)
+  Device(int card, std::string model, int threads)
       : name_(card < 0 ? "torch-cpu" : fmt::format("cuda:{}", card)),
         threads_(threads) {
     if (card < 0) {
       at::set_num_threads(threads);
+      // What a chunk of experts frees, the next one asks for: to give pages
+      // back in between takes an eighth of a pass.
+      mallopt(M_MMAP_MAX, 0);
+      mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
       cpu_bytes_ = std::make_shared<CpuBytes>();
       kind_ = "PyTorch " TORCH_VERSION;
       return;
     }
     machine_.device = at::Device(at::kCUDA, static_cast<int8_t>(card));
     machine_.has_half = HasFastHalf(machine_.device);
-    kind_ = ModelOfCards();
-    if (kind_.empty()) {
-      kind_ = fmt::format("card of {:.0f} GB",
+    if (model.empty()) {
+      model = fmt::format("card of {:.0f} GB",
                           static_cast<double>(MemoryInfo().second) / 1e9);
     }
-    kind_ += ", PyTorch " TORCH_VERSION;
+    kind_ = model + ", PyTorch " TORCH_VERSION;
   }
 
   const std::string& name() const override { return name_; }
   const std::string& kind() const override { return kind_; }
 
   void Run(const std::function<void()>& work) override {
-    const CountBytes count(cpu_bytes_);
+    const c10::DebugInfoGuard counted(c10::DebugInfoKind::PROFILER_STATE,
+                                      cpu_bytes_);
     Guarded(name_, work);
   }
 
@@ -160,7 +131,7 @@ class Device : public FitDevice {
     Machine machine = machine_;
     machine.chunk = plan.chunk;
     machine.target_on_host = plan.target_on_host;
-    return std::make_unique<State>(machine, target, options);
+    return BeginFit(machine, target, options);
   }
 
   void SolveA(const FitTarget& target, Factors* factors) override {
@@ -190,16 +161,13 @@ class Device : public FitDevice {
     return {.host = host, .device = plan.bytes};
   }
 
-  void CheckMemory(const FitMemory& memory) const override {
-    const int64_t free = FreeBytes();
-    if (memory.device <= free) return;
-    constexpr double kGb = 1e9;
-    Fail(ErrorKind::kOutOfMemory,
-         "the fit needs about {:.2f} GB of {} ({}), {:.2f} GB are free; free "
-         "it of other programs, or fit with fewer --bases, on a larger card or "
-         "with --device cpu",
-         static_cast<double>(memory.device) / kGb, name_, kind_,
-         static_cast<double>(free) / kGb);
+  // What MOBE_DEVICE_BYTES leaves of it, for who shares a card, and for tests.
+  int64_t FreeBytes() const override {
+    int64_t free = std::numeric_limits<int64_t>::max();
+    if (IsCard()) free = static_cast<int64_t>(MemoryInfo().first);
+    const char* limit = std::getenv("MOBE_DEVICE_BYTES");
+    if (limit == nullptr) return free;
+    return std::min<int64_t>(free, std::strtoll(limit, nullptr, 10));
   }
 
   int64_t PeakBytes() const override {
@@ -218,14 +186,9 @@ class Device : public FitDevice {
 
   double MeasurePeak() override {
     return Guarded(name_, [&] {
-      const int64_t size = IsCard() ? 8192 : 1024;
-      constexpr int64_t kCount = 20;
-      const Tensor a =
-          at::ones({size, size},
-                   at::device(machine_.device)
-                       .dtype(machine_.has_half ? at::kBFloat16 : at::kFloat));
-      return 2.0 * std::pow(static_cast<double>(size), 3) * kCount /
-             SecondsOf(a, kCount);
+      return ProductSpeed(machine_.device,
+                          machine_.has_half ? at::kBFloat16 : at::kFloat,
+                          IsCard() ? 8192 : 1024);
     });
   }
 
@@ -233,22 +196,13 @@ class Device : public FitDevice {
   // On a card more experts at a time keep it busy; on processors fewer stay in
   // their cache.
   static constexpr int64_t kCardWork = int64_t{4} << 30;
-  static constexpr int64_t kCpuWork = int64_t{512} << 20;
+  static constexpr int64_t kCpuWork = int64_t{256} << 20;
 
   bool IsCard() const { return machine_.device.is_cuda(); }
 
   std::pair<size_t, size_t> MemoryInfo() const {  // free, and all
     return c10::getDeviceAllocator(machine_.device.type())
         ->getMemoryInfo(machine_.device.index());
-  }
-
-  // What MOBE_DEVICE_BYTES leaves of it, for who shares a card, and for tests.
-  int64_t FreeBytes() const {
-    int64_t free = std::numeric_limits<int64_t>::max();
-    if (IsCard()) free = static_cast<int64_t>(MemoryInfo().first);
-    const char* limit = std::getenv("MOBE_DEVICE_BYTES");
-    if (limit == nullptr) return free;
-    return std::min<int64_t>(free, std::strtoll(limit, nullptr, 10));
   }
 
   MemoryPlan Plan(const FitShape& shape) const {
@@ -268,9 +222,9 @@ class Device : public FitDevice {
 
 int CountCards() { return static_cast<int>(at::getNumGPUs()); }
 
-FitDevice* Open(int card, int threads) {
+FitDevice* Open(int card, const char* model, int threads) {
   return Guarded("PyTorch", [&]() -> FitDevice* {
-    return new Device(card, threads);  // for ever
+    return new Device(card, model, threads);  // for ever
   });
 }
 

@@ -9,10 +9,10 @@ struct TorchModule {
   const char* version;  // of PyTorch
   // Cards that it can use.
   int (*cards)();
-  // A card, or with -1 the processors by PyTorch's own kernels, which is for
-  // tests; `threads` of them. It lives as long as the program. Fails with
-  // kUnsupported.
-  FitDevice* (*open)(int card, int threads);
+  // A card, of this model if that is not empty; or with -1 the processors by
+  // PyTorch's own kernels, which is for tests, `threads` of them. It lives as
+  // long as the program. Fails with kUnsupported.
+  FitDevice* (*open)(int card, const char* model, int threads);
 };
 
 // The name of a function that gives the table.

@@ -1,7 +1,6 @@
 #include "fit/torch/solve.h"
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 
 #include "fit/diagonal.h"
@@ -11,85 +10,53 @@
 namespace mobe::torch {
 namespace {
 
-// [tokens, cols], of bfloat16, in memory of the process.
-Tensor ViewInputs(const RoutedInputs& inputs, int64_t cols) {
-  return at::from_blob(const_cast<BFloat16*>(inputs.x.data()),
-                       {inputs.x.size() / cols, cols}, at::kBFloat16);
+// body(first, x) for the inputs x [count, cols] of each of these tokens, some
+// at a time.
+template <class Body>
+void ForInputs(const Machine& machine, const RoutedInputs& inputs, int64_t cols,
+               const int32_t* tokens, int64_t size, const Body& body) {
+  const Tensor all =
+      at::from_blob(const_cast<BFloat16*>(inputs.x.data()),
+                    {inputs.x.size() / cols, cols}, at::kBFloat16);
+  const Tensor places =
+      at::from_blob(const_cast<int32_t*>(tokens), {size}, at::kInt);
+  int64_t first = 0;
+  for (const Tensor& some : places.split(kGatherTokens)) {
+    body(first, machine.On(all.index_select(0, some)));
+    first += some.size(0);
+  }
 }
 
 // The moment that weighs an expert's error: weighted_solve.h.
-class Moments {
- public:
-  Moments(const Machine& machine, const FitTarget& target)
-      : inputs_(target.inputs), cols_(target.cols) {
-    layer_ = machine.On(View(target.moment.data(), {cols_, cols_}));
-    if (inputs_.empty()) return;
-    x_ = ViewInputs(inputs_, cols_).to(machine.device);
-  }
-
-  Tensor Of(int64_t expert) const {
-    Tensor moment = layer_.clone();
-    const std::optional<Tensor> own = Own(expert);
-    if (own) {
-      const auto e = static_cast<size_t>(expert);
-      moment.lerp_(*own, 1 - SharedPart(cols_, inputs_.starts[e + 1] -
-                                                   inputs_.starts[e]));
+Tensor MomentOf(const Machine& machine, const FitTarget& target,
+                const Tensor& layer, int64_t expert) {
+  Tensor moment = layer.clone();
+  const RoutedInputs& inputs = target.inputs;
+  if (!inputs.empty()) {
+    // Of the tokens that chose it, of mean diagonal 1.
+    const int64_t begin = inputs.starts[static_cast<size_t>(expert)];
+    const int64_t size = inputs.starts[static_cast<size_t>(expert + 1)] - begin;
+    Tensor own = at::zeros_like(layer);
+    ForInputs(machine, inputs, target.cols, inputs.tokens.data() + begin, size,
+              [&](int64_t first, Tensor x) {
+                const float* weights = inputs.weights.data() + begin + first;
+                x.mul_(machine.On(View(weights, {x.size(0), 1})));
+                own.addmm_(x.t(), x);
+              });
+    const auto mean = own.diagonal().mean().item<float>();
+    if (mean > 0) {  // else no token chose it
+      moment.lerp_(own.div_(mean), 1 - SharedPart(target.cols, size));
     }
-    moment.diagonal().add_(kMomentFloor);
-    return moment;
   }
-
- private:
-  // Of the tokens that chose it, of mean diagonal 1.
-  std::optional<Tensor> Own(int64_t expert) const {
-    constexpr int64_t kPairs = 8192;  // at a time
-    if (inputs_.empty()) return {};
-    const auto e = static_cast<size_t>(expert);
-    Tensor own = at::zeros({cols_, cols_}, x_.options().dtype(at::kFloat));
-    for (int64_t begin = inputs_.starts[e]; begin < inputs_.starts[e + 1];
-         begin += kPairs) {
-      const int64_t count = std::min(kPairs, inputs_.starts[e + 1] - begin);
-      const Tensor tokens =
-          at::from_blob(const_cast<int32_t*>(inputs_.tokens.data() + begin),
-                        {count}, at::kInt)
-              .to(x_.device());
-      const Tensor weights =
-          View(inputs_.weights.data() + begin, {count, 1}).to(x_.device());
-      const Tensor rows =
-          x_.index_select(0, tokens).to(at::kFloat).mul_(weights);
-      own.addmm_(rows.t(), rows);
-    }
-    const Tensor mean = own.diagonal().mean();
-    if (!(mean.item<float>() > 0)) return {};  // no token chose it
-    return own.div_(mean);
-  }
-
-  const RoutedInputs& inputs_;
-  const int64_t cols_;
-  Tensor layer_;
-  Tensor x_;
-};
-
-// Inputs of so many tokens [tokens, cols].
-Tensor InputsOf(const Machine& machine, const RoutedInputs& inputs,
-                const int32_t* tokens, int64_t count, int64_t cols) {
-  const Tensor places =
-      at::from_blob(const_cast<int32_t*>(tokens), {count}, at::kInt);
-  return machine.On(ViewInputs(inputs, cols).index_select(0, places));
+  moment.diagonal().add_(kMomentFloor);
+  return moment;
 }
 
-// L with L L^T = G, where what is added to its diagonal for that is a share of
-// each number there; nothing where that does not help.
-std::optional<Tensor> FactorOwnRidge(const Tensor& gram) {
-  constexpr int kTries = 5;
-  double share = kRidge;
-  for (int i = 0; i < kTries; ++i, share *= 10) {
-    Tensor damped = gram.clone();
-    damped.diagonal().add_((gram.diagonal() * share).clamp_min(kLeastRidge));
-    const auto [factor, info] = at::linalg_cholesky_ex(damped);
-    if (!info.any().item<bool>()) return factor;
-  }
-  return {};
+// Rows of a Gram matrix may differ by orders of magnitude. The roots of its
+// diagonal [n, 1], by which it is divided, bring each to 1, so that a ridge is
+// a share of its own.
+Tensor SizesOf(const Tensor& gram) {
+  return gram.diagonal().clamp_min(kLeastRidge).sqrt().unsqueeze(1);
 }
 
 double Dot(const Tensor& a, const Tensor& b) {
@@ -101,30 +68,29 @@ double Dot(const Tensor& a, const Tensor& b) {
 void SolveA(const Machine& machine, const FitTarget& target, Factors* factors) {
   const int64_t rank = factors->rank;
   const int64_t m = factors->num_bases;
+  const int64_t cols = target.cols;
   const int64_t size = target.rows * rank;
-  const Tensor flat =
-      machine.On(View(factors->bases.data(), {m, rank * target.cols}));
+  const Tensor bases =
+      machine.On(View(factors->bases.data(), {m, rank * cols}));
   const Tensor alpha =
       machine.On(View(factors->alpha.data(), {target.experts, m}));
-  std::optional<Moments> moments;
-  if (target.moment.size() > 0) moments.emplace(machine, target);
+  const bool weighed = target.moment.size() > 0;
+  Tensor layer;
+  if (weighed) layer = machine.On(View(target.moment.data(), {cols, cols}));
   factors->a.Resize(target.experts * size);
   for (int64_t e = 0; e < target.experts; ++e) {
-    const Tensor mix =
+    const Tensor n =
         Activate(factors->activation,
-                 at::mm(alpha.narrow(0, e, 1), flat).view({rank, target.cols}));
-    const Tensor w =
-        machine.On(View(target.matrix(e), {target.rows, target.cols}));
-    const Tensor weighed = moments ? at::mm(mix, moments->Of(e)) : mix;
+                 at::mm(alpha.narrow(0, e, 1), bases).view({rank, cols}));
+    const Tensor w = machine.On(View(target.matrix(e), {target.rows, cols}));
     // In double where a moment spans more orders of magnitude than float32 has.
-    const auto dtype = moments ? at::kDouble : at::kFloat;
-    const Tensor gram = at::mm(weighed, mix.t()).to(dtype);
-    const Tensor cross = at::mm(weighed, w.t()).to(dtype);
-    // A moment makes rows of the mix differ by orders of magnitude: each is
-    // brought to 1, so that the ridge is a share of its own.
+    const auto dtype = weighed ? at::kDouble : at::kFloat;
+    const Tensor ns =
+        weighed ? at::mm(n, MomentOf(machine, target, layer, e)) : n;
+    const Tensor gram = at::mm(ns, n.t()).to(dtype);
+    const Tensor cross = at::mm(ns, w.t()).to(dtype);
     const Tensor sizes =
-        moments ? gram.diagonal().clamp_min(kLeastRidge).sqrt().unsqueeze(1)
-                : at::ones({1, 1}, gram.options());
+        weighed ? SizesOf(gram) : at::ones({1, 1}, gram.options());
     const Tensor l = FactorGram(gram / sizes / sizes.t());
     View(factors->a.data() + e * size, {target.rows, rank})
         .copy_((at::cholesky_solve(cross / sizes, l) / sizes).t());
@@ -137,21 +103,24 @@ void SolveForOutputs(const Machine& machine, const ExpertOutputs& outputs,
                      int64_t cols, float* a_values) {
   const auto tokens = static_cast<int64_t>(outputs.tokens.size());
   if (tokens == 0) return;
-  const auto l = FactorOwnRidge(machine.On(View(gram.data(), {rank, rank})));
-  if (!l) return;
+  const Tensor g = machine.On(View(gram.data(), {rank, rank}));
+  const Tensor sizes = SizesOf(g);
+  const Tensor unit = g / sizes / sizes.t();
+  const Tensor factor =
+      Factor(unit, at::full({1}, kRidge, unit.options()), /*tries=*/5);
+  if (!factor.defined()) return;
+  const Tensor l = factor * sizes;
   // z = N x, errors = W x - A z; then L^-1 z, in which A - A_0 = Q L^-1.
   const Tensor n = machine.On(View(mix.data(), {rank, cols}));
-  Tensor z = at::empty({rank, tokens}, n.options());
-  for (int64_t begin = 0; begin < tokens; begin += kGatherTokens) {
-    const int64_t count = std::min(kGatherTokens, tokens - begin);
-    const Tensor x =
-        InputsOf(machine, inputs, outputs.tokens.data() + begin, count, cols);
-    z.narrow(1, begin, count).copy_(at::mm(n, x.t()));
-  }
+  Tensor z = machine.Empty({rank, tokens});
+  ForInputs(machine, inputs, cols, outputs.tokens.data(), tokens,
+            [&](int64_t first, const Tensor& x) {
+              z.narrow(1, first, x.size(0)).copy_(at::mm(n, x.t()));
+            });
   const Tensor a = View(a_values, {rows, rank});
   Tensor errors = machine.On(View(outputs.wanted.data(), {rows, tokens})) -
                   at::mm(machine.On(a), z);
-  z = at::linalg_solve_triangular(*l, z, /*upper=*/false);
+  z = at::linalg_solve_triangular(l, z, /*upper=*/false);
   const Tensor slopes = machine.On(View(outputs.slopes.data(), {rows, tokens}));
   const Tensor k = machine.On(View(outputs.gram.data(), {rows, rows}));
   const auto pull = [&](Tensor error) {
@@ -177,8 +146,8 @@ void SolveForOutputs(const Machine& machine, const ExpertOutputs& outputs,
     square = Dot(left, left);
     direction.mul_(square / before).add_(left);
   }
-  a.add_(at::linalg_solve_triangular(*l, q, /*upper=*/false, /*left=*/false)
-             .cpu());
+  a.add_(
+      at::linalg_solve_triangular(l, q, /*upper=*/false, /*left=*/false).cpu());
 }
 
 }  // namespace mobe::torch

@@ -1,19 +1,23 @@
 #include "fit/torch/tensors.h"
 
-#include <algorithm>
 #include <limits>
-#include <tuple>
 
 #include "fit/diagonal.h"
 
 namespace mobe::torch {
-namespace {
 
-Tensor NanLike(const Tensor& tensor) {
-  return at::full_like(tensor, std::numeric_limits<float>::quiet_NaN());
+Tensor Machine::Multiply(const Tensor& a, const Tensor& b, bool exact) const {
+  if (exact || !has_half) return at::matmul(a, b);
+  const Tensor x = a.to(at::kBFloat16);
+  const Tensor y = b.to(at::kBFloat16);
+  if (x.dim() == 2 && y.dim() == 2) return at::mm(x, y, at::kFloat);
+  if (y.dim() == 2) {  // [n, r, k] [k, c]
+    const Tensor flat = x.reshape({-1, x.size(2)});
+    return at::mm(flat, y, at::kFloat).view({x.size(0), x.size(1), -1});
+  }
+  return at::bmm(x.dim() == 2 ? x.expand({y.size(0), -1, -1}) : x, y,
+                 at::kFloat);
 }
-
-}  // namespace
 
 Tensor Machine::MultiplyBySelf(const Tensor& x, bool exact) const {
   constexpr int64_t kBlock = 192;  // rows
@@ -41,32 +45,31 @@ Tensor SquaresOf(const Tensor& x) {
   return squares;
 }
 
-Tensor FactorGram(const Tensor& gram) {
-  constexpr int kTries = 5;
-  const Tensor mean = gram.diagonal(0, -2, -1).mean(-1, /*keepdim=*/true);
-  Tensor ridge = (mean * kRidge).clamp_min(kLeastRidge);
-  for (int i = 0; i < kTries; ++i) {
+Tensor Factor(const Tensor& gram, Tensor ridge, int tries) {
+  for (int i = 0; i < tries; ++i) {
     Tensor damped = gram.clone();
     damped.diagonal(0, -2, -1).add_(ridge);
     const auto [factor, info] = at::linalg_cholesky_ex(damped);
     if (!info.any().item<bool>()) return factor;
     ridge = at::where(info.unsqueeze(-1) != 0, 10 * ridge, ridge);
   }
-  // As on the CPU: a fit that overflows shows in its error.
-  if (!gram.isfinite().all().item<bool>()) return NanLike(gram);
+  if (gram.isfinite().all().item<bool>()) return {};
+  return at::full_like(gram, std::numeric_limits<float>::quiet_NaN());
+}
+
+Tensor FactorGram(const Tensor& gram) {
+  const Tensor mean = gram.diagonal(0, -2, -1).mean(-1, /*keepdim=*/true);
+  const Tensor factor =
+      Factor(gram, (mean * kRidge).clamp_min(kLeastRidge), /*tries=*/5);
+  if (factor.defined()) return factor;
   Fail(ErrorKind::kInternal,
        "the normal equations of an expert can't be solved; try another --seed");
 }
 
 Tensor InvertDamped(const Tensor& matrix, double damping) {
-  constexpr int kTries = 8;
-  for (int i = 0; i < kTries; ++i, damping *= 10) {
-    Tensor damped = matrix.clone();
-    damped.diagonal().add_(damping);
-    const auto [factor, info] = at::linalg_cholesky_ex(damped);
-    if (!info.any().item<bool>()) return at::cholesky_inverse(factor);
-  }
-  if (!matrix.isfinite().all().item<bool>()) return NanLike(matrix);
+  const Tensor factor =
+      Factor(matrix, at::full({1}, damping, matrix.options()), /*tries=*/8);
+  if (factor.defined()) return at::cholesky_inverse(factor);
   Fail(ErrorKind::kInternal, "the metric of the fit is singular");
 }
 

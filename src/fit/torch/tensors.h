@@ -6,6 +6,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "base/error.h"
@@ -20,13 +21,6 @@ using at::Tensor;
 // const data: what is const stays so because nothing here writes to it.
 inline Tensor View(const float* data, at::IntArrayRef shape) {
   return at::from_blob(const_cast<float*>(data), shape, at::kFloat);
-}
-
-// A copy, in memory of the process.
-inline Buffer<float> ToHost(const Tensor& tensor) {
-  Buffer<float> values(tensor.numel());
-  View(values.data(), tensor.sizes()).copy_(tensor);
-  return values;
 }
 
 // Where tensors lie, and what multiplies them.
@@ -44,24 +38,23 @@ struct Machine {
   Tensor On(const Tensor& tensor, at::ScalarType type = at::kFloat) const {
     return tensor.to(device, type);
   }
+  Tensor Empty(at::IntArrayRef shape, at::ScalarType type = at::kFloat) const {
+    return at::empty(shape, at::device(device).dtype(type));
+  }
+  // body(first, count) for all of `size`, a chunk at a time.
+  template <class Body>
+  void InChunks(int64_t size, const Body& body) const {
+    for (int64_t first = 0; first < size; first += chunk) {
+      body(first, std::min(chunk, size - first));
+    }
+  }
 
+  // a b, of matrices or of as many pairs of them. `exact`: in float32.
+  Tensor Multiply(const Tensor& a, const Tensor& b, bool exact) const;
   // The lower triangle of x x^T for a matrix x, or some [n, r, c], and what of
   // the upper one lies in the same blocks, which is what decompositions read:
   // PyTorch has no product that knows that half of it is enough.
   Tensor MultiplyBySelf(const Tensor& x, bool exact) const;
-  // a b, of matrices or of as many pairs of them. `exact`: in float32.
-  Tensor Multiply(const Tensor& a, const Tensor& b, bool exact) const {
-    if (exact || !has_half) return at::matmul(a, b);
-    const Tensor x = a.to(at::kBFloat16);
-    const Tensor y = b.to(at::kBFloat16);
-    if (x.dim() == 2 && y.dim() == 2) return at::mm(x, y, at::kFloat);
-    if (y.dim() == 2) {  // [n, r, k] [k, c]
-      const Tensor flat = x.reshape({-1, x.size(2)});
-      return at::mm(flat, y, at::kFloat).view({x.size(0), x.size(1), -1});
-    }
-    return at::bmm(x.dim() == 2 ? x.expand({y.size(0), -1, -1}) : x, y,
-                   at::kFloat);
-  }
 };
 
 // The sum of squares of each x[i], in double; one after another, since PyTorch
@@ -80,12 +73,16 @@ inline Tensor ActivateBackward(Activation f, const Tensor& x, const Tensor& d) {
   return d;
 }
 
-// L, lower triangular, with L L^T = G + ridge I for symmetric G [n, n], or for
-// some [k, n, n]: a ridge of a millionth of the mean of the diagonal
-// (diagonal.h), ten times more where that is not definite. NaN gives NaN.
-// Fails with kInternal.
+// L, lower triangular, with L L^T = G and `ridge` on its diagonal, for
+// symmetric G [n, n], or for some [k, n, n]. Where one is not definite, with
+// ten times its ridge, `tries` times in all; undefined where none helps. NaN
+// gives NaN, as on the CPU: a fit that overflows shows in its error.
+Tensor Factor(const Tensor& gram, Tensor ridge, int tries);
+// The same with a ridge of a millionth of the mean of the diagonal
+// (diagonal.h). Fails with kInternal.
 Tensor FactorGram(const Tensor& gram);
-// (G + damping I)^-1, ten times more damped until that is definite.
+// (G + damping I)^-1, with more where that is not definite. Fails with
+// kInternal.
 Tensor InvertDamped(const Tensor& matrix, double damping);
 
 }  // namespace mobe::torch
