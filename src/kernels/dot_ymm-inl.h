@@ -15,6 +15,8 @@
 
 #include "kernels/dot_internal.h"
 
+// NOLINTBEGIN(google-build-namespaces,misc-definitions-in-headers): as above
+
 namespace mobe {
 namespace {
 
@@ -47,16 +49,16 @@ MOBE_INLINE __m256i UnitCodes(const uint8_t* unit) {
   if constexpr (kBits == 8) {
     return LoadCodes(unit);
   } else {
-    constexpr BitPlanes planes = BitPlanesOf(kBits);
-    constexpr PlaneBits low = LowBits(planes, kQuadOfUnit);
-    constexpr int up = UpOf(kBits);
-    __m256i codes = Bits<planes.low, low.shift, up>(
-        LoadCodes(unit + low.line * kQuadBytes));
-    if constexpr (planes.high > 0) {
-      constexpr PlaneBits high = HighBits(planes, kQuadOfUnit);
-      codes =
-          _mm256_or_si256(codes, Bits<planes.high, high.shift, planes.low + up>(
-                                     LoadCodes(unit + high.line * kQuadBytes)));
+    constexpr BitPlanes kPlanes = BitPlanesOf(kBits);
+    constexpr PlaneBits kLow = LowBits(kPlanes, kQuadOfUnit);
+    constexpr int kUp = UpOf(kBits);
+    __m256i codes = Bits<kPlanes.low, kLow.shift, kUp>(
+        LoadCodes(unit + kLow.line * kQuadBytes));
+    if constexpr (kPlanes.high > 0) {
+      constexpr PlaneBits kHigh = HighBits(kPlanes, kQuadOfUnit);
+      codes = _mm256_or_si256(
+          codes, Bits<kPlanes.high, kHigh.shift, kPlanes.low + kUp>(
+                     LoadCodes(unit + kHigh.line * kQuadBytes)));
     }
     return codes;
   }
@@ -179,3 +181,5 @@ MOBE_TARGET void MOBE_MULTIPLY(const WeightView& w, const RoundedInputs& x,
 }
 
 }  // namespace mobe
+
+// NOLINTEND(google-build-namespaces,misc-definitions-in-headers)

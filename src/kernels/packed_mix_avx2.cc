@@ -10,14 +10,17 @@
 
 #define MOBE_TARGET __attribute__((target("avx2,fma")))
 #define MOBE_INLINE __attribute__((target("avx2,fma"), always_inline)) inline
+#define MOBE_MIX kAvx2PackedMix
+#define MOBE_MIX_NAME "avx2"
 
 namespace mobe {
 namespace {
 
+using Floats = __m256;
+
 constexpr int kBlocks = 2;
-constexpr int64_t kLanes = 8;
-// Of a quad, prepared: even and odd bases of each half of the columns.
-constexpr int64_t kWideQuadBytes = 2 * kQuadBytes;
+// Of a quad: even and odd bases of each half of the columns.
+constexpr int64_t kPreparedBytes = 2;
 
 MOBE_TARGET void Prepare(const uint8_t* codes, int64_t count, void* prepared) {
   const __m256i middle = _mm256_set1_epi8(static_cast<char>(kCodeMiddle));
@@ -50,7 +53,7 @@ MOBE_TARGET void RoundAlphas(const float* alpha, const float* scales,
                              int64_t count, RoundedAlphas* rounded) {
   const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
   __m256i largest = _mm256_setzero_si256();
-  for (int64_t i = 0; i < count; i += kLanes) {
+  for (int64_t i = 0; i < count; i += 8) {
     const __m256i bits = _mm256_castps_si256(Products(alpha + i, scales + i));
     largest = _mm256_max_epi32(largest, _mm256_and_si256(bits, magnitude));
   }
@@ -58,7 +61,7 @@ MOBE_TARGET void RoundAlphas(const float* alpha, const float* scales,
   // Of numbers that are not finite times zero the conversion makes no zero.
   const __m256i keep = _mm256_set1_epi32(factor == 0 ? 0 : -1);
   const __m256i low_half = _mm256_set1_epi32(0xffff);
-  for (int64_t i = 0; i < count; i += kLanes) {
+  for (int64_t i = 0; i < count; i += 8) {
     const __m256 product = Products(alpha + i, scales + i);
     const __m256i value = _mm256_and_si256(
         keep,
@@ -76,136 +79,55 @@ MOBE_TARGET void RoundAlphas(const float* alpha, const float* scales,
   }
 }
 
-// s and p of 2^(factor x) = s + s p.
-struct Power {
-  MOBE_INLINE Power(__m256 x, float factor) {
-    const __m256 rounder = _mm256_set1_ps(kMixRounder);
-    const __m256 factors = _mm256_set1_ps(factor);
-    const __m256 z = _mm256_fmadd_ps(x, factors, rounder);
-    const __m256 n = _mm256_sub_ps(z, rounder);
-    const __m256 g = _mm256_fmsub_ps(x, factors, n);
-    __m256 q = _mm256_set1_ps(kMixPowers[4]);
-    q = _mm256_fmadd_ps(q, g, _mm256_set1_ps(kMixPowers[3]));
-    q = _mm256_fmadd_ps(q, g, _mm256_set1_ps(kMixPowers[2]));
-    q = _mm256_fmadd_ps(q, g, _mm256_set1_ps(kMixPowers[1]));
-    q = _mm256_fmadd_ps(q, g, _mm256_set1_ps(kMixPowers[0]));
-    p = _mm256_mul_ps(g, q);
-    s = _mm256_castsi256_ps(_mm256_add_epi32(
-        _mm256_slli_epi32(_mm256_castps_si256(z), kMixMantissaBits),
-        _mm256_set1_epi32(kMixOneBits)));
-  }
-  __m256 p, s;
-};
-
+MOBE_INLINE Floats Load(const float* from) { return _mm256_loadu_ps(from); }
+MOBE_INLINE void Store(Floats x, float* to) { _mm256_storeu_ps(to, x); }
+MOBE_INLINE Floats Spread(float x) { return _mm256_set1_ps(x); }
+MOBE_INLINE Floats MulAdd(Floats a, Floats b, Floats c) {
+  return _mm256_fmadd_ps(a, b, c);
+}
 // Of minimum and maximum the second operand is the result where one is NaN.
-MOBE_INLINE __m256 ClampTo(__m256 x, float most) {
-  const __m256 above = _mm256_max_ps(_mm256_set1_ps(-most), x);
-  return _mm256_min_ps(_mm256_set1_ps(most), above);
+MOBE_INLINE Floats ClampTo(Floats x, float most) {
+  return _mm256_min_ps(Spread(most), _mm256_max_ps(Spread(-most), x));
+}
+MOBE_INLINE Floats PowerOf(Floats z) {
+  const __m256i shifted =
+      _mm256_slli_epi32(_mm256_castps_si256(z), kMixMantissaBits);
+  return _mm256_castsi256_ps(
+      _mm256_add_epi32(shifted, _mm256_set1_epi32(kMixOneBits)));
 }
 
-template <Activation kF>
-MOBE_INLINE __m256 Activate(__m256 x) {
-  const __m256 one = _mm256_set1_ps(1);
-  if constexpr (kF == Activation::kSilu) {
-    const Power power(ClampTo(x, kMixMostSilu), -kMixLog2E);
-    return _mm256_div_ps(
-        x, _mm256_fmadd_ps(power.p, power.s, _mm256_add_ps(power.s, one)));
-  }
-  if constexpr (kF == Activation::kTanh) {
-    const Power power(ClampTo(x, kMixMostTanh), 2 * kMixLog2E);
-    const __m256 w =
-        _mm256_fmadd_ps(power.p, power.s, _mm256_sub_ps(power.s, one));
-    return _mm256_div_ps(w, _mm256_add_ps(w, _mm256_set1_ps(2)));
-  }
-  return x;
-}
-
-template <Activation kF, int kB>
-MOBE_INLINE void MixTile(const std::byte* codes, int64_t quads,
+template <int kB>
+MOBE_INLINE void SumTile(const uint8_t* codes, int64_t stride,
                          const RoundedAlphas& alphas, const int32_t* used_quads,
-                         int64_t used, float* n) {
-  __m256i sums[kB][2];
-  for (auto& sum : sums) sum[0] = sum[1] = _mm256_setzero_si256();
-  const int64_t stride = quads * kWideQuadBytes;
+                         int64_t used, Floats (*sums)[2]) {
+  __m256i totals[kB][2];
+  for (auto& total : totals) total[0] = total[1] = _mm256_setzero_si256();
   for (int64_t u = 0; u < used; ++u) {
     const int64_t q = used_quads[u];
     const __m256i even = _mm256_set1_epi32(alphas.words[2 * q]);
     const __m256i odd = _mm256_set1_epi32(alphas.words[2 * q + 1]);
-    const std::byte* quad = codes + q * kWideQuadBytes;
+    const uint8_t* quad = codes + q * kPreparedBytes * kQuadBytes;
     for (int b = 0; b < kB; ++b) {
       const auto* from = reinterpret_cast<const __m256i*>(quad + b * stride);
       for (int half = 0; half < 2; ++half) {
-        const __m256i evens = _mm256_loadu_si256(from + 2 * half);
-        const __m256i odds = _mm256_loadu_si256(from + 2 * half + 1);
-        sums[b][half] = _mm256_add_epi32(
-            sums[b][half], _mm256_add_epi32(_mm256_madd_epi16(evens, even),
-                                            _mm256_madd_epi16(odds, odd)));
+        const __m256i evens = _mm256_loadu_si256(from++);
+        const __m256i odds = _mm256_loadu_si256(from++);
+        totals[b][half] = _mm256_add_epi32(
+            totals[b][half], _mm256_add_epi32(_mm256_madd_epi16(evens, even),
+                                              _mm256_madd_epi16(odds, odd)));
       }
     }
   }
-  const __m256 scale = _mm256_set1_ps(alphas.scale);
   for (int b = 0; b < kB; ++b) {
     for (int half = 0; half < 2; ++half) {
-      const __m256 sum = _mm256_cvtepi32_ps(sums[b][half]);
-      _mm256_storeu_ps(n + b * kBasesBlock + half * kLanes,
-                       Activate<kF>(_mm256_mul_ps(scale, sum)));
+      sums[b][half] = _mm256_cvtepi32_ps(totals[b][half]);
     }
-  }
-}
-
-template <Activation kF>
-MOBE_TARGET void MixWith(const std::byte* codes, int64_t quads,
-                         const RoundedAlphas& alphas, const int32_t* used_quads,
-                         int64_t used, int64_t blocks, float* n) {
-  const int64_t bytes = quads * kWideQuadBytes;
-  int64_t b = 0;
-  for (; b + kBlocks <= blocks; b += kBlocks) {
-    MixTile<kF, kBlocks>(codes + b * bytes, quads, alphas, used_quads, used,
-                         n + b * kBasesBlock);
-  }
-  for (; b < blocks; ++b) {
-    MixTile<kF, 1>(codes + b * bytes, quads, alphas, used_quads, used,
-                   n + b * kBasesBlock);
-  }
-}
-
-void Mix(const void* codes, int64_t quads, const RoundedAlphas& alphas,
-         const int32_t* used_quads, int64_t used, int64_t blocks, Activation f,
-         float* n) {
-  const auto mix = f == Activation::kSilu   ? MixWith<Activation::kSilu>
-                   : f == Activation::kTanh ? MixWith<Activation::kTanh>
-                                            : MixWith<Activation::kIdentity>;
-  mix(static_cast<const std::byte*>(codes), quads, alphas, used_quads, used,
-      blocks, n);
-}
-
-MOBE_TARGET void Multiply(const float* n, const float* x, int64_t count,
-                          float* sums) {
-  constexpr int kParts = kMixLanes / kLanes;
-  __m256 parts[kParts];
-  for (int k = 0; k < kParts; ++k) {
-    parts[k] = _mm256_loadu_ps(sums + kLanes * k);
-  }
-  int64_t c = 0;
-  for (; c + kMixLanes <= count; c += kMixLanes) {
-    for (int k = 0; k < kParts; ++k) {
-      parts[k] = _mm256_fmadd_ps(_mm256_loadu_ps(n + c + kLanes * k),
-                                 _mm256_loadu_ps(x + c + kLanes * k), parts[k]);
-    }
-  }
-  for (int k = 0; k < kParts; ++k) {
-    _mm256_storeu_ps(sums + kLanes * k, parts[k]);
-  }
-  for (int64_t lane = 0; c < count; ++c, ++lane) {
-    sums[lane] = __builtin_fmaf(n[c], x[c], sums[lane]);
   }
 }
 
 }  // namespace
-
-const PackedMixSet kAvx2PackedMix = {
-    "avx2", kWideQuadBytes / kQuadBytes, Prepare, RoundAlphas, Mix, Multiply};
-
 }  // namespace mobe
+
+#include "kernels/packed_mix-inl.h"
 
 #endif  // __x86_64__

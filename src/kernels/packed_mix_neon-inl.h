@@ -15,10 +15,13 @@
 
 #include "kernels/packed_mix_internal.h"
 
+// NOLINTBEGIN(google-build-namespaces,misc-definitions-in-headers): as above
+
 namespace mobe {
 namespace {
 
-constexpr int kVectors = kBasesBlock / 4;
+using Floats = float32x4_t;
+
 // Blocks of columns side by side: 16 sums and 4 vectors of codes leave room
 // among 32 registers.
 constexpr int kBlocks = 2;
@@ -58,66 +61,40 @@ MOBE_TARGET void RoundAlphas(const float* alpha, const float* scales,
   rounded->middle = -kCodeMiddle * vaddvq_s32(sum);
 }
 
-// s and p of 2^(factor x) = s + s p.
-struct Power {
-  MOBE_INLINE Power(float32x4_t x, float factor) {
-    const float32x4_t rounder = vdupq_n_f32(kMixRounder);
-    const float32x4_t factors = vdupq_n_f32(factor);
-    const float32x4_t z = vfmaq_f32(rounder, x, factors);
-    const float32x4_t n = vsubq_f32(z, rounder);
-    const float32x4_t g = vfmaq_f32(vnegq_f32(n), x, factors);
-    float32x4_t q = vdupq_n_f32(kMixPowers[4]);
-    q = vfmaq_f32(vdupq_n_f32(kMixPowers[3]), q, g);
-    q = vfmaq_f32(vdupq_n_f32(kMixPowers[2]), q, g);
-    q = vfmaq_f32(vdupq_n_f32(kMixPowers[1]), q, g);
-    q = vfmaq_f32(vdupq_n_f32(kMixPowers[0]), q, g);
-    p = vmulq_f32(g, q);
-    s = vreinterpretq_f32_s32(
-        vaddq_s32(vshlq_n_s32(vreinterpretq_s32_f32(z), kMixMantissaBits),
-                  vdupq_n_s32(kMixOneBits)));
-  }
-  float32x4_t p, s;
-};
-
-// NaN stays: minimum and maximum pass it on.
-MOBE_INLINE float32x4_t ClampTo(float32x4_t x, float most) {
-  return vminq_f32(vdupq_n_f32(most), vmaxq_f32(vdupq_n_f32(-most), x));
+MOBE_INLINE Floats Load(const float* from) { return vld1q_f32(from); }
+MOBE_INLINE void Store(Floats x, float* to) { vst1q_f32(to, x); }
+MOBE_INLINE Floats Spread(float x) { return vdupq_n_f32(x); }
+MOBE_INLINE Floats MulAdd(Floats a, Floats b, Floats c) {
+  return vfmaq_f32(c, a, b);
+}
+// Minimum and maximum pass NaN on.
+MOBE_INLINE Floats ClampTo(Floats x, float most) {
+  return vminq_f32(Spread(most), vmaxq_f32(Spread(-most), x));
+}
+MOBE_INLINE Floats PowerOf(Floats z) {
+  const int32x4_t shifted =
+      vshlq_n_s32(vreinterpretq_s32_f32(z), kMixMantissaBits);
+  return vreinterpretq_f32_s32(vaddq_s32(shifted, vdupq_n_s32(kMixOneBits)));
 }
 
-template <Activation kF>
-MOBE_INLINE float32x4_t Activate(float32x4_t x) {
-  const float32x4_t one = vdupq_n_f32(1);
-  if constexpr (kF == Activation::kSilu) {
-    const Power power(ClampTo(x, kMixMostSilu), -kMixLog2E);
-    return vdivq_f32(x, vfmaq_f32(vaddq_f32(power.s, one), power.p, power.s));
-  }
-  if constexpr (kF == Activation::kTanh) {
-    const Power power(ClampTo(x, kMixMostTanh), 2 * kMixLog2E);
-    const float32x4_t w = vfmaq_f32(vsubq_f32(power.s, one), power.p, power.s);
-    return vdivq_f32(w, vaddq_f32(w, vdupq_n_f32(2)));
-  }
-  return x;
-}
-
-template <Activation kF, int kB>
-MOBE_INLINE void MixTile(const uint8_t* codes, int64_t quads,
+template <int kB>
+MOBE_INLINE void SumTile(const uint8_t* codes, int64_t stride,
                          const RoundedAlphas& alphas, const int32_t* used_quads,
-                         int64_t used, float* n) {
-  int32x4_t high[kB][kVectors];
-  int32x4_t low[kB][kVectors];
+                         int64_t used, Floats (*sums)[4]) {
+  int32x4_t high[kB][4];
+  int32x4_t low[kB][4];
   for (int b = 0; b < kB; ++b) {
-    for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < 4; ++v) {
       high[b][v] = vdupq_n_s32(0);
       low[b][v] = StartQuads(alphas.middle);
     }
   }
-  const int64_t stride = quads * kQuadBytes;
   for (int64_t u = 0; u < used; ++u) {
     const int64_t q = used_quads[u];
     const int8x8_t words = vreinterpret_s8_s32(vld1_s32(alphas.words + 2 * q));
     const uint8_t* quad = codes + q * kQuadBytes;
     for (int b = 0; b < kB; ++b) {
-      for (int v = 0; v < kVectors; ++v) {
+      for (int v = 0; v < 4; ++v) {
         const uint8x16_t code = vld1q_u8(quad + b * stride + v * 16);
         high[b][v] = AddQuad<0>(high[b][v], code, words);
         low[b][v] = AddQuad<1>(low[b][v], code, words);
@@ -125,62 +102,16 @@ MOBE_INLINE void MixTile(const uint8_t* codes, int64_t quads,
     }
   }
   for (int b = 0; b < kB; ++b) {
-    for (int v = 0; v < kVectors; ++v) {
-      const float32x4_t sum =
+    for (int v = 0; v < 4; ++v) {
+      sums[b][v] =
           vcvtq_f32_s32(vaddq_s32(vshlq_n_s32(high[b][v], 7), low[b][v]));
-      vst1q_f32(n + b * kBasesBlock + v * 4,
-                Activate<kF>(vmulq_n_f32(sum, alphas.scale)));
     }
-  }
-}
-
-template <Activation kF>
-MOBE_TARGET void MixWith(const uint8_t* codes, int64_t quads,
-                         const RoundedAlphas& alphas, const int32_t* used_quads,
-                         int64_t used, int64_t blocks, float* n) {
-  const int64_t bytes = quads * kQuadBytes;
-  int64_t b = 0;
-  for (; b + kBlocks <= blocks; b += kBlocks) {
-    MixTile<kF, kBlocks>(codes + b * bytes, quads, alphas, used_quads, used,
-                         n + b * kBasesBlock);
-  }
-  for (; b < blocks; ++b) {
-    MixTile<kF, 1>(codes + b * bytes, quads, alphas, used_quads, used,
-                   n + b * kBasesBlock);
-  }
-}
-
-void Mix(const void* codes, int64_t quads, const RoundedAlphas& alphas,
-         const int32_t* used_quads, int64_t used, int64_t blocks, Activation f,
-         float* n) {
-  const auto mix = f == Activation::kSilu   ? MixWith<Activation::kSilu>
-                   : f == Activation::kTanh ? MixWith<Activation::kTanh>
-                                            : MixWith<Activation::kIdentity>;
-  mix(static_cast<const uint8_t*>(codes), quads, alphas, used_quads, used,
-      blocks, n);
-}
-
-MOBE_TARGET void Multiply(const float* n, const float* x, int64_t count,
-                          float* sums) {
-  constexpr int kParts = kMixLanes / 4;
-  float32x4_t parts[kParts];
-  for (int k = 0; k < kParts; ++k) parts[k] = vld1q_f32(sums + 4 * k);
-  int64_t c = 0;
-  for (; c + kMixLanes <= count; c += kMixLanes) {
-    for (int k = 0; k < kParts; ++k) {
-      parts[k] = vfmaq_f32(parts[k], vld1q_f32(n + c + 4 * k),
-                           vld1q_f32(x + c + 4 * k));
-    }
-  }
-  for (int k = 0; k < kParts; ++k) vst1q_f32(sums + 4 * k, parts[k]);
-  for (int64_t lane = 0; c < count; ++c, ++lane) {
-    sums[lane] = __builtin_fmaf(n[c], x[c], sums[lane]);
   }
 }
 
 }  // namespace
-
-const PackedMixSet MOBE_MIX = {
-    MOBE_MIX_NAME, kPreparedBytes, Prepare, RoundAlphas, Mix, Multiply};
-
 }  // namespace mobe
+
+// NOLINTEND(google-build-namespaces,misc-definitions-in-headers)
+
+#include "kernels/packed_mix-inl.h"

@@ -17,6 +17,7 @@ namespace {
 
 // Codes are read in place.
 constexpr int64_t kPreparedBytes = 0;
+// NOLINTNEXTLINE(readability-identifier-naming): others define a function
 constexpr decltype(PackedMixSet::prepare) Prepare = nullptr;
 
 MOBE_INLINE int32x4_t StartQuads(int32_t middle) { return vdupq_n_s32(middle); }
