@@ -10,15 +10,22 @@ namespace mobe {
 DeviceWorkers::DeviceWorkers(const std::vector<FitDevice*>& devices,
                              WorkFn work)
     : work_(std::move(work)) {
-  for (FitDevice* device : devices) {
-    for (int64_t i = 0; i < device->jobs(); ++i) {
-      const auto thread = static_cast<int64_t>(threads_.size());
-      threads_.push_back(StartThread([=, this] { Work(device, thread); }));
+  try {
+    for (FitDevice* device : devices) {
+      for (int64_t i = 0; i < device->jobs(); ++i) {
+        const auto thread = static_cast<int64_t>(threads_.size());
+        threads_.push_back(StartThread([=, this] { Work(device, thread); }));
+      }
     }
+  } catch (...) {
+    End();
+    throw;
   }
 }
 
-DeviceWorkers::~DeviceWorkers() {
+DeviceWorkers::~DeviceWorkers() { End(); }
+
+void DeviceWorkers::End() {
   ending_ = true;
   for (std::thread& thread : threads_) thread.join();
 }

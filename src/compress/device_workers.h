@@ -32,6 +32,7 @@ class DeviceWorkers {
 
  private:
   void Work(FitDevice* device, int64_t thread);
+  void End();
 
   const WorkFn work_;
   std::atomic<bool> ending_ = false;

@@ -127,7 +127,11 @@ void Engine::FindPages(std::span<const BatchPart> batch) {
 }
 
 void Engine::Remember(const Text& text) {
-  if (text.owned) prefixes_.Insert(text.owned->tokens, text.owned->cache);
+  try {
+    if (text.owned) prefixes_.Insert(text.owned->tokens, text.owned->cache);
+  } catch (const std::bad_alloc&) {
+    // What begins alike will be computed again.
+  }
 }
 
 EngineEvent Engine::Sample(std::span<const float> logits, Text* text) const {

@@ -203,6 +203,10 @@ MlpWeights ExpertStore::Take(int64_t layer, int64_t expert) {
                 place->memory.get());
 }
 
+void ExpertStore::ReleaseAll() {
+  for (Place& place : places_) place.held = false;
+}
+
 void ExpertStore::Release(int64_t layer, std::span<const int64_t> experts) {
   for (const int64_t expert : experts) {
     Place* place = place_of_[static_cast<size_t>(KeyOf(layer, expert))];

@@ -59,6 +59,7 @@ class ExpertStore {
   // Waits for an expert, which stays until it is released.
   MlpWeights Take(int64_t layer, int64_t expert);
   void Release(int64_t layer, std::span<const int64_t> experts);
+  void ReleaseAll();
 
   const Statistics& statistics() const { return statistics_; }
 

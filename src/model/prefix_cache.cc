@@ -29,8 +29,13 @@ void PrefixCache::Insert(std::span<const int32_t> tokens,
     const auto [found, is_new] =
         index_.try_emplace({before, PageTokens(tokens, i)});
     if (is_new) {
-      found->second = entries_.insert(
-          place, {++last_number_, cache.page(i), &found->first});
+      try {
+        found->second = entries_.insert(
+            place, {++last_number_, cache.page(i), &found->first});
+      } catch (...) {
+        index_.erase(found);
+        throw;
+      }
     } else {
       entries_.splice(place, entries_, found->second);
     }

@@ -12,6 +12,8 @@ void StreamedExperts::Expect(std::span<const int32_t> experts,
   distinct.erase(rest.begin(), rest.end());
   const auto most = static_cast<size_t>(chunk());
   if (distinct.size() > most) distinct.resize(most);
+  // A layer begins: what is held is of a pass that failed.
+  if (urgency == Urgency::kNow) store_.ReleaseAll();
   store_.Expect(layer_, distinct, urgency);
 }
 
@@ -22,11 +24,9 @@ void StreamedExperts::Run(const Arithmetic& math, MlpScratch* s) {
   // Also when a file can't be read.
   struct Releaser {
     ExpertStore& store;
-    int64_t layer;
-    std::span<const int64_t> ids;
-    ~Releaser() { store.Release(layer, ids); }
+    ~Releaser() { store.ReleaseAll(); }
   };
-  const Releaser releaser{store_, layer_, ids};
+  const Releaser releaser{store_};
   const auto size = static_cast<size_t>(chunk());
   const auto part = [&](size_t begin) {
     return std::span<const int64_t>(ids).subspan(

@@ -211,16 +211,23 @@ void EngineThread::Feed() {
     if (!best) return;
     const size_t index = best->next++;
     Job::Text& text = best->texts[index];
+    const auto fail = [&](const Error& error) {
+      best->Send(index, {.error = error});
+      EndText(best.get(), index);
+      std::erase_if(running_, [](const auto& of) { return of.second == 0; });
+    };
     try {
       const int64_t prompt = std::ssize(text.request.prompt);
+      const auto running = running_.try_emplace(best->client, 0).first;
       text.id = engine_.Add(std::move(text.request));
+      places_[text.id] = {best, index};
+      ++running->second;
       text.state = Job::State::kRuns;
       statistics_.prompt_tokens += prompt;
-      places_[text.id] = {best, index};
-      ++running_[best->client];
     } catch (const Error& e) {
-      best->Send(index, {.error = e});
-      EndText(best.get(), index);
+      fail(e);
+    } catch (const std::bad_alloc&) {
+      fail(Error(ErrorKind::kOutOfMemory, "no memory for the text"));
     }
   }
 }
@@ -242,8 +249,8 @@ void EngineThread::Deliver(std::vector<EngineEvent> events) {
 
 // The engine is in a state to go on: what was begun is taken out of it.
 void EngineThread::FailAll(const Error& error) {
-  const std::map<int64_t, Place> places = places_;
-  for (const auto& [id, place] : places) {
+  while (!places_.empty()) {
+    const auto [id, place] = *places_.begin();
     engine_.Cancel(id);
     EndText(place.job.get(), place.text);
     place.job->Send(place.text, {.error = error});

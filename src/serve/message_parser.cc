@@ -40,10 +40,12 @@ Call ReadNamed(std::string_view text) {
   if (!json.is_object() || !json.value("name", Json()).is_string()) {
     return std::nullopt;
   }
-  const Json arguments = json.value("arguments", Json::object());
-  return ToolCall{json["name"], arguments.is_string()
-                                    ? arguments.get<std::string>()
-                                    : arguments.dump()};
+  const Json given = json.value("arguments", Json::object());
+  std::string arguments =
+      given.is_string() ? given.get<std::string>() : given.dump();
+  if (Trimmed(arguments).empty()) arguments = "{}";
+  if (!IsJsonObject(arguments)) return std::nullopt;
+  return ToolCall{json["name"], std::move(arguments)};
 }
 
 // The name, `separator`, the arguments.

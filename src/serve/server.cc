@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <thread>
 
 #include "base/embedded.h"
@@ -79,6 +80,36 @@ int StatusOf(const Error& error) {
   }
 }
 
+// The body as it is when it is unpacked; nothing where that is of more than
+// `most` bytes. The library bounds what a header says of the length alone. What
+// is not kept is read all the same, since the connection's next request begins
+// behind it.
+std::optional<std::string> ReadBody(const Request& request,
+                                    const httplib::ContentReader& reader,
+                                    int64_t most, const Response& response) {
+  std::string body;
+  bool fits = true;
+  const auto add = [&](const char* data, size_t size) {
+    fits = fits && size <= static_cast<size_t>(most) - body.size();
+    if (fits) body.append(data, size);
+    if (!fits) std::string().swap(body);
+    return true;
+  };
+  if (request.is_multipart_form_data()) {
+    const auto skip = [](const char*, size_t) { return true; };
+    reader([](const httplib::MultipartFormData&) { return true; }, skip);
+    return body;  // no request is of that type
+  }
+  if (!reader(add)) {
+    if (response.status == 413) return std::nullopt;
+    throw ApiError(400,
+                   "the body can't be read: expected as much as its "
+                   "headers tell, in an encoding that they name");
+  }
+  if (!fits) return std::nullopt;
+  return body;
+}
+
 // The page's own files. They change only with the program, which a browser
 // can't know.
 void SendPageFile(std::string_view name, Response& response) {
@@ -110,12 +141,14 @@ struct Server::State {
   std::atomic<int64_t> open = 0;  // requests that are being answered
   std::thread listener;
 
-  void Answer(const Request& request, Response& response);
+  // `reader`: of the body, where such a request has one.
+  void Answer(const Request& request, const httplib::ContentReader* reader,
+              Response& response);
   void Reply(const Request& request, ApiReply reply, double start,
              Response& response);
   void Fail(const Request& request, int status, const std::string& message,
             Response& response);
-  ApiReply Handle(const Request& request, std::string* path);
+  ApiReply Handle(const Request& request, std::string body, std::string* path);
   void Log(const std::string& method, const std::string& path, int status,
            double seconds) const;
   void AllowOrigin(const Request& request, Response& response) const;
@@ -174,7 +207,8 @@ void Server::State::Fail(const Request& request, int status,
 
 // `path` becomes that of the route, for the counters: what clients invent is
 // not counted each by itself.
-ApiReply Server::State::Handle(const Request& request, std::string* path) {
+ApiReply Server::State::Handle(const Request& request, std::string body,
+                               std::string* path) {
   Service* const loaded = service;
   if (request.path == "/health") {
     *path = request.path;
@@ -196,24 +230,36 @@ ApiReply Server::State::Handle(const Request& request, std::string* path) {
     // So that no page of another origin can post without being asked for CORS.
     throw ApiError(415, "expected a body of type application/json");
   }
-  ApiRequest api{request.body, found.parameter, KeyOf(request)};
+  ApiRequest api{std::move(body), found.parameter, KeyOf(request)};
   if (api.client.empty()) api.client = request.remote_addr;
   return found.route->handle(loaded, api);
 }
 
-void Server::State::Answer(const Request& request, Response& response) {
+void Server::State::Answer(const Request& request,
+                           const httplib::ContentReader* reader,
+                           Response& response) {
   const double start = MonotonicSeconds();
   std::string path = "other";
   AllowOrigin(request, response);
   response.set_header("X-Content-Type-Options", "nosniff");
   response.set_header("Content-Security-Policy", kAnswerPolicy);
   try {
-    if (!HasKey(request)) {
+    const bool has_key = HasKey(request);
+    std::optional<std::string> body = std::string();
+    if (reader != nullptr) {
+      body = ReadBody(request, *reader, has_key ? options.body_bytes : 0,
+                      response);
+    }
+    if (!has_key) {
       throw ApiError(401,
                      "expected a key, as \"Authorization: Bearer KEY\" or "
                      "\"x-api-key: KEY\"");
     }
-    Reply(request, Handle(request, &path), start, response);
+    if (!body) {
+      throw ApiError(413, fmt::format("the body is larger than {} bytes",
+                                      options.body_bytes));
+    }
+    Reply(request, Handle(request, *std::move(body), &path), start, response);
   } catch (const ApiError& e) {
     Fail(request, e.status(), e.what(), response);
   } catch (const Error& e) {
@@ -287,11 +333,7 @@ Server::Server(const ServerOptions& options)
   http.set_error_handler([state](const Request& request, Response& response) {
     if (!response.body.empty()) return;
     state->Fail(request, response.status,
-                response.status == 413
-                    ? fmt::format("the body is larger than {} bytes",
-                                  state->options.body_bytes)
-                    : fmt::format("status {}", response.status),
-                response);
+                fmt::format("status {}", response.status), response);
   });
   http.Get("/", [](const Request&, Response& response) {
     SendPageFile("page.html", response);
@@ -300,10 +342,13 @@ Server::Server(const ServerOptions& options)
            [](const Request& request, Response& response) {
              SendPageFile(request.matches[1].str(), response);
            });
-  const auto answer = [state](const Request& request, Response& response) {
-    state->Answer(request, response);
+  http.Get(".*", [state](const Request& request, Response& response) {
+    state->Answer(request, nullptr, response);
+  });
+  const auto answer = [state](const Request& request, Response& response,
+                              const httplib::ContentReader& reader) {
+    state->Answer(request, &reader, response);
   };
-  http.Get(".*", answer);
   http.Post(".*", answer);
   http.Put(".*", answer);
   http.Patch(".*", answer);

@@ -1,11 +1,14 @@
 """mobe serve as the openai and anthropic clients and plain HTTP see it."""
 
+import gzip
 import json
+import re
 import shutil
 import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
 import anthropic
 import openai
@@ -27,6 +30,10 @@ SCRIPTS = {
     "<two>": [
         '<tool_call>\n{"name": "a", "arguments": {}}\n</tool_call>\n<tool_',
         'call>\n{"name": "b", "arguments": {"x": 1}}\n</tool_call>',
+    ],
+    "<no object>": [
+        '<tool_call>\n{"name": "a", "arguments": "oops"}\n</tool_call>',
+        '<tool_call>\n{"name": "b", "arguments": ""}\n</tool_call>',
     ],
     "<broken>": ['<tool_call>\n{"name": ', "oops\n</tool_call>"],
     "<thinks>": ["<think>\nHm", ", so.\n</think>\n\n", "Yes."],
@@ -244,6 +251,19 @@ def test_what_is_no_call_stays_text(server):
     choice = chat(server, "<broken>", tools=TOOLS).choices[0]
     assert choice.message.tool_calls is None and choice.finish_reason == "stop"
     assert choice.message.content == '<tool_call>\n{"name": oops\n</tool_call>'
+
+
+def test_arguments_are_an_object_or_text(server):
+    message = chat(server, "<no object>", tools=TOOLS).choices[0].message
+    assert message.content == '<tool_call>\n{"name": "a", "arguments": "oops"}\n</tool_call>'
+    (call,) = message.tool_calls
+    assert (call.function.name, call.function.arguments) == ("b", "{}")
+    tools = [{"name": "b", "input_schema": {"type": "object"}}]
+    answer = claude_of(server).messages.create(
+        model="any", max_tokens=20, tools=tools, messages=user("<no object>")
+    )
+    assert "oops" in answer.content[0].text
+    assert answer.content[1].input == {}
 
 
 def test_without_tools_no_call_is_looked_for(server):
@@ -588,6 +608,57 @@ def test_keys(mobe_program, scripted, tmp_path):
             assert guarded.request("/v1/models", headers=headers)[0] == status
         with pytest.raises(openai.AuthenticationError):
             client_of(guarded).models.list()
+
+
+def test_bodies_are_bounded_however_they_come(mobe_program, scripted, tmp_path):
+    """Unpacked, and without a length in the headers; without a key nothing is kept."""
+    key = "k" * 32
+    keys = tmp_path / "keys"
+    keys.write_text(key)
+    mib = 1 << 20
+    prompt = json.dumps({"prompt": "x", "max_tokens": 1}).encode()
+
+    def answer(guarded, head, *pieces):
+        text = "POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
+        with socket.create_connection(guarded.address, timeout=60) as connection:
+            connection.sendall((text + "\r\n".join([*head, "\r\n"])).encode())
+            for piece in pieces:
+                connection.sendall(piece)
+            got = connection.recv(65536)
+            # The connection's next request begins where this one ended.
+            connection.sendall(b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n")
+            while piece := connection.recv(65536):
+                got += piece
+        first, second = map(int, re.findall(rb"HTTP/1\.1 (\d+)", got))
+        assert second == 200
+        return first
+
+    def chunks(data):
+        yield from (b"%x\r\n%s\r\n" % (len(d), d) for d in (*data, b""))
+
+    def packed(size):
+        data = gzip.compress(prompt + b" " * size)
+        return ["Content-Encoding: gzip", f"Content-Length: {len(data)}"], data
+
+    chunked = "Transfer-Encoding: chunked"
+    with serving(mobe_program, scripted, "--keys", keys, "--max-body", 1) as guarded:
+        before = peak_memory(guarded)
+        for with_key, refused in (([], 401), ([f"x-api-key: {key}"], 413)):
+            head, data = packed(100 * mib)
+            assert answer(guarded, with_key + head, data) == refused
+            many = chunks([b" " * mib] * 100)
+            assert answer(guarded, [*with_key, chunked], *many) == refused
+        assert peak_memory(guarded) - before < 64 * mib
+        head, data = packed(1000)
+        assert answer(guarded, with_key + head, data) == 200
+        assert answer(guarded, [*with_key, chunked], *chunks([prompt[:9], prompt[9:]])) == 200
+        form = {"x-api-key": key, "Content-Type": "multipart/form-data; boundary=x"}
+        assert guarded.request("/v1/completions", b"--x--\r\n", form)[0] == 415
+
+
+def peak_memory(server):
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) << 10
 
 
 def test_origins(mobe_program, scripted, server):

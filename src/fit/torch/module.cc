@@ -97,7 +97,8 @@ class Device : public FitDevice {
     if (card < 0) {
       at::set_num_threads(threads);
       // What a chunk of experts frees, the next one asks for: to give pages
-      // back in between takes an eighth of a pass.
+      // back in between takes an eighth of a pass. It is for the whole process,
+      // which this device is a test of.
       mallopt(M_MMAP_MAX, 0);
       mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
       cpu_bytes_ = std::make_shared<CpuBytes>();
@@ -110,7 +111,9 @@ class Device : public FitDevice {
       model = fmt::format("card of {:.0f} GB",
                           static_cast<double>(MemoryInfo().second) / 1e9);
     }
-    kind_ = model + ", PyTorch " TORCH_VERSION;
+    // Which of both a measurement tells, and the other one rounds otherwise.
+    kind_ = model + (machine_.has_half ? ", bfloat16" : ", float32") +
+            ", PyTorch " TORCH_VERSION;
   }
 
   const std::string& name() const override { return name_; }
@@ -164,7 +167,12 @@ class Device : public FitDevice {
   // What MOBE_DEVICE_BYTES leaves of it, for who shares a card, and for tests.
   int64_t FreeBytes() const override {
     int64_t free = std::numeric_limits<int64_t>::max();
-    if (IsCard()) free = static_cast<int64_t>(MemoryInfo().first);
+    if (IsCard()) {
+      // What PyTorch keeps of freed tensors, it takes again.
+      const auto stats = Statistics();
+      free = static_cast<int64_t>(MemoryInfo().first) +
+             stats.reserved_bytes[0].current - stats.allocated_bytes[0].current;
+    }
     const char* limit = std::getenv("MOBE_DEVICE_BYTES");
     if (limit == nullptr) return free;
     return std::min<int64_t>(free, std::strtoll(limit, nullptr, 10));
@@ -172,9 +180,7 @@ class Device : public FitDevice {
 
   int64_t PeakBytes() const override {
     if (!IsCard()) return cpu_bytes_->most();
-    const auto stats = c10::getDeviceAllocator(machine_.device.type())
-                           ->getDeviceStats(machine_.device.index());
-    return stats.allocated_bytes[0].peak;  // of all pools
+    return Statistics().allocated_bytes[0].peak;
   }
 
   int64_t workers() const override {
@@ -199,6 +205,12 @@ class Device : public FitDevice {
   static constexpr int64_t kCpuWork = int64_t{256} << 20;
 
   bool IsCard() const { return machine_.device.is_cuda(); }
+
+  // Whose first numbers are of all pools.
+  c10::CachingDeviceAllocator::DeviceStats Statistics() const {
+    return c10::getDeviceAllocator(machine_.device.type())
+        ->getDeviceStats(machine_.device.index());
+  }
 
   std::pair<size_t, size_t> MemoryInfo() const {  // free, and all
     return c10::getDeviceAllocator(machine_.device.type())
