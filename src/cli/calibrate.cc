@@ -9,6 +9,7 @@
 #include "cli/expect.h"
 #include "cli/output_file.h"
 #include "cli/progress_bar.h"
+#include "cli/stop_signals.h"
 #include "mobe/model_identity.h"
 #include "mobe/moments_file.h"
 
@@ -42,7 +43,12 @@ void Run(const CalibrateArguments& arguments, const CommonOptions& common) {
   const bool already = IsMadeBefore(arguments.file.path, calibration, model);
   if (!already) {
     ProgressBar bar(common);
-    calibration.collect(arguments.file.path, bar.AsFunction());
+    const ProgressFn show = bar.AsFunction();
+    const StopFn stop = StopOnSignals();
+    calibration.collect(arguments.file.path, [&](const ProgressEvent& event) {
+      if (stop()) throw Stopped("stopped; the same command begins anew");
+      show(event);
+    });
   }
   if (common.json) {
     PrintJson({{"tokens", calibration.tokens},

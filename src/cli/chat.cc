@@ -18,6 +18,7 @@
 #include "cli/line_reader.h"
 #include "cli/run_options.h"
 #include "cli/stop_signals.h"
+#include "io/hub.h"
 #include "text/chat_template.h"
 
 namespace mobe {
@@ -342,6 +343,7 @@ class Conversation {
 };
 
 void Run(const ChatArguments& options, const CommonOptions& common) {
+  if (!options.prompt_only) CheckModelFolder(options.model);
   if (!options.messages_file.empty()) return AnswerFile(options, common);
   if (common.json) {
     Fail(ErrorKind::kUserInput, "--json needs --messages FILE");

@@ -21,11 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What all else takes.
-PackRule RestOfModel(const BitBudget& budget) {
-  return {&RowOf(NumberFormat::kInt8), budget.parts, {}, budget.refit_passes};
-}
-
 // What a job's options say of what was asked for, beside what came of it.
 Json Asked(const BitBudget& budget, const std::string& calibration) {
   Json factored = Json::array();
@@ -126,6 +121,10 @@ OpenedModel Mixed(const OpenedModel& model,
 }
 
 }  // namespace
+
+PackRule RestOfModel(const BitBudget& budget) {
+  return {&RowOf(NumberFormat::kInt8), budget.parts, {}, budget.refit_passes};
+}
 
 std::vector<FactoredForm> FormsOf(const std::vector<std::string>& folders) {
   std::vector<FactoredForm> forms;

@@ -29,6 +29,9 @@ struct BitBudget {
   int64_t refit_passes = kRefitPasses;
 };
 
+// What is quantised beside the experts.
+PackRule RestOfModel(const BitBudget& budget);
+
 // Whether the job in `out` is finished, with all that it chose. Fails with
 // kUserInput where that was asked for something else.
 bool IsChosenAndFinished(const OpenedModel& model, const BitBudget& budget,

@@ -11,6 +11,7 @@
 #include "cli/expect.h"
 #include "cli/progress_bar.h"
 #include "cli/run_options.h"
+#include "io/hub.h"
 
 namespace mobe {
 namespace {
@@ -40,22 +41,22 @@ void PrintReportAsJson(const CompareReport& report, const EvalOptions& eval) {
 }
 
 void PrintReport(const CompareReport& report, const EvalOptions& eval) {
-  Print("KL(base || other)  {:.6f} +- {:.6f} nats\n", report.kld.value,
-        report.kld.error);
+  Print("KL(base || other)  {} nats\n", ToText(report.kld, 6));
   Print("  p50 {:.6f}  p90 {:.6f}  p95 {:.6f}  p99 {:.6f}  max {:.6f}\n",
         report.kld_p50, report.kld_p90, report.kld_p95, report.kld_p99,
         report.kld_max);
-  Print("same top token     {:.3f}% +- {:.3f}%\n",
-        100 * report.top1_agreement.value, 100 * report.top1_agreement.error);
-  Print("perplexity         base {:.4f} +- {:.4f}, other {:.4f} +- {:.4f}\n",
-        report.perplexity_base.value, report.perplexity_base.error,
-        report.perplexity_other.value, report.perplexity_other.error);
-  Print("  other / base     {:.5f} +- {:.5f}\n", report.perplexity_ratio.value,
-        report.perplexity_ratio.error);
+  const Estimate& same = report.top1_agreement;
+  Print("same top token     {}\n",
+        ToText({100 * same.value, 100 * same.error}, 3, "%"));
+  Print("perplexity         base {}, other {}\n",
+        ToText(report.perplexity_base, 4), ToText(report.perplexity_other, 4));
+  Print("  other / base     {}\n", ToText(report.perplexity_ratio, 5));
   Print("{}\n", RunText(eval, report.run));
 }
 
 void Run(const CompareArguments& options, const CommonOptions& common) {
+  CheckModelFolder(options.base);
+  CheckModelFolder(options.other);
   CheckSameTokenizer(options.base, options.other);
   const EvalText text =
       ReadEvalText(options.base, options.eval.file, options.eval.max_tokens);

@@ -3,15 +3,16 @@
 
 #include <fmt/core.h>
 
-#include <fstream>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
 #include "base/parallel.h"
 #include "base/progress.h"
+#include "cli/choose_bits.h"
 #include "cli/command.h"
 #include "cli/commands.h"
 #include "cli/compress_arguments.h"
@@ -23,11 +24,15 @@
 #include "cli/print_plan.h"
 #include "cli/progress_bar.h"
 #include "cli/stop_signals.h"
+#include "cli/trace_file.h"
 #include "compress/baseline.h"
+#include "compress/bit_choice.h"
 #include "compress/crew.h"
 #include "compress/estimate.h"
+#include "compress/journal.h"
 #include "compress/worst_expert.h"
 #include "fit/method.h"
+#include "io/checkpoint_writer.h"
 
 namespace mobe {
 namespace {
@@ -121,6 +126,8 @@ void RunFirst(const CompressArguments& arguments,
         arguments.trace, kTraceOutput, {arguments.model, arguments.out},
         {arguments.start, arguments.calibrate.file, arguments.moments});
   }
+  TraceFile trace_file(arguments.trace, arguments.out,
+                       OptionsOfJob(arguments.out).has_value());
   const OpenedModel model = OpenModel(arguments.model);
   CompressOptions options =
       OptionsOf(arguments, model, ranks != nullptr ? ranks->place() : 0);
@@ -133,6 +140,10 @@ void RunFirst(const CompressArguments& arguments,
   options.arguments = recipe;
   options.started = start;
   options.stop = StopOnSignals();
+  if (arguments.dry_run && !OptionsOfJob(arguments.out) &&
+      !IsFinished(arguments.out)) {
+    CheckOutputFolder(arguments.out, {Journal::kFolder});
+  }
   if (arguments.size.given() && !arguments.dry_run) {
     return CompressToBytes(model, options, arguments.bases,
                            BytesOf(arguments.size, model),
@@ -150,6 +161,10 @@ void RunFirst(const CompressArguments& arguments,
     RunBaseline(arguments, common, model, plan);
     return;
   }
+  if (arguments.size.given()) {
+    CheckBytesBeforeFit(model, std::span(&plan.format, 1), RestOfModel({}),
+                        BytesOf(arguments.size, model));
+  }
   if (!common.json) {
     PrintPlan(plan);
     if (ranks != nullptr) {
@@ -165,6 +180,9 @@ void RunFirst(const CompressArguments& arguments,
       Json json = PlanJson(plan);
       json.update(EstimateJson(estimate));
       json.update(SideFilesJson(plan.side_files));
+      if (arguments.size.given()) {
+        json["bytes_out"] = BytesOf(arguments.size, model);
+      }
       if (options.split == Split::kAuto) json["split_seconds"] = split_seconds;
       PrintJson(json);
     } else {
@@ -181,24 +199,11 @@ void RunFirst(const CompressArguments& arguments,
     }
     return;
   }
-  std::ofstream trace_file;
   TraceFn trace;
-  // A stream, not an AtomicFile: it is read while the job runs.
-  const auto write_trace = [&](const std::string& line) {
-    if (trace_file << line) return;
-    Fail(ErrorKind::kDiskFull, "--trace {}: cannot be written",
-         arguments.trace.path);
-  };
   if (!arguments.trace.path.empty()) {
     trace = [&](int64_t layer, const MatrixKind& kind, int64_t pass,
                 double mse) {
-      // Not before: the trace of a run that had finished all stays.
-      if (!trace_file.is_open()) {
-        trace_file.open(arguments.trace.path);
-        write_trace(std::string(kTraceOutput.bytes));
-      }
-      write_trace(fmt::format("{},{},{},{:.4f},{:.9g}\n", layer, kind.name,
-                              pass, MonotonicSeconds() - start, mse));
+      trace_file.Add(layer, kind.name, pass, MonotonicSeconds() - start, mse);
     };
   }
   CompressReport report;
@@ -207,9 +212,11 @@ void RunFirst(const CompressArguments& arguments,
     report =
         Compress(model, plan, arguments.out, bar.AsFunction(), trace, ranks);
   }
-  if (trace_file.is_open()) {
-    trace_file.close();
-    write_trace("");
+  trace_file.Close();
+  if (!arguments.trace.path.empty() && !trace_file.is_written()) {
+    PrintWarning(fmt::format(
+        "--trace {}: not written, for no pass was run: all had been fitted",
+        arguments.trace.path));
   }
   const double seconds = MonotonicSeconds() - start;
   if (common.json) {

@@ -113,12 +113,16 @@ CompressOptions OptionsOf(const CompressArguments& arguments,
     const LayerRange range = ParseLayers(arguments.layers);
     options.first_layer = range.first;
     options.last_layer = range.last;
+    if (range.last != INT64_MAX && range.last >= model.config.num_layers) {
+      Fail(ErrorKind::kUserInput, "--layers {}: the model has layers 0 to {}",
+           arguments.layers, model.config.num_layers - 1);
+    }
   }
   if (!arguments.budget.empty()) options.budget = ParseBudget(arguments.budget);
   if (!arguments.passes.empty()) options.budget = ParsePasses(arguments.passes);
   if (!arguments.time.empty()) options.budget = ParseTime(arguments.time);
   if (!arguments.shard.empty()) options.share = ParseShare(arguments.shard);
-  options.pack = ToPackRule(arguments.pack);
+  options.pack = ToPackRule(arguments.pack, model.config.num_layers);
   if (!arguments.calibrate.file.empty()) {
     options.calibration = ToCalibration(arguments.calibrate, model,
                                         options.pack || arguments.size.given()

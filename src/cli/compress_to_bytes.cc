@@ -12,6 +12,7 @@
 #include "cli/print_plan.h"
 #include "cli/print_quantized.h"
 #include "cli/progress_bar.h"
+#include "compress/bit_choice.h"
 #include "compress/journal.h"
 #include "fit/refit.h"
 #include "io/checkpoint_writer.h"
@@ -61,6 +62,9 @@ void CompressToBytes(const OpenedModel& model, const CompressOptions& fit,
                   "the refit, which --refit-passes 0 does without,");
     }
   }
+  std::vector<MobeFormat> formats;
+  for (const CompressPlan& plan : plans) formats.push_back(plan.format);
+  CheckBytesBeforeFit(model, formats, RestOfModel(budget), bytes);
   QuantizeOptions quantize = {.rule = {},
                               .shard_bytes = fit.shard_bytes,
                               .stop = fit.stop,

@@ -21,6 +21,7 @@
 #include "eval/run_code.h"
 #include "eval/task_data.h"
 #include "eval/text.h"
+#include "io/hub.h"
 #include "mobe/model_identity.h"
 #include "speed/bench.h"
 
@@ -180,6 +181,8 @@ std::vector<std::vector<Score>> RunModel(const EvalArguments& arguments,
 }
 
 void Run(const EvalArguments& arguments, const CommonOptions& common) {
+  CheckModelFolder(arguments.model);
+  if (!arguments.base.empty()) CheckModelFolder(arguments.base);
   CheckCode(arguments);
   if (!arguments.base.empty()) {
     CheckSameTokenizer(arguments.base, arguments.model);

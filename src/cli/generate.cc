@@ -18,6 +18,7 @@
 #include "cli/expect.h"
 #include "cli/generate_options.h"
 #include "cli/run_options.h"
+#include "io/hub.h"
 
 namespace mobe {
 namespace {
@@ -202,6 +203,7 @@ void RunAll(const GenerateArguments& options, const CommonOptions& common) {
 }
 
 void Run(const GenerateArguments& options, const CommonOptions& common) {
+  CheckModelFolder(options.model);
   if (options.generate.log_probs > 0 && !common.json) {
     Fail(ErrorKind::kUserInput, "--logprobs needs --json");
   }

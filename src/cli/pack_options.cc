@@ -50,14 +50,19 @@ std::vector<const QuantPart*> PartsOf(const PackOptions& options) {
   return parts;
 }
 
-std::optional<PackRule> ToPackRule(const PackOptions& options) {
+std::optional<PackRule> ToPackRule(const PackOptions& options, int64_t layers) {
   if (options.format.empty()) return std::nullopt;
   PackRule rule;
   rule.format = FormatFromName(options.format);
   rule.refit_passes = options.refit_passes;
   rule.parts = PartsOf(options);
   for (const std::string& other : options.others) {
-    rule.others.push_back(PartFormatOf(other));
+    const PartFormat& one = rule.others.emplace_back(PartFormatOf(other));
+    if (one.first_layer >= 0 && one.last_layer >= layers) {
+      Fail(ErrorKind::kUserInput,
+           "--part-formats {}: the model has layers 0 to {}", other,
+           layers - 1);
+    }
   }
   return rule;
 }

@@ -23,7 +23,7 @@ struct PackOptions {
 void AddPackOptions(CLI::App* command, CLI::App* group, PackOptions* options);
 
 std::vector<const QuantPart*> PartsOf(const PackOptions& options);
-// Nothing without a format.
-std::optional<PackRule> ToPackRule(const PackOptions& options);
+// Of a model of so many layers; nothing without a format.
+std::optional<PackRule> ToPackRule(const PackOptions& options, int64_t layers);
 
 }  // namespace mobe

@@ -11,6 +11,7 @@
 #include "cli/expect.h"
 #include "cli/progress_bar.h"
 #include "cli/run_options.h"
+#include "io/hub.h"
 
 namespace mobe {
 namespace {
@@ -21,6 +22,7 @@ struct PerplexityArguments {
 };
 
 void Run(const PerplexityArguments& options, const CommonOptions& common) {
+  CheckModelFolder(options.model);
   const EvalText text =
       ReadEvalText(options.model, options.eval.file, options.eval.max_tokens);
   const Model model = Model::Load(options.model, options.eval.load);
@@ -38,8 +40,8 @@ void Run(const PerplexityArguments& options, const CommonOptions& common) {
     AddRunKeys(eval, report.run, &json);
     PrintJson(json);
   } else {
-    Print("perplexity {:.4f} +- {:.4f}\n{}\n", report.perplexity.value,
-          report.perplexity.error, RunText(eval, report.run));
+    Print("perplexity {}\n{}\n", ToText(report.perplexity, 4),
+          RunText(eval, report.run));
   }
   PrintExperts(model, model.statistics(), common);
 }

@@ -58,7 +58,7 @@ void Run(const QuantizeArguments& options, const CommonOptions& common) {
   {
     ProgressBar bar(common);
     if (!options.pack.format.empty()) {
-      quantize.rule = *ToPackRule(options.pack);
+      quantize.rule = *ToPackRule(options.pack, model.config.num_layers);
     } else {
       mixed = ChooseBitsOnce(model,
                              {.bytes = BytesOf(options.size, model),

@@ -14,6 +14,7 @@
 #include "cli/output_file.h"
 #include "cli/progress_bar.h"
 #include "eval/eval_table.h"
+#include "mobe/mixed_model.h"
 
 namespace mobe {
 namespace {
@@ -54,7 +55,10 @@ void Run(const ReportArguments& arguments, const CommonOptions& common) {
   }
   const OpenedModel model = OpenModel(arguments.folder);
   std::optional<OpenedModel> original;
-  if (!arguments.original.empty()) original = OpenModel(arguments.original);
+  if (!arguments.original.empty()) {
+    original = OpenModel(arguments.original);
+    CheckNotQuantised(*original);
+  }
   ReportData data;
   {
     ProgressBar bar(common);

@@ -11,6 +11,7 @@
 #include "cli/expect.h"
 #include "cli/run_options.h"
 #include "cli/stop_signals.h"
+#include "io/hub.h"
 #include "serve/server.h"
 
 namespace mobe {
@@ -54,6 +55,7 @@ bool IsLoopback(const std::string& host) {
 }
 
 void RunServe(ServeArguments options, const CommonOptions& common) {
+  CheckModelFolder(options.model);
   options.service.folder = options.model;
   if (options.service.name.empty()) {
     const auto path = std::filesystem::weakly_canonical(options.model);

@@ -15,6 +15,7 @@
 #include "eval/compare.h"
 #include "eval/comparison.h"
 #include "eval/perplexity.h"
+#include "io/hub.h"
 #include "speed/bench_model.h"
 
 namespace mobe {
@@ -98,6 +99,7 @@ Comparison MeasureAll(const TableArguments& arguments,
                       const ProgressFn& progress) {
   const std::string& first = arguments.models.front();
   for (const std::string& model : arguments.models) {
+    CheckModelFolder(model);
     CheckSameTokenizer(first, model);
   }
   std::vector<EvalText> texts;

@@ -9,6 +9,7 @@
 #include "cli/expect.h"
 #include "cli/progress_bar.h"
 #include "compress/worst_expert.h"
+#include "mobe/mixed_model.h"
 
 namespace mobe {
 namespace {
@@ -18,6 +19,7 @@ VerifyReport VerifyFolders(const std::string& folder,
                            const CommonOptions& common) {
   if (original.empty()) return VerifyFiles(folder);
   const OpenedModel base = OpenModel(original);
+  CheckNotQuantised(base);
   if (base.mobe) {
     Fail(ErrorKind::kUserInput,
          "{}: a factored model; --against wants the original", original);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <map>
 #include <string>
 #include <tuple>
@@ -309,6 +310,39 @@ void AddFormat(int64_t layer, const QuantPart* part, const FormatRow* format,
   formats->push_back({part, format, layer, layer});
 }
 
+// Of gate and up in factors of 2 bits; as much as there can be where the layer
+// is not factored.
+int64_t LeastOfFactors(const OpenedModel& model, const MobeFormat& format,
+                       int64_t layer) {
+  const int64_t experts = model.config.num_experts;
+  const auto packed = [](const std::vector<int64_t>& shape) {
+    return PlaneShapesOf(kInt2Format, shape) ? PlaneBytes(kInt2Format, shape)
+                                             : 0;
+  };
+  int64_t bytes = 0;
+  for (const MatrixKind* kind : {&kGateKind, &kUpKind}) {
+    const FactorShape* f = format.Find(layer, *kind);
+    if (f == nullptr) return std::numeric_limits<int64_t>::max();
+    const std::vector<int64_t>& shape = model.At(kind->expert, layer, 0).shape;
+    bytes += experts * packed({shape[0], f->rank}) +
+             packed({f->num_bases, f->rank, shape[1]}) +
+             experts * f->num_bases / f->groups * DTypeSize(DType::kBF16);
+  }
+  return bytes;
+}
+
+[[noreturn]] void FailForLeast(const OpenedModel& model, int64_t bytes,
+                               int64_t least, int64_t fixed) {
+  const auto text = [](int64_t count) {
+    return FormatBytes(static_cast<double>(count));
+  };
+  Fail(ErrorKind::kUserInput,
+       "{}: {} are asked for, and {} are the least: experts in 2 bits, {} for "
+       "all else",
+       model.checkpoint.folder().string(), text(bytes), text(least),
+       text(fixed));
+}
+
 }  // namespace
 
 void CheckBytes(const OpenedModel& model, std::span<const OpenedModel> factored,
@@ -319,15 +353,24 @@ void CheckBytes(const OpenedModel& model, std::span<const OpenedModel> factored,
   for (const Unit& unit : ListUnits(model, model.config.MoeLayers(), forms)) {
     least += std::ranges::min(unit.choices, {}, &SplitChoice::size).size;
   }
-  if (least <= bytes) return;
-  const auto text = [](int64_t count) {
-    return FormatBytes(static_cast<double>(count));
-  };
-  Fail(ErrorKind::kUserInput,
-       "{}: {} are asked for, and {} are the least: experts in 2 bits, {} for "
-       "all else",
-       model.checkpoint.folder().string(), text(bytes), text(least),
-       text(fixed));
+  if (least > bytes) FailForLeast(model, bytes, least, fixed);
+}
+
+void CheckBytesBeforeFit(const OpenedModel& model,
+                         std::span<const MobeFormat> factored,
+                         const PackRule& rule, int64_t bytes) {
+  const std::vector<Form> forms = ListForms({});
+  const int64_t fixed = FixedBytes(model, rule);
+  int64_t least = fixed;
+  for (const Unit& unit : ListUnits(model, model.config.MoeLayers(), forms)) {
+    int64_t size = std::ranges::min(unit.choices, {}, &SplitChoice::size).size;
+    for (const MobeFormat& format : factored) {
+      if (unit.is_down) continue;
+      size = std::min(size, LeastOfFactors(model, format, unit.layer));
+    }
+    least += size;
+  }
+  if (least > bytes) FailForLeast(model, bytes, least, fixed);
 }
 
 BitChoice ChooseBits(const OpenedModel& model,

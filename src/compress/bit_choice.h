@@ -42,6 +42,12 @@ struct BitChoice {
 void CheckBytes(const OpenedModel& model, std::span<const OpenedModel> factored,
                 const PackRule& rule, int64_t bytes);
 
+// The same before there are factors, from their shapes alone, of one fit or of
+// several.
+void CheckBytesBeforeFit(const OpenedModel& model,
+                         std::span<const MobeFormat> factored,
+                         const PackRule& rule, int64_t bytes);
+
 // Of a plain model and its factored forms: of MixModels, each with all layers
 // factored that can be. `rule` is what the rest of the model takes. Greedy
 // on convex hulls (AllocateSplit). Deterministic, independent of the number of

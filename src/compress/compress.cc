@@ -23,6 +23,7 @@
 #include "compress/recipe.h"
 #include "compress/shards.h"
 #include "fit/method.h"
+#include "io/safetensors.h"
 #include "kernels/blas.h"
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
@@ -181,6 +182,13 @@ class Results {
   bool changed_ = false;
 };
 
+// The start's hash, once it is known to be what a fit can read.
+std::string StartText(const CompressOptions& options) {
+  if (options.start.empty()) return "";
+  const SafetensorsFile file(options.start);
+  return HashFile(options.start);
+}
+
 }  // namespace
 
 void EnsureMoments(const Calibration& calibration, const fs::path& out,
@@ -251,7 +259,7 @@ Json OptionsJson(const CompressPlan& plan) {
       {"seed", options.seed},
       {"shard_bytes", options.shard_bytes},
       {"keep_fp8", options.keep_fp8},
-      {"start", options.start.empty() ? "" : HashFile(options.start)},
+      {"start", StartText(options)},
       {"calibrate", options.calibration ? options.calibration->hash : ""}};
   if (options.pack) json.update(RuleJson(*options.pack));
   if (options.pack && options.calibration) {

@@ -119,6 +119,16 @@ void CheckSameOptions(const fs::path& out, const Holder& holder,
          "{}: holds {} by another command ({}, now {}); {}", out.string(),
          holder.what, before.dump(), after.dump(), holder.advice);
   }
+  const Json part = begun.value("share", Json());
+  const Json part_now = now.value("share", Json());
+  if (part != part_now) {
+    const auto text = [](const Json& share) {
+      return share.is_null() ? "no part" : "part " + share.get<std::string>();
+    };
+    Fail(ErrorKind::kUserInput,
+         "{}: holds {} with another --shard ({}, now {}); {}", out.string(),
+         holder.what, text(part), text(part_now), holder.advice);
+  }
   CheckSame(out, holder, "option", begun, now);
 }
 

@@ -36,6 +36,7 @@
 #include <string>
 
 #include "base/json.h"
+#include "io/hub.h"
 #include "mobe/format.h"
 
 namespace mobe {
@@ -58,7 +59,7 @@ using SayFn = std::function<void(const std::string& line)>;
 
 class Journal {
  public:
-  static constexpr const char* kFolder = ".mobe";
+  static constexpr const char* kFolder = kJobFolder;
 
   // Begins a job in `out` that reads the model in `input` with these options
   // (an object), or continues the one there. Fails with kUserInput when that

@@ -12,6 +12,7 @@
 #include "compress/recipe.h"
 #include "compress/verify_side_files.h"
 #include "io/fp8.h"
+#include "io/hub.h"
 #include "mobe/copy_tensors.h"
 #include "mobe/measure.h"
 #include "mobe/parts.h"
@@ -302,6 +303,7 @@ VerifyReport VerifyFiles(const fs::path& folder) {
   VerifyReport report;
   CheckRecipe(folder, &report);
   if (report.faults.empty() && !report.files_checked) {
+    CheckModelFolder(folder);
     Fail(ErrorKind::kUserInput,
          "{}: no recipe.json to check its files by; name the original with "
          "--against",

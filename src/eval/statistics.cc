@@ -1,5 +1,7 @@
 #include "eval/statistics.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -49,6 +51,14 @@ double KlDivergence(std::span<const float> base, const Softmax& base_softmax,
   }
   // Rounding may take a tiny divergence below 0. Not std::max: NaN must stay.
   return sum < 0 ? 0 : sum;
+}
+
+std::string ToText(const Estimate& estimate, int digits, const char* unit) {
+  std::string text = fmt::format("{:.{}f}{}", estimate.value, digits, unit);
+  if (!std::isnan(estimate.error)) {
+    text += fmt::format(" +- {:.{}f}{}", estimate.error, digits, unit);
+  }
+  return text;
 }
 
 Estimate Mean(std::span<const double> values) {

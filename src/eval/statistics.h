@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace mobe {
@@ -29,6 +30,10 @@ struct Estimate {
   double value = 0;
   double error = 0;
 };
+
+// "1.2345 +- 0.0012", in so many digits, both with their unit; the value alone
+// where its error is not known.
+std::string ToText(const Estimate& estimate, int digits, const char* unit = "");
 
 // The mean of independent values: error sqrt(s^2 / n) with the sample variance
 // s^2 = sum (x - mean)^2 / (n - 1). `values` must not be empty.

@@ -75,12 +75,7 @@ void RefuseModelopt(const fs::path& folder) {
 }  // namespace
 
 Checkpoint::Checkpoint(fs::path folder) : folder_(std::move(folder)) {
-  if (!IsFolder(folder_)) {
-    Fail(ErrorKind::kMissing, "{}: {}", folder_.string(),
-         Exists(folder_) ? "a file, expected a model's folder"
-                         : "no such folder");
-  }
-  if (!Exists(config_path())) FailWithoutConfig(folder_);
+  CheckModelFolder(folder_);
   config_ =
       ParseJson(ReadSmallFile(config_path(), kMaxConfigBytes), config_path());
   if (!config_.is_object()) {

@@ -1,6 +1,10 @@
 #include "io/checkpoint_writer.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -37,11 +41,30 @@ void FinishCheckpoint(const fs::path& folder, const std::vector<Shard>& shards,
 
 void CheckOutputFolder(const fs::path& folder,
                        const std::vector<std::string>& ours) {
-  if (!Exists(folder)) return;
-  if (!IsFolder(folder)) {
+  // The folder, or that in which it is going to be made.
+  fs::path place = fs::absolute(folder).lexically_normal();
+  while (!Exists(place)) {
+    std::error_code error;
+    if (fs::is_symlink(place, error)) {
+      Fail(ErrorKind::kUserInput,
+           "{}: a link to what is not there; name a new or empty folder",
+           place.string());
+    }
+    place = place.parent_path();
+  }
+  if (Exists(folder) && !IsFolder(folder)) {
     Fail(ErrorKind::kUserInput, "{}: not a folder, expected a new or empty one",
          folder.string());
   }
+  if (!IsFolder(place)) {
+    Fail(ErrorKind::kUserInput, "{}: not a folder, so {} can't be made there",
+         place.string(), folder.string());
+  }
+  if (::access(place.c_str(), W_OK) != 0) {
+    Fail(ErrorKind::kUserInput, "{}: can't be written to: {}", place.string(),
+         std::strerror(errno));
+  }
+  if (!Exists(folder)) return;
   for (const std::string& name : ListFolder(folder)) {
     if (std::find(ours.begin(), ours.end(), name) != ours.end() ||
         name.ends_with(kTemporaryEnding)) {

@@ -32,8 +32,8 @@ void FinishCheckpoint(const std::filesystem::path& folder,
                       const BeforeConfigFn& before_config = nullptr);
 
 // Fails with kUserInput when `folder` exists and is not an empty folder, so
-// that nothing of the user's is overwritten. Entries named in `ours` and
-// AtomicFile's temporary ones count as absent.
+// that nothing of the user's is overwritten, and when it can't be written to.
+// Entries named in `ours` and AtomicFile's temporary ones count as absent.
 void CheckOutputFolder(const std::filesystem::path& folder,
                        const std::vector<std::string>& ours = {});
 

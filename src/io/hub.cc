@@ -147,39 +147,14 @@ std::string Download(const fs::path& folder, const std::string& file) {
                             file, folder.string());
 }
 
-}  // namespace
-
-fs::path ModelFolder(const std::string& name) {
-  if (IsThere(name) || !IsHubName(name)) return name;
-  const fs::path cache = CacheFolder();
-  std::string in_cache = kCache + name;
-  in_cache.replace(in_cache.find('/'), 1, "--");
-  fs::path folder = ModelBelow(cache / in_cache);
-  if (!folder.empty()) return folder;
-  Fail(ErrorKind::kMissing,
-       "{0}: no such folder, and no such model in Hugging Face's cache, {1}; "
-       "'hf download {0}' gets it",
-       name, cache.string());
-}
-
-std::optional<std::string> HubName(const fs::path& folder) {
-  fs::path path = fs::absolute(folder).lexically_normal();
-  if (!path.has_filename()) path = path.parent_path();  // "model/"
-  const fs::path above = path.parent_path();
-  std::string name = above.parent_path().filename().string();
-  if (above.filename() != "snapshots" || !name.starts_with(kCache)) {
-    return std::nullopt;
-  }
-  name.erase(0, std::string_view(kCache).size());
-  const size_t dashes = name.find("--");
-  if (dashes == std::string::npos) return name;
-  name[dashes] = '/';
-  name.erase(dashes + 1, 1);
-  return name;
-}
-
-void FailWithoutConfig(const fs::path& folder) {
+[[noreturn]] void FailWithoutConfig(const fs::path& folder) {
   const std::vector<std::string> names = NamesIn(folder);
+  if (IsThere(folder / kJobFolder)) {
+    Fail(ErrorKind::kMissing,
+         "{}: no model yet, but a job that is not finished, or a part of one; "
+         "run its command again, or mobe merge on all parts",
+         folder.string());
+  }
   const fs::path below = ModelBelow(folder);
   if (!below.empty()) {
     Fail(ErrorKind::kMissing, "{}: no model itself{}; name {}", folder.string(),
@@ -212,6 +187,46 @@ void FailWithoutConfig(const fs::path& folder) {
   Fail(ErrorKind::kMissing, "{}: {}, so this is no model's folder; {}",
        (folder / kConfig).string(), Absence(folder / kConfig),
        Download(folder, kConfig));
+}
+
+}  // namespace
+
+fs::path ModelFolder(const std::string& name) {
+  if (IsThere(name) || !IsHubName(name)) return name;
+  const fs::path cache = CacheFolder();
+  std::string in_cache = kCache + name;
+  in_cache.replace(in_cache.find('/'), 1, "--");
+  fs::path folder = ModelBelow(cache / in_cache);
+  if (!folder.empty()) return folder;
+  Fail(ErrorKind::kMissing,
+       "{0}: no such folder, and no such model in Hugging Face's cache, {1}; "
+       "'hf download {0}' gets it",
+       name, cache.string());
+}
+
+std::optional<std::string> HubName(const fs::path& folder) {
+  fs::path path = fs::absolute(folder).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();  // "model/"
+  const fs::path above = path.parent_path();
+  std::string name = above.parent_path().filename().string();
+  if (above.filename() != "snapshots" || !name.starts_with(kCache)) {
+    return std::nullopt;
+  }
+  name.erase(0, std::string_view(kCache).size());
+  const size_t dashes = name.find("--");
+  if (dashes == std::string::npos) return name;
+  name[dashes] = '/';
+  name.erase(dashes + 1, 1);
+  return name;
+}
+
+void CheckModelFolder(const fs::path& folder) {
+  if (!IsFolder(folder)) {
+    Fail(ErrorKind::kMissing, "{}: {}", folder.string(),
+         IsThere(folder) ? "a file, expected a model's folder"
+                         : "no such folder");
+  }
+  if (!IsThere(folder / kConfig)) FailWithoutConfig(folder);
 }
 
 void FailWithoutWeights(const fs::path& folder) {

@@ -22,8 +22,13 @@ std::filesystem::path ModelFolder(const std::string& name);
 // (.../models--org--model/snapshots/<commit>); nothing for other folders.
 std::optional<std::string> HubName(const std::filesystem::path& folder);
 
-// A folder without config.json: what it is instead, and where the model is.
-[[noreturn]] void FailWithoutConfig(const std::filesystem::path& folder);
+// Where a job keeps its notes in the folder that it writes, until the model
+// there is whole (compress/journal.h).
+inline constexpr char kJobFolder[] = ".mobe";
+
+// Fails with kMissing where there is no folder with a config.json: what it is
+// instead, and where the model is.
+void CheckModelFolder(const std::filesystem::path& folder);
 
 // One without model.safetensors and without its index.
 [[noreturn]] void FailWithoutWeights(const std::filesystem::path& folder);

@@ -11,13 +11,6 @@
 namespace mobe {
 namespace {
 
-void CheckNotQuantised(const OpenedModel& model) {
-  if (!HasPacked(model)) return;
-  Fail(ErrorKind::kUserInput,
-       "{}: is quantised already; give the model that it was made from",
-       model.checkpoint.folder().string());
-}
-
 void CheckAlike(const OpenedModel& plain, const OpenedModel& factored) {
   CheckIsOriginal(plain);
   CheckNotQuantised(factored);
@@ -57,6 +50,13 @@ std::set<int64_t> MixableLayers(const OpenedModel& factored) {
 }
 
 }  // namespace
+
+void CheckNotQuantised(const OpenedModel& model) {
+  if (!HasPacked(model)) return;
+  Fail(ErrorKind::kUserInput,
+       "{}: is quantised already; give the model that it was made from",
+       model.checkpoint.folder().string());
+}
 
 void CheckIsOriginal(const OpenedModel& model) {
   CheckNotQuantised(model);

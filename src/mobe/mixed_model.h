@@ -12,7 +12,9 @@
 
 namespace mobe {
 
-// Fails with kUserInput for a model that is factored or quantised already.
+// Fails with kUserInput for a model that is quantised already.
+void CheckNotQuantised(const OpenedModel& model);
+// The same for one that is factored or quantised.
 void CheckIsOriginal(const OpenedModel& model);
 
 struct FactoredLayers {

@@ -56,9 +56,9 @@ ApiReply Tokenize(Service* service, const ApiRequest& request) {
 
 ApiReply Detokenize(Service* service, const ApiRequest& request) {
   const Json body = ParseBody("DetokenizeRequest", request.body);
-  return JsonReply(
-      {{"prompt", service->tokenizer().Decode(
-                      body["tokens"].get<std::vector<int32_t>>())}});
+  const auto ids = body["tokens"].get<std::vector<int32_t>>();
+  if (!ids.empty()) service->model().CheckTokens(ids);
+  return JsonReply({{"prompt", service->tokenizer().Decode(ids)}});
 }
 
 ApiReply ApplyTemplate(Service* service, const ApiRequest& request) {

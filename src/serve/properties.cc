@@ -1,6 +1,7 @@
 // GET /props and /report: what is served, and what was made of it.
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <memory>
 #include <mutex>
 
@@ -79,8 +80,10 @@ ApiReply ShowProperties(Service* service, const ApiRequest&) {
 
 // The page is made once, when it is first asked for: that takes seconds.
 ApiReply ShowReport(Service* service, const ApiRequest&) {
-  if (!service->model().mobe()) {
-    throw ApiError(404, "the model is not factored, so there is no report");
+  const std::filesystem::path& folder = service->model().folder();
+  if (!service->model().mobe() &&
+      !std::filesystem::exists(folder / kRecipeFile)) {
+    throw ApiError(404, "the model is an original, so there is no report");
   }
   static std::mutex mutex;
   static std::string page;

@@ -113,13 +113,19 @@ std::string Text(const rapidjson::Pointer& pointer) {
   return buffer.GetString();
 }
 
-// "/temperature: expected maximum 100"
+// "/temperature: expected maximum 100", "/stop: expected a text, or ...": what
+// a choice of forms is for stands in its description.
 std::string Describe(const Schema& schema,
                      const rapidjson::SchemaValidator& validator) {
   const std::string where = Text(validator.GetInvalidDocumentPointer());
   const std::string keyword = validator.GetInvalidSchemaKeyword();
-  const Json::json_pointer rule(Text(validator.GetInvalidSchemaPointer()) +
-                                "/" + keyword);
+  const Json::json_pointer at(Text(validator.GetInvalidSchemaPointer()));
+  if (keyword == "anyOf" && schema.document.contains(at / "description")) {
+    return fmt::format(
+        "{}: expected {}", where,
+        schema.document.at(at / "description").get<std::string>());
+  }
+  const Json::json_pointer rule = at / keyword;
   const Json expected = schema.document.contains(rule)
                             ? schema.document.at(rule)
                             : Json("as GET /openapi.json says");

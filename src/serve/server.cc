@@ -110,6 +110,21 @@ std::optional<std::string> ReadBody(const Request& request,
   return body;
 }
 
+// What the library refuses before anybody here sees it.
+std::string RefusalOf(int status) {
+  switch (status) {
+    case 400:
+      return "expected a request of HTTP/1.1 with a known method, and lines of "
+             "a header of 8 KiB at most";
+    case 414:
+      return "expected a path of 8 KiB at most";
+    case 416:
+      return "expected a range within the file";
+    default:
+      return fmt::format("status {}", status);
+  }
+}
+
 // The page's own files. They change only with the program, which a browser
 // can't know.
 void SendPageFile(std::string_view name, Response& response) {
@@ -140,6 +155,7 @@ struct Server::State {
   std::atomic<bool> closing = false;
   std::atomic<int64_t> open = 0;  // requests that are being answered
   std::thread listener;
+  std::atomic<bool> listens = true;  // until the listener has ended
 
   // `reader`: of the body, where such a request has one.
   void Answer(const Request& request, const httplib::ContentReader* reader,
@@ -158,6 +174,10 @@ struct Server::State {
 };
 
 void Server::State::End() {
+  // The library does not hear a stop before it has begun.
+  while (listener.joinable() && listens && !http.is_running()) {
+    std::this_thread::sleep_for(kTick);
+  }
   http.stop();
   if (listener.joinable()) listener.join();
 }
@@ -332,8 +352,7 @@ Server::Server(const ServerOptions& options)
   State* const state = state_.get();
   http.set_error_handler([state](const Request& request, Response& response) {
     if (!response.body.empty()) return;
-    state->Fail(request, response.status,
-                fmt::format("status {}", response.status), response);
+    state->Fail(request, response.status, RefusalOf(response.status), response);
   });
   http.Get("/", [](const Request&, Response& response) {
     SendPageFile("page.html", response);
@@ -369,7 +388,10 @@ Server::Server(const ServerOptions& options)
                "machine and a port that no other program has",
                options.host, options.port);
   }
-  state_->listener = StartThread([state] { state->http.listen_after_bind(); });
+  state_->listener = StartThread([state] {
+    state->http.listen_after_bind();
+    state->listens = false;
+  });
 }
 
 Server::~Server() { state_->End(); }

@@ -240,10 +240,7 @@ int64_t Outline::bytes() const {
 }
 
 Outline ReadOutline(const fs::path& folder) {
-  if (!IsFolder(folder)) {
-    Fail(ErrorKind::kMissing, "{}: no such folder", folder.string());
-  }
-  if (!IsFile(folder / kConfigName)) FailWithoutConfig(folder);
+  CheckModelFolder(folder);
   const Json map = ReadMap(folder);
   std::vector<fs::path> shards = FindShards(folder, map);
   if (shards.empty()) return OutlineOf(folder, map);

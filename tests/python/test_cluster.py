@@ -172,7 +172,7 @@ def test_a_share_continues(mobe, one, model, tmp_path):
     assert mobe(*options)["resumed"] == 3
     options[options.index("0/2")] = "1/2"
     error = mobe(*options[:-1], code=1)
-    assert 'another option (share: "0/2", now "1/2")' in error
+    assert "another --shard (part 0/2, now part 1/2)" in error
 
 
 def test_parts_of_other_jobs(mobe, model, data, tmp_path):
