@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/text_file.h"
 #include "cli/chat_file.h"
 #include "cli/closest.h"
 #include "cli/commands.h"
@@ -157,12 +158,14 @@ class Conversation {
         const bool more = line.ends_with('\\');
         if (more) line.back() = '\n';
         text += line;
-        if (!more) return text;
+        if (!more) return DecodeText(std::move(text), "a line");
         interrupted = false;
         continue;
       }
       if (typed_) PrintText("\n");
-      if (outcome == LineReader::Outcome::kEnd && !text.empty()) return text;
+      if (outcome == LineReader::Outcome::kEnd && !text.empty()) {
+        return DecodeText(std::move(text), "a line");
+      }
       if (outcome == LineReader::Outcome::kEnd || !typed_ || interrupted) {
         return std::nullopt;
       }

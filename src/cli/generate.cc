@@ -76,7 +76,7 @@ Model LoadModel(const GenerateArguments& options, int64_t cache_tokens,
 void RunOne(const GenerateArguments& options, const CommonOptions& common) {
   const Tokenizer tokenizer = Tokenizer::Load(options.model);
   const std::string prompt = options.prompt_file.empty()
-                                 ? options.prompt
+                                 ? DecodeText(options.prompt, "--prompt")
                                  : ReadTextFile(options.prompt_file);
   const std::vector<int32_t> ids = tokenizer.EncodePrompt(prompt);
   const Model model = LoadModel(

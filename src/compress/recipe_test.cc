@@ -11,7 +11,6 @@
 namespace mobe {
 namespace {
 
-namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using ::testing::Not;
 

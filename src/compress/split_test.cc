@@ -242,7 +242,7 @@ TEST(ChooseShapesTest, TheSameOnAnyNumberOfThreads) {
 // By sizes alone, before anything is measured.
 TEST(ChooseShapesTest, RefusesImpossibleRatios) {
   const OpenedModel model = OpenModel(SmallModel());
-  const auto choose = [&](CompressOptions options) {
+  const auto choose = [&](const CompressOptions& options) {
     ChooseShapes(
         model, options, {},
         [](const auto&, const auto&, const auto&) -> std::vector<double> {

@@ -21,7 +21,7 @@ TEST(WrittenFormatTest, LowRankBasesAgainstTheTable) {
     void (*change)(std::vector<LooseTensor>* tensors);
     ErrorKind kind = ErrorKind::kCorruptFile;
   };
-  static constexpr auto v = "model.layers.2.mlp.B_down_V";
+  static constexpr auto kRight = "model.layers.2.mlp.B_down_V";
   const Case cases[] = {
       {"tensor model.layers.2.mlp.B_down_U has shape [32, 3, 8], expected [3, "
        "32, 8] by config.json",
@@ -31,11 +31,13 @@ TEST(WrittenFormatTest, LowRankBasesAgainstTheTable) {
       {"tensor model.layers.2.mlp.B_down_V has shape [3, 512], expected [3, 8, "
        "64] by config.json",
        [](auto* t) {
-         TensorOf(*t, v).shape = {3, 512};
+         TensorOf(*t, kRight).shape = {3, 512};
        }},
       {"no tensor model.layers.2.mlp.B_down_V, expected one of shape [3, 8, "
        "64]",
-       [](auto* t) { std::erase_if(*t, [](auto& x) { return x.name == v; }); },
+       [](auto* t) {
+         std::erase_if(*t, [](auto& x) { return x.name == kRight; });
+       },
        ErrorKind::kMissing},
       {"tensor model.layers.2.mlp.W_down has shape [3, 16], expected [16, 3]",
        [](auto* t) {

@@ -60,7 +60,7 @@ TEST(BudgetTest, PartsAddUp) {
 
 TEST(BudgetTest, SmallFitsAreProbedWhole) {
   const ProbeSize size =
-      ProbeSizeOf({32, 96, 256, 96, 8}, kFastSolver, /*threads=*/2);
+      ProbeSizeOf({32, 96, 256, 96, 8}, kFastSolver, /*workers=*/2);
   EXPECT_EQ(size.experts, 32);
   EXPECT_EQ(size.num_bases, 8);
   EXPECT_EQ(size.passes, 100);

@@ -226,8 +226,9 @@ double FitPass::RunExpert(Precision precision, Activation activation,
 // linear, rows of Y can be nearly dependent, and rounding makes the product
 // indefinite: it takes a larger ridge.
 void FitPass::FactorGram(int64_t expert, const Operand& y, Scratch* s) const {
-  constexpr double kMostRidges = 1e4;
-  for (double ridges = 1; ridges <= kMostRidges; ridges *= 10) {
+  constexpr int kTries = 5;
+  double ridges = 1;
+  for (int i = 0; i < kTries; ++i, ridges *= 10) {
     MultiplyBySelf(rank_, y, s->gram.data());
     AddRidge(rank_, s->gram.data(), ridges);
     if (Cholesky(rank_, s->gram.data(), rank_) < 0) return;

@@ -44,7 +44,7 @@ Factors Solve(const FitTarget& target, const FitOptions& options) {
 }
 
 // Fitted without the form, brought into it once.
-Factors SolveAndCut(const FitTarget& target, FitOptions options) {
+Factors SolveAndCut(const FitTarget& target, const FitOptions& options) {
   FitOptions free = options;
   free.basis_rank = 0;
   free.max_alphas = 0;
@@ -108,8 +108,8 @@ double BeyondRank(const float* basis, int64_t k) {
 
 // What the loop of the solver does after a step.
 struct Projection {
-  Projection(const FitTarget& target, const FitOptions& for_options)
-      : options(for_options),
+  Projection(const FitTarget& target, FitOptions for_options)
+      : options(std::move(for_options)),
         form{options.num_bases, options.rank},
         bases(target, options) {}
 

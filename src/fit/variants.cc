@@ -127,7 +127,8 @@ void SplitBasis(const float* basis, int64_t rank, int64_t cols, int64_t kept,
   }
 }
 
-std::vector<double> GramOfBases(const Buffer<float>& bases, int64_t m) {
+std::vector<double> GramOfBases(const Buffer<float>& bases, int64_t num_bases) {
+  const int64_t m = num_bases;
   const int64_t size = bases.size() / m;
   std::vector<double> gram(m * m);
   ParallelFor(m, [&](int64_t i) {

@@ -21,7 +21,7 @@ bool HasAmxWith(unsigned bits) {
   constexpr int kRequest = 0x1023;  // ARCH_REQ_XCOMP_PERM
   constexpr int kTileData = 18;     // XFEATURE_XTILEDATA
   std::array<unsigned, 4> r{};      // EAX, EBX, ECX, EDX
-  return __get_cpuid_count(7, 0, &r[0], &r[1], &r[2], &r[3]) != 0 &&
+  return __get_cpuid_count(7, 0, r.data(), &r[1], &r[2], &r[3]) != 0 &&
          (r[3] & bits) == bits &&
          ::syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
 }

@@ -242,8 +242,8 @@ TEST_P(AttentionKernelsTest, Rotate) {
 
 TEST_P(AttentionKernelsTest, Int8AndBack) {
   for (const int64_t count : kCounts) {
-    for (const float size : {1e-20f, 1.0f, 1e30f}) {
-      const Floats x = Random(count, 1, size);
+    for (const float most : {1e-20f, 1.0f, 1e30f}) {
+      const Floats x = Random(count, 1, most);
       Array<int8_t> stored(count, 3);
       Floats back(count, 2);
       const float scale = k_.to_int8(x.data(), count, stored.data()).scale;

@@ -13,6 +13,7 @@
 
 // OpenBLAS's pool of buffers, which no header of it declares. A buffer that was
 // given back stays mapped, and is what the next call gets.
+// NOLINTBEGIN(readability-identifier-naming): theirs
 extern "C" {
 void* blas_memory_alloc(int);
 void blas_memory_free(void*);
@@ -20,6 +21,7 @@ void blas_memory_free(void*);
 
 // LAPACKE prints its errors on stdout; here `info` tells them.
 extern "C" void LAPACKE_xerbla(const char* /*name*/, lapack_int /*info*/) {}
+// NOLINTEND(readability-identifier-naming)
 
 namespace mobe {
 namespace {

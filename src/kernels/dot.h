@@ -45,7 +45,7 @@ struct RoundedInputs {
   int64_t to_low() const { return quads * kQuad; }
 
   // Makes room for tokens of a matrix of so many columns.
-  void Resize(const FormatRow& format, int64_t cols, int64_t tokens);
+  void Resize(const FormatRow& format, int64_t cols, int64_t count);
 };
 
 // Rounds one token's x [cols], each group by KernelSet::to_int15; the rest of

@@ -159,9 +159,11 @@ TEST_P(LinearTest, TokensDoNotChangeEachOther) {
   constexpr int64_t kMost = 300;
   const struct {
     int64_t inputs, outputs;
-  } kShapes[] = {{96, 130}, {768, 64}, {2048, 130}, {2048, 5}, {18432, 16}};
+  } shapes[] = {{96, 130}, {768, 64}, {2048, 130}, {2048, 5}, {18432, 16}};
   for (const Trans trans : {Trans::kNo, Trans::kYes}) {
-    for (const auto& [inputs, outputs] : kShapes) {
+    for (const auto& shape : shapes) {
+      const int64_t inputs = shape.inputs;
+      const int64_t outputs = shape.outputs;
       const bool by_rows = trans == Trans::kNo;
       const Weight w(dtype, by_rows ? outputs : inputs,
                      by_rows ? inputs : outputs, 1);

@@ -94,8 +94,8 @@ void MixBlocks(const void* codes, int64_t quads, const RoundedAlphas& alphas,
         const auto* bytes =
             reinterpret_cast<const int8_t*>(alphas.words + 2 * q);
         for (int64_t i = 0; i < kQuad; ++i) {
-          high += code[i] * bytes[i];
-          low += code[i] * bytes[kQuad + i];
+          high += int64_t{code[i]} * bytes[i];
+          low += int64_t{code[i]} * bytes[kQuad + i];
         }
       }
       const auto sum = static_cast<float>(128 * high + low);

@@ -116,12 +116,12 @@ TEST_F(ExpertExecutorTest, BuiltAreFused) {
   const struct {
     std::optional<NumberFormat> format;
     double bound;  // relative: three matrices, each rounded
-  } kCases[] = {{NumberFormat::kF32, 1e-5},
-                {NumberFormat::kBF16, 0.01},
-                {std::nullopt, 0.01},
-                {NumberFormat::kInt8, 0.03},
-                {NumberFormat::kInt4, 0.3}};
-  for (const auto& [format, bound] : kCases) {
+  } cases[] = {{NumberFormat::kF32, 1e-5},
+               {NumberFormat::kBF16, 0.01},
+               {std::nullopt, 0.01},
+               {NumberFormat::kInt8, 0.03},
+               {NumberFormat::kInt4, 0.3}};
+  for (const auto& [format, bound] : cases) {
     BuiltExperts built(layer_, format, model_.checkpoint);
     EXPECT_LT(Distance(Run(&built), stored), bound);
     EXPECT_GT(built.TokenBytes(1), 0);

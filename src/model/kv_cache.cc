@@ -115,6 +115,7 @@ void KvCache::AppendPage(CachePage page) {
   length_ += kPageTokens;
 }
 
+// NOLINTNEXTLINE(readability-make-member-function-const): it writes to pages
 void KvCache::Store(int64_t layer, int64_t part, int64_t position,
                     const float* x) {
   const CacheLayout& l = layout();

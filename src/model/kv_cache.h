@@ -64,10 +64,10 @@ class KvCache {
   // Keeps x [width] as a part of the token at `position`, which is reserved.
   // Threads may store different tokens or parts.
   void Store(int64_t layer, int64_t part, int64_t position, const float* x);
-  // A part as stored, of all tokens of a page, and as floats [width,
+  // A part as stored, of all tokens of page `index`, and as floats [width,
   // kPageTokens], for one that lies by columns.
-  StoredTile Tile(int64_t layer, int64_t part, int64_t page) const;
-  void LoadTile(int64_t layer, int64_t part, int64_t page, float* to) const;
+  StoredTile Tile(int64_t layer, int64_t part, int64_t index) const;
+  void LoadTile(int64_t layer, int64_t part, int64_t index, float* to) const;
 
   bool has_states() const { return layout().state_floats > 0; }
   // No pass has changed states and failed before Append.

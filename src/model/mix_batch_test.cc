@@ -119,11 +119,13 @@ class MixBatchTest : public testing::TestWithParam<std::tuple<Form, bool>> {
     }
   }
 
+  // NOLINTBEGIN(readability-identifier-naming): read as locals of each test
   const Form form = std::get<0>(GetParam());
   const bool transposed = std::get<1>(GetParam());
   const Bases bases = form.make();
   const int64_t inputs = transposed ? kRank : kCols;
   const int64_t outputs = transposed ? kCols : kRank;
+  // NOLINTEND(readability-identifier-naming)
 };
 
 INSTANTIATE_TEST_SUITE_P(Forms, MixBatchTest,
@@ -185,9 +187,9 @@ TEST_P(MixBatchTest, IsTheMixAndTheProduct) {
   alpha[1] = alpha[2] = 0;
   std::vector<std::vector<float>> x, u;
   std::vector<MixJob> jobs;
-  for (int64_t e = 0; e < 2; ++e) {
-    x.push_back(EvenFloats(kTokens[e] * inputs, 5));
-    u.emplace_back(static_cast<size_t>(kTokens[e] * outputs));
+  for (const int64_t tokens : kTokens) {
+    x.push_back(EvenFloats(tokens * inputs, 5));
+    u.emplace_back(static_cast<size_t>(tokens * outputs));
   }
   for (int64_t e = 0; e < 2; ++e) {
     jobs.push_back(

@@ -101,9 +101,9 @@ TEST(SamplerTest, RepetitionPenaltyIsThatOfTransformers) {
 
 TEST(SamplerTest, BiasesAndPenaltiesOfWhatWasSampled) {
   const std::vector<float> logits = {1, 2, 3, 4};
-  const auto best = [&](SamplerOptions options,
+  const auto best = [&](const SamplerOptions& options,
                         const std::vector<int32_t>& seen, int64_t prompt) {
-    return Sampler(std::move(options)).Sample(logits, seen, prompt);
+    return Sampler(options).Sample(logits, seen, prompt);
   };
   EXPECT_EQ(best({.logit_bias = {{3, -100}, {0, 1.5}, {9, 5}}}, {}, 0), 2);
   // Of the prompt's tokens none counts.

@@ -8,8 +8,7 @@ void StreamedExperts::Expect(std::span<const int32_t> experts,
                              Urgency urgency) {
   std::vector<int64_t> distinct(experts.begin(), experts.end());
   std::ranges::sort(distinct);
-  const auto rest = std::ranges::unique(distinct);
-  distinct.erase(rest.begin(), rest.end());
+  distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
   const auto most = static_cast<size_t>(chunk());
   if (distinct.size() > most) distinct.resize(most);
   // A layer begins: what is held is of a pass that failed.
