@@ -126,8 +126,8 @@ void RunFirst(const CompressArguments& arguments,
         arguments.trace, kTraceOutput, {arguments.model, arguments.out},
         {arguments.start, arguments.calibrate.file, arguments.moments});
   }
-  TraceFile trace_file(arguments.trace, arguments.out,
-                       OptionsOfJob(arguments.out).has_value());
+  const bool continues = OptionsOfJob(arguments.out).has_value();
+  TraceFile trace_file(arguments.trace, arguments.out, continues);
   const OpenedModel model = OpenModel(arguments.model);
   CompressOptions options =
       OptionsOf(arguments, model, ranks != nullptr ? ranks->place() : 0);
@@ -140,8 +140,7 @@ void RunFirst(const CompressArguments& arguments,
   options.arguments = recipe;
   options.started = start;
   options.stop = StopOnSignals();
-  if (arguments.dry_run && !OptionsOfJob(arguments.out) &&
-      !IsFinished(arguments.out)) {
+  if (arguments.dry_run && !continues && !IsFinished(arguments.out)) {
     CheckOutputFolder(arguments.out, {Journal::kFolder});
   }
   if (arguments.size.given() && !arguments.dry_run) {

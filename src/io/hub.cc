@@ -148,7 +148,6 @@ std::string Download(const fs::path& folder, const std::string& file) {
 }
 
 [[noreturn]] void FailWithoutConfig(const fs::path& folder) {
-  const std::vector<std::string> names = NamesIn(folder);
   if (IsThere(folder / kJobFolder)) {
     Fail(ErrorKind::kMissing,
          "{}: no model yet, but a job that is not finished, or a part of one; "
@@ -171,7 +170,7 @@ std::string Download(const fs::path& folder, const std::string& file) {
          "(merge_and_unload of peft)",
          adapter.string(), base.empty() ? "another model" : base);
   }
-  const std::string gguf = FirstEnding(names, ".gguf");
+  const std::string gguf = FirstEnding(NamesIn(folder), ".gguf");
   if (!gguf.empty()) {
     Fail(ErrorKind::kUnsupported,
          "{}: GGUF can't be read; get the model's safetensors, with "
